@@ -1,0 +1,113 @@
+/**
+ * The two forms of a batch. Lines pass through without a look inside; entries are views into the buffer a protocol delivered.
+ * Either makes the other on first use and keeps it.
+ */
+import type { Batch, Entry, Lines, Refusal } from './contract'
+
+const NEWLINE = 0x0a
+const TERMINATOR = Buffer.from('\n')
+
+/** Whole newline-terminated records in one buffer, or in several where the boundaries fall between records. */
+export class LineBatch implements Batch {
+  readonly form = 'lines'
+  readonly bytes: number
+  readonly retained: number
+  private made: readonly Entry[] | undefined
+
+  /** @param retained bytes of the backing memory, where it is more than the chunks themselves */
+  constructor(readonly chunks: readonly Buffer[], readonly count: number, retained?: number) {
+    let bytes = 0
+    for (const chunk of chunks) bytes += chunk.length
+    this.bytes = bytes
+    this.retained = retained ?? bytes
+  }
+
+  lines(): Lines { return { chunks: this.chunks, bytes: this.bytes, count: this.count, refused: [] } }
+
+  entries(): readonly Entry[] {
+    if (this.made === undefined) {
+      const made: Entry[] = []
+      for (const chunk of this.chunks) {
+        for (let from = 0; from < chunk.length;) {
+          const end = chunk.indexOf(NEWLINE, from)
+          made.push({ value: chunk.subarray(from, end) })
+          from = end + 1
+        }
+      }
+      this.made = made
+    }
+    return this.made
+  }
+}
+
+export class EntryBatch implements Batch {
+  readonly form = 'entries'
+  readonly count: number
+  readonly bytes: number
+  private made: Lines | undefined
+
+  /** @param retained bytes of the buffers that the entries are views into */
+  constructor(private readonly held: readonly Entry[], readonly retained: number) {
+    this.count = held.length
+    let bytes = 0
+    for (const entry of held) bytes += entrySize(entry)
+    this.bytes = bytes
+  }
+
+  entries(): readonly Entry[] { return this.held }
+
+  lines(): Lines {
+    if (this.made === undefined) {
+      const parts: Buffer[] = []
+      const refused: Refusal[] = []
+      this.held.forEach((entry, index) => {
+        if (entry.value === null) { refused.push({ index, why: 'a null value has no line' }); return }
+        const inner = entry.value.indexOf(NEWLINE)
+        // One newline at the end of a value is taken as the terminator that lines need anyway.
+        if (inner === -1) parts.push(entry.value, TERMINATOR)
+        else if (inner === entry.value.length - 1) parts.push(entry.value)
+        else refused.push({ index, why: 'a newline inside the value' })
+      })
+      const bytes = Buffer.concat(parts)
+      this.made = { chunks: bytes.length === 0 ? [] : [bytes], bytes: bytes.length, count: this.held.length - refused.length, refused }
+    }
+    return this.made
+  }
+}
+
+export const EMPTY: Batch = new LineBatch([], 0)
+
+/** Bytes of an entry that limits of destinations count: value, key and headers. */
+export function entrySize(entry: Entry): number {
+  let size = (entry.value?.length ?? 0) + (entry.key?.length ?? 0)
+  if (entry.headers !== undefined) {
+    for (const [name, value] of entry.headers) size += name.length + (Buffer.isBuffer(value) || typeof value === 'string' ? value.length : 8)
+  }
+  return size
+}
+
+/** The batch without the records at the given positions, which are ascending. */
+export function without(batch: Batch, indexes: ReadonlySet<number>): Batch {
+  if (indexes.size === 0) return batch
+  return new EntryBatch(batch.entries().filter((_, index) => !indexes.has(index)), batch.retained)
+}
+
+/** Only those records, in their order. */
+export function only(batch: Batch, indexes: readonly number[]): Batch {
+  const entries = batch.entries()
+  return new EntryBatch(indexes.map((index) => entries[index]).filter((entry) => entry !== undefined), batch.retained)
+}
+
+/** Several batches as one; lines stay lines where all are. */
+export function joined(batches: readonly Batch[]): Batch {
+  if (batches.length === 1 && batches[0] !== undefined) return batches[0]
+  let count = 0
+  let retained = 0
+  let allLines = true
+  for (const batch of batches) {
+    count += batch.count
+    retained += batch.retained
+    if (batch.form !== 'lines') allLines = false
+  }
+  return allLines ? new LineBatch(batches.flatMap((batch) => batch.lines().chunks), count, retained) : new EntryBatch(batches.flatMap((batch) => batch.entries()), retained)
+}

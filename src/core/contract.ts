@@ -1,0 +1,220 @@
+/**
+ * What an endpoint promises the core, and the core an endpoint.
+ *
+ * Who owns what: the core retries, waits, gathers, splits, orders commits and counts; an endpoint speaks its protocol and classifies its faults
+ * with the errors of `errors.ts`. Anything else an endpoint throws is a bug and is reported as one.
+ */
+
+/** Bytes of one record plus what its protocol carried beside them. Views into the buffer it arrived in; nobody writes to them. */
+export interface Entry {
+  /** Without a terminator. null: a tombstone (Kafka). */
+  readonly value: Buffer | null
+  readonly key?: Buffer
+  readonly headers?: readonly (readonly [name: string, value: HeaderValue])[]
+  /** Milliseconds since the epoch, as the source gave it. */
+  readonly timestamp?: number
+}
+export type HeaderValue = Buffer | string | number | boolean | bigint | null
+
+/** Records read together. Holds one of the two forms and makes the other on first use (`batch.ts` has both). */
+export interface Batch {
+  readonly form: 'lines' | 'entries'
+  /** Records in it; 0 is allowed (a delivery that only moves the position). */
+  readonly count: number
+  /** Bytes of the buffers it keeps alive, not of the views: what memory limits count. */
+  readonly retained: number
+  /** Bytes of the records themselves, terminators included where the form is lines. */
+  readonly bytes: number
+  /** Newline-terminated records, one after the other over the chunks. Records that cannot be lines (newline inside, null) are named, never split. */
+  lines(): Lines
+  entries(): readonly Entry[]
+}
+export interface Lines {
+  /** Every chunk ends with a newline: a record never spans two. */
+  readonly chunks: readonly Buffer[]
+  readonly bytes: number
+  /** Records in `chunks`: the batch's count less `refused`. */
+  readonly count: number
+  readonly refused: readonly Refusal[]
+}
+export interface Refusal { readonly index: number; readonly why: string }
+
+/** Opaque to the core but for equality of `partition` and for persistence; written by the source that reads it back. */
+export type Position = string
+/** `epoch` grows with every assignment, channel, lease or connection. What is committed under an old one never reaches the source. */
+export interface Partition { readonly name: string; readonly epoch: number }
+
+export interface Delivery {
+  readonly batch: Batch
+  readonly partition: Partition
+  /** Position after the last record of the batch, or of mere progress in an empty batch (control records, compaction). */
+  readonly last: Position
+  /** Position of record i. Called only where a sink asks for origins (ids, envelopes). */
+  at(index: number): Position
+  /** When the first record arrived, milliseconds since the epoch with fractions. Absent: when `read` returned it. */
+  readonly receivedAt?: number
+  /** Records that the source saw but cannot pass on (too large, not an envelope). They belong to this delivery and settle with it, as dead letters. */
+  readonly unfit?: readonly Unfit[]
+}
+/** A record that never became an entry: what is left of it. */
+export interface Unfit {
+  readonly why: string
+  readonly position: Position
+  /** The first bytes, at most 64 KiB. */
+  readonly head: Buffer
+  /** Bytes of the whole record, without terminator. */
+  readonly length: number
+  /** Of the whole record, hex. */
+  readonly sha256: string
+}
+
+/** Time as endpoints may use it: to pace a protocol (pings, polls, lease renewals), never to retry. */
+export interface Clock {
+  /** Milliseconds since the epoch, with fractions. */
+  now(): number
+  /** Rejects with the signal's reason when it aborts. */
+  sleep(ms: number, signal: AbortSignal): Promise<void>
+  every(ms: number, run: () => void): { stop(): void }
+}
+export interface Log {
+  debug(message: string, facts?: object): void
+  info(message: string, facts?: object): void
+  warn(message: string, facts?: object): void
+}
+
+export interface EndpointContext {
+  /** Aborts when the run is cut short: whatever is under way ends at once. */
+  readonly signal: AbortSignal
+  readonly clock: Clock
+  readonly log: Log
+  /** A number worth showing: lag per partition, clients, part uploads. Into status, progress and metrics. */
+  gauge(name: string, value: number): void
+}
+
+export interface SourceContext extends EndpointContext {
+  /** Where to go on, for sources whose position lives with us. undefined: nothing stored, use the `start` option. */
+  resume(partition: string): Position | undefined
+  /** Every partition that has a stored position, for sources whose partitions are found by looking (files). */
+  resumable(): readonly string[]
+  /** Epoch milliseconds of the newest record that is durable here, where the flow has a spool: a feed's gap after a restart begins there. */
+  readonly lastReceivedAt?: number
+  /** The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at the deadline. */
+  revoke(partition: Partition, deadlineMs: number): Promise<void>
+  /** A partition is gone already. Its deliveries go on to the sink; their commits are dropped. */
+  lost(partition: Partition): void
+  /** Records that nobody can deliver any more: a disconnect, retention, an offset out of range. Into log, metrics, spool and receipt. */
+  gap(gap: Gap): void
+}
+/** `from` and `to` are ISO times for feeds, positions elsewhere. */
+export interface Gap {
+  readonly partition: string
+  readonly from: string
+  readonly to: string
+  readonly why: string
+  readonly seconds?: number
+  readonly records?: number
+}
+
+/**
+ * Calls come one at a time, except that `commit` may overlap `read`. Order: open, then read and commit at will, then close, on every path.
+ * After a throw the core closes, waits, and opens the same object again.
+ */
+export interface Source {
+  /** Connects and is ready to read. */
+  open(ctx: SourceContext): Promise<void>
+  /**
+   * The next records as soon as there are any: what has arrived since the last call, in one delivery, at most about 1 MiB (a single larger record
+   * apart). null: the end, for good. Rejects promptly with the signal's reason when it aborts; what was read by then is not lost: the next read
+   * returns it, or, where the run stops, it was never accepted.
+   */
+  read(signal: AbortSignal): Promise<Delivery | null>
+  /** All records of the partition up to here are durable downstream. At most one call in flight per partition, newest wins, at most 1/s unless draining. */
+  commit(partition: Partition, upTo: Position): Promise<void>
+  /** Where `--until end` stops, per partition as it stands now; null where a partition is empty. Absent: the source has no end to ask for. */
+  ends?(): Promise<ReadonlyMap<string, Position | null>>
+  /** Releases everything; never throws. */
+  close(): Promise<void>
+}
+
+export interface Limits {
+  readonly maxEntries: number
+  readonly maxBytes: number
+  readonly maxEntryBytes: number
+  /** Writes under way at once. */
+  readonly inFlight: number
+  /** Order per partition matters. With inFlight above 1: after a failure the rest is awaited and all unconfirmed go again, in order. */
+  readonly ordered: boolean
+  /** batch: as they come. segment: a sealed spool segment, one object each. */
+  readonly unit: 'batch' | 'segment'
+  /** none: the destination cannot tell that it has a record (a pipe, a WebSocket without barrier). */
+  readonly confirms: 'each' | 'none'
+}
+
+/** Where a record came from. Without a spool `sequence` is absent. */
+export interface Origin { readonly source: string; readonly partition: string; readonly position: Position; readonly sequence?: number; readonly receivedAt: number }
+
+export interface Write {
+  /** The same id, bytes and boundaries every time this write is tried. */
+  readonly id: string
+  /** 1, 2, …: above 1 the outcome of an earlier attempt is unknown or was a failure. */
+  readonly attempt: number
+  readonly payload: Batch | Segment
+  /** Where record i of a batch came from. */
+  origin(index: number): Origin
+}
+
+/** A sealed segment as the object it is to become: fixed at sealing, equal on every attempt. */
+export interface Segment {
+  readonly kind: 'segment'
+  /** Below the sink's folder. */
+  readonly key: string
+  readonly count: number
+  /** Bytes of the uncompressed content. */
+  readonly length: number
+  /** Of the uncompressed content, hex. */
+  readonly sha256: string
+  readonly compression: Compression
+  /** What the object's metadata tells: first and last sequence, receive times, source positions, gaps. Names in kebab-case, values printable ASCII. */
+  readonly facts: Readonly<Record<string, string>>
+  /** Uncompressed content from `offset` on, in large chunks, read from disk on demand. */
+  read(offset: number): AsyncIterable<Buffer>
+}
+export type Compression = 'none' | 'gzip' | 'zstd'
+
+/** What a sink of unit `segment` wants its segments to be. Asked before `open`; pure. */
+export interface SegmentPolicy {
+  /** Bytes of uncompressed content at which a segment is sealed; 0: never by size. */
+  readonly sealBytes: number
+  /** Milliseconds after its first record at which a segment is sealed; 0: never by age. */
+  readonly sealAge: number
+  readonly framing: 'lines' | 'envelope'
+  readonly compression: Compression
+  /** The longest pause, milliseconds, before what is sealed and not confirmed is tried again. */
+  readonly retryEvery: number
+  /** Key below the folder for a segment whose first record was received at `receivedAt`. `id` is unique and stable. */
+  key(facts: { readonly receivedAt: number; readonly sealedAt: number; readonly id: string }): string
+  /** The part of the key that time decides, before its last slash: where it would change, the segment is sealed. */
+  period(receivedAt: number): string
+  /** Where keys of this policy go, said in each segment's header: a segment never goes elsewhere. */
+  readonly target: string
+}
+
+/** Records in neither list are confirmed. For a segment, index 0 stands for the whole. */
+export interface Outcome {
+  readonly retry: readonly (Refusal & { readonly afterMs?: number })[]
+  readonly rejected: readonly Refusal[]
+}
+export const CONFIRMED: Outcome = { retry: [], rejected: [] }
+
+export interface Sink {
+  readonly limits: Limits
+  /** lines: keys, headers and timestamps would be dropped on writing, so they need not be kept on the way. */
+  readonly wants: 'lines' | 'entries'
+  /** Present if and only if `limits.unit` is segment. */
+  readonly segments?: SegmentPolicy
+  open(ctx: EndpointContext): Promise<void>
+  /** Resolves when the destination has confirmed or refused each record. A throw: the outcome of the whole write is unknown; it will come again. */
+  write(write: Write, signal: AbortSignal): Promise<Outcome>
+  /** Releases everything; never throws. With `confirms: none`, resolves after what was written has been flushed as far as one can tell. */
+  close(): Promise<void>
+}

@@ -1,0 +1,15 @@
+/** Full jitter: each wait is drawn evenly between nothing and a bound that doubles, so that many clients do not come back at once. */
+export class Backoff {
+  private bound: number
+
+  constructor(private readonly leastMs = 250, private readonly mostMs = 10_000, private readonly random: () => number = Math.random) { this.bound = leastMs }
+
+  next(): number {
+    // Never below the least: "at once, again and again" is a tight loop against a peer that is down.
+    const wait = this.leastMs + this.random() * (this.bound - this.leastMs)
+    this.bound = Math.min(this.mostMs, this.bound * 2)
+    return wait
+  }
+
+  reset(): void { this.bound = this.leastMs }
+}
