@@ -1,0 +1,57 @@
+/**
+ * What the flow file holds: one value, written as a whole, so that positions, cursors and the ledger are durable together.
+ */
+import type { Gap, Position } from './contract'
+
+export interface FlowState {
+  readonly format: 1
+  /** Of the spool that the cursors are sequences of. Absent: the flow has none. */
+  readonly spoolId?: string
+  /** Where the spool's files lie, if not in the instance's own folder (`--spool`, `buffer-path`). Absolute. */
+  readonly spoolDirectory?: string
+  /** The largest sequence known to be used: the next start begins beyond it. */
+  readonly sequence: number
+  /** The run that wrote this ended in order. false: it is running, or was killed, and the spool may hold more than is known here. */
+  readonly clean: boolean
+  /** Sequence after the newest record known to be accepted. */
+  readonly acceptedThrough: number
+  /** By identity. */
+  readonly sources: Readonly<Record<string, SourceState>>
+  /** By identity. */
+  readonly sinks: Readonly<Record<string, SinkState>>
+  /** Of the run that wrote this: the next start issues its receipt if it could not do so itself. */
+  readonly run?: RunLedger
+}
+export interface SourceState { readonly label: string; readonly positions: Readonly<Record<string, Position>> }
+/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. */
+export interface SinkState { readonly label: string; readonly cursor: number; readonly target?: string }
+
+/** Records and bytes since `started`, over all restarts of the run. */
+export interface RunLedger {
+  readonly id: string
+  /** Epoch milliseconds. */
+  readonly started: number
+  readonly restarts: number
+  readonly read: number
+  readonly bytesRead: number
+  /** By identity. */
+  readonly sinks: Readonly<Record<string, SinkLedger>>
+  readonly gaps: readonly Gap[]
+}
+/** carriedIn + read = delivered + rejected + dropped + filtered + returned + abandoned + what is still spooled. */
+export interface SinkLedger {
+  readonly carriedIn: number
+  readonly delivered: number
+  readonly rejected: number
+  readonly dropped: number
+  readonly filtered: number
+  readonly returned: number
+  readonly abandoned: number
+  readonly possibleDuplicates: number
+  readonly bytes: number
+}
+
+/** Records that the ledger still expects a sink to settle. */
+export function spooledOf(run: RunLedger, sink: SinkLedger): number {
+  return sink.carriedIn + run.read - sink.delivered - sink.rejected - sink.dropped - sink.filtered - sink.returned - sink.abandoned
+}

@@ -1,0 +1,207 @@
+/**
+ * The flow file: one JSON value, durable after every save.
+ *
+ * Layout: two slots of equal size, each half of the file. Slot = magic 8 | format u32 | length u32 | generation u64 | slot size u32 | crc32 u32 | JSON.
+ * The checksum covers all between magic and itself, and the JSON. Magic, format and checksum keep their places in all formats to come.
+ *
+ * Invariants:
+ * - A file under its own name always has at least one good slot: it is written beside, synced, and renamed. So two bad slots mean damage, never "new".
+ * - A save writes the slot that does not hold the newest durable value, within the space it has. What tears is what was not yet acknowledged.
+ * - No descriptor is used again after a write or fdatasync on it failed: the value goes to a whole new file, once; failing that, the disk has failed.
+ */
+import { crc32 } from 'node:zlib'
+import { dirname } from 'node:path'
+import type { Log } from '../core/contract'
+import { DiskFailed, lineOf, UsageError } from '../core/errors'
+import type { FlowFile } from '../core/ports'
+import type { File, FileSystem } from '../kit/file-system'
+
+const MAGIC = Buffer.from('MNFDflow')
+const FORMAT = 1
+const HEADER = 32
+const PAGE = 4096
+const LEAST_SLOT = 8 * PAGE
+
+interface Slot<T> { readonly index: 0 | 1; readonly generation: number; readonly value: T }
+
+/** Opens the flow file, or prepares a new one: it appears with the first save. @throws UsageError written by a newer manifold, or not ours to open; DiskFailed damaged or unreadable */
+export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): Promise<FlowFile<T>> {
+  const file = await opened(fs, path, 'update')
+  if (file === undefined) return new OpenFlowFile<T>(fs, path, log, undefined, 0, undefined)
+  try {
+    const image = await imageOf(file, path)
+    const newest = newestOf<T>(image, path)
+    if (newest === undefined) throw damaged(path)
+    const other = newest.index === 0 ? 1 : 0
+    if (slotAt<T>(image, other, path) === undefined) log.info('the last write of the flow file was cut short; the one before it is used', { path })
+    return new OpenFlowFile<T>(fs, path, log, file, image.length / 2, newest)
+  } catch (error) {
+    await file.close().catch(() => undefined)
+    throw error
+  }
+}
+
+/** What a flow file holds now, without holding its lock; its process may be writing it. undefined: there is none. @throws as openFlowFile */
+export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T | undefined> {
+  // While both slots are being written behind a slow read, neither may look good; a second look sees what was finished by then.
+  for (let attempt = 1; ; attempt++) {
+    const file = await opened(fs, path, 'read')
+    if (file === undefined) return undefined
+    try {
+      const newest = newestOf<T>(await imageOf(file, path), path)
+      if (newest !== undefined) return newest.value
+      if (attempt === 3) throw damaged(path)
+    } finally { await file.close() }
+  }
+}
+
+class OpenFlowFile<T> implements FlowFile<T> {
+  readonly stored: T | undefined
+  private generation: number
+  /** The slot that holds the newest durable value. */
+  private current: 0 | 1
+  private running: Promise<void> | undefined
+  private waiting: { value: T; done: Promise<void> } | undefined
+  private closed = false
+
+  constructor(private readonly fs: FileSystem, private readonly path: string, private readonly log: Log, private file: File | undefined, private slotSize: number, newest: Slot<T> | undefined) {
+    this.stored = newest?.value
+    this.generation = newest?.generation ?? 0
+    this.current = newest?.index ?? 1
+  }
+
+  save(value: T): Promise<void> {
+    if (this.closed) return Promise.reject(new DiskFailed(`the flow file ${this.path} is closed already`))
+    if (this.waiting !== undefined) {
+      this.waiting.value = value
+      return this.waiting.done
+    }
+    if (this.running === undefined) return this.start(() => value)
+    // The newest value is taken when its write begins: everybody who asked in the meantime waits for that one write.
+    const waiting: { value: T; done: Promise<void> } = { value, done: Promise.resolve() }
+    const next = (): Promise<void> => this.start(() => { this.waiting = undefined; return waiting.value })
+    waiting.done = this.running.then(next, next)
+    this.waiting = waiting
+    return waiting.done
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    await (this.waiting?.done ?? this.running)?.catch(() => undefined)
+    const file = this.file
+    this.file = undefined
+    await file?.close().catch(() => undefined)
+  }
+
+  private start(take: () => T): Promise<void> {
+    const run = this.write(take()).finally(() => { if (this.running === run) this.running = undefined })
+    this.running = run
+    return run
+  }
+
+  private async write(value: T): Promise<void> {
+    const body = Buffer.from(JSON.stringify(value))
+    const generation = this.generation + 1
+    if (this.file !== undefined && HEADER + body.length <= this.slotSize) {
+      const target = this.current === 0 ? 1 : 0
+      try {
+        await this.file.write([headerOf(generation, this.slotSize, body), body], target * this.slotSize)
+        await this.file.datasync()
+        this.generation = generation
+        this.current = target
+        return
+      } catch (error) {
+        this.log.warn('writing the flow file failed; it is written anew beside', { path: this.path, error: lineOf(error) })
+        // Nothing read or synced through this descriptor says anything about the disk any more.
+        const lost = this.file
+        this.file = undefined
+        await lost.close().catch(() => undefined)
+      }
+    }
+    await this.replace(generation, body)
+  }
+
+  private async replace(generation: number, body: Buffer): Promise<void> {
+    const beside = `${this.path}.new`
+    const slotSize = Math.max(LEAST_SLOT, Math.ceil((HEADER + 2 * body.length) / PAGE) * PAGE)
+    const old = this.file
+    let made: File | undefined
+    try {
+      await this.fs.unlink(beside).catch((error: unknown) => { if (codeOf(error) !== 'ENOENT') throw error })
+      made = await this.fs.open(beside, 'create')
+      // Both slots hold the value, so that the one that is written next has a good neighbour. Zeros take the room now: later saves need no new blocks.
+      const slot = (of: number): Buffer[] => [headerOf(of, slotSize, body), body, Buffer.alloc(slotSize - HEADER - body.length)]
+      await made.write([...slot(generation), ...slot(generation + 1)], 0)
+      await made.datasync()
+      // From here on the old descriptor may be that of a file without a name.
+      this.file = undefined
+      await this.fs.rename(beside, this.path)
+      await this.fs.syncDirectory(dirname(this.path))
+    } catch (error) {
+      await made?.close().catch(() => undefined)
+      if (this.file === undefined) await old?.close().catch(() => undefined)
+      const full = codeOf(error) === 'ENOSPC' || codeOf(error) === 'EDQUOT'
+      throw new DiskFailed(`cannot write the flow file ${this.path}: ${full ? 'no space left on its file system; make room and start again' : `${lineOf(error)}; check the disk`}`, { cause: error })
+    }
+    this.file = made
+    this.slotSize = slotSize
+    this.generation = generation + 1
+    this.current = 1
+    await old?.close().catch(() => undefined)
+  }
+}
+
+async function opened(fs: FileSystem, path: string, how: 'update' | 'read'): Promise<File | undefined> {
+  try { return await fs.open(path, how) } catch (error) {
+    const code = codeOf(error)
+    if (code === 'ENOENT') return undefined
+    if (code === 'ELOOP' || code === 'EMLINK') throw new UsageError([`${path} is a symbolic link, which the state folder must not contain: remove it`])
+    if (code === 'EACCES' || code === 'EPERM') throw new UsageError([`${path} cannot be opened (${code}): run as its owner, or name another folder with --state`])
+    throw new DiskFailed(`cannot open the flow file ${path}: ${lineOf(error)}`, { cause: error })
+  }
+}
+
+async function imageOf(file: File, path: string): Promise<Buffer> {
+  try {
+    const image = Buffer.alloc(await file.size())
+    return image.subarray(0, await file.read(image, 0))
+  } catch (error) { throw new DiskFailed(`cannot read the flow file ${path}: ${lineOf(error)}`, { cause: error }) }
+}
+
+function newestOf<T>(image: Buffer, path: string): Slot<T> | undefined {
+  return ([0, 1] as const).map((index) => slotAt<T>(image, index, path)).filter((slot) => slot !== undefined).sort((a, b) => b.generation - a.generation)[0]
+}
+
+function slotAt<T>(image: Buffer, index: 0 | 1, path: string): Slot<T> | undefined {
+  const size = Math.floor(image.length / 2)
+  const slot = image.subarray(index * size, (index + 1) * size)
+  if (slot.length < HEADER || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return undefined
+  const length = slot.readUInt32LE(12)
+  if (length > slot.length - HEADER) return undefined
+  const body = slot.subarray(HEADER, HEADER + length)
+  if (slot.readUInt32LE(28) !== checksumOf(slot, body)) return undefined
+  const format = slot.readUInt32LE(8)
+  if (format > FORMAT) throw new UsageError([`${path} was written by a newer manifold (format ${format}, this one knows ${FORMAT}): update manifold; nothing was changed`])
+  // A file cut short would put the halves elsewhere, and its older half could pass for the newest.
+  if (slot.readUInt32LE(24) * 2 !== image.length) return undefined
+  return { index, generation: Number(slot.readBigUInt64LE(16)), value: JSON.parse(body.toString()) as T }
+}
+
+function headerOf(generation: number, slotSize: number, body: Buffer): Buffer {
+  const header = Buffer.alloc(HEADER)
+  MAGIC.copy(header)
+  header.writeUInt32LE(FORMAT, 8)
+  header.writeUInt32LE(body.length, 12)
+  header.writeBigUInt64LE(BigInt(generation), 16)
+  header.writeUInt32LE(slotSize, 24)
+  header.writeUInt32LE(checksumOf(header, body), 28)
+  return header
+}
+
+function checksumOf(header: Buffer, body: Buffer): number { return crc32(body, crc32(header.subarray(8, 28))) }
+
+function damaged(path: string): DiskFailed {
+  return new DiskFailed(`the flow file ${path} is damaged: neither of its two copies can be read. Put it back from a backup, or move its folder away to begin anew; records in the spool beside it stay there`)
+}
+
+function codeOf(error: unknown): string | undefined { return (error as NodeJS.ErrnoException | undefined)?.code }
