@@ -89,13 +89,17 @@ export function entrySize(entry: Entry): number {
 /** The batch without the records at the given positions, which are ascending. */
 export function without(batch: Batch, indexes: ReadonlySet<number>): Batch {
   if (indexes.size === 0) return batch
-  return new EntryBatch(batch.entries().filter((_, index) => !indexes.has(index)), batch.retained)
+  return only(batch, Array.from({ length: batch.count }, (_, index) => index).filter((index) => !indexes.has(index)))
 }
 
 /** Only those records, in their order. */
 export function only(batch: Batch, indexes: readonly number[]): Batch {
   const entries = batch.entries()
-  return new EntryBatch(indexes.map((index) => entries[index]).filter((entry) => entry !== undefined), batch.retained)
+  const kept = new EntryBatch(indexes.map((index) => entries[index]).filter((entry) => entry !== undefined), batch.retained)
+  if (batch.form !== 'lines') return kept
+  // What came as lines stays lines, so that it is stored and framed as the rest of its stream.
+  const { chunks, count } = kept.lines()
+  return new LineBatch(chunks, count)
 }
 
 /** Several batches as one; lines stay lines where all are. */

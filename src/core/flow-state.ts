@@ -23,20 +23,24 @@ export interface FlowState {
   readonly run?: RunLedger
 }
 export interface SourceState { readonly label: string; readonly positions: Readonly<Record<string, Position>> }
-/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. */
-export interface SinkState { readonly label: string; readonly cursor: number; readonly target?: string }
+/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. */
+export interface SinkState { readonly label: string; readonly cursor: number; readonly target?: string; readonly proven?: boolean }
 
 /** Records and bytes since `started`, over all restarts of the run. */
 export interface RunLedger {
   readonly id: string
   /** Epoch milliseconds. */
   readonly started: number
+  /** Missing while it runs, and for ever where it was killed. */
+  readonly ended?: number
   readonly restarts: number
   readonly read: number
   readonly bytesRead: number
   /** By identity. */
   readonly sinks: Readonly<Record<string, SinkLedger>>
+  /** The first thousand; `gapCount` has them all. */
   readonly gaps: readonly Gap[]
+  readonly gapCount: number
 }
 /** carriedIn + read = delivered + rejected + dropped + filtered + returned + abandoned + what is still spooled. */
 export interface SinkLedger {
@@ -50,6 +54,8 @@ export interface SinkLedger {
   readonly possibleDuplicates: number
   readonly bytes: number
 }
+
+export const NOTHING: SinkLedger = { carriedIn: 0, delivered: 0, rejected: 0, dropped: 0, filtered: 0, returned: 0, abandoned: 0, possibleDuplicates: 0, bytes: 0 }
 
 /** Records that the ledger still expects a sink to settle. */
 export function spooledOf(run: RunLedger, sink: SinkLedger): number {

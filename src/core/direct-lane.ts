@@ -1,0 +1,33 @@
+/** From the sources straight to one sink, in memory: the ack window bounds it. */
+import { Wake } from '../kit/signal'
+import type { Feed, Piece } from './sink-pump'
+
+export class DirectLane implements Feed {
+  private readonly queue: Piece[] = []
+  private readonly wake = new Wake()
+  private ended = false
+
+  push(piece: Piece): void {
+    this.queue.push(piece)
+    this.wake.wake()
+  }
+
+  end(): void {
+    this.ended = true
+    this.wake.wake()
+  }
+
+  async next(signal: AbortSignal): Promise<Piece | null> {
+    const aborted = (): void => { this.wake.wake() }
+    signal.addEventListener('abort', aborted, { once: true })
+    try {
+      for (;;) {
+        if (signal.aborted) throw signal.reason
+        const piece = this.queue.shift()
+        if (piece !== undefined) return piece
+        if (this.ended) return null
+        await this.wake.wait()
+      }
+    } finally { signal.removeEventListener('abort', aborted) }
+  }
+}

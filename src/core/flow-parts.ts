@@ -1,0 +1,56 @@
+/** What a flow is made of, and how a run of it can end. */
+import type { Batch, Clock, Lines, Log, Refusal, Sink, Source } from './contract'
+import type { FlowState } from './flow-state'
+import type { DeadLetters, FlowFile, Spool } from './ports'
+import type { Receipt } from './receipt'
+import type { Until } from './source-pump'
+import type { Supervision } from './supervisor'
+
+export interface SourcePart {
+  readonly id: string
+  readonly label: string
+  readonly source: Source
+  readonly position: 'upstream' | 'here' | 'none'
+  readonly releasedAtAccept: boolean
+  readonly live: boolean
+  readonly supervision: Supervision
+}
+export interface SinkPart {
+  readonly id: string
+  readonly label: string
+  readonly sink: Sink
+  readonly supervision: Supervision
+}
+export interface FlowParts {
+  readonly name: string
+  readonly runId: string
+  readonly sources: readonly SourcePart[]
+  readonly sinks: readonly SinkPart[]
+  readonly spool?: Spool & { readonly id: string }
+  /** Absent: nothing outlives the process. */
+  readonly file?: FlowFile<FlowState>
+  readonly stored?: FlowState
+  readonly deadLetters: DeadLetters
+  readonly transform?: (batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }
+  readonly toLines?: (batch: Batch) => Lines
+  readonly until: Until
+  /** The run is bounded: what is rejected or lost makes it incomplete. */
+  readonly bounded: boolean
+  /** Bytes of records held in memory. */
+  readonly memory: number
+  readonly lingerMs: number
+  readonly stallMs: number
+  readonly graceMs: number
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** How a run ended; the command line makes an exit code of it. */
+export type Ending =
+  | { readonly kind: 'complete' }
+  | { readonly kind: 'stopped'; /** All of it is delivered, safe in the spool, or the source has it. */ readonly safe: boolean }
+  | { readonly kind: 'incomplete'; readonly why: string }
+  | { readonly kind: 'source failed' | 'sink failed' | 'disk failed' | 'usage'; readonly why: string }
+  | { readonly kind: 'reader gone' }
+  | { readonly kind: 'bug'; readonly error: unknown }
+export interface FlowResult { readonly ending: Ending; readonly receipt: Receipt }

@@ -1,0 +1,413 @@
+/**
+ * One run of one flow: N sources into M sinks, straight (one sink) or through a spool.
+ *
+ * Invariants: nothing is committed upstream before it is durable where its guarantee says so: behind the spool when every sink has confirmed it (a
+ * source that is released at accept: when it is fsynced), without one when the sink has. A durable cursor comes before the removal of what lies below
+ * it. Whatever ends the run, the receipt's sums hold.
+ */
+import { linkedAbort, unlessAborted } from '../kit/signal'
+import { AckWindow } from './ack-window'
+import { Committer } from './committer'
+import { only } from './batch'
+import type { Delivery, Gap, Partition, Position } from './contract'
+import { DirectLane } from './direct-lane'
+import { DiskFailed, ReaderGone, UsageError, lineOf } from './errors'
+import type { FlowState, SinkState, SourceState } from './flow-state'
+import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
+import { takeIn, type Taken } from './intake'
+import { Keeper } from './keeper'
+import { Ledger } from './ledger'
+import type { Sequence, Spool } from './ports'
+import { imbalance, type Receipt, type ReceiptSink } from './receipt'
+import { SinkPump, type Feed, type Tally } from './sink-pump'
+import { SourcePump } from './source-pump'
+import { SpoolLane } from './spool-lane'
+import type { FlowStatus } from './status'
+import { EndpointFailed, Supervisor } from './supervisor'
+
+/** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
+const WINDOW_RECORDS = 4_000_000
+/** What went into a pipe is committed this long after, if no EPIPE came. */
+const PIPE_HOLD_MS = 1000
+
+interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean }
+interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor; readonly pump: SourcePump; readonly committer: Committer; readonly positions: Map<string, Position> }
+
+export class Flow {
+  private readonly stopReading = new AbortController()
+  private readonly cut = new AbortController()
+  private readonly ledger: Ledger
+  private readonly keeper: Keeper<FlowState>
+  private readonly sinks: SinkRun[] = []
+  private readonly sources: SourceRun[] = []
+  private readonly direct: DirectLane | undefined
+  private readonly window: AckWindow
+  /** Appends under way, in bytes: the memory that the way into the spool may hold. */
+  private appending = 0
+  private readonly appends = new Set<Promise<void>>()
+  private roomWaiters: (() => void)[] = []
+  private readonly releases: { readonly next: Sequence; readonly run: SourceRun; readonly partition: Partition; readonly position: Position }[] = []
+  private acceptedThrough: Sequence
+  private failure: Ending | undefined
+  private stopping = false
+  private cleanEnd = false
+  private readonly started: number
+
+  constructor(private readonly parts: FlowParts) {
+    const { clock, log, spool, sinks, sources, stored, deadLetters } = parts
+    this.started = clock.now()
+    this.acceptedThrough = spool?.head ?? 0
+    const carriedIn = new Map(sinks.map((sink) => [sink.id, spool?.countFrom(stored?.sinks[sink.id]?.cursor ?? spool.tail) ?? 0]))
+    this.ledger = new Ledger(parts.runId, this.started, stored?.run === undefined ? 0 : stored.run.restarts + 1, carriedIn)
+    this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
+    this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
+    this.direct = spool === undefined ? new DirectLane() : undefined
+    for (const part of sinks) {
+      const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
+      const lane = spool === undefined ? undefined : new SpoolLane(spool, part.id, part.sink.limits.unit, stored?.sinks[part.id]?.cursor ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
+      const feed: Feed = lane ?? this.direct ?? new DirectLane()
+      const pump = new SinkPump({
+        sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,
+        onUnplaced: (why) => { this.unplaced(why) }, onProgress: () => undefined,
+      })
+      this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood })
+    }
+    for (const part of sources) this.sources.push(this.sourceRun(part))
+    spool?.onStatus(() => { this.wakeRoom() })
+    spool?.failed.catch((error: unknown) => { this.fail(error) })
+  }
+
+  private sourceRun(part: SourcePart): SourceRun {
+    const { clock, log, spool, stored, until } = this.parts
+    const supervisor = new Supervisor(part.id, 'source', part.label, part.supervision, clock, log)
+    const positions = new Map(Object.entries(stored?.sources[part.id]?.positions ?? {}))
+    const here = part.position === 'here'
+    const holdMs = spool === undefined && this.parts.sinks.some((sink) => sink.sink.limits.confirms === 'none') ? PIPE_HOLD_MS : 0
+    const committer = new Committer({
+      label: part.label, clock, log, holdMs, everyMs: here ? 100 : 1000,
+      commit: async (partition, position) => {
+        if (part.position === 'upstream') await part.source.commit(partition, position)
+        else if (here) { positions.set(partition.name, position); this.keeper.touch() }
+      },
+    })
+    const run: SourceRun = {
+      part, supervisor, committer, positions,
+      pump: new SourcePump({
+        id: part.id, source: part.source, supervisor, live: part.live && spool !== undefined, clock, log, until, signal: this.cut.signal, stopReading: this.stopReading.signal,
+        stored: (partition) => spool?.position(part.id, partition) ?? positions.get(partition),
+        storedPartitions: () => [...positions.keys(), ...(spool?.partitions(part.id) ?? [])],
+        lastReceivedAt: () => spool?.lastReceivedAt(part.id),
+        room: (signal) => this.room(signal),
+        pressed: () => spool?.status().full === true,
+        take: (delivery, receivedAt) => this.take(run, delivery, receivedAt),
+        gap: (gap) => { this.gap(part, gap) },
+        revoke: (partition, deadlineMs) => this.revoke(run, partition, deadlineMs),
+        lost: (partition) => { committer.lost(partition) },
+        saw: (partition) => { committer.saw(partition) },
+      }),
+    }
+    return run
+  }
+
+  /** Runs to the end. Call once. */
+  async run(): Promise<FlowResult> {
+    const sinkRuns = this.sinks.map((sink) => this.guard(sink.pump.run()))
+    const sourceRuns = this.sources.map((source) => this.guard(source.pump.run()))
+    await Promise.all(sourceRuns)
+    await this.endInput()
+    await Promise.all(sinkRuns)
+    this.cleanEnd = this.failure === undefined && !this.cut.signal.aborted
+    if (this.failure?.kind === 'reader gone') for (const { committer } of this.sources) committer.silence()
+    // Whatever was settled is committed, also after a failure elsewhere: it need not come again.
+    await this.bounded(Promise.all(this.sources.map(({ committer }) => committer.flush())))
+    for (const { committer } of this.sources) committer.stop()
+    await this.bounded(Promise.all(this.sources.map(({ pump }) => pump.close())))
+    return this.finish()
+  }
+
+  /** Stop reading, drain, close; within the grace. */
+  stop(): void {
+    if (this.stopping) return
+    this.stopping = true
+    this.stopReading.abort(new Error('stopping'))
+    const { clock, graceMs, spool } = this.parts
+    clock.sleep(graceMs, this.cut.signal).then(() => { this.abort() }, () => undefined)
+    if (spool === undefined) return
+    // What is safe in the spool need not wait for a sink that is away: the next start delivers it.
+    const watch = clock.every(100, () => {
+      if (this.cut.signal.aborted) { watch.stop(); return }
+      if (this.inputEnded && this.appends.size === 0 && this.sinks.every(({ supervisor }) => supervisor.current === 'backing off' || supervisor.current === 'stopped')) { watch.stop(); this.abort() }
+    })
+  }
+  private inputEnded = false
+
+  /** Cut short: nothing more is awaited. */
+  abort(): void {
+    this.stopReading.abort(new Error('aborted'))
+    this.cut.abort(new Error('aborted'))
+    this.wakeRoom()
+  }
+
+  status(): FlowStatus {
+    const spool = this.parts.spool?.status()
+    return {
+      name: this.parts.name, started: this.started, read: this.ledger.read, bytesRead: this.ledger.bytesRead, gaps: this.ledger.gapCount,
+      sources: this.sources.map(({ supervisor }) => supervisor.status()),
+      sinks: this.sinks.map(({ supervisor, pump, lane }) => ({
+        ...supervisor.status(), delivered: pump.counts.delivered, rejected: pump.counts.rejected, bytes: pump.counts.bytes,
+        pending: lane === undefined ? pump.counts.pending : this.parts.spool?.countFrom(lane.cursor) ?? 0,
+      })),
+      ...(spool === undefined ? {} : { spool }),
+    }
+  }
+
+  private async guard(run: Promise<unknown>): Promise<void> {
+    try { await run } catch (error) { if (!this.cut.signal.aborted) this.fail(error) }
+  }
+
+  /** The first failure decides; reading stops and what can still be drained is drained. */
+  private fail(error: unknown): void {
+    const ending: Ending = error instanceof ReaderGone ? { kind: 'reader gone' }
+      : error instanceof DiskFailed ? { kind: 'disk failed', why: lineOf(error) }
+        : error instanceof UsageError ? { kind: 'usage', why: error.message }
+          : error instanceof EndpointFailed ? { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
+            : { kind: 'bug', error }
+    this.failure ??= ending
+    if (ending.kind === 'source failed') this.stop()
+    // Nothing can be drained into a sink that is gone, nor past a disk or a bug that cannot be trusted; with several sinks the others have the spool.
+    else this.abort()
+  }
+
+  private unplaced(why: string): void {
+    this.failure ??= { kind: 'incomplete', why: `a record was rejected and there is nowhere to keep it: ${why}; --dead-letter says where rejected records go` }
+    this.stop()
+  }
+
+  private async room(signal: AbortSignal): Promise<void> {
+    const { spool, memory } = this.parts
+    if (spool === undefined) { await this.window.room(signal); return }
+    while ((this.appending >= memory / 2 && this.appending > 0) || spool.status().full) {
+      if (signal.aborted) throw signal.reason
+      await new Promise<void>((resolve) => {
+        const done = (): void => { signal.removeEventListener('abort', done); resolve() }
+        this.roomWaiters.push(done)
+        signal.addEventListener('abort', done, { once: true })
+      })
+    }
+  }
+  private wakeRoom(): void { for (const wake of this.roomWaiters.splice(0)) wake() }
+
+  private async take(run: SourceRun, delivery: Delivery, receivedAt: number): Promise<void> {
+    const { part } = run
+    const { spool, until, deadLetters } = this.parts
+    let limited = delivery
+    const limit = until.count
+    if (limit !== undefined && this.ledger.read + delivery.batch.count >= limit) limited = this.limit(delivery, limit - this.ledger.read)
+    this.ledger.read += limited.batch.count + (limited.unfit?.length ?? 0)
+    this.ledger.bytesRead += limited.batch.bytes
+    const taken = await takeIn(limited, receivedAt, { source: part.id, sourceLabel: part.label, transform: this.parts.transform, toLines: this.parts.toLines, deadLetters }, this.cut.signal)
+    if (taken.stop === undefined) this.ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
+    else this.ledger.refusedAtRead += taken.refused
+    if (spool !== undefined) this.append(run, spool, limited.partition, taken, receivedAt)
+    else this.hand(run, limited.partition, taken, receivedAt)
+    if (taken.stop !== undefined) this.unplaced(taken.stop)
+  }
+
+  /** `--until count=N`: the delivery up to the Nth record; reading ends with it. */
+  private limit(delivery: Delivery, count: number): Delivery {
+    this.stopReading.abort(new Error('count reached'))
+    if (delivery.batch.count <= count) return delivery
+    const indexes = Array.from({ length: count }, (_, index) => index)
+    return { ...delivery, at: (index) => delivery.at(index), batch: only(delivery.batch, indexes), last: delivery.at(count - 1), unfit: [] }
+  }
+
+  private append(run: SourceRun, spool: Spool, partition: Partition, taken: Taken, receivedAt: number): void {
+    const { part } = run
+    const { batch, last, stop } = taken
+    if (stop !== undefined && batch.count === 0) return
+    this.appending += batch.retained
+    const append = spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
+      this.ledger.accepted += batch.count
+      this.acceptedThrough = Math.max(this.acceptedThrough, next)
+      if (part.releasedAtAccept) run.committer.offer(partition, last)
+      else if (part.position === 'upstream') { this.releases.push({ next, run, partition, position: last }); this.release() }
+      this.keeper.touch()
+    }, (error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => {
+      this.appending -= batch.retained
+      this.appends.delete(append)
+      this.wakeRoom()
+    })
+    this.appends.add(append)
+  }
+
+  private hand(run: SourceRun, partition: Partition, taken: Taken, receivedAt: number): void {
+    const { part } = run
+    const { batch, last } = taken
+    this.ledger.accepted += batch.count
+    if (taken.stop !== undefined && batch.count === 0) return
+    const ticket = this.window.enter(part.id, partition, last, batch.count, batch.retained)
+    if (batch.count === 0) { ticket.settle(); return }
+    const sink = this.sinks[0]
+    this.direct?.push({
+      payload: batch, count: batch.count,
+      origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
+      settle: (tally) => { if (sink !== undefined) this.delivered(sink.part.id, tally); ticket.settle() },
+    })
+  }
+
+  private delivered(id: string, tally: Tally): void {
+    this.ledger.settled(id, tally)
+    const sink = this.sinks.find((run) => run.part.id === id)
+    if (sink !== undefined && tally.delivered > 0) sink.proven = true
+    this.release()
+    this.keeper.touch()
+  }
+
+  private lowestCursor(): Sequence { return Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity)) }
+
+  private release(): void {
+    const low = this.lowestCursor()
+    while (this.releases[0] !== undefined && this.releases[0].next <= low) {
+      const due = this.releases.shift()
+      due?.run.committer.offer(due.partition, due.position)
+    }
+  }
+
+  private gap(part: SourcePart, gap: Gap): void {
+    this.ledger.gap(gap)
+    this.parts.log.warn(`${part.label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`)
+    const { spool } = this.parts
+    if (spool === undefined) { this.keeper.touch(); return }
+    const noted = spool.gap(part.id, gap).catch((error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => { this.appends.delete(noted) })
+    this.appends.add(noted)
+  }
+
+  private async revoke(run: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
+    const { clock, spool } = this.parts
+    const deadline = linkedAbort(this.cut.signal)
+    const timer = clock.sleep(deadlineMs, deadline.controller.signal).then(() => { deadline.controller.abort(new Error('deadline')) }, () => undefined)
+    try {
+      await unlessAborted(Promise.all(this.appends), deadline.controller.signal)
+      if (spool !== undefined && !run.part.releasedAtAccept) await unlessAborted(spool.seal('revoke'), deadline.controller.signal)
+      while (spool === undefined ? this.window.unsettled(run.part.id) > 0 : this.releases.some((due) => due.run === run && due.partition.name === partition.name)) await clock.sleep(20, deadline.controller.signal)
+      await unlessAborted(run.committer.flush(partition.name), deadline.controller.signal)
+    } catch (error) {
+      if (!deadline.controller.signal.aborted) throw error
+      this.parts.log.warn(`${run.part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
+    } finally {
+      run.committer.lost(partition)
+      deadline.controller.abort(new Error('done'))
+      deadline.dispose()
+      await timer
+    }
+  }
+
+  private async endInput(): Promise<void> {
+    await Promise.all(this.appends)
+    if (this.cut.signal.aborted) { this.direct?.end(); return }
+    this.direct?.end()
+    try { await this.parts.spool?.end() } catch (error) { this.fail(error) }
+    this.inputEnded = true
+  }
+
+  /** Closing calls get a moment, also after the grace is over; a peer that does not answer must not hold up the exit. */
+  private async bounded(work: Promise<unknown>): Promise<void> {
+    const limit = new AbortController()
+    const left = this.cut.signal.aborted ? 250 : 10_000
+    const guarded = work.catch((error: unknown) => { this.parts.log.debug(`closing: ${lineOf(error)}`) })
+    await Promise.race([guarded, this.parts.clock.sleep(left, limit.signal).catch(() => undefined)])
+    limit.abort(new Error('closed'))
+  }
+
+  private compose(): FlowState {
+    const { spool, stored } = this.parts
+    const sources: Record<string, SourceState> = { ...stored?.sources }
+    for (const { part, positions } of this.sources) {
+      const merged = new Map(positions)
+      for (const partition of spool?.partitions(part.id) ?? []) {
+        const position = spool?.position(part.id, partition)
+        if (position !== undefined) merged.set(partition, position)
+      }
+      sources[part.id] = { label: part.label, positions: Object.fromEntries(merged) }
+    }
+    const sinks: Record<string, SinkState> = { ...stored?.sinks }
+    for (const { part, lane, proven, pump } of this.sinks) {
+      this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
+      sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
+    }
+    return {
+      format: 1, ...(spool === undefined ? {} : { spoolId: spool.id }), sequence: spool?.head ?? 0, clean: this.ended !== undefined, acceptedThrough: this.acceptedThrough,
+      sources, sinks, run: this.ledger.durable(this.ended),
+    }
+  }
+  private ended: number | undefined
+
+  private saved(state: FlowState): void {
+    const { spool } = this.parts
+    if (spool === undefined) return
+    const low = Math.min(...Object.values(state.sinks).map((sink) => sink.cursor))
+    spool.drop(low).catch((error: unknown) => { this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`) })
+  }
+
+  private async finish(): Promise<FlowResult> {
+    const { clock, spool } = this.parts
+    await Promise.race([Promise.all(this.appends), clock.sleep(this.cut.signal.aborted ? 250 : 10_000, new AbortController().signal)])
+    this.ended = clock.now()
+    let ending = this.ending()
+    const receipt = this.receipt(ending)
+    try {
+      await this.keeper.flush()
+    } catch (error) {
+      if (ending.kind === 'complete' || ending.kind === 'stopped') ending = { kind: 'disk failed', why: lineOf(error) }
+    }
+    await this.keeper.close()
+    await spool?.close()
+    const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
+    if (wrong !== undefined && ending.kind !== 'bug') ending = { kind: 'bug', error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`) }
+    return { ending, receipt }
+  }
+
+  private ending(): Ending {
+    if (this.failure !== undefined) return this.failure
+    const lost = this.unaccounted()
+    if (this.stopping) return { kind: 'stopped', safe: lost.abandoned === 0 && (lost.returned === 0 || this.cleanEnd) }
+    if (this.parts.bounded) {
+      const refused = this.ledger.refusedAtRead + this.ledger.droppedAtRead + Math.max(0, ...this.sinks.map(({ part }) => this.ledger.of(part.id).rejected + this.ledger.of(part.id).dropped))
+      if (refused > 0) return { kind: 'incomplete', why: `${refused} records were rejected` }
+      if (this.ledger.gapCount > 0) return { kind: 'incomplete', why: `${this.ledger.gapCount} gaps` }
+    }
+    return { kind: 'complete' }
+  }
+
+  /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
+  private unaccounted(): { readonly returned: number; readonly abandoned: number } {
+    const missing = this.parts.spool !== undefined ? this.ledger.read - this.ledger.accepted - this.ledger.refusedAtRead - this.ledger.droppedAtRead
+      : this.ledger.read - this.ledger.refusedAtRead - this.ledger.droppedAtRead - Math.min(...this.sinks.map(({ part }) => { const counts = this.ledger.of(part.id); return counts.delivered + counts.rejected + counts.dropped }))
+    const resends = this.sources.every(({ part }) => part.position !== 'none')
+    return resends ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
+  }
+
+  private receipt(ending: Ending): Receipt {
+    const { spool, name, runId, clock } = this.parts
+    const { returned, abandoned } = this.unaccounted()
+    const sinks: ReceiptSink[] = this.sinks.map(({ part, lane, pump }) => {
+      const counts = this.ledger.of(part.id)
+      counts.returned = returned
+      counts.abandoned = abandoned
+      return {
+        ...counts, id: part.id, label: part.label, read: this.ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
+        rejected: counts.rejected + this.ledger.refusedAtRead, dropped: counts.dropped + this.ledger.droppedAtRead,
+        spooled: lane === undefined ? 0 : spool?.countFrom(lane.cursor) ?? 0,
+      }
+    })
+    const ended = this.ended ?? clock.now()
+    return {
+      flow: name, run: runId, started: iso(this.started), ended: iso(ended), seconds: Math.round(ended - this.started) / 1000,
+      outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' ? 'stopped' : 'failed',
+      read: this.ledger.read, bytesRead: this.ledger.bytesRead, restarts: this.ledger.restarts, sinks, gaps: this.ledger.gaps, gapCount: this.ledger.gapCount,
+      ...('why' in ending ? { why: ending.why } : {}),
+    }
+  }
+}
+
+function iso(ms: number): string { return new Date(ms).toISOString() }

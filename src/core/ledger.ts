@@ -1,0 +1,56 @@
+/** Counts of one run, kept so that what the flow file holds adds up at every instant: a sink's figures move only when its cursor does. */
+import type { Gap } from './contract'
+import { NOTHING, type RunLedger, type SinkLedger } from './flow-state'
+import type { Tally } from './sink-pump'
+
+/** Gaps beyond these are counted, not listed. */
+const LISTED_GAPS = 1000
+
+export class Ledger {
+  /** Records that sources returned. */
+  read = 0
+  bytesRead = 0
+  /** Of these: durable in the spool, or, without one, handed to the sink. */
+  accepted = 0
+  /** Of these: dead letters before they reached spool or sink; they count for every sink. */
+  refusedAtRead = 0
+  droppedAtRead = 0
+  readonly gaps: Gap[] = []
+  gapCount = 0
+  private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
+
+  constructor(readonly id: string, readonly started: number, readonly restarts: number, carriedIn: ReadonlyMap<string, number>) {
+    for (const [sink, carried] of carriedIn) this.sinks.set(sink, { ...NOTHING, carriedIn: carried })
+  }
+
+  settled(sink: string, tally: Tally): void {
+    const counts = this.of(sink)
+    counts.delivered += tally.delivered
+    counts.rejected += tally.rejected
+    counts.dropped += tally.dropped
+    counts.bytes += tally.bytes
+  }
+
+  duplicates(sink: string, count: number): void { this.of(sink).possibleDuplicates = count }
+
+  gap(gap: Gap): void {
+    this.gapCount++
+    if (this.gaps.length < LISTED_GAPS) this.gaps.push(gap)
+  }
+
+  of(sink: string): { -readonly [K in keyof SinkLedger]: number } {
+    let counts = this.sinks.get(sink)
+    if (counts === undefined) this.sinks.set(sink, counts = { ...NOTHING })
+    return counts
+  }
+
+  /** As it may be stored: only what is durable counts as read. */
+  durable(ended?: number): RunLedger {
+    const sinks: Record<string, SinkLedger> = {}
+    for (const [id, counts] of this.sinks) sinks[id] = { ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead }
+    return {
+      id: this.id, started: this.started, ...(ended === undefined ? {} : { ended }), restarts: this.restarts, read: this.accepted + this.refusedAtRead + this.droppedAtRead,
+      bytesRead: this.bytesRead, sinks, gaps: this.gaps, gapCount: this.gapCount,
+    }
+  }
+}

@@ -1,0 +1,406 @@
+/**
+ * From a feed of records to one sink: gathers, splits, submits, resubmits. Owns what an endpoint must not: retry, order, deadlines, dead letters.
+ *
+ * Invariants: a write that was submitted is submitted again, with the same id, bytes and boundaries, until its outcome is known. A piece is settled
+ * once every record of it is confirmed, or is a dead letter that was confirmed elsewhere. Settling is the only way anything is released.
+ */
+import { linkedAbort, Wake } from '../kit/signal'
+import { entrySize, joined, only } from './batch'
+import type { Batch, Clock, EndpointContext, Log, Origin, Outcome, Segment, Sink, Write } from './contract'
+import { Disconnected, Fatal, Throttled } from './errors'
+import type { DeadLetter, DeadLetters } from './ports'
+import type { Supervisor } from './supervisor'
+
+/** A run of records on their way to one sink. */
+export interface Piece {
+  readonly payload: Batch | Segment
+  readonly count: number
+  origin(index: number): Origin
+  /** All of it is settled, and how. */
+  settle(tally: Tally): void
+}
+export interface Tally { delivered: number; rejected: number; dropped: number; bytes: number }
+export interface Feed {
+  /** Rejects when the signal aborts. null: the end. */
+  next(signal: AbortSignal): Promise<Piece | null>
+}
+
+/** As things stand, for progress; the ledger counts what was settled. */
+export interface SinkCounts extends Tally { possibleDuplicates: number; pending: number }
+
+export interface SinkPumpParts {
+  readonly sink: Sink
+  readonly id: string
+  readonly feed: Feed
+  readonly supervisor: Supervisor
+  readonly deadLetters: DeadLetters
+  readonly clock: Clock
+  readonly log: Log
+  readonly lingerMs: number
+  readonly stallMs: number
+  /** Aborts when the run is cut short. */
+  readonly signal: AbortSignal
+  /** A record was rejected and there is nowhere to put it (`policy: stop`). */
+  readonly onUnplaced: (why: string) => void
+  /** A write was confirmed. */
+  readonly onProgress: () => void
+}
+
+/** Part of a piece within a write. */
+interface Slice { readonly piece: Tracked; readonly from: number; readonly count: number }
+interface Tracked { readonly piece: Piece; left: number; stuck: boolean; readonly tally: Tally }
+interface Job { readonly id: string; attempt: number; readonly order: number; readonly payload: Batch | Segment; readonly slices: readonly Slice[]; readonly count: number; notBefore: number }
+
+/** Below this much waiting, a write waits for `linger` to gather more. */
+const WORTH_WRITING = 64 * 1024
+
+export class SinkPump {
+  readonly counts: SinkCounts = { delivered: 0, rejected: 0, dropped: 0, possibleDuplicates: 0, bytes: 0, pending: 0 }
+  private readonly wake = new Wake()
+  private readonly arrived: { readonly tracked: Tracked; readonly at: number }[] = []
+  private arrivedBytes = 0
+  private readonly arrivedRoom = new Wake()
+  private again: Job[] = []
+  private readonly flying = new Map<Job, AbortController>()
+  private ended = false
+  private rejecting = 0
+  private failure: { readonly error: unknown } | undefined
+  private fault: unknown
+  private isOpen = false
+  private serial = 0
+  private lastMove: number
+
+  constructor(private readonly parts: SinkPumpParts) { this.lastMove = parts.clock.now() }
+
+  /** Until the feed ends and all is settled, or throws what ends the run. Closes the sink on every path. */
+  async run(): Promise<void> {
+    const { supervisor, sink, signal, clock } = this.parts
+    const stop = linkedAbort(signal)
+    const onAbort = (): void => { this.wake.wake() }
+    signal.addEventListener('abort', onAbort, { once: true })
+    const filling = this.fill(stop.controller.signal)
+    const watch = clock.every(1000, () => { this.checkStall() })
+    try {
+      for (;;) {
+        if (signal.aborted) throw signal.reason
+        if (this.failure !== undefined) throw this.failure.error
+        if (this.fault !== undefined) await this.recover()
+        if (!this.isOpen) { await this.open(); continue }
+        this.submitAll()
+        if (this.ended && this.arrived.length === 0 && this.again.length === 0 && this.flying.size === 0 && this.rejecting === 0) break
+        await this.wake.wait()
+      }
+    } finally {
+      watch.stop()
+      signal.removeEventListener('abort', onAbort)
+      for (const attempt of this.flying.values()) attempt.abort(new Disconnected('the run ended'))
+      stop.controller.abort(new Disconnected('the run ended'))
+      stop.dispose()
+      await filling
+      await sink.close()
+      if (supervisor.current !== 'failed') supervisor.to('stopped')
+    }
+  }
+
+  private context(): EndpointContext {
+    const { signal, clock, log, supervisor } = this.parts
+    return { signal, clock, log, gauge: (name, value) => { supervisor.gauges[name] = value } }
+  }
+
+  private async open(): Promise<void> {
+    const { sink, supervisor, signal } = this.parts
+    supervisor.to('opening')
+    try {
+      await sink.open(this.context())
+      this.isOpen = true
+      this.lastMove = this.parts.clock.now()
+      supervisor.opened()
+    } catch (error) {
+      await sink.close()
+      await supervisor.fault(error, true, signal)
+    }
+  }
+
+  /** After a fault: lets the other writes end, closes, waits as long as the supervisor says. What is unconfirmed goes again, in order. */
+  private async recover(): Promise<void> {
+    const { sink, supervisor, signal } = this.parts
+    if (this.flying.size > 0) {
+      await this.wake.wait()
+      return
+    }
+    const fault = this.fault
+    this.fault = undefined
+    this.again.sort((a, b) => a.order - b.order)
+    if (!(fault instanceof Throttled)) {
+      this.isOpen = false
+      await sink.close()
+    }
+    await supervisor.fault(fault, false, signal)
+    if (fault instanceof Throttled) supervisor.to('running')
+    this.lastMove = this.parts.clock.now()
+  }
+
+  /** Keeps a little more than one write's worth at hand. */
+  private async fill(signal: AbortSignal): Promise<void> {
+    const { feed, sink, clock } = this.parts
+    const enough = sink.limits.unit === 'segment' ? 1 : Math.max(sink.limits.maxBytes, 1)
+    try {
+      for (;;) {
+        while (this.arrivedBytes >= enough && !signal.aborted) await this.arrivedRoom.wait()
+        const piece = await feed.next(signal)
+        if (piece === null) break
+        this.counts.pending += piece.count
+        this.arrived.push({ tracked: { piece, left: piece.count, stuck: false, tally: { delivered: 0, rejected: 0, dropped: 0, bytes: 0 } }, at: clock.now() })
+        this.arrivedBytes += weight(piece.payload)
+        this.wake.wake()
+      }
+    } catch (error) {
+      if (!signal.aborted) this.failure ??= { error }
+    }
+    this.ended = true
+    this.wake.wake()
+  }
+
+  private submitAll(): void {
+    const { limits } = this.parts.sink
+    while (this.fault === undefined && this.flying.size < limits.inFlight) {
+      const job = this.nextAgain() ?? (limits.ordered && this.again.length > 0 ? undefined : this.gather())
+      if (job === undefined) return
+      void this.attempt(job)
+    }
+  }
+
+  private nextAgain(): Job | undefined {
+    const now = this.parts.clock.now()
+    const index = this.again.findIndex((job) => job.notBefore <= now)
+    if (index === -1) {
+      const soonest = Math.min(...this.again.map((job) => job.notBefore))
+      if (this.again.length > 0) this.wakeAfter(soonest - now)
+      return undefined
+    }
+    if (this.parts.sink.limits.ordered && index > 0) return undefined
+    return this.again.splice(index, 1)[0]
+  }
+
+  private wakeAfter(ms: number): void {
+    this.parts.clock.sleep(ms, this.parts.signal).then(() => { this.wake.wake() }, () => undefined)
+  }
+
+  /** The next write out of what has arrived, up to the sink's limits. */
+  private gather(): Job | undefined {
+    const first = this.arrived[0]
+    if (first === undefined) return undefined
+    const { limits } = this.parts.sink
+    if (limits.unit === 'segment') {
+      this.take(1)
+      return this.job(first.tracked.piece.payload, [{ piece: first.tracked, from: 0, count: first.tracked.piece.count }], first.tracked.piece.count)
+    }
+    const { lingerMs, clock } = this.parts
+    const age = clock.now() - first.at
+    if (lingerMs > 0 && this.arrivedBytes < WORTH_WRITING && !this.ended && age < lingerMs) { this.wakeAfter(lingerMs - age); return undefined }
+    const batches: Batch[] = []
+    const slices: Slice[] = []
+    let count = 0
+    let bytes = 0
+    let taken = 0
+    for (const { tracked } of this.arrived) {
+      const batch = tracked.piece.payload as Batch
+      if (slices.length > 0 && (count + batch.count > limits.maxEntries || bytes + batch.bytes > limits.maxBytes)) break
+      taken++
+      batches.push(batch)
+      slices.push({ piece: tracked, from: 0, count: batch.count })
+      count += batch.count
+      bytes += batch.bytes
+    }
+    this.take(taken)
+    const only = batches[0]
+    // One batch beyond the limits is split; a record beyond them is not ours to judge twice: the split refuses it.
+    if (only !== undefined && taken === 1 && (count > limits.maxEntries || bytes > limits.maxBytes || bytes > limits.maxEntryBytes)) return this.split(first.tracked, only)
+    const payload = joined(batches)
+    if (bytes > limits.maxEntryBytes) {
+      for (const slice of slices) this.again.push(...this.splitJobs(slice.piece, slice.piece.piece.payload as Batch))
+      return this.nextAgain()
+    }
+    return this.job(payload, slices, count)
+  }
+
+  private take(pieces: number): void {
+    for (const { tracked } of this.arrived.splice(0, pieces)) this.arrivedBytes -= weight(tracked.piece.payload)
+    this.arrivedRoom.wake()
+  }
+
+  private split(tracked: Tracked, batch: Batch): Job | undefined {
+    this.again.push(...this.splitJobs(tracked, batch))
+    return this.nextAgain()
+  }
+
+  private splitJobs(tracked: Tracked, batch: Batch): Job[] {
+    const { limits } = this.parts.sink
+    const jobs: Job[] = []
+    const tooLarge: { index: number; why: string }[] = []
+    let run: number[] = []
+    let bytes = 0
+    const flush = (): void => {
+      const from = run[0]
+      if (from === undefined) return
+      jobs.push(this.job(only(batch, run), [{ piece: tracked, from, count: run.length }], run.length))
+      run = []
+      bytes = 0
+    }
+    batch.entries().forEach((entry, index) => {
+      const size = entrySize(entry)
+      if (size > limits.maxEntryBytes) {
+        flush()
+        tooLarge.push({ index, why: `${size} bytes are more than the ${limits.maxEntryBytes} that ${this.parts.supervisor.label} takes` })
+        return
+      }
+      if (run.length >= limits.maxEntries || bytes + size + 1 > limits.maxBytes) flush()
+      run.push(index)
+      bytes += size + 1
+    })
+    flush()
+    if (tooLarge.length > 0) void this.reject({ id: '', attempt: 1, order: 0, payload: batch, slices: [{ piece: tracked, from: 0, count: batch.count }], count: batch.count, notBefore: 0 }, tooLarge)
+    return jobs
+  }
+
+  private job(payload: Batch | Segment, slices: readonly Slice[], count: number): Job {
+    const order = ++this.serial
+    return { id: `${this.parts.id}-${order}`, attempt: 0, order, payload, slices, count, notBefore: 0 }
+  }
+
+  private async attempt(job: Job): Promise<void> {
+    const { sink, supervisor, signal, clock } = this.parts
+    job.attempt++
+    if (job.attempt > 1) this.counts.possibleDuplicates += sink.limits.unit === 'segment' ? 0 : job.count
+    const link = linkedAbort(signal)
+    this.flying.set(job, link.controller)
+    const write: Write = { id: job.id, attempt: job.attempt, payload: job.payload, origin: (index) => originOf(job, index) }
+    try {
+      const outcome = await sink.write(write, link.controller.signal)
+      this.lastMove = clock.now()
+      this.settle(job, outcome)
+      if (outcome.retry.length < job.count || job.count === 0) supervisor.moved()
+    } catch (error) {
+      this.again.push(job)
+      this.fault ??= error
+    } finally {
+      link.dispose()
+      this.flying.delete(job)
+      this.wake.wake()
+    }
+  }
+
+  private settle(job: Job, outcome: Outcome): void {
+    if (outcome.retry.length === 0 && outcome.rejected.length === 0) {
+      this.counts.delivered += job.count
+      this.counts.bytes += bytesOf(job.payload)
+      for (const slice of job.slices) {
+        slice.piece.tally.delivered += slice.count
+        slice.piece.tally.bytes += Math.round(bytesOf(slice.piece.piece.payload) * slice.count / Math.max(1, slice.piece.piece.count))
+        this.reduce(slice.piece, slice.count)
+      }
+      this.parts.onProgress()
+      return
+    }
+    if ('kind' in job.payload) {
+      const refusal = outcome.rejected[0]
+      if (refusal !== undefined) { this.fault ??= new Fatal(`${job.payload.key} was refused: ${refusal.why}`); this.again.push(job); return }
+      job.notBefore = this.parts.clock.now() + (outcome.retry[0]?.afterMs ?? 1000)
+      this.again.push(job)
+      return
+    }
+    const open = new Set<number>()
+    for (const { index } of outcome.retry) open.add(index)
+    for (const { index } of outcome.rejected) open.add(index)
+    const entries = job.payload.entries()
+    for (let index = 0; index < job.count; index++) {
+      if (open.has(index)) continue
+      const slice = sliceAt(job, index)
+      const bytes = entries[index]?.value?.length ?? 0
+      this.counts.delivered++
+      this.counts.bytes += bytes
+      slice.piece.tally.delivered++
+      slice.piece.tally.bytes += bytes
+      this.reduce(slice.piece, 1)
+    }
+    if (outcome.retry.length > 0) {
+      const indexes = outcome.retry.map((retry) => retry.index).sort((a, b) => a - b)
+      const after = Math.max(0, ...outcome.retry.map((retry) => retry.afterMs ?? 0))
+      // One slice a record: what is left of a write has no boundaries of its own but keeps its place in the order.
+      const slices = indexes.map((index) => { const slice = sliceAt(job, index); return { piece: slice.piece, from: slice.index, count: 1 } })
+      this.again.push({ id: `${job.id}.r${job.attempt}`, attempt: job.attempt, order: job.order, payload: only(job.payload, indexes), slices, count: indexes.length, notBefore: this.parts.clock.now() + after })
+      this.again.sort((a, b) => a.order - b.order)
+    }
+    if (outcome.rejected.length > 0) void this.reject(job, outcome.rejected)
+    this.parts.onProgress()
+  }
+
+  /** Dead letters first, then settled: a record is never in neither place. */
+  private async reject(job: Job, refused: readonly { readonly index: number; readonly why: string }[]): Promise<void> {
+    const { deadLetters, supervisor, signal } = this.parts
+    const entries = (job.payload as Batch).entries()
+    const letters: DeadLetter[] = []
+    for (const { index, why } of refused) {
+      const entry = entries[index]
+      if (entry === undefined) continue
+      const { source, partition, position, receivedAt } = originOf(job, index)
+      letters.push({ source, partition, position, sink: supervisor.label, why, attempts: Math.max(1, job.attempt), receivedAt, record: { entry } })
+    }
+    if (deadLetters.policy === 'stop') {
+      this.counts.rejected += refused.length
+      for (const { index } of refused) { const at = sliceAt(job, index); at.piece.stuck = true; this.counts.pending-- }
+      this.parts.onUnplaced(refused[0]?.why ?? 'rejected')
+      return
+    }
+    this.rejecting++
+    try {
+      await deadLetters.put(letters, signal)
+    } catch (error) {
+      this.failure ??= { error }
+      return
+    } finally {
+      this.rejecting--
+      this.wake.wake()
+    }
+    const fate = deadLetters.policy === 'drop' ? 'dropped' : 'rejected'
+    this.counts[fate] += letters.length
+    for (const { index } of refused) {
+      const { piece } = sliceAt(job, index)
+      piece.tally[fate]++
+      this.reduce(piece, 1)
+    }
+  }
+
+  private reduce(tracked: Tracked, count: number): void {
+    tracked.left -= count
+    this.counts.pending -= count
+    if (tracked.left === 0 && !tracked.stuck) tracked.piece.settle(tracked.tally)
+  }
+
+  private checkStall(): void {
+    const { stallMs, clock, sink, supervisor } = this.parts
+    // A full pipe is backpressure; nobody can tell it from a stall.
+    if (stallMs === 0 || this.flying.size === 0 || sink.limits.confirms === 'none' || clock.now() - this.lastMove < stallMs) return
+    this.lastMove = clock.now()
+    for (const attempt of this.flying.values()) attempt.abort(new Disconnected(`${supervisor.label} did not answer for ${Math.round(stallMs / 1000)} s`))
+  }
+}
+
+/** Bytes at hand; a segment lies on disk. */
+function weight(payload: Batch | Segment): number { return 'kind' in payload ? 1 : Math.max(1, payload.bytes) }
+
+function bytesOf(payload: Batch | Segment): number { return 'kind' in payload ? payload.length : payload.bytes }
+
+function sliceAt(job: Job, index: number): { readonly piece: Tracked; readonly index: number } {
+  let rest = index
+  for (const slice of job.slices) {
+    if (rest < slice.count) return { piece: slice.piece, index: slice.from + rest }
+    rest -= slice.count
+  }
+  throw new RangeError(`no record ${index} in a write of ${job.count}`)
+}
+
+function originOf(job: Job, index: number): Origin {
+  const { piece, index: within } = sliceAt(job, index)
+  return piece.piece.origin(within)
+}

@@ -1,0 +1,149 @@
+/**
+ * From one source into the flow: opens, reads, reopens. What it has handed over it never reads twice within a run: a source that is opened again
+ * goes on after the last delivery, not after the last commit.
+ */
+import { linkedAbort, unlessAborted } from '../kit/signal'
+import type { Clock, Delivery, Gap, Log, Partition, Position, Source, SourceContext } from './contract'
+import type { Supervisor } from './supervisor'
+
+export interface Until {
+  /** Where each partition ended at the start. */
+  readonly end?: boolean
+  /** Milliseconds without a record. */
+  readonly idleMs?: number
+  /** Records over all sources. */
+  readonly count?: number
+}
+
+export interface SourcePumpParts {
+  readonly id: string
+  readonly source: Source
+  readonly supervisor: Supervisor
+  readonly live: boolean
+  readonly clock: Clock
+  readonly log: Log
+  readonly until: Until
+  /** Aborts when the run is cut short. */
+  readonly signal: AbortSignal
+  /** Aborts when reading stops; what was read goes on. */
+  readonly stopReading: AbortSignal
+  stored(partition: string): Position | undefined
+  storedPartitions(): readonly string[]
+  readonly lastReceivedAt: () => number | undefined
+  /** Waits while memory or the spool is full. `pressed` says whether a live source should be closed meanwhile. */
+  room(signal: AbortSignal): Promise<void>
+  pressed(): boolean
+  /** Hands a delivery on; resolves when the next may be read. */
+  take(delivery: Delivery, receivedAt: number): Promise<void>
+  gap(gap: Gap): void
+  revoke(partition: Partition, deadlineMs: number): Promise<void>
+  lost(partition: Partition): void
+  saw(partition: Partition): void
+}
+
+export class SourcePump {
+  private readonly handed = new Map<string, Position>()
+  private lastRecordAt: number
+
+  constructor(private readonly parts: SourcePumpParts) { this.lastRecordAt = parts.clock.now() }
+
+  /** Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits: `close` follows. */
+  async run(): Promise<'ended' | 'stopped'> {
+    const { source, supervisor, signal, stopReading } = this.parts
+    const halt = linkedAbort(signal, stopReading)
+    const halted = halt.controller.signal
+    try {
+      for (;;) {
+        if (signal.aborted) throw signal.reason
+        if (stopReading.aborted) return 'stopped'
+        let opening = true
+        try {
+          await this.open(halted)
+          opening = false
+          if (await this.read(halted) === 'ended') return 'ended'
+        } catch (error) {
+          if (signal.aborted) throw signal.reason
+          if (stopReading.aborted) return 'stopped'
+          await source.close()
+          await supervisor.fault(error, opening, halted).catch((reason: unknown) => { if (!halted.aborted) throw reason })
+        }
+      }
+    } finally {
+      halt.dispose()
+      if (supervisor.current !== 'failed') supervisor.to('draining')
+    }
+  }
+
+  private async open(halted: AbortSignal): Promise<void> {
+    const { source, supervisor, until } = this.parts
+    supervisor.to('opening')
+    await unlessAborted(source.open(this.context()), halted)
+    if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
+    supervisor.opened()
+  }
+
+  private async read(halted: AbortSignal): Promise<'ended'> {
+    const { source, supervisor, clock, until, live } = this.parts
+    for (;;) {
+      if (live && this.parts.pressed()) {
+        // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
+        await source.close()
+        await this.parts.room(halted)
+        await this.open(halted)
+      }
+      await this.parts.room(halted)
+      const delivery = await this.next(halted)
+      if (delivery === 'idle' || delivery === null) return 'ended'
+      const receivedAt = delivery.receivedAt ?? clock.now()
+      this.parts.saw(delivery.partition)
+      this.handed.set(delivery.partition.name, delivery.last)
+      if (delivery.batch.count > 0) {
+        this.lastRecordAt = clock.now()
+        supervisor.moved()
+      }
+      await this.parts.take(delivery, receivedAt)
+      if (until.count !== undefined && halted.aborted) throw halted.reason
+    }
+  }
+
+  /** One read, unless no record comes for as long as `--until idle` allows. */
+  private async next(halted: AbortSignal): Promise<Delivery | null | 'idle'> {
+    const { source, clock, until } = this.parts
+    if (until.idleMs === undefined) return source.read(halted)
+    const idle = linkedAbort(halted)
+    const left = Math.max(0, this.lastRecordAt + until.idleMs - clock.now())
+    const timer = linkedAbort(halted)
+    let expired = false
+    clock.sleep(left, timer.controller.signal).then(() => { expired = true; idle.controller.abort(new Error('idle')) }, () => undefined)
+    try {
+      return await source.read(idle.controller.signal)
+    } catch (error) {
+      if (expired && !halted.aborted) return 'idle'
+      throw error
+    } finally {
+      timer.controller.abort(new Error('read'))
+      timer.dispose()
+      idle.dispose()
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.parts.source.close()
+    if (this.parts.supervisor.current !== 'failed') this.parts.supervisor.to('stopped')
+  }
+
+  private context(): SourceContext {
+    const { signal, clock, log, supervisor } = this.parts
+    const lastReceivedAt = this.parts.lastReceivedAt()
+    return {
+      signal, clock, log,
+      gauge: (name, value) => { supervisor.gauges[name] = value },
+      resume: (partition) => this.handed.get(partition) ?? this.parts.stored(partition),
+      resumable: () => [...new Set([...this.handed.keys(), ...this.parts.storedPartitions()])],
+      ...(lastReceivedAt === undefined ? {} : { lastReceivedAt }),
+      revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs),
+      lost: (partition) => { this.parts.lost(partition) },
+      gap: (gap) => { this.parts.gap(gap) },
+    }
+  }
+}

@@ -1,0 +1,26 @@
+/** What a flow says of itself: one typed snapshot, from which progress, metrics, `/status` and the receipt's figures come. */
+export type EndpointState = 'opening' | 'running' | 'backing off' | 'draining' | 'stopped' | 'failed'
+
+export interface EndpointStatus {
+  readonly id: string
+  readonly role: 'source' | 'sink' | 'dead letter'
+  readonly label: string
+  readonly state: EndpointState
+  /** Epoch milliseconds. */
+  readonly since: number
+  /** Faults since the last success, and the last one's text. */
+  readonly faults: number
+  readonly error?: string
+  readonly gauges: Readonly<Record<string, number>>
+}
+
+export interface FlowStatus {
+  readonly name: string
+  readonly started: number
+  readonly read: number
+  readonly bytesRead: number
+  readonly sources: readonly EndpointStatus[]
+  readonly sinks: readonly (EndpointStatus & { readonly delivered: number; readonly rejected: number; readonly bytes: number; /** Records not yet settled. */ readonly pending: number })[]
+  readonly spool?: { readonly bytes: number; readonly full: boolean; readonly why?: string }
+  readonly gaps: number
+}

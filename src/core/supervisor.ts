@@ -1,0 +1,116 @@
+/**
+ * One endpoint's life: opening → running → backing off → … → stopped | failed. Owns retry, backoff and the decision to give up; endpoints only
+ * classify. A repeating fault is logged at 1, 2, 4, … times, then hourly with its count.
+ */
+import { Backoff } from '../kit/backoff'
+import type { Clock, Log } from './contract'
+import { DiskFailed, Disconnected, Fatal, ReaderGone, Refused, Throttled, UsageError, lineOf } from './errors'
+import type { EndpointState, EndpointStatus } from './status'
+
+/** The endpoint has failed for good: the run ends with 3 (source) or 4 (sink). */
+export class EndpointFailed extends Error {
+  constructor(readonly role: EndpointStatus['role'], readonly label: string, message: string, override readonly cause: unknown) { super(message) }
+}
+
+export interface Supervision {
+  /** Milliseconds of continuous failure, or never, or the first connection that cannot be made. */
+  readonly giveUpAfter: number | 'never' | 'first'
+  /** It has worked in an earlier run of this flow: a refusal is no typo. */
+  readonly knownGood: boolean
+  /** Longest wait between tries, milliseconds. */
+  readonly longestWait?: number
+}
+
+/** Health that lasts this long makes the next fault a first one again. */
+const SUSTAINED_MS = 30_000
+const HOUR_MS = 3_600_000
+
+export class Supervisor {
+  private state: EndpointState = 'opening'
+  private since: number
+  private faults = 0
+  private text: string | undefined
+  private failingSince: number | undefined
+  private healthySince: number | undefined
+  private succeeded: boolean
+  private loggedAt = 0
+  private readonly backoff: Backoff
+  readonly gauges: Record<string, number> = {}
+
+  constructor(readonly id: string, readonly role: EndpointStatus['role'], readonly label: string, private readonly rules: Supervision, private readonly clock: Clock, private readonly log: Log) {
+    this.since = clock.now()
+    this.succeeded = rules.knownGood
+    this.backoff = new Backoff(250, Math.max(250, rules.longestWait ?? 10_000))
+  }
+
+  status(): EndpointStatus {
+    return { id: this.id, role: this.role, label: this.label, state: this.state, since: this.since, faults: this.faults, ...(this.text === undefined ? {} : { error: this.text }), gauges: this.gauges }
+  }
+
+  get current(): EndpointState { return this.state }
+
+  to(state: EndpointState): void {
+    if (this.state === state) return
+    this.state = state
+    this.since = this.clock.now()
+  }
+
+  /** It opened: a new connection could be made. */
+  opened(): void {
+    this.to('running')
+    this.healthySince = this.clock.now()
+  }
+
+  /** Records moved: the first success, and the end of a run of faults. */
+  moved(): void {
+    this.succeeded = true
+    if (this.state === 'opening') this.to('running')
+    if (this.faults === 0) return
+    const now = this.clock.now()
+    this.failingSince = undefined
+    if (this.healthySince !== undefined && now - this.healthySince >= SUSTAINED_MS) {
+      this.log.info(`${this.label}: well again after ${this.faults} faults`)
+      this.faults = 0
+      this.text = undefined
+      this.backoff.reset()
+    }
+  }
+
+  /**
+   * Takes a fault and waits as long as it asks. Throws what ends the run: `EndpointFailed`, or the fault itself where it is not the endpoint's
+   * (a bug, our disk, our stdout's reader).
+   * @param opening the fault came from `open`
+   */
+  async fault(error: unknown, opening: boolean, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) throw signal.reason
+    if (error instanceof ReaderGone || error instanceof DiskFailed || error instanceof UsageError) throw error
+    if (error instanceof Fatal) throw this.failed(lineOf(error), error)
+    if (!(error instanceof Disconnected || error instanceof Throttled || error instanceof Refused)) { this.to('failed'); throw error }
+    const now = this.clock.now()
+    this.text = lineOf(error)
+    if (error instanceof Refused && !this.succeeded) throw this.failed(this.text, error)
+    if (opening && this.rules.giveUpAfter === 'first') throw this.failed(`${this.text} (giving up at the first failed connection, as asked)`, error)
+    // An open that worked and moved nothing before it failed again is still the same failure.
+    this.failingSince ??= now
+    if (typeof this.rules.giveUpAfter === 'number' && now - this.failingSince >= this.rules.giveUpAfter) {
+      throw this.failed(`${this.text} (failing for ${Math.round((now - this.failingSince) / 1000)} s, ${this.faults + 1} tries; --give-up-after says how long)`, error)
+    }
+    this.faults++
+    this.healthySince = undefined
+    const wait = error instanceof Throttled && error.afterMs !== undefined ? error.afterMs
+      // The first fault after health is mostly a restart at the other end: at once is soon enough, and right for a feed.
+      : this.faults === 1 && error instanceof Disconnected && !opening ? 0 : this.backoff.next()
+    if ((this.faults & (this.faults - 1)) === 0 && this.faults <= 1024 || now - this.loggedAt >= HOUR_MS) {
+      this.loggedAt = now
+      this.log.warn(`${this.label}: ${this.text}${this.faults > 1 ? ` (${this.faults} times)` : ''}; trying again`)
+    }
+    this.to('backing off')
+    await this.clock.sleep(wait, signal)
+  }
+
+  private failed(text: string, cause: unknown): EndpointFailed {
+    this.text = text
+    this.to('failed')
+    return new EndpointFailed(this.role, this.label, `${this.label}: ${text}`, cause)
+  }
+}
