@@ -3,8 +3,8 @@
  * and completions come from these declarations.
  */
 import type { Sink, Source } from '../core/contract'
-import { parseDuration } from '../kit/durations'
-import { parseSize } from '../kit/sizes'
+import { formatDuration, parseDuration } from '../kit/durations'
+import { formatSize, parseSize } from '../kit/sizes'
 
 export type Role = 'source' | 'sink'
 export interface Facts<T> {
@@ -19,6 +19,8 @@ export interface Facts<T> {
   readonly secret?: true
   /** Part of a flow's identity: another value is another flow. */
   readonly identity?: true
+  /** What stands for the value in help, where the kind does not say it: `HOST:PORT`. */
+  readonly argument?: string
   /** Other names it is known by (the original's struct members and KV arguments, where normalising the name is not enough). */
   readonly aliases?: readonly string[]
 }
@@ -40,9 +42,9 @@ function integerOf(raw: string): number {
   if (!/^[+-]?\d+$/.test(raw.trim())) throw new Error('a whole number is expected')
   return Number(raw)
 }
-function within(value: number, range: { min?: number; max?: number }): number {
-  if (range.min !== undefined && value < range.min) throw new Error(`${range.min} is the least`)
-  if (range.max !== undefined && value > range.max) throw new Error(`${range.max} is the most`)
+function within(value: number, range: { min?: number; max?: number }, format: (value: number) => string = String): number {
+  if (range.min !== undefined && value < range.min) throw new Error(`${format(range.min)} is the least`)
+  if (range.max !== undefined && value > range.max) throw new Error(`${format(range.max)} is the most`)
   return value
 }
 
@@ -65,9 +67,9 @@ export const opt = {
     },
   }),
   /** Bytes. `bare`: the unit of a number without one, in bytes (the original's CommitFileSize counted KB: 1024). */
-  size: <const F extends Facts<number> & { min?: number; max?: number; bareBytes?: number; bare?: string }>(facts: F) => ({ ...facts, kind: 'size' as const, parse: (raw: string): number => within(parseSize(raw, facts.bareBytes ?? 1), facts) }),
+  size: <const F extends Facts<number> & { min?: number; max?: number; bareBytes?: number; bare?: string }>(facts: F) => ({ ...facts, kind: 'size' as const, parse: (raw: string): number => within(parseSize(raw, facts.bareBytes ?? 1), facts, formatSize) }),
   /** Milliseconds. `bareMs`: what a number without unit counts (the original's minutes, seconds, nanoseconds). */
-  duration: <const F extends Facts<number> & { min?: number; max?: number; bareMs?: number; bare?: string }>(facts: F) => ({ ...facts, kind: 'duration' as const, parse: (raw: string): number => within(parseDuration(raw, facts.bareMs), facts) }),
+  duration: <const F extends Facts<number> & { min?: number; max?: number; bareMs?: number; bare?: string }>(facts: F) => ({ ...facts, kind: 'duration' as const, parse: (raw: string): number => within(parseDuration(raw, facts.bareMs), facts, formatDuration) }),
   oneOf: <const V extends readonly string[], const F extends Facts<V[number]>>(values: V, facts: F) => ({
     ...facts, kind: 'choice' as const, values,
     parse: (raw: string): V[number] => {
@@ -148,3 +150,10 @@ export interface Endpoint<S extends Spec> {
   }
 }
 export function defineEndpoint<const S extends Spec>(endpoint: Endpoint<S>): Endpoint<S> { return endpoint }
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- endpoints of different specs side by side; each factory gets back the spec it declared
+export type AnyEndpoint = Endpoint<any>
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- as above
+export type AnyTarget = Target<any>
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- as above
+export type AnyGiven = Given<any>

@@ -1,0 +1,53 @@
+/** Names of options as people type them. */
+import type { Option, Role, Spec } from './define'
+
+/** `commitFileSize` as it is typed: `commit-file-size`. */
+export function kebab(key: string): string { return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }
+
+/** Case, `-` and `_` do not count up to the first dot; what follows it is as typed. */
+export function splitName(name: string): { readonly base: string; readonly rest?: string } {
+  const dot = name.indexOf('.')
+  const base = (dot === -1 ? name : name.slice(0, dot)).toLowerCase().replace(/[-_]/g, '')
+  return dot === -1 ? { base } : { base, rest: name.slice(dot + 1) }
+}
+
+export interface Found {
+  readonly key: string
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any option of a spec
+  readonly option: Option<any>
+  /** Of a map option: what follows the dot. */
+  readonly mapKey?: string
+}
+
+/** The option of that name or alias; where two share an alias, the one for this role. */
+export function findOption(spec: Spec, name: string, role?: Role): Found | undefined {
+  const { base, rest } = splitName(name)
+  let other: Found | undefined
+  for (const [key, option] of Object.entries(spec)) {
+    if (rest !== undefined && option.kind !== 'map') continue
+    if (![key, ...(option.aliases ?? [])].some((known) => splitName(known).base === base)) continue
+    const found: Found = rest === undefined ? { key, option } : { key, option, mapKey: rest }
+    if (role === undefined || hasRole(option, role)) return found
+    other ??= found
+  }
+  return other
+}
+
+export function hasRole(option: { readonly roles?: readonly Role[] }, role: Role): boolean { return option.roles === undefined || option.roles.includes(role) }
+
+/** Names as they are to be typed, for suggestions. */
+export function optionNames(spec: Spec, role?: Role): string[] {
+  return Object.entries(spec).filter(([, option]) => role === undefined || hasRole(option, role)).map(([key]) => kebab(key))
+}
+
+/** Names that mostly carry credentials, wherever nobody declared what they are (the query of a feed, an unknown option). */
+export function looksSecret(name: string): boolean {
+  return /key|token|secret|sign|passw|pwd|auth|credential|jwt|bearer|session|\bsig\b|cookie/i.test(name)
+}
+
+/** A piece of the command line for a message: one line, in quotes, of bearable length. */
+export function quoted(text: string): string {
+  // eslint-disable-next-line no-control-regex -- control characters are what is being escaped
+  const plain = text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return `'${plain.length > 80 ? `${plain.slice(0, 77)}...` : plain}'`
+}

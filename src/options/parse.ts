@@ -1,0 +1,124 @@
+/** Raw options of one endpoint against its declaration. All faults are found, none stops the search; none repeats a secret. */
+import { nearest } from '../kit/nearest'
+import type { AnyEndpoint, OptionsOf, Role, Spec } from './define'
+import { findOption, hasRole, kebab, optionNames, quoted } from './names'
+import { redactUri } from './redact-uri'
+import type { RawOption } from './split'
+import { asTyped, fill, isFixed, templateOf, type Placeholder, type Template } from './template'
+
+export interface GivenText {
+  readonly template: Template
+  readonly from: 'query' | 'word'
+  /** Of a map option: what followed the dot. */
+  readonly mapKey?: string
+}
+/** What was given, by key of the declaration, in the order given. */
+export type Texts = Readonly<Record<string, readonly GivenText[]>>
+
+export function wordOf(word: string): RawOption {
+  const equals = word.indexOf('=')
+  return equals === -1 ? { name: word, value: ['true'], from: 'word', bare: true } : { name: word.slice(0, equals), value: templateOf(word.slice(equals + 1)), from: 'word', bare: false }
+}
+
+export interface Place {
+  readonly endpoint: AnyEndpoint
+  readonly scheme: string
+  readonly role: Role
+}
+
+/** @param exists whether a word is a path here, which a shell made of a glob */
+export function collectOptions(place: Place, given: readonly RawOption[], exists: (path: string) => boolean): { readonly texts: Texts; readonly faults: readonly string[] } {
+  const { endpoint, scheme, role } = place
+  const spec: Spec = endpoint.options
+  const texts: Record<string, GivenText[]> = {}
+  const faults: string[] = []
+  const files: string[] = []
+  const twice = new Set<string>()
+  let previous: RawOption | undefined
+  for (const raw of given) {
+    const found = findOption(spec, raw.name, role)
+    const before = previous
+    previous = raw
+    if (found === undefined) {
+      const typed = raw.bare ? raw.name : `${raw.name}=${asTyped(raw.value)}`
+      if (raw.from === 'word' && exists(typed)) files.push(typed)
+      else faults.push(unknown(place, raw, before))
+      continue
+    }
+    const { key, option, mapKey } = found
+    const name = kebab(key)
+    if (!hasRole(option, role)) { faults.push(`option '${name}' of ${scheme} is for ${role === 'sink' ? 'sources (--from)' : 'sinks (--to)'} only`); continue }
+    if (option.kind === 'map' && (mapKey === undefined || mapKey === '')) { faults.push(`option '${name}' of ${scheme} needs a name after a dot: ${name}.NAME=VALUE`); continue }
+    const earlier = texts[key]
+    if (earlier !== undefined && option.kind !== 'list' && option.kind !== 'map') {
+      if (!twice.has(key)) faults.push(`option '${name}' of ${scheme} is given twice${earlier[0]?.from === raw.from ? '' : ': in the query and as a word'}`)
+      twice.add(key)
+      continue
+    }
+    const text: GivenText = { template: raw.value, from: raw.from, ...(mapKey === undefined ? {} : { mapKey }) }
+    texts[key] = [...(earlier ?? []), text]
+  }
+  if (files.length > 0) faults.push(globbed(place, files))
+  for (const [key, option] of Object.entries(spec)) {
+    if (option.required === true && hasRole(option, role) && texts[key] === undefined) faults.push(`${scheme} as a ${role} needs option '${kebab(key)}': ${kebab(key)}=${option.argument ?? 'VALUE'}`)
+  }
+  return { texts, faults }
+}
+
+function unknown({ endpoint, scheme, role }: Place, raw: RawOption, before: RawOption | undefined): string {
+  if (raw.bare && raw.from === 'word') {
+    if (raw.name === '-') return `'-' stands for stdin or stdout right after --from or --to, not among the options of ${scheme}`
+    // `region us-east-1`: the value of the word before. Not repeated, for it may be a secret.
+    const owner = before?.bare === true ? findOption(endpoint.options, before.name) : undefined
+    if (owner !== undefined && owner.option.kind !== 'flag' && nearest(raw.name, optionNames(endpoint.options)) === undefined) return `option '${kebab(owner.key)}' of ${scheme} and its value are one word: ${kebab(owner.key)}=VALUE`
+  }
+  if (raw.name === '') return `a word of ${scheme} begins with '=': options are written name=value`
+  const meant = nearest(dotless(raw.name), optionNames(endpoint.options, role)) ?? nearest(dotless(raw.name), optionNames(endpoint.options))
+  const shownName = /:\/\//.test(raw.name) ? redactUri(raw.name) : raw.name
+  return `unknown option ${quoted(shownName)} for ${scheme}; ${meant === undefined ? `'manifold help ${scheme}' lists what there is` : `did you mean '${meant}'?`}`
+}
+
+function dotless(name: string): string { return name.split('.', 1)[0] ?? name }
+
+function globbed({ scheme, role }: Place, files: readonly string[]): string {
+  const others = files.length - 1
+  return `${quoted(files[0] ?? '')}${others === 0 ? ' is a file' : ` and ${others} other word${others === 1 ? '' : 's'} are files`}, not an option of ${scheme}: quote the glob, as in --${role === 'source' ? 'from' : 'to'} 'file:*.log', so that the shell leaves it alone`
+}
+
+/**
+ * Values of the options. @param value of a placeholder; absent: options with placeholders are left out, for they are not known yet
+ */
+export function optionValues(place: Place, texts: Texts, value?: (placeholder: Placeholder) => string): { readonly options: OptionsOf<Spec>; readonly faults: readonly string[] } {
+  const spec: Spec = place.endpoint.options
+  const options: Record<string, unknown> = {}
+  const faults: string[] = []
+  for (const [key, option] of Object.entries(spec)) {
+    const given = texts[key]
+    options[key] = option.default
+    if (given === undefined) continue
+    const values: unknown[] = []
+    for (const { template, mapKey } of given) {
+      if (value === undefined && !isFixed(template)) continue
+      const text = value === undefined ? asTyped(template) : fill(template, value)
+      try {
+        const parsed: unknown = option.parse(text)
+        if (option.kind === 'map') values.push(...(parsed as [string, string][]).map(([, inner]) => [mapKey ?? '', inner]))
+        else if (option.kind === 'list') values.push(...(parsed as unknown[]))
+        else values.push(parsed)
+      } catch (error) {
+        faults.push(valueFault(place, key, text, option.secret === true || !isFixed(template), error, option.values))
+      }
+    }
+    if (option.kind === 'map' || option.kind === 'list') options[key] = values
+    else if (values.length > 0) options[key] = values[0]
+  }
+  return { options, faults }
+}
+
+function valueFault({ scheme }: Place, key: string, text: string, hidden: boolean, error: unknown, values: readonly string[] | undefined): string {
+  const why = error instanceof Error ? error.message : String(error)
+  const subject = `option '${kebab(key)}' of ${scheme}`
+  if (hidden) return `${subject}: its value is not valid${text.trim() !== '' && why.includes(text.trim()) ? '' : `: ${why}`}`
+  const meant = values === undefined ? undefined : nearest(text, values)
+  return `${subject}: ${quoted(text)} is not valid: ${why}${meant === undefined ? '' : `; did you mean '${meant}'?`}`
+}

@@ -1,0 +1,86 @@
+/** Values of placeholders, read anew each time they are asked for, so that tokens rotate. */
+import { spawn } from 'node:child_process'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { lineOf } from '../core/errors'
+import { shown, type Placeholder } from './template'
+
+const EXEC_TIMEOUT_MS = 10_000
+/** A secret is short; a device or a log named by mistake is not read to its end. */
+const MOST_BYTES = 1024 * 1024
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** Throws an error that names the placeholder and no value. `{file:…}` and `{exec:…}` lose one final newline. */
+export async function valueOf(placeholder: Placeholder, env: Environment): Promise<string> {
+  switch (placeholder.kind) {
+    case 'env': {
+      const value = env[placeholder.argument]
+      if (value === undefined) throw new Error(`${shown(placeholder)}: this environment variable is not set`)
+      return value
+    }
+    case 'file': return withoutNewline(await fileText(placeholder, env))
+    case 'exec': return withoutNewline(await commandOutput(placeholder, env))
+  }
+}
+
+function withoutNewline(text: string): string { return text.replace(/\r?\n$/, '') }
+
+async function fileText(placeholder: Placeholder, env: Environment): Promise<string> {
+  let path = placeholder.argument
+  if (path.startsWith('%d/')) {
+    const directory = env.CREDENTIALS_DIRECTORY
+    if (directory === undefined || directory === '') throw new Error(`${shown(placeholder)}: CREDENTIALS_DIRECTORY is not set; in a systemd unit, LoadCredential= sets it`)
+    path = join(directory, path.slice(3))
+  }
+  try {
+    const handle = await open(path, 'r')
+    try {
+      const parts: Buffer[] = []
+      let length = 0
+      for (;;) {
+        const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(64 * 1024), 0, 64 * 1024, null)
+        if (bytesRead === 0) break
+        length += bytesRead
+        if (length > MOST_BYTES) throw new Error('it is longer than 1 MiB')
+        parts.push(buffer.subarray(0, bytesRead))
+      }
+      return Buffer.concat(parts).toString('utf8')
+    } finally { await handle.close() }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    throw new Error(`${shown(placeholder)}: ${code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read the file' : lineOf(error)}`, { cause: error })
+  }
+}
+
+async function commandOutput(placeholder: Placeholder, env: Environment): Promise<string> {
+  // A group of its own: what the command started ends with it.
+  const child = spawn('sh', ['-c', placeholder.argument], { env: env as NodeJS.ProcessEnv, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const endGroup = (): void => { try { if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL') } catch { /* gone already */ } }
+  return new Promise((resolve, reject) => {
+    const out: Buffer[] = []
+    let length = 0
+    let complaint = ''
+    const fail = (why: string): void => {
+      clearTimeout(timer)
+      endGroup()
+      child.stdout.destroy()
+      child.stderr.destroy()
+      reject(new Error(`${shown(placeholder)}: ${why}`))
+    }
+    const timer = setTimeout(() => { fail('the command did not end within 10 s') }, EXEC_TIMEOUT_MS)
+    child.stdout.on('data', (chunk: Buffer) => {
+      length += chunk.length
+      out.push(chunk)
+      if (length > MOST_BYTES) fail('the command wrote more than 1 MiB')
+    })
+    child.stderr.on('data', (chunk: Buffer) => { if (complaint.length < 1000) complaint += chunk.toString('utf8') })
+    child.once('error', (error) => { fail(lineOf(error)) })
+    child.once('close', (code, signal) => {
+      clearTimeout(timer)
+      if (code === 0) { resolve(Buffer.concat(out).toString('utf8')); return }
+      const line = lineOf(complaint.trim().split('\n', 1)[0] ?? '').slice(0, 200)
+      fail(`the command ended with ${signal ?? `code ${code}`}${line === '' ? '' : `: ${line}`}`)
+    })
+  })
+}

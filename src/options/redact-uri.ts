@@ -1,0 +1,60 @@
+/** URIs for people: passwords, and query values that look like credentials, become ***. Works on anything, also on what no splitter takes. */
+import { looksSecret } from './names'
+import { asTyped, masked, templateOf } from './template'
+import type { Uri } from './define'
+
+export const HIDDEN = '***'
+
+/** A value with its literal parts hidden: `{env:…}` and `{file:…}` tell nothing and help, a command may hold anything. */
+export function hiddenValue(text: string): string {
+  if (text === '') return ''
+  const template = templateOf(text)
+  return template.every((piece) => typeof piece !== 'string' && piece.kind !== 'exec') ? asTyped(template) : HIDDEN
+}
+
+/** @param isSecret by name, for what stands in the query */
+export function redactUri(text: string, isSecret: (name: string) => boolean = looksSecret): string {
+  const mask = masked(text)
+  const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(mask)?.[0].length ?? 0
+  const query = mask.indexOf('?', scheme)
+  let head = query === -1 ? text : text.slice(0, query)
+  let tail = query === -1 ? '' : `?${redactQuery(text.slice(query + 1), isSecret)}`
+  if (scheme > 0) {
+    const slash = mask.indexOf('/', scheme)
+    const end = Math.min(slash === -1 ? mask.length : slash, query === -1 ? mask.length : query)
+    let at = mask.slice(0, end).lastIndexOf('@')
+    // A password with an unencoded slash or question mark: the authority ends in the middle of it, at something that is no port.
+    if (at === -1 && /:(?!\d*$)/.test(mask.slice(scheme, end).replace(/\[[^\]]*\]/g, ''))) {
+      at = mask.lastIndexOf('@')
+      if (at > head.length) { head = text; tail = '' }
+    }
+    const colon = mask.indexOf(':', scheme)
+    if (at !== -1 && colon !== -1 && colon < at) head = `${head.slice(0, colon + 1)}${hiddenValue(text.slice(colon + 1, at))}${head.slice(at)}`
+  }
+  return head + tail
+}
+
+export function redactQuery(query: string, isSecret: (name: string) => boolean = looksSecret): string {
+  const mask = masked(query)
+  let out = ''
+  for (let from = 0; from <= query.length;) {
+    const next = mask.indexOf('&', from)
+    const end = next === -1 ? query.length : next
+    const equals = mask.slice(0, end).indexOf('=', from)
+    if (equals === -1) out += query.slice(from, end)
+    else out += `${query.slice(from, equals + 1)}${isSecret(query.slice(from, equals)) ? hiddenValue(query.slice(equals + 1, end)) : query.slice(equals + 1, end)}`
+    if (next !== -1) out += '&'
+    from = end + 1
+    if (next === -1) break
+  }
+  return out
+}
+
+/** What messages call an endpoint. */
+export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
+  if (uri.scheme === 'stdio') return role === 'source' ? 'stdin' : 'stdout'
+  if (uri.hosts.length === 0) return `${uri.scheme}:${uri.path}`
+  const login = uri.user === undefined && uri.password === undefined ? '' : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
+  const hosts = uri.hosts.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`).join(',')
+  return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query)}`}`
+}

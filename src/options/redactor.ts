@@ -1,0 +1,34 @@
+/** Removes secret values from text on its way to people. One per run, told each secret when it becomes known. */
+const LEAST_LENGTH = 6
+/** Tokens rotate for years: only the newest are kept. */
+const MOST_VALUES = 512
+
+export class Redactor {
+  private readonly values = new Set<string>()
+  private pattern: RegExp | undefined
+
+  /** Shorter values are left: they would eat harmless text everywhere. */
+  learn(value: string): void {
+    for (const form of formsOf(value)) {
+      if (form.length < LEAST_LENGTH || this.values.has(form)) continue
+      this.values.add(form)
+      this.pattern = undefined
+    }
+    for (const oldest of this.values) {
+      if (this.values.size <= MOST_VALUES) break
+      this.values.delete(oldest)
+    }
+  }
+
+  text(text: string): string {
+    if (this.values.size === 0) return text
+    this.pattern ??= new RegExp([...this.values].sort((a, b) => b.length - a.length).map((value) => value.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')).join('|'), 'g')
+    return text.replace(this.pattern, '***')
+  }
+}
+
+/** As it is, as URIs and JSON write it, and line by line where it has lines (a key in PEM). */
+function formsOf(value: string): readonly string[] {
+  const forms = [value, encodeURIComponent(value.toWellFormed()), encodeURI(value.toWellFormed()), JSON.stringify(value).slice(1, -1)]
+  return value.includes('\n') ? [...forms, ...value.split(/\r?\n/).map((line) => line.trim())] : forms
+}

@@ -1,0 +1,217 @@
+/**
+ * Takes a URI apart. `new URL` holds neither several hosts nor relative paths nor globs, so this is our own:
+ *
+ * - A word without scheme is a path (`file:`), `-` is `stdio:`.
+ * - hierarchical: `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]…]/PATH?QUERY`; opaque: `SCHEME:PATH?QUERY`.
+ * - In `file:` a `?` opens a query only before a declared `name=`: names of files hold question marks, and so do globs.
+ * - User, password and query values are percent-decoded once; path and hosts stay as typed.
+ * - The query of `query: 'peer'` goes out untouched, except `reconnect_every`.
+ * - What stands in braces is never looked into.
+ * - No message repeats any part of user or password.
+ */
+import { UsageError } from '../core/errors'
+import { nearest } from '../kit/nearest'
+import type { AnyEndpoint, Uri } from './define'
+import { findOption, quoted } from './names'
+import { asTyped, fill, isFixed, masked, templateOf, type Placeholder, type Template } from './template'
+
+export interface RawOption {
+  /** As typed, decoded. */
+  readonly name: string
+  readonly value: Template
+  readonly from: 'query' | 'word'
+  /** A name alone, which means `name=true`. */
+  readonly bare: boolean
+}
+/** A run of the text as typed, and how a placeholder's value has to be written to stay a value there. */
+interface Section { readonly template: Template; readonly encode: (value: string) => string }
+export interface UriTemplate {
+  readonly scheme: string
+  readonly user?: Template
+  readonly password?: Template
+  readonly hosts: readonly { readonly host: Template; readonly port?: Template }[]
+  readonly path: Template
+  readonly query?: readonly Section[]
+  readonly text: readonly Section[]
+}
+export interface Split {
+  readonly endpoint: AnyEndpoint
+  readonly parts: UriTemplate
+  readonly query: readonly RawOption[]
+}
+
+/** The original's KV argument, which stood in the query of the feed's URL. */
+const TAKEN_FROM_PEER = 'reconnect_every'
+
+export function lookup(registry: readonly AnyEndpoint[], scheme: string): AnyEndpoint | undefined { return registry.find((endpoint) => endpoint.schemes.includes(scheme)) }
+
+/** Throws UsageError with one fault. */
+export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split {
+  const { scheme, rest } = schemeOf(text)
+  const endpoint = lookup(registry, scheme)
+  if (endpoint === undefined) {
+    const schemes = registry.flatMap((known) => known.schemes)
+    const meant = nearest(scheme, schemes)
+    throw fault(`unknown scheme ${quoted(scheme)}; ${meant === undefined ? `there are ${schemes.join(', ')}` : `did you mean '${meant}'?`}${rest.startsWith('//') ? '' : ` A file with a colon in its name is written ./NAME`}`)
+  }
+  return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
+}
+
+function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {
+  if (text === '-') return { scheme: 'stdio', rest: '' }
+  const match = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)
+  return match === null ? { scheme: 'file', rest: text } : { scheme: (match[1] ?? '').toLowerCase(), rest: text.slice(match[0].length) }
+}
+
+function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
+  let rest = typed
+  if (scheme === 'file') {
+    if (/^\/\/(?!\/)/.test(rest)) throw fault(`file: takes a path and no host: file:PATH or file:///PATH`)
+    if (rest.startsWith('///')) rest = rest.slice(2)
+  } else if (rest.startsWith('//')) rest = rest.slice(2)
+  const mask = masked(rest)
+  const mark = scheme === 'file' ? declaredQuery(endpoint, mask) : mask.indexOf('?')
+  const path = mark === -1 ? rest : rest.slice(0, mark)
+  const query = mark === -1 ? [] : pairsOf(rest.slice(mark + 1)).map((pair) => optionOf(pair, scheme))
+  const plain = templateOf(path)
+  return { endpoint, query, parts: { scheme, hosts: [], path: plain, text: [verbatim(`${scheme}:`), { template: plain, encode: same }] } }
+}
+
+/** Where a `?` is followed by the name of an option and `=`. */
+function declaredQuery(endpoint: AnyEndpoint, mask: string): number {
+  for (let mark = mask.indexOf('?'); mark !== -1; mark = mask.indexOf('?', mark + 1)) {
+    const name = /^([A-Za-z][A-Za-z0-9_-]*(?:\.[^=&?]*)?)=/.exec(mask.slice(mark + 1))?.[1]
+    if (name !== undefined && findOption(endpoint.options, name) !== undefined) return mark
+  }
+  return -1
+}
+
+function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
+  if (!typed.startsWith('//')) throw fault(`${scheme} is written ${endpoint.forms.join(' or ')}`)
+  const rest = typed.slice(2)
+  const mask = masked(rest)
+  const authorityEnd = firstOf(mask, '/?', 0)
+  const mark = mask.indexOf('?', authorityEnd)
+  const path = templateOf(rest.slice(authorityEnd, mark === -1 ? undefined : mark))
+  const pairs = mark === -1 ? [] : pairsOf(rest.slice(mark + 1))
+  const { user, password, hosts, text } = authorityOf(rest.slice(0, authorityEnd), scheme, endpoint)
+  const whole = [verbatim(`${scheme}://`), ...text, { template: path, encode: encodePath }]
+  const parts = { scheme, hosts, path, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }) }
+  if (endpoint.query !== 'peer') return { endpoint, query: pairs.map((pair) => optionOf(pair, scheme)), parts: { ...parts, text: whole } }
+
+  const isOurs = (pair: string): boolean => pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(endpoint.options, TAKEN_FROM_PEER) !== undefined
+  const ours = pairs.filter(isOurs)
+  const theirs = pairs.filter((pair) => !isOurs(pair))
+  const query = mark === -1 || (theirs.length === 0 && ours.length > 0) ? undefined : peerQuery(theirs)
+  return {
+    endpoint, query: ours.map((pair) => optionOf(pair, scheme)),
+    parts: { ...parts, ...(query === undefined ? {} : { query }), text: query === undefined ? whole : [...whole, verbatim('?'), ...query] },
+  }
+}
+
+function authorityOf(authority: string, scheme: string, endpoint: AnyEndpoint): Pick<UriTemplate, 'user' | 'password' | 'hosts'> & { readonly text: readonly Section[] } {
+  // The last @ is the one: a password typed without encoding may hold others, a host cannot.
+  const at = masked(authority).lastIndexOf('@')
+  const login = at === -1 ? undefined : authority.slice(0, at)
+  const places = authority.slice(at + 1)
+  if (places === '') throw fault(`${scheme} needs a host: ${endpoint.forms.join(' or ')}`)
+  const hosts = cut(places, ',').map((place) => hostOf(place, scheme))
+  const text: Section[] = [{ template: templateOf(places), encode: same }]
+  if (login === undefined) return { hosts, text }
+  const colon = masked(login).indexOf(':')
+  const decoded = (part: string): Template => templateOf(part, (literal) => decode(literal, `the user or password of the ${scheme} URI`))
+  const user = decoded(colon === -1 ? login : login.slice(0, colon))
+  return {
+    hosts, text: [{ template: templateOf(login), encode: encodeURIComponent }, verbatim('@'), ...text],
+    ...(user.length === 0 ? {} : { user }), ...(colon === -1 ? {} : { password: decoded(login.slice(colon + 1)) }),
+  }
+}
+
+function hostOf(place: string, scheme: string): { readonly host: Template; readonly port?: Template } {
+  const mask = masked(place)
+  const bracket = mask.startsWith('[') ? mask.indexOf(']') : -1
+  if (mask.startsWith('[') && bracket === -1) throw fault(`the ${scheme} URI has a '[' without its ']': an IPv6 address is written [::1]:PORT`)
+  const colon = mask.indexOf(':', bracket + 1)
+  if (colon !== -1 && bracket === -1 && mask.indexOf(':', colon + 1) !== -1) throw fault(`a host of the ${scheme} URI has more than one ':': an IPv6 address is written [::1]:PORT, a ':' in a password needs its USER:PASSWORD@`)
+  const name = colon === -1 ? place : place.slice(0, colon)
+  if (name === '') throw fault(`the ${scheme} URI names no host between ${colon === -1 ? 'its commas' : 'a separator and a port'}`)
+  const host = templateOf(bracket === -1 ? name : name.slice(1, -1))
+  if (bracket !== -1 && mask.slice(bracket + 1, colon === -1 ? undefined : colon) !== '') throw fault(`the ${scheme} URI has something after a ']' that is no port`)
+  if (colon === -1) return { host }
+  const port = templateOf(place.slice(colon + 1))
+  if (isFixed(port)) portNumber(asTyped(port), scheme)
+  return { host, port }
+}
+
+function portNumber(text: string, scheme: string): number {
+  // Not repeated in the message: a password with a slash in it ends up here.
+  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 65_535) throw fault(`the port in the ${scheme} URI is no number from 1 to 65535; in a password write '/' as %2F and '?' as %3F`)
+  return Number(text)
+}
+
+/** A value that a placeholder puts behind `name=` stays one value; one that stands for a whole parameter goes out as it is. */
+function peerQuery(pairs: readonly string[]): readonly Section[] {
+  return pairs.flatMap((pair, index): Section[] => {
+    const lead = index === 0 ? [] : [verbatim('&')]
+    const equals = masked(pair).indexOf('=')
+    if (equals === -1) return [...lead, { template: templateOf(pair), encode: same }]
+    return [...lead, { template: templateOf(pair.slice(0, equals + 1)), encode: same }, { template: templateOf(pair.slice(equals + 1)), encode: encodeURIComponent }]
+  })
+}
+
+function optionOf(pair: string, scheme: string): RawOption {
+  const equals = masked(pair).indexOf('=')
+  const name = decode(equals === -1 ? pair : pair.slice(0, equals), `the query of the ${scheme} URI`)
+  if (equals === -1) return { name, value: ['true'], from: 'query', bare: true }
+  return { name, value: templateOf(pair.slice(equals + 1), (literal) => decode(literal, `option ${quoted(name)} in the query of the ${scheme} URI`)), from: 'query', bare: false }
+}
+
+/** The URI with each placeholder replaced. @param value undefined: placeholders stay as typed */
+export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) => string): Uri {
+  const text = (template: Template): string => fill(template, value ?? ((placeholder) => placeholder.text))
+  const sections = (list: readonly Section[]): string => list.map(({ template, encode }) => fill(template, (p) => (value === undefined ? p.text : encode(value(p))))).join('')
+  return {
+    scheme: parts.scheme,
+    ...(parts.user === undefined ? {} : { user: text(parts.user) }),
+    ...(parts.password === undefined ? {} : { password: text(parts.password) }),
+    hosts: parts.hosts.map(({ host, port }) => ({ host: text(host), ...(port === undefined || (value === undefined && !isFixed(port)) ? {} : { port: portNumber(text(port), parts.scheme) }) })),
+    path: text(parts.path),
+    ...(parts.query === undefined ? {} : { query: sections(parts.query) }),
+    text: sections(parts.text),
+  }
+}
+
+/** Placeholders of a URI with the place they stand in. */
+export function uriPlaceholders(parts: UriTemplate): readonly { readonly placeholder: Placeholder; readonly where: 'user' | 'password' | 'query' | 'address' }[] {
+  const of = (where: 'user' | 'password' | 'query' | 'address', templates: readonly (Template | undefined)[]): { placeholder: Placeholder; where: typeof where }[] =>
+    templates.flatMap((template) => template ?? []).filter((piece) => typeof piece !== 'string').map((placeholder) => ({ placeholder, where }))
+  return [
+    ...of('user', [parts.user]), ...of('password', [parts.password]), ...of('query', (parts.query ?? []).map((section) => section.template)),
+    ...of('address', [...parts.hosts.flatMap(({ host, port }) => [host, port]), parts.path]),
+  ]
+}
+
+function pairsOf(query: string): readonly string[] { return cut(query, '&').filter((pair) => pair !== '') }
+
+/** Cut at a separator outside braces. */
+export function cut(text: string, separator: string): readonly string[] {
+  const mask = masked(text)
+  const parts: string[] = []
+  let from = 0
+  for (let at = mask.indexOf(separator); at !== -1; at = mask.indexOf(separator, from)) { parts.push(text.slice(from, at)); from = at + 1 }
+  return [...parts, text.slice(from)]
+}
+
+function firstOf(text: string, characters: string, from: number): number {
+  for (let i = from; i < text.length; i++) if (characters.includes(text.charAt(i))) return i
+  return text.length
+}
+
+function decode(literal: string, where: string): string {
+  try { return decodeURIComponent(literal) } catch { throw fault(`${where} has a '%' that is no percent-encoding: write %25, or give the option as a word`) }
+}
+
+function encodePath(value: string): string { return encodeURI(value).replace(/[?#]/g, encodeURIComponent) }
+function same(value: string): string { return value }
+function verbatim(text: string): Section { return { template: [text], encode: same } }
+function fault(text: string): UsageError { return new UsageError([text]) }

@@ -1,0 +1,74 @@
+/**
+ * Text with `{env:NAME}`, `{file:PATH}` and `{exec:CMD}` in it. Braces balance: a command may hold `{print $1}`. Other groups in braces ({json:…}, {yyyy},
+ * a glob) are text here and the endpoint's own matter. Between braces nothing is ever taken for a separator.
+ */
+export interface Placeholder {
+  readonly kind: 'env' | 'file' | 'exec'
+  readonly argument: string
+  /** As typed. */
+  readonly text: string
+}
+export type Template = readonly (string | Placeholder)[]
+
+/** Closing positions by opening position. A brace without its partner is a character like others. */
+function bracePairs(text: string): ReadonlyMap<number, number> {
+  const open: number[] = []
+  const pairs = new Map<number, number>()
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '{') open.push(i)
+    else if (text[i] === '}') {
+      const start = open.pop()
+      if (start !== undefined) pairs.set(start, i)
+    }
+  }
+  return pairs
+}
+
+/** The text with what stands between braces blanked, character for character: positions found in it hold in the text. */
+export function masked(text: string): string {
+  let out = ''
+  let at = 0
+  const pairs = bracePairs(text)
+  for (let i = 0; i < text.length; i++) {
+    const end = pairs.get(i)
+    if (end === undefined) continue
+    out += text.slice(at, i) + '\uE000'.repeat(end + 1 - i)
+    at = end + 1
+    i = end
+  }
+  return out + text.slice(at)
+}
+
+/** @param decode for the text around placeholders, never for them */
+export function templateOf(text: string, decode: (literal: string) => string = (literal) => literal): Template {
+  const pairs = bracePairs(text)
+  const pieces: (string | Placeholder)[] = []
+  let at = 0
+  for (let i = 0; i < text.length; i++) {
+    const end = pairs.get(i)
+    if (end === undefined) continue
+    const match = /^(env|file|exec):([^]+)$/.exec(text.slice(i + 1, end))
+    if (match === null) continue
+    if (i > at) pieces.push(decode(text.slice(at, i)))
+    pieces.push({ kind: match[1] as Placeholder['kind'], argument: match[2] ?? '', text: text.slice(i, end + 1) })
+    at = end + 1
+    i = end
+  }
+  if (at < text.length) pieces.push(decode(text.slice(at)))
+  return pieces
+}
+
+export function placeholdersOf(template: Template): readonly Placeholder[] { return template.filter((piece) => typeof piece !== 'string') }
+export function isFixed(template: Template): boolean { return template.every((piece) => typeof piece === 'string') }
+export function fill(template: Template, value: (placeholder: Placeholder) => string): string {
+  return template.map((piece) => (typeof piece === 'string' ? piece : value(piece))).join('')
+}
+/** With its placeholders as they were typed. */
+export function asTyped(template: Template): string { return fill(template, (placeholder) => placeholder.text) }
+
+/** A placeholder as messages may show it: a command line may hold credentials of its own, so only its first word. */
+export function shown(placeholder: Placeholder): string {
+  if (placeholder.kind !== 'exec') return placeholder.text
+  const first = /^\s*([\w./+-]+)(?=\s|$)/.exec(placeholder.argument)?.[1]
+  return first === undefined ? '{exec:...}' : first === placeholder.argument ? placeholder.text : `{exec:${first} ...}`
+}
