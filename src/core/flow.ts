@@ -36,6 +36,8 @@ interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor
 export class Flow {
   private readonly stopReading = new AbortController()
   private readonly cut = new AbortController()
+  /** Ends the timers of this run. */
+  private readonly over = new AbortController()
   private readonly ledger: Ledger
   private readonly keeper: Keeper<FlowState>
   private readonly sinks: SinkRun[] = []
@@ -131,11 +133,11 @@ export class Flow {
     this.stopping = true
     this.stopReading.abort(new Error('stopping'))
     const { clock, graceMs, spool } = this.parts
-    clock.sleep(graceMs, this.cut.signal).then(() => { this.abort() }, () => undefined)
+    clock.sleep(graceMs, this.over.signal).then(() => { this.abort() }, () => undefined)
     if (spool === undefined) return
     // What is safe in the spool need not wait for a sink that is away: the next start delivers it.
     const watch = clock.every(100, () => {
-      if (this.cut.signal.aborted) { watch.stop(); return }
+      if (this.cut.signal.aborted || this.over.signal.aborted) { watch.stop(); return }
       if (this.inputEnded && this.appends.size === 0 && this.sinks.every(({ supervisor }) => supervisor.current === 'backing off' || supervisor.current === 'stopped')) { watch.stop(); this.abort() }
     })
   }
@@ -351,7 +353,7 @@ export class Flow {
 
   private async finish(): Promise<FlowResult> {
     const { clock, spool } = this.parts
-    await Promise.race([Promise.all(this.appends), clock.sleep(this.cut.signal.aborted ? 250 : 10_000, new AbortController().signal)])
+    await this.bounded(Promise.all(this.appends))
     this.ended = clock.now()
     let ending = this.ending()
     const receipt = this.receipt(ending)
@@ -362,6 +364,7 @@ export class Flow {
     }
     await this.keeper.close()
     await spool?.close()
+    this.over.abort(new Error('over'))
     const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
     if (wrong !== undefined && ending.kind !== 'bug') ending = { kind: 'bug', error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`) }
     return { ending, receipt }
