@@ -1,0 +1,235 @@
+/**
+ * Cuts a stream of bytes into whole lines without looking inside them.
+ *
+ * - A line is delivered once its newline was seen; what has none yet waits, copied at most once per block.
+ * - Bytes that were delivered are never written again: deliveries are views into the blocks.
+ * - Memory is bounded by two blocks and twice `maxRecord`, however long a line is.
+ * - Offsets are those of the stream, so that a delivery can say where it begins and ends.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { EMPTY, LineBatch } from '../core/batch'
+import type { Batch, Unfit } from '../core/contract'
+import { countNewlines, lastNewline } from '../kit/lines'
+import { formatSize } from '../kit/sizes'
+
+const NEWLINE = 0x0a
+const BLOCK = 1024 * 1024
+/** A read into less than this costs more than a new block. */
+const LEAST = 16 * 1024
+/** What is kept of a record that is no record (contract.ts, Unfit). */
+export const HEAD = 64 * 1024
+
+/** An Unfit whose position is still an offset in the stream: where the record begins. */
+export type Misfit = Omit<Unfit, 'position'> & { readonly offset: number }
+
+/** What was framed since the last `take`. */
+export interface Framed {
+  readonly batch: Batch
+  /** Offset after all of it, terminators included: where reading goes on after a restart. */
+  readonly to: number
+  /** Offset at which record i begins. Found by looking on first use. */
+  at(index: number): number
+  readonly misfits: readonly Misfit[]
+}
+
+/** A byte stream becoming records. Bytes come in by `space` and `filled`, where the reader has no buffer of its own, or by `push`. */
+export interface Framer {
+  /** Where the next read may land: never empty. Valid until the next call of anything but itself. */
+  space(): Buffer
+  /** So many bytes have landed there. */
+  filled(length: number): void
+  /** Copies. */
+  push(bytes: Uint8Array): void
+  /** Bytes of whole records not taken yet; never 0 where `take` has something. */
+  readonly pending: number
+  /** Bytes of an unfinished record. */
+  readonly unfinished: number
+  take(): Framed | undefined
+  /** The stream has ended: a last record without terminator gets one. */
+  end(): Framed | undefined
+}
+
+export interface FramerOptions {
+  readonly maxRecord: number
+  /** Offset of the stream at which the first byte lies. */
+  readonly offset?: number
+  readonly blockBytes?: number
+}
+
+interface Piece { readonly bytes: Buffer; readonly offset: number }
+/** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
+interface Giant { readonly offset: number; readonly hash: Hash; head: Buffer; length: number }
+
+export class LineFramer implements Framer {
+  private readonly blockBytes: number
+  private readonly maxRecord: number
+  private block: Buffer = Buffer.alloc(0)
+  /** Offset in the stream of the block's first byte. */
+  private blockOffset: number
+  /** Indexes in the block: whole lines not taken begin at `from`, the unfinished one at `line`, free space at `end`. */
+  private from = 0
+  private line = 0
+  private free = 0
+  private pieces: Piece[] = []
+  private misfits: Misfit[] = []
+  private giant: Giant | undefined
+  private held = 0
+
+  constructor(options: FramerOptions) {
+    this.maxRecord = options.maxRecord
+    this.blockBytes = options.blockBytes ?? BLOCK
+    this.blockOffset = options.offset ?? 0
+  }
+
+  get pending(): number { return this.held + this.line - this.from + this.misfits.length }
+  get unfinished(): number { return this.giant?.length ?? this.free - this.line }
+
+  space(): Buffer {
+    if (this.block.length - this.free < Math.min(LEAST, this.blockBytes / 4) || this.block.length === this.free) this.renew()
+    return this.block.subarray(this.free)
+  }
+
+  push(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const space = this.space()
+      const length = Math.min(space.length, bytes.length - at)
+      space.set(length === bytes.length ? bytes : bytes.subarray(at, at + length))
+      this.filled(length)
+      at += length
+    }
+  }
+
+  filled(length: number): void {
+    let start = this.free
+    this.free += length
+    if (this.giant !== undefined) {
+      const end = this.finishGiant(this.giant, this.block.subarray(start, this.free))
+      if (end === -1) return
+      start += end
+    }
+    const fresh = this.block.subarray(start, this.free)
+    const last = lastNewline(fresh)
+    if (last !== -1) {
+      const whole = start + last + 1
+      // Only the first of the new lines can hold bytes of earlier reads: where a read is no larger than a record may be, the others fit.
+      if (fresh.length > this.maxRecord || start + fresh.indexOf(NEWLINE) - this.line > this.maxRecord) this.sift(whole)
+      this.line = whole
+    }
+    if (this.free - this.line > this.maxRecord) this.becomeGiant()
+  }
+
+  take(): Framed | undefined {
+    this.close(this.line)
+    if (this.pieces.length === 0 && this.misfits.length === 0) return undefined
+    const { pieces, misfits } = this
+    const to = this.giant?.offset ?? this.blockOffset + this.line
+    this.pieces = []
+    this.misfits = []
+    this.held = 0
+    return framed(pieces, misfits, to)
+  }
+
+  end(): Framed | undefined {
+    const giant = this.giant
+    if (giant !== undefined) this.settle(giant)
+    const missing = this.free > this.line
+    if (missing) {
+      if (this.free === this.block.length) this.renew()
+      this.block[this.free] = NEWLINE
+      this.line = ++this.free
+    }
+    const made = this.take()
+    if (!missing) return made
+    // The terminator is ours and not in the stream.
+    this.blockOffset--
+    return made === undefined ? undefined : { ...made, to: made.to - 1 }
+  }
+
+  /** A new block that begins with the unfinished line. */
+  private renew(): void {
+    this.close(this.line)
+    const tail = this.free - this.line
+    const next = Buffer.allocUnsafeSlow(Math.max(this.blockBytes, tail + Math.min(Math.max(tail, LEAST), this.maxRecord)))
+    this.block.copy(next, 0, this.line, this.free)
+    this.blockOffset += this.line
+    this.block = next
+    this.from = this.line = 0
+    this.free = tail
+  }
+
+  /** Whole lines of the block up to an index become a piece. */
+  private close(upTo: number): void {
+    if (upTo > this.from) {
+      this.pieces.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from })
+      this.held += upTo - this.from
+    }
+    this.from = upTo
+  }
+
+  /** Takes the lines that are too large out of those that end before an index. */
+  private sift(whole: number): void {
+    for (let at = this.line; at < whole;) {
+      const end = this.block.indexOf(NEWLINE, at)
+      if (end - at > this.maxRecord) {
+        this.close(at)
+        const record = this.block.subarray(at, end)
+        this.misfits.push({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + at, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
+        this.from = end + 1
+      }
+      at = end + 1
+    }
+  }
+
+  private becomeGiant(): void {
+    this.close(this.line)
+    const known = this.block.subarray(this.line, this.free)
+    this.giant = { offset: this.blockOffset + this.line, head: Buffer.from(known.subarray(0, HEAD)), hash: createHash('sha256').update(known), length: known.length }
+    // A block of its own, filled again and again until the line ends: the old one may be in use downstream.
+    this.blockOffset += this.free
+    this.block = Buffer.allocUnsafeSlow(this.blockBytes)
+    this.from = this.line = this.free = 0
+  }
+
+  /** Index in the fresh bytes after the newline that ends the giant; -1 where it goes on. */
+  private finishGiant(giant: Giant, fresh: Buffer): number {
+    const end = fresh.indexOf(NEWLINE)
+    const rest = end === -1 ? fresh : fresh.subarray(0, end)
+    giant.hash.update(rest)
+    giant.length += rest.length
+    if (giant.head.length < HEAD) giant.head = Buffer.concat([giant.head, rest.subarray(0, HEAD - giant.head.length)])
+    if (end === -1) {
+      this.blockOffset += this.free
+      this.from = this.line = this.free = 0
+      return -1
+    }
+    this.from = this.line = this.free - fresh.length + end + 1
+    this.settle(giant)
+    return end + 1
+  }
+
+  private settle(giant: Giant): void {
+    this.misfits.push({ why: tooLarge(giant.length, this.maxRecord), offset: giant.offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
+    this.giant = undefined
+  }
+}
+
+function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number): Framed {
+  let count = 0
+  for (const piece of pieces) count += countNewlines(piece.bytes)
+  let offsets: number[] | undefined
+  return {
+    batch: count === 0 ? EMPTY : new LineBatch(pieces.map((piece) => piece.bytes), count),
+    to, misfits,
+    at: (index) => (offsets ??= offsetsOf(pieces))[index] ?? to,
+  }
+}
+
+function offsetsOf(pieces: readonly Piece[]): number[] {
+  const offsets: number[] = []
+  for (const { bytes, offset } of pieces) {
+    for (let from = 0; from < bytes.length; from = bytes.indexOf(NEWLINE, from) + 1) offsets.push(offset + from)
+  }
+  return offsets
+}
+
+function tooLarge(length: number, maxRecord: number): string { return `a record of ${length} bytes is larger than max-record=${formatSize(maxRecord)}` }
