@@ -1,0 +1,58 @@
+/** Which INSTANCE of a flow this process takes, and its lock. */
+import type { FlowState } from '../core/flow-state'
+import { FlowHeld } from '../core/errors'
+import { realFileSystem } from '../kit/file-system'
+import { instancesOf, pathsOf, prepareInstance } from './directory'
+import type { InstancePaths } from './directory'
+import { readFlowFile } from './flow-file'
+import { acquire, holderOf } from './lock'
+import type { Lock } from './lock'
+
+export interface HeldInstance extends InstancePaths { readonly lock: Lock }
+
+/** Some sink has not settled all that was accepted; after a kill, where there is a spool, that must be assumed. */
+export function mayHoldRecords(state: FlowState): boolean {
+  return (!state.clean && state.spoolId !== undefined) || Object.values(state.sinks).some((sink) => sink.cursor < state.acceptedThrough)
+}
+
+/**
+ * Flows that share their work take the lowest free instance that holds records, so that what a dead process left is delivered by the next one; else
+ * the lowest free. All others are instance 0. The lock is held when this resolves.
+ * @param root STATE as `openStateRoot` gave it
+ * @throws FlowHeld another process runs this flow; UsageError the folder is not ours alone
+ */
+export async function holdInstance(root: string, name: string, sharesWork: boolean): Promise<HeldInstance> {
+  if (!sharesWork) {
+    const held = await tryInstance(root, name, 0)
+    if (held !== undefined) return held
+    const pid = await holderOf(pathsOf(root, name, 0).lockFile)
+    throw new FlowHeld(`the flow ${name} is running already${pid === undefined ? '' : `, as process ${pid}`}: stop that one first${pid === undefined ? '' : ` (kill ${pid})`}, or give this one a flow of its own with --name`)
+  }
+  const known = await instancesOf(root, name)
+  for (const instance of known) {
+    // Looked at without the lock first, for a lock taken in passing would push others to higher instances.
+    if (!await holdsRecords(root, name, instance)) continue
+    const held = await tryInstance(root, name, instance)
+    if (held !== undefined) return held
+  }
+  for (let instance = 0; ; instance++) {
+    const held = await tryInstance(root, name, instance)
+    if (held !== undefined) return held
+  }
+}
+
+async function tryInstance(root: string, name: string, instance: number): Promise<HeldInstance | undefined> {
+  const paths = await prepareInstance(root, name, instance)
+  const lock = await acquire(paths.lockFile)
+  return lock === undefined ? undefined : { ...paths, lock }
+}
+
+async function holdsRecords(root: string, name: string, instance: number): Promise<boolean> {
+  try {
+    const state = await readFlowFile<FlowState>(realFileSystem, pathsOf(root, name, instance).flowFile)
+    return state !== undefined && mayHoldRecords(state)
+  } catch {
+    // Damaged: whoever takes this instance is told why. It must not keep every other process of the flow from starting.
+    return false
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * One process per instance: a kernel lock, through an exclusive transaction on an empty database of node:sqlite. The kernel frees it the moment its holder dies,
+ * however that happens; no lock file is ever stale.
+ *
+ * POSIX locks have a trap: closing any descriptor of the file in the holding process frees them. So nobody but SQLite, which knows, may open the lock
+ * file; the holder's pid lies beside it.
+ */
+import type * as sqlite from 'node:sqlite'
+import { constants } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { setTimeout } from 'node:timers/promises'
+import { DiskFailed, lineOf } from '../core/errors'
+
+const SQLITE_BUSY = 5
+
+export interface Lock { release(): void }
+
+/** The lock of an instance; undefined: another process (or this one) holds it. @throws DiskFailed the file system cannot lock */
+export async function acquire(path: string): Promise<Lock | undefined> {
+  // Somebody who only looks (`isHeld`) has the lock for a moment.
+  for (let attempt = 1; ; attempt++) {
+    const lock = attemptLock(path)
+    if (lock !== undefined) {
+      try { await fs.chmod(path, 0o600) } catch (error) {
+        // The flow was forgotten between opening and locking: what is locked has no name any more.
+        lock.release()
+        throw new DiskFailed(`cannot lock ${path}: ${lineOf(error)}; start again`, { cause: error })
+      }
+      await notePid(`${path}.pid`)
+      return lock
+    }
+    if (attempt === 3) return undefined
+    await setTimeout(15)
+  }
+}
+
+/** Whether somebody holds it now. Leaves no trace. */
+export async function isHeld(path: string): Promise<boolean> {
+  try { await fs.lstat(path) } catch { return false }
+  const lock = attemptLock(path, false)
+  lock?.release()
+  return lock === undefined
+}
+
+/** Pid of the holder, as far as can be told. Only to be asked of a lock that is held. */
+export async function holderOf(path: string): Promise<number | undefined> {
+  try {
+    const pid = Number(await fs.readFile(`${path}.pid`, 'utf8'))
+    if (!Number.isSafeInteger(pid) || pid <= 0) return undefined
+    process.kill(pid, 0)
+    return pid
+  } catch (error) {
+    // Another user's process is there, but not to be signalled.
+    return (error as NodeJS.ErrnoException).code === 'EPERM' ? Number(await fs.readFile(`${path}.pid`, 'utf8').catch(() => '')) || undefined : undefined
+  }
+}
+
+function attemptLock(path: string, keep = true): Lock | undefined {
+  // Loaded on first use: stateless runs and --help never need it.
+  const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
+  let database: sqlite.DatabaseSync | undefined
+  try {
+    database = new DatabaseSync(path)
+    database.exec('BEGIN EXCLUSIVE')
+  } catch (error) {
+    database?.close()
+    if ((error as { errcode?: number }).errcode === SQLITE_BUSY) return undefined
+    throw new DiskFailed(`cannot lock ${path}: ${lineOf(error)}; its file system must support locks, name another folder with --state`, { cause: error })
+  }
+  const held = database
+  const free = (): void => {
+    process.off('exit', release)
+    if (held.isOpen) held.close()
+  }
+  const release = (): void => {
+    // The note goes first: whoever is refused from now on is not told a pid that has let go.
+    if (held.isOpen) rmSync(`${path}.pid`, { force: true })
+    free()
+  }
+  // A database that is collected as garbage gives up its lock: being a listener keeps it alive, whatever the caller does.
+  if (keep) process.on('exit', release)
+  return { release: keep ? release : free }
+}
+
+/** Best effort: a missing note only makes a message less helpful. */
+async function notePid(path: string): Promise<void> {
+  try {
+    const file = await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600)
+    try { await file.writeFile(`${process.pid}\n`) } finally { await file.close() }
+  } catch { /* see above */ }
+}
