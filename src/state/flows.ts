@@ -48,7 +48,7 @@ function readable(endpoints: readonly EndpointIdentity[]): string {
   const scheme = match?.[1]?.toLowerCase().replace(/\+.*$/, '').replace(/^(ws|amqp)s$/, '$1') ?? 'stdio'
   // What names it best: the authority, or where there is none the last part of the path (a file, a stream of an ARN).
   const place = match?.[2] ?? match?.[3]?.split(/[/:]/).filter((part) => part !== '').at(-1) ?? ''
-  const clean = `${scheme}-${place.replace(/:\d+$/, '')}`.replace(/[^A-Za-z0-9._-]+/g, '-').slice(0, 32).replace(/[-.]+$/, '')
+  const clean = `${scheme}-${place.replace(/:\d+$/, '')}`.replace(/[^A-Za-z0-9._]+/g, '-').replace(/-\.+/g, '-').slice(0, 32).replace(/[-.]+$/, '')
   return endpoints.length > 1 ? `${clean}-and-${endpoints.length - 1}` : clean
 }
 

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -74,8 +76,6 @@ test('releasing twice is harmless', async () => {
 
 test('a lock that nobody refers to any more is still held after a garbage collection', async () => {
   // In a process of its own, with gc at hand; the lock object is dropped at once.
-  const { spawn } = await import('node:child_process')
-  const { once } = await import('node:events')
   const script = `const { DatabaseSync } = process.getBuiltinModule('node:sqlite'); const { acquire } = require(${JSON.stringify(join(__dirname, 'compiled.js'))}).load('state/lock')
     acquire(${JSON.stringify(path)}).then(() => setTimeout(() => { for (let i = 0; i < 5; i++) gc(); process.stdout.write('collected') }, 20)); setInterval(() => {}, 1000)`
   const child = spawn(process.execPath, ['--expose-gc', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
