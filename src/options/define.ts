@@ -127,6 +127,8 @@ export interface Endpoint<S extends Spec> {
   /** hierarchical: authority and path. opaque: everything after `scheme:` is the path. `query: 'peer'`: the query goes to the peer untouched. */
   readonly form: 'hierarchical' | 'opaque'
   readonly query?: 'peer'
+  /** Hierarchical: an option may name what the host would (`s3: bucket-name=lake`); `check` sees to it that one of them does. */
+  readonly hostOptional?: true
   readonly options: S
   /** Further checks over several options, before anything is opened: a line for each fault. */
   check?(given: Given<S>, role: Role): readonly string[]

@@ -87,7 +87,7 @@ function declaredQuery(endpoint: AnyEndpoint, mask: string): number {
 }
 
 function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
-  if (!typed.startsWith('//')) throw fault(`${scheme} is written ${endpoint.forms.join(' or ')}`)
+  if (!typed.startsWith('//') && (typed !== '' || endpoint.hostOptional !== true)) throw fault(`${scheme} is written ${endpoint.forms.join(' or ')}`)
   const rest = typed.slice(2)
   const mask = masked(rest)
   const authorityEnd = firstOf(mask, '/?', 0)
@@ -114,6 +114,7 @@ function authorityOf(authority: string, scheme: string, endpoint: AnyEndpoint): 
   const at = masked(authority).lastIndexOf('@')
   const login = at === -1 ? undefined : authority.slice(0, at)
   const places = authority.slice(at + 1)
+  if (authority === '' && endpoint.hostOptional === true) return { hosts: [], text: [] }
   if (places === '') throw fault(`${scheme} needs a host: ${endpoint.forms.join(' or ')}`)
   const hosts = cut(places, ',').map((place) => hostOf(place, scheme))
   const text: Section[] = [{ template: templateOf(places), encode: same }]

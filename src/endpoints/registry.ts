@@ -1,0 +1,10 @@
+/**
+ * Every endpoint there is: one line each, in the order in which help lists them. Nothing here loads a client library: endpoints load theirs on first use.
+ */
+import type { AnyEndpoint } from '../options/define'
+
+export const registry: readonly AnyEndpoint[] = [
+]
+
+/** By scheme, lower case, without the colon. */
+export function endpointFor(scheme: string): AnyEndpoint | undefined { return registry.find((endpoint) => endpoint.schemes.includes(scheme)) }

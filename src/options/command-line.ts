@@ -1,0 +1,182 @@
+/**
+ * The whole command line, from words to endpoints and flags. Pure but for looking whether a word is a file: nothing is opened, no placeholder read.
+ * Every fault is found before anything is said: one UsageError holds them all.
+ */
+import { existsSync } from 'node:fs'
+import { lineOf, UsageError } from '../core/errors'
+import { nearest } from '../kit/nearest'
+import type { AnyEndpoint, AnyTarget, Role, Spec } from './define'
+import { flags as table, parseAppend, type Append, type Flags, type UntilPoint } from './flags'
+import { groupArgv, type EndpointWords, type FlagWords } from './group'
+import { identityOf } from './identity'
+import { kebab, quoted, splitName } from './names'
+import { valueOf, type Environment } from './placeholders'
+import { redactUri } from './redact-uri'
+import { Redactor } from './redactor'
+import { parseEndpoint, type ParsedEndpoint, type Surroundings } from './target'
+import { fill, placeholdersOf, shown, templateOf, type Placeholder } from './template'
+
+export interface Until {
+  readonly point?: UntilPoint
+  /** Milliseconds without a record. */
+  readonly idle?: number
+  readonly count?: number
+}
+export interface CommandLine {
+  readonly from: readonly ParsedEndpoint[]
+  readonly to: readonly ParsedEndpoint[]
+  readonly deadLetter?: ParsedEndpoint
+  /** Placeholders as typed; `targetsOf` has their values. */
+  readonly appends: readonly Append[]
+  readonly flags: Flags
+  /** Keys of the flags that were given. */
+  readonly given: ReadonlySet<string>
+  /** `--until`, `--idle` and `--count` together. Absent: none of them. */
+  readonly until?: Until
+  /** To be said once at the start. */
+  readonly warnings: readonly string[]
+  /** Knows the secrets of this line; every text for people goes through it. */
+  readonly redactor: Redactor
+  readonly env: Environment
+}
+export interface Targets {
+  readonly from: readonly AnyTarget[]
+  readonly to: readonly AnyTarget[]
+  readonly deadLetter?: AnyTarget
+  readonly appends: readonly Append[]
+}
+export interface Settings {
+  readonly redactor?: Redactor
+  exists?(path: string): boolean
+}
+
+/** @param argv without node and script, without the command. Throws UsageError. */
+export function parseCommandLine(argv: readonly string[], env: Environment, registry: readonly AnyEndpoint[], settings: Settings = {}): CommandLine {
+  const redactor = settings.redactor ?? new Redactor()
+  const surroundings: Surroundings = { env, redactor, exists: (path) => (settings.exists ?? existsSync)(path) }
+  const grouped = groupArgv(argv, env)
+  const faults = [...grouped.faults]
+  for (const word of grouped.loose) faults.push(`${quoted(redactUri(word))} belongs to nothing: an endpoint is --from URI or --to URI, its options are the words after it`)
+
+  const endpoints = (role: Role, list: readonly EndpointWords[]): readonly ParsedEndpoint[] => list.flatMap(({ uri, words }) => collected(() => [parseEndpoint(uri, words, role, registry, surroundings)], [], faults))
+  const from = endpoints('source', grouped.from)
+  const to = endpoints('sink', grouped.to)
+  const deadLetter = grouped.deadLetter === undefined ? undefined : endpoints('sink', [grouped.deadLetter])[0]
+  const complained = (flag: string): boolean => faults.some((fault) => fault.startsWith(`${flag} needs a URI`))
+  if (grouped.from.length === 0 && !complained('--from')) faults.push('--from is missing: where records come from')
+  if (grouped.to.length === 0 && !complained('--to')) faults.push('--to is missing: where records go')
+  faults.push(...equals(from, '--from'), ...equals(to, '--to'))
+
+  const flagged = parseFlags(grouped.given)
+  faults.push(...flagged.faults)
+  const names = flagged.flags.append.map(({ name }) => name)
+  for (const name of new Set(names.filter((each, index) => names.indexOf(each) !== index))) faults.push(`--append names ${quoted(name)} twice`)
+  if (faults.length > 0) throw new UsageError([...new Set(faults)])
+  return {
+    from, to, ...(deadLetter === undefined ? {} : { deadLetter }), appends: flagged.flags.append, flags: flagged.flags, given: flagged.given,
+    ...(flagged.until === undefined ? {} : { until: flagged.until }), redactor, env,
+    warnings: [...from, ...to, ...(deadLetter === undefined ? [] : [deadLetter])].flatMap(({ warnings }) => warnings),
+  }
+}
+
+/** Every target at once, placeholders replaced. Throws UsageError with the faults of all of them. */
+export async function targetsOf(line: CommandLine): Promise<Targets> {
+  const faults: string[] = []
+  const [from, to, letters, appends] = await Promise.all([
+    settled(line.from.map((each) => each.target()), faults), settled(line.to.map((each) => each.target()), faults),
+    settled(line.deadLetter === undefined ? [] : [line.deadLetter.target()], faults), settled(line.appends.map((append) => filledAppend(append, line)), faults),
+  ])
+  if (faults.length > 0) throw new UsageError(faults)
+  const deadLetter = letters[0]
+  return { from, to, appends, ...(deadLetter === undefined ? {} : { deadLetter }) }
+}
+
+async function settled<T>(promises: readonly Promise<T>[], faults: string[]): Promise<readonly T[]> {
+  const values: T[] = []
+  for (const outcome of await Promise.allSettled(promises)) {
+    if (outcome.status === 'fulfilled') values.push(outcome.value)
+    else if (outcome.reason instanceof UsageError) faults.push(...outcome.reason.faults)
+    else throw outcome.reason
+  }
+  return values
+}
+
+async function filledAppend(append: Append, { env }: CommandLine): Promise<Append> {
+  const template = templateOf(append.value)
+  const placeholders = placeholdersOf(template)
+  if (placeholders.length === 0) return append
+  const values = new Map<Placeholder, string>()
+  for (const placeholder of placeholders) {
+    try { values.set(placeholder, await valueOf(placeholder, env)) } catch (error) { throw new UsageError([`--append ${quoted(append.name)}: ${lineOf(error)}`]) }
+  }
+  const value = fill(template, (placeholder) => values.get(placeholder) ?? '')
+  if (append.kind === 'text') return { ...append, value }
+  // The value of a placeholder may be what makes it no JSON: it is named, not shown.
+  try { return parseAppend(`${append.name}:=${value}`) } catch { throw new UsageError([`--append ${quoted(append.name)}: with ${placeholders.map(shown).join(' and ')} in it, it is no JSON`]) }
+}
+
+function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; readonly given: ReadonlySet<string>; readonly until?: Until; readonly faults: readonly string[] } {
+  const spec: Spec = table
+  const values: Record<string, unknown> = Object.fromEntries(Object.entries(spec).map(([key, option]) => [key, option.default]))
+  const faults: string[] = []
+  const seen = new Set<string>()
+  const give = (key: string, raw: string, as: string): void => {
+    const option = spec[key]
+    if (option === undefined) return
+    if (seen.has(key) && option.kind !== 'list') { faults.push(`${as} is given twice`); return }
+    seen.add(key)
+    try {
+      const parsed: unknown = option.parse(raw)
+      values[key] = option.kind === 'list' ? [...(values[key] as unknown[]), ...(parsed as unknown[])] : parsed
+    } catch (error) {
+      const meant = option.values === undefined ? undefined : nearest(raw, option.values)
+      faults.push(`${as} ${quoted(raw)} is not valid: ${(error as Error).message}${meant === undefined ? '' : `; did you mean '${meant}'?`}`)
+    }
+  }
+  for (const { key, name, value, words } of given) {
+    const option = key === undefined ? undefined : spec[key]
+    if (key === undefined || option === undefined) {
+      const meant = nearest(name, ['from', 'to', ...Object.keys(spec).map(kebab)])
+      faults.push(`unknown flag ${quoted(name.length === 1 ? `-${name}` : `--${name}`)}; ${meant === undefined ? "'manifold --help' lists what there is" : `did you mean '--${meant}'?`}`)
+      continue
+    }
+    const as = `--${kebab(key)}`
+    // `--until idle=30s`: the value is a word already.
+    const asWord = key === 'until' && value !== undefined && /^(idle|count)=/i.test(value)
+    if (value !== undefined && !asWord) give(key, value, as)
+    else if (option.kind === 'flag') give(key, 'true', as)
+    else if (value === undefined && words.length === 0) faults.push(`${as} needs a value: ${as} ${option.argument ?? option.kind.toUpperCase()}`)
+    for (const word of asWord ? [value, ...words] : words) {
+      const equal = word.indexOf('=')
+      const inner = splitName(equal === -1 ? word : word.slice(0, equal)).base
+      if (equal === -1) faults.push(`${inner} after ${as} needs a value: ${inner}=${inner === 'idle' ? '30s' : '1000'}`)
+      else give(inner, word.slice(equal + 1), `${as} ${inner}`)
+    }
+  }
+  const result = values as unknown as Flags
+  if (seen.has('spool') && result.noSpool) faults.push('--spool and --no-spool exclude each other')
+  const until: Until = {
+    ...(result.until === undefined ? {} : { point: result.until }), ...(result.idle === undefined ? {} : { idle: result.idle }), ...(result.count === undefined ? {} : { count: result.count }),
+  }
+  return { flags: result, given: seen, faults, ...(Object.keys(until).length === 0 ? {} : { until }) }
+}
+
+/** Positions are stored by source and cursors by sink: two that are equal would share them. */
+function equals(endpoints: readonly ParsedEndpoint[], flag: string): readonly string[] {
+  const seen = new Set<string>()
+  const faults = new Set<string>()
+  for (const endpoint of endpoints) {
+    const { canonical } = identityOf(endpoint)
+    if (seen.has(canonical)) faults.add(`${flag} ${endpoint.label} is given twice`)
+    seen.add(canonical)
+  }
+  return [...faults]
+}
+
+function collected<T>(run: () => T, otherwise: T, faults: string[]): T {
+  try { return run() } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    faults.push(...error.faults)
+    return otherwise
+  }
+}

@@ -1,0 +1,68 @@
+/** The command line for people: process title, unit files, receipts, status. Works on faulty lines as well. */
+import type { AnyEndpoint, Role, Spec } from './define'
+import { findOption, looksSecret, splitName } from './names'
+import { hiddenValue, redactUri as redactAny } from './redact-uri'
+import { lookup } from './split'
+import { isSecretOption } from './target'
+import { masked } from './template'
+
+/** Passwords and query values that are or look like credentials become ***. With a registry, what is declared secret is known; without, names decide. */
+export function redactUri(text: string, registry: readonly AnyEndpoint[] = []): string {
+  const endpoint = endpointOf(text, registry)
+  // The names in a peer's query are its own, whatever our options are called.
+  return redactAny(text, (name) => (endpoint?.query === 'peer' ? looksSecret(name) : isSecret(name, endpoint)))
+}
+
+function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint | undefined {
+  return lookup(registry, text === '-' ? 'stdio' : (/^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)?.[1] ?? 'file').toLowerCase())
+}
+
+/** Of a word. What is declared is known; where nothing is, the name decides. */
+function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role): boolean {
+  if (splitName(name).base === 'header') return true
+  const spec: Spec = endpoint?.options ?? {}
+  const found = findOption(spec, name, role)
+  return found === undefined ? looksSecret(name) : isSecretOption(found.key, spec)
+}
+
+/** As long as argv; each word as it may be shown. */
+export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoint[]): string[] {
+  let role: Role | undefined
+  let endpoint: AnyEndpoint | undefined
+  let uriNext = false
+  let hideNext = false
+  return argv.map((word) => {
+    const flag = /^--([A-Za-z][\w-]*)(=[^]*)?$/.exec(word)
+    if (flag !== null) {
+      const base = splitName(flag[1] ?? '').base
+      hideNext = false
+      role = base === 'from' ? 'source' : base === 'to' || base === 'deadletter' ? 'sink' : undefined
+      endpoint = undefined
+      uriNext = role !== undefined && flag[2] === undefined
+      if (flag[2] === undefined) return word
+      const value = flag[2].slice(1)
+      if (role !== undefined) endpoint = endpointOf(value, registry)
+      return `--${flag[1] ?? ''}=${role === undefined ? shownWord(value, undefined, undefined) : redactUri(value, registry)}`
+    }
+    if (uriNext) {
+      uriNext = false
+      endpoint = endpointOf(word, registry)
+      return redactUri(word, registry)
+    }
+    if (hideNext) { hideNext = false; return hiddenValue(word) }
+    // `secret-access-key VALUE` is a mistake, and shows a secret all the same.
+    hideNext = endpoint !== undefined && !word.includes('=') && findOption(endpoint.options, word, role)?.option.kind !== 'flag' && isSecret(word, endpoint, role)
+    return shownWord(word, endpoint, role)
+  })
+}
+
+function shownWord(word: string, endpoint: AnyEndpoint | undefined, role: Role | undefined): string {
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(word)) return redactAny(word)
+  const equals = masked(word).indexOf('=')
+  if (equals === -1) return word
+  const name = word.slice(0, equals)
+  const value = word.slice(equals + 1)
+  if (isSecret(name.replace(/:$/, ''), endpoint, role)) return `${name}=${hiddenValue(value)}`
+  return /:\/\//.test(value) ? `${name}=${redactAny(value)}` : word
+}
+
