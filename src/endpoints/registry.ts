@@ -2,8 +2,10 @@
  * Every endpoint there is: one line each, in the order in which help lists them. Nothing here loads a client library: endpoints load theirs on first use.
  */
 import type { AnyEndpoint } from '../options/define'
+import s3 from './s3'
 
 export const registry: readonly AnyEndpoint[] = [
+  s3,
 ]
 
 /** By scheme, lower case, without the colon. */

@@ -1,0 +1,227 @@
+/**
+ * The wire: the few requests the sink needs, with the SDK's errors turned into the core's. The only file that touches the SDK, which loads on first use.
+ *
+ * The SDK neither retries (the core does) nor hashes bodies: what is sent carries a checksum that is known already, and the server verifies it.
+ */
+import type { S3Client } from '@aws-sdk/client-s3'
+import type { Log } from '../../core/contract'
+import { Disconnected, Refused } from '../../core/errors'
+import type { OptionsOf } from '../../options/define'
+import { classify, isDenied, isTaken, type Place, regionIn, statusOf } from './errors'
+import type { options } from './options'
+
+type Options = OptionsOf<typeof options>
+type Sdk = typeof import('@aws-sdk/client-s3')
+type Credentials = NonNullable<NonNullable<ConstructorParameters<Sdk['S3Client']>[0]>['credentials']>
+
+/** An establishing of a connection longer than this has failed. */
+const CONNECT_MS = 10_000
+/** Where no region is known: the one in which a request is told the bucket's own (and which servers other than Amazon's take). */
+const ANY_REGION = 'us-east-1'
+
+export type Checksum = { readonly sha256: string } | { readonly crc32: number }
+export interface Part { readonly number: number; readonly etag: string; readonly crc32: number }
+/** created: the object is there. taken: an object with this key was there before. */
+export type Created = 'created' | 'taken'
+export interface Stored { readonly bytes: number; readonly metadata: Readonly<Record<string, string>> }
+
+/** Environment variables of the original. */
+export interface Environment { readonly MANIFOLD_AWS_REGION?: string; readonly MANIFOLD_AWS_ACCESS_KEY?: string; readonly MANIFOLD_AWS_SECRET_KEY?: string }
+
+export class Store {
+  private readonly settings
+
+  constructor(private readonly sdk: Sdk, private readonly client: S3Client, options: Options, readonly place: Place) {
+    const { sse, kmsKeyId, storageClass, acl, tag, contentType } = options
+    this.settings = {
+      ContentType: contentType,
+      ...(sse === 'none' ? {} : { ServerSideEncryption: sse }),
+      ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+      ...(storageClass === undefined ? {} : { StorageClass: storageClass as 'STANDARD' }),
+      ...(acl === undefined ? {} : { ACL: acl }),
+      ...(tag.length === 0 ? {} : { Tagging: tag.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join('&') }),
+    }
+  }
+
+  /** That the bucket is there and the credentials are good. A policy that forbids to look, but not to write, is no fault. */
+  async check(folder: string, signal: AbortSignal): Promise<void> {
+    const bucket = { Bucket: this.place.bucket }
+    try {
+      await this.client.send(new this.sdk.HeadBucketCommand(bucket), { abortSignal: signal })
+      return
+    } catch (error) {
+      if (signal.aborted) throw signal.reason
+      const status = statusOf(error)
+      if (status < 300 || status >= 500) throw classify(error, 'look at the bucket', this.place)
+      if (regionIn(error) !== undefined) throw error
+    }
+    // An answer to HEAD has no body, so it cannot tell a wrong key from a missing permission; this one can.
+    try {
+      await this.client.send(new this.sdk.ListObjectsV2Command({ ...bucket, Prefix: folder === '' ? '' : `${folder}/`, MaxKeys: 1 }), { abortSignal: signal })
+    } catch (error) {
+      if (isDenied(error)) return
+      if (!signal.aborted && regionIn(error) !== undefined) throw error
+      throw this.fault(error, 'look at the bucket', signal)
+    }
+  }
+
+  /** One request, refused where the key is taken. */
+  async put(key: string, body: Buffer, checksum: Checksum, metadata: Record<string, string>, signal: AbortSignal): Promise<Created> {
+    const command = new this.sdk.PutObjectCommand({
+      Bucket: this.place.bucket, Key: key, Body: body, ContentLength: body.length, IfNoneMatch: '*', Metadata: metadata, ...this.settings,
+      ...('sha256' in checksum ? { ChecksumSHA256: Buffer.from(checksum.sha256, 'hex').toString('base64') } : { ChecksumCRC32: base64(checksum.crc32) }),
+    })
+    const doing = `store ${key}`
+    return this.unlessTaken(doing, signal, async () => { this.proof((await this.client.send(command, { abortSignal: signal })).ETag, doing) })
+  }
+
+  /** undefined: there is none. */
+  async head(key: string, signal: AbortSignal): Promise<Stored | undefined> {
+    try {
+      const { ContentLength, Metadata } = await this.client.send(new this.sdk.HeadObjectCommand({ Bucket: this.place.bucket, Key: key }), { abortSignal: signal })
+      return { bytes: ContentLength ?? 0, metadata: Metadata ?? {} }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason
+      if (statusOf(error) === 404) return undefined
+      if (statusOf(error) === 403) throw new Refused(`S3 denies to look at ${key}, which was there before: the credentials need s3:GetObject on ${this.place.bucket} to tell an earlier upload from a foreign object`, { cause: error })
+      throw classify(error, `look at ${key}`, this.place)
+    }
+  }
+
+  /** The id of a new multipart upload. */
+  async begin(key: string, metadata: Record<string, string>, signal: AbortSignal): Promise<string> {
+    return this.ask(`begin the upload of ${key}`, signal, async () => {
+      // versitygw refuses checksums of parts whose algorithm was not announced here.
+      const { UploadId } = await this.client.send(new this.sdk.CreateMultipartUploadCommand({ Bucket: this.place.bucket, Key: key, ChecksumAlgorithm: 'CRC32', Metadata: metadata, ...this.settings }), { abortSignal: signal })
+      return this.proof(UploadId, `begin the upload of ${key}`)
+    })
+  }
+
+  async part(key: string, upload: string, number: number, body: Buffer, crc32: number, signal: AbortSignal): Promise<Part> {
+    const doing = `store part ${number} of ${key}`
+    const command = new this.sdk.UploadPartCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload, PartNumber: number, Body: body, ContentLength: body.length, ChecksumCRC32: base64(crc32) })
+    return this.ask(doing, signal, async () => ({ number, etag: this.proof((await this.client.send(command, { abortSignal: signal })).ETag, doing), crc32 }))
+  }
+
+  async complete(key: string, upload: string, parts: readonly Part[], signal: AbortSignal): Promise<Created> {
+    const doing = `complete ${key}`
+    const command = new this.sdk.CompleteMultipartUploadCommand({
+      Bucket: this.place.bucket, Key: key, UploadId: upload, IfNoneMatch: '*',
+      MultipartUpload: { Parts: parts.map(({ number, etag, crc32 }) => ({ PartNumber: number, ETag: etag, ChecksumCRC32: base64(crc32) })) },
+    })
+    return this.unlessTaken(doing, signal, async () => { this.proof((await this.client.send(command, { abortSignal: signal })).ETag, doing) })
+  }
+
+  async abort(key: string, upload: string, signal: AbortSignal): Promise<void> {
+    await this.ask(`abort the upload of ${key}`, signal, () => this.client.send(new this.sdk.AbortMultipartUploadCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload }), { abortSignal: signal }))
+  }
+
+  /** Ids of the multipart uploads of exactly this key that were begun and not ended. MinIO knows of them only where the whole key is asked for. */
+  async uploadsOf(key: string, signal: AbortSignal): Promise<readonly string[]> {
+    const { Uploads } = await this.ask(`list the uploads of ${key}`, signal, () => this.client.send(new this.sdk.ListMultipartUploadsCommand({ Bucket: this.place.bucket, Prefix: key }), { abortSignal: signal }))
+    return (Uploads ?? []).flatMap((upload) => (upload.Key === key && upload.UploadId !== undefined ? [upload.UploadId] : []))
+  }
+
+  close(): void { this.client.destroy() }
+
+  private async unlessTaken(doing: string, signal: AbortSignal, run: () => Promise<void>): Promise<Created> {
+    return this.ask(doing, signal, async () => {
+      try { await run() } catch (error) {
+        if (isTaken(error)) return 'taken'
+        throw error
+      }
+      return 'created'
+    })
+  }
+  private async ask<T>(doing: string, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
+    try { return await run() } catch (error) { throw this.fault(error, doing, signal) }
+  }
+  private fault(error: unknown, doing: string, signal: AbortSignal): unknown { return signal.aborted ? signal.reason : classify(error, doing, this.place) }
+  /** 200 alone proves nothing: its body may hold an error, which the SDK looks for in a few answers only. */
+  private proof(given: string | undefined, doing: string): string {
+    if (given === undefined || given === '') throw new Disconnected(`S3 could not ${doing}: it answered success without saying of what`)
+    return given
+  }
+}
+
+/** @returns a store whose bucket was seen, as far as that is allowed */
+export async function openStore(options: Options, bucket: string, folder: string, environment: Environment, log: Log, signal: AbortSignal): Promise<Store> {
+  const sdk = await import('@aws-sdk/client-s3')
+  const store = await makeStore(sdk, options, bucket, environment)
+  try {
+    await store.check(folder, signal)
+    return store
+  } catch (error) {
+    store.close()
+    const region = regionIn(error)
+    if (region === undefined) throw error
+    if (options.region !== undefined || region === store.place.region) throw classify(error, 'look at the bucket', store.place)
+    log.info(`the bucket ${bucket} is in ${region}; region=${region} saves asking`)
+    const there = await makeStore(sdk, { ...options, region }, bucket, environment)
+    try { await there.check(folder, signal) } catch (again) { there.close(); throw classify(again, 'look at the bucket', there.place) }
+    return there
+  }
+}
+
+async function makeStore(sdk: Sdk, options: Options, bucket: string, environment: Environment): Promise<Store> {
+  const { region, endpoint, profile, pathStyle, timeout } = options
+  const own = region ?? (profile === undefined ? environment.MANIFOLD_AWS_REGION : undefined)
+  const make = async (named: string | undefined): Promise<S3Client> => {
+    const credentials = await credentialsOf(options, environment, named)
+    return new sdk.S3Client({
+      ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }),
+      ...(credentials === undefined ? {} : { credentials }),
+      forcePathStyle: pathStyle ?? endpoint !== undefined,
+      maxAttempts: 1, requestChecksumCalculation: 'WHEN_REQUIRED', responseChecksumValidation: 'WHEN_REQUIRED',
+      // With `Expect: 100-continue` the SDK opens a new connection for each request, and waits 6 s where a server does not know it.
+      expectContinueHeader: false,
+      requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: timeout, httpAgent: { keepAlive: true, maxSockets: 128 }, httpsAgent: { keepAlive: true, maxSockets: 128 } },
+    })
+  }
+  let client: S3Client
+  let place: string
+  try {
+    client = await make(own)
+    try { place = await client.config.region() } catch {
+      client.destroy()
+      place = environment.MANIFOLD_AWS_REGION ?? ANY_REGION
+      client = await make(place)
+    }
+  } catch (error) {
+    throw new Refused(`the settings of S3 cannot be used: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+  }
+  signWithKnownChecksums(client)
+  return new Store(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: place })
+}
+
+async function credentialsOf(options: Options, environment: Environment, region: string | undefined): Promise<Credentials | undefined> {
+  const { accessKeyId, secretAccessKey, sessionToken, profile, roleArn, externalId } = options
+  const { MANIFOLD_AWS_ACCESS_KEY: key, MANIFOLD_AWS_SECRET_KEY: secret } = environment
+  if (profile === undefined && roleArn === undefined && accessKeyId === undefined) return key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined
+  const given = accessKeyId !== undefined && secretAccessKey !== undefined ? { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } : undefined
+  if (given !== undefined && roleArn === undefined) return given
+  const { fromIni, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
+  // The files are read anew at each opening: whoever rotates them need not restart anything.
+  const base = given ?? (profile !== undefined ? fromIni({ profile, ignoreCache: true }) : key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined)
+  if (roleArn === undefined) return base
+  return fromTemporaryCredentials({
+    ...(base === undefined ? {} : { masterCredentials: base }), ...(region === undefined ? {} : { clientConfig: { region } }),
+    params: { RoleArn: roleArn, RoleSessionName: 'manifold', ...(externalId === undefined ? {} : { ExternalId: externalId }) },
+  })
+}
+
+/** SigV4 takes a body's hash from this header where it stands there already. A CRC is signed with the other headers: hashing the body too would cost a core and prove nothing more. */
+function signWithKnownChecksums(client: S3Client): void {
+  client.middlewareStack.add((next) => (args) => {
+    const { ChecksumSHA256: sha256, ChecksumCRC32: crc32 } = args.input as { ChecksumSHA256?: string; ChecksumCRC32?: string }
+    const hash = sha256 !== undefined ? Buffer.from(sha256, 'base64').toString('hex') : crc32 !== undefined ? 'UNSIGNED-PAYLOAD' : undefined
+    if (hash !== undefined) (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = hash
+    return next(args)
+  }, { step: 'build', name: 'signWithKnownChecksums' })
+}
+
+function base64(crc32: number): string {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(crc32)
+  return bytes.toString('base64')
+}

@@ -1,0 +1,94 @@
+/** What an answer of S3, or its absence, means to the core. Knows the shape of the SDK's errors, not the SDK. */
+import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
+
+/** Where a request went, for messages. */
+export interface Place {
+  readonly bucket: string
+  /** Empty: Amazon's own. */
+  readonly endpoint: string
+  readonly region: string
+}
+
+/** The multipart upload is not there any more, or lacks parts it had: to be begun again. */
+export class UploadGone extends Disconnected {}
+
+interface Answer {
+  readonly name?: string
+  readonly code?: unknown
+  readonly message?: string
+  readonly Region?: string
+  readonly $metadata?: { readonly httpStatusCode?: number }
+  readonly $response?: { readonly headers?: Readonly<Record<string, string>> }
+}
+
+const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'EADDRNOTAVAIL', 'ERR_STREAM_PREMATURE_CLOSE'])
+const BUSY = new Set(['SlowDown', 'SlowDownRead', 'SlowDownWrite', 'ServiceUnavailable', 'Throttling', 'ThrottlingException', 'ThrottledException', 'RequestThrottled', 'RequestThrottledException', 'RequestLimitExceeded', 'BandwidthLimitExceeded', 'TooManyRequestsException', 'OperationAborted', 'ConditionalRequestConflict'])
+/** Bytes that changed on their way, or stopped coming. */
+const DAMAGED = new Set(['BadDigest', 'InvalidDigest', 'IncompleteBody', 'RequestTimeout', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch'])
+const TOO_LARGE = new Set(['EntityTooLarge', 'MaxMessageLengthExceeded', 'KeyTooLongError', 'MetadataTooLarge'])
+// XAdminUserNotFound: what versitygw 1.8 answers (404) to an access key it does not know.
+const UNKNOWN_KEY = new Set(['InvalidAccessKeyId', 'XAdminUserNotFound', 'UnrecognizedClientException', 'InvalidClientTokenId'])
+const EXPIRED = new Set(['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'InvalidToken', 'RequestExpired'])
+const DENIED = new Set(['AccessDenied', 'AccessDeniedException', 'Forbidden', 'AllAccessDisabled'])
+const NO_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError', 'ProviderError'])
+const ELSEWHERE = new Set(['PermanentRedirect', 'TemporaryRedirect', 'Redirect', 'AuthorizationHeaderMalformed', 'IllegalLocationConstraintException'])
+
+export function statusOf(error: unknown): number { return (error as Answer | null)?.$metadata?.httpStatusCode ?? 0 }
+export function isTaken(error: unknown): boolean { return statusOf(error) === 412 || (error as Answer | null)?.name === 'PreconditionFailed' }
+/** Signed correctly, but not allowed: other requests may be. */
+export function isDenied(error: unknown): boolean { return DENIED.has((error as Answer | null)?.name ?? '') }
+
+/** The bucket's region, where an answer names it. */
+export function regionIn(error: unknown): string | undefined {
+  const answer = error as Answer
+  return answer.$response?.headers?.['x-amz-bucket-region'] ?? (ELSEWHERE.has(answer.name ?? '') ? answer.Region : undefined)
+}
+
+/** @param doing continues "S3 could not …" */
+export function classify(error: unknown, doing: string, place: Place): unknown {
+  if (error instanceof ManifoldError || !(error instanceof Error)) return error
+  const answer: Answer = error
+  const name = answer.name ?? ''
+  const code = typeof answer.code === 'string' ? answer.code : ''
+  const status = statusOf(error)
+  const where = place.endpoint === '' ? '' : ` at ${place.endpoint}`
+  const facts = { cause: error }
+  const says = `${name === '' || name === 'Error' || name === 'Unknown' ? `status ${status}` : name}${lineOf(error) === name || lineOf(error) === 'UnknownError' ? '' : `: ${lineOf(error)}`}`
+
+  if (NO_CREDENTIALS.has(name)) {
+    return new Refused(`no credentials for S3 (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=, or set MANIFOLD_AWS_ACCESS_KEY and MANIFOLD_AWS_SECRET_KEY`, facts)
+  }
+  if (code.startsWith('CERT_') || code.startsWith('ERR_TLS_') || /CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) return new Refused(`the certificate of S3${where} cannot be trusted (${code}): correct endpoint=, or name its authority in NODE_EXTRA_CA_CERTS`, facts)
+  if (code === 'EPROTO') return new Refused(`S3${where} does not speak TLS: correct the scheme of endpoint=`, facts)
+  if (NETWORK.has(code) || code.startsWith('HPE_') || name === 'TimeoutError') return new Disconnected(`S3${where} could not ${doing}: ${code === '' ? lineOf(error) : `${lineOf(error)} (${code})`}`, facts)
+  if (name === 'NoSuchUpload' || name === 'InvalidPart' || name === 'InvalidPartOrder') return new UploadGone(`S3${where} could not ${doing}: ${says}`, facts)
+  if (BUSY.has(name) || status === 503 || status === 429 || (status === 409 && name === 'Unknown')) {
+    const after = Number(answer.$response?.headers?.['retry-after'])
+    return new Throttled(`S3${where} asks for patience (${says})`, Number.isFinite(after) && after > 0 ? { ...facts, afterMs: after * 1000 } : facts)
+  }
+  if (DAMAGED.has(name)) return new Disconnected(`S3${where} could not ${doing}: the bytes did not arrive as they were sent (${says})`, facts)
+  if (status >= 500) return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
+  if (TOO_LARGE.has(name)) return new Fatal(`S3${where} could not ${doing}: ${says}; a smaller commit-file-size, folder or key makes later objects fit, this one stays in the spool`, facts)
+  const refusal = refusalOf(name, status, error, place, where, doing, says)
+  if (refusal !== undefined) return new Refused(refusal, facts)
+  // An answer that cannot be read (a proxy's page, a cut body): the SDK's parser fails with an error of its own, which holds the answer.
+  if (status >= 200 || answer.$response !== undefined) return new Disconnected(`S3${where} could not ${doing}: its answer makes no sense (${says})`, facts)
+  return error
+}
+
+function refusalOf(name: string, status: number, error: unknown, place: Place, where: string, doing: string, says: string): string | undefined {
+  const { bucket } = place
+  if (UNKNOWN_KEY.has(name)) return `S3${where} does not know the access key: correct access-key-id= (or profile=, MANIFOLD_AWS_ACCESS_KEY)`
+  if (name === 'SignatureDoesNotMatch') return `S3${where} refuses the signature: the secret does not belong to the access key; correct secret-access-key= (or profile=, MANIFOLD_AWS_SECRET_KEY)`
+  if (EXPIRED.has(name)) return `S3${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`
+  if (name === 'RequestTimeTooSkewed') return `S3${where} refuses the time of the request: the clock of this machine is wrong, set it`
+  if (ELSEWHERE.has(name) || status === 301 || status === 307) {
+    const region = regionIn(error)
+    return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
+  }
+  if (name === 'NoSuchBucket' || (status === 404 && name === 'NotFound')) return `there is no bucket ${bucket}${where}: create it, or correct the URI`
+  if (name === 'InvalidBucketName') return `${bucket} cannot be the name of a bucket: correct the URI`
+  if (isDenied(error) || status === 403) return `S3${where} denies it to ${doing} (${says}): the credentials need s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`
+  if (status >= 400) return `S3${where} refuses to ${doing}: ${says}`
+  return undefined
+}

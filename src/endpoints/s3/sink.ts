@@ -1,0 +1,50 @@
+import type { EndpointContext, Log, Outcome, Sink, Write } from '../../core/contract'
+import type { CreateSink } from '../../options/define'
+import { openStore, type Store } from './client'
+import { checkDirectory } from './local-copy'
+import { BufferPool } from './memory'
+import type { options } from './options'
+import { destinationOf, segmentPolicy } from './policy'
+import { Uploader } from './upload'
+
+/** Parts on their way, over all uploads: with the SDK and a spool beside them the process stays below 200 MiB. */
+const PART_MEMORY = 64 * 1024 * 1024
+
+export const create: CreateSink<typeof options> = (target): Sink => {
+  const { options: o } = target
+  const { bucket, folder } = destinationOf(target)
+  const pool = new BufferPool(PART_MEMORY)
+  let uploaded = 0
+  let context: EndpointContext | undefined
+  let store: Store | undefined
+  const uploader = new Uploader(
+    { folder, partSize: o.partSize, compressionLevel: o.compressionLevel, keepLocal: o.keepLocal, suspects: 4 * o.uploads },
+    pool, (bytes) => { uploaded += bytes; context?.gauge('bytes uploaded', uploaded) },
+  )
+  return {
+    limits: { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: Number.MAX_SAFE_INTEGER, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: o.uploads, ordered: false, unit: 'segment', confirms: 'each' },
+    wants: o.framing === 'envelope' ? 'entries' : 'lines',
+    segments: segmentPolicy(target),
+
+    async open(ctx) {
+      context = ctx
+      if (o.keepLocal !== undefined) await checkDirectory(o.keepLocal)
+      const given = await target.resolve()
+      store = await openStore(given.options, bucket, folder, process.env, ctx.log, ctx.signal)
+    },
+
+    async write({ payload, attempt }: Write, signal: AbortSignal): Promise<Outcome> {
+      if (!('kind' in payload)) throw new Error('S3 takes segments, not batches')
+      if (store === undefined || context === undefined) throw new Error('a write before open')
+      const log: Log = context.log
+      return uploader.upload(payload, attempt, store, log, signal)
+    },
+
+    close() {
+      store?.close()
+      store = undefined
+      pool.clear()
+      return Promise.resolve()
+    },
+  }
+}

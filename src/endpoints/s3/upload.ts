@@ -1,0 +1,188 @@
+/**
+ * One segment becoming one object.
+ *
+ * What arrived of a multipart upload is remembered until the object is there, over close and open: the next attempt sends only what is missing. After
+ * a kill nothing remembers it; the first writes of a process therefore look for uploads of their own key and end them.
+ */
+import { CONFIRMED, type Log, type Outcome, type Segment } from '../../core/contract'
+import { Disconnected, Fatal, lineOf, Refused } from '../../core/errors'
+import type { Part, Store } from './client'
+import { compressed, contentOf, partsOf, type PartBytes } from './content'
+import { UploadGone } from './errors'
+import { LocalCopy } from './local-copy'
+import type { BufferPool } from './memory'
+import { isSame, metadataOf } from './metadata'
+import { MAX_PARTS, SINGLE_PUT } from './options'
+import { fullKey, otherKey } from './policy'
+
+const MIB = 1024 * 1024
+/** An upload that is given up is not worth waiting for. */
+const ABORT_MS = 10_000
+
+export interface UploadSettings {
+  readonly folder: string
+  readonly partSize: number
+  readonly compressionLevel: number | undefined
+  readonly keepLocal: string | undefined
+  /** So many of a process's first writes may have been under way in one that was killed. */
+  readonly suspects: number
+}
+/** A multipart upload that was begun: what of it is there, by part number. */
+interface Begun { readonly id: string; readonly parts: Map<number, Part> }
+
+export class Uploader {
+  private readonly begun = new Map<string, Begun>()
+  private suspects: number
+
+  constructor(private readonly settings: UploadSettings, private readonly pool: BufferPool, private readonly moved: (bytes: number) => void) { this.suspects = settings.suspects }
+
+  async upload(segment: Segment, attempt: number, store: Store, log: Log, signal: AbortSignal): Promise<Outcome> {
+    const suspect = this.suspects > 0 || attempt > 1
+    if (this.suspects > 0) this.suspects--
+    const key = fullKey(this.settings.folder, segment.key)
+    const first = await this.create(key, segment, suspect, store, log, signal)
+    if (first === 'there') return CONFIRMED
+    if (first === 'vanished') return { retry: [{ index: 0, why: `an object ${key} was there and is not any more` }], rejected: [] }
+    const other = otherKey(key, segment.sha256)
+    log.warn(`s3://${store.place.bucket}/${key} holds something else: this object becomes ${other}`)
+    const second = await this.create(other, segment, suspect, store, log, signal)
+    if (second === 'there') return CONFIRMED
+    if (second === 'vanished') return { retry: [{ index: 0, why: `an object ${other} was there and is not any more` }], rejected: [] }
+    throw new Refused(`s3://${store.place.bucket}/${key} and ${other} hold something else: remove or rename one of them`)
+  }
+
+  /** there: with this content, by this attempt or an earlier one. */
+  private async create(key: string, segment: Segment, suspect: boolean, store: Store, log: Log, signal: AbortSignal): Promise<'there' | 'other' | 'vanished'> {
+    const local = this.settings.keepLocal === undefined ? undefined : await LocalCopy.begin(this.settings.keepLocal, key)
+    let kept = false
+    try {
+      if (await this.send(key, segment, suspect, local, store, log, signal) === 'taken') {
+        const stored = await store.head(key, signal)
+        if (stored === undefined) return 'vanished'
+        if (!isSame(stored, segment)) return 'other'
+        log.debug(`${key} was there already, with this content`)
+      }
+      await local?.commit()
+      kept = true
+      return 'there'
+    } finally {
+      if (!kept) await local?.discard()
+    }
+  }
+
+  private async send(key: string, segment: Segment, suspect: boolean, local: LocalCopy | undefined, store: Store, log: Log, signal: AbortSignal): Promise<'created' | 'taken'> {
+    const whole = segment.compression === 'none' && segment.length <= SINGLE_PUT
+    const size = whole ? Math.max(1, segment.length) : this.partSizeOf(segment)
+    const begun = this.begun.get(key)
+    if (begun === undefined && suspect && !whole) await this.endOrphans(key, store, log, signal)
+    // Parts at the beginning that arrived need not even be read, unless the copy or the compressor does.
+    const skipped = begun === undefined || local !== undefined || segment.compression !== 'none' ? 0 : leading(begun.parts, Math.ceil(segment.length / size) - 1)
+    const content = tee(segment.compression === 'none' ? contentOf(segment, skipped * size) : compressed(contentOf(segment, 0), segment.compression, this.settings.compressionLevel), local)
+    const parts = partsOf(content, size, skipped + 1, this.pool, signal)
+    const metadata = metadataOf(segment)
+    const { value: first } = await parts.next()
+    if (first === undefined) throw new Error(`segment ${segment.key} has no content`)
+    if (first.last && begun === undefined) {
+      try {
+        const result = await store.put(key, first.body, whole ? { sha256: segment.sha256 } : { crc32: first.crc32 }, metadata, signal)
+        this.moved(first.body.length)
+        return result
+      } finally {
+        first.release()
+        await parts.return(undefined)
+      }
+    }
+    let upload = begun
+    try {
+      if (upload === undefined) {
+        upload = { id: await store.begin(key, metadata, signal), parts: new Map() }
+        this.begun.set(key, upload)
+      }
+    } catch (error) {
+      first.release()
+      await parts.return(undefined)
+      throw error
+    }
+    return this.finish(key, upload, first, parts, store, signal)
+  }
+
+  private async finish(key: string, upload: Begun, first: PartBytes, rest: AsyncGenerator<PartBytes>, store: Store, signal: AbortSignal): Promise<'created' | 'taken'> {
+    try {
+      await this.sendParts(key, upload, first, rest, store, signal)
+      const result = await store.complete(key, upload.id, [...upload.parts.values()].sort((a, b) => a.number - b.number), signal)
+      this.begun.delete(key)
+      if (result === 'taken') await this.end(key, upload, store)
+      return result
+    } catch (error) {
+      if (error instanceof UploadGone || error instanceof Refused || error instanceof Fatal) {
+        this.begun.delete(key)
+        await this.end(key, upload, store)
+      }
+      // It may be gone because it was completed, and the answer was lost: the next attempt finds the object then.
+      throw error instanceof UploadGone ? new Disconnected(`${lineOf(error)}: the upload begins again`, { cause: error }) : error
+    }
+  }
+
+  /** As many at once as the pool has buffers for. After a failure those under way end first: what arrives need not be sent again. */
+  private async sendParts(key: string, upload: Begun, first: PartBytes, rest: AsyncGenerator<PartBytes>, store: Store, signal: AbortSignal): Promise<void> {
+    const flights = new Set<Promise<void>>()
+    let failure: { readonly error: unknown } | undefined
+    const send = (part: PartBytes): void => {
+      const { number, body, crc32 } = part
+      const known = upload.parts.get(number)
+      if (known !== undefined && known.crc32 === crc32) { part.release(); return }
+      const flight = store.part(key, upload.id, number, body, crc32, signal)
+        .then((stored) => { upload.parts.set(number, stored); this.moved(body.length) }, (error: unknown) => { failure ??= { error } })
+        .finally(() => { part.release(); flights.delete(flight) })
+      flights.add(flight)
+    }
+    try {
+      send(first)
+      for await (const part of rest) {
+        if (failure !== undefined) { part.release(); break }
+        send(part)
+      }
+    } catch (error) {
+      failure ??= { error }
+    }
+    await Promise.all(flights)
+    if (failure !== undefined) throw failure.error
+  }
+
+  private async endOrphans(key: string, store: Store, log: Log, signal: AbortSignal): Promise<void> {
+    try {
+      for (const id of await store.uploadsOf(key, signal)) {
+        await store.abort(key, id, signal)
+        log.info(`ended an upload of ${key} that an earlier run had begun`)
+      }
+    } catch (error) {
+      if (!(error instanceof Refused || error instanceof UploadGone)) throw error
+      // Some may write but not list, some servers cannot list: what is left costs money until a lifecycle rule removes it, but no record.
+      log.debug(`unfinished uploads of ${key} cannot be looked for: ${lineOf(error)}`)
+    }
+  }
+
+  private async end(key: string, upload: Begun, store: Store): Promise<void> {
+    await store.abort(key, upload.id, AbortSignal.timeout(ABORT_MS)).catch(() => undefined)
+  }
+
+  /** The same on every attempt, however far the content shrinks. */
+  private partSizeOf({ length, compression }: Segment): number {
+    // What cannot be compressed grows by less than this (deflate: 5 bytes for each 16 KiB).
+    const most = compression === 'none' ? length : length + Math.max(MIB, Math.ceil(length / 100))
+    return Math.min(most, Math.max(this.settings.partSize, Math.ceil(most / MAX_PARTS / MIB) * MIB))
+  }
+}
+
+function leading(parts: ReadonlyMap<number, Part>, most: number): number {
+  let count = 0
+  while (count < most && parts.has(count + 1)) count++
+  return count
+}
+
+async function* tee(content: AsyncIterable<Buffer>, local: LocalCopy | undefined): AsyncGenerator<Buffer> {
+  for await (const chunk of content) {
+    await local?.write(chunk)
+    yield chunk
+  }
+}
