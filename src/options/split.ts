@@ -72,7 +72,7 @@ function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
   const mask = masked(rest)
   const mark = scheme === 'file' ? declaredQuery(endpoint, mask) : mask.indexOf('?')
   const path = mark === -1 ? rest : rest.slice(0, mark)
-  const query = mark === -1 ? [] : pairsOf(rest.slice(mark + 1)).map((pair) => optionOf(pair, scheme))
+  const query = mark === -1 ? [] : optionsOf(cut(rest.slice(mark + 1), '&'), scheme)
   const plain = templateOf(path)
   return { endpoint, query, parts: { scheme, hosts: [], path: plain, text: [verbatim(`${scheme}:`), { template: plain, encode: same }] } }
 }
@@ -93,18 +93,18 @@ function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Spl
   const authorityEnd = firstOf(mask, '/?', 0)
   const mark = mask.indexOf('?', authorityEnd)
   const path = templateOf(rest.slice(authorityEnd, mark === -1 ? undefined : mark))
-  const pairs = mark === -1 ? [] : pairsOf(rest.slice(mark + 1))
+  const pairs = mark === -1 ? [] : cut(rest.slice(mark + 1), '&')
   const { user, password, hosts, text } = authorityOf(rest.slice(0, authorityEnd), scheme, endpoint)
   const whole = [verbatim(`${scheme}://`), ...text, { template: path, encode: encodePath }]
   const parts = { scheme, hosts, path, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }) }
-  if (endpoint.query !== 'peer') return { endpoint, query: pairs.map((pair) => optionOf(pair, scheme)), parts: { ...parts, text: whole } }
+  if (endpoint.query !== 'peer') return { endpoint, query: optionsOf(pairs, scheme), parts: { ...parts, text: whole } }
 
   const isOurs = (pair: string): boolean => pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(endpoint.options, TAKEN_FROM_PEER) !== undefined
   const ours = pairs.filter(isOurs)
   const theirs = pairs.filter((pair) => !isOurs(pair))
   const query = mark === -1 || (theirs.length === 0 && ours.length > 0) ? undefined : peerQuery(theirs)
   return {
-    endpoint, query: ours.map((pair) => optionOf(pair, scheme)),
+    endpoint, query: optionsOf(ours, scheme),
     parts: { ...parts, ...(query === undefined ? {} : { query }), text: query === undefined ? whole : [...whole, verbatim('?'), ...query] },
   }
 }
@@ -192,7 +192,7 @@ export function uriPlaceholders(parts: UriTemplate): readonly { readonly placeho
   ]
 }
 
-function pairsOf(query: string): readonly string[] { return cut(query, '&').filter((pair) => pair !== '') }
+function optionsOf(pairs: readonly string[], scheme: string): readonly RawOption[] { return pairs.filter((pair) => pair !== '').map((pair) => optionOf(pair, scheme)) }
 
 /** Cut at a separator outside braces. */
 export function cut(text: string, separator: string): readonly string[] {
