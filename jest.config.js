@@ -4,6 +4,8 @@ module.exports = {
   rootDir: __dirname,
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   transform: { '\\.(t|j)s$': ['@swc/jest', { jsc: { parser: { syntax: 'typescript' }, target: 'es2023' }, module: { type: 'commonjs' }, sourceMaps: 'inline' }] },
+  // Lazy loads name the built file.
+  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
   // ESM-only packages that swc has to turn into CommonJS for jest's module loader.
   transformIgnorePatterns: ['/node_modules/(?!(commander|@platformatic|https-proxy-agent|agent-base|proxy-from-env)/)'],
   testTimeout: 30_000,

@@ -1,6 +1,6 @@
 /** What a flow is made of, and how a run of it can end. */
 import type { Batch, Clock, Lines, Log, Refusal, Sink, Source } from './contract'
-import type { FlowState } from './flow-state'
+import type { FlowCommand, FlowState } from './flow-state'
 import type { DeadLetters, FlowFile, Spool } from './ports'
 import type { Receipt } from './receipt'
 import type { Until } from './source-pump'
@@ -26,13 +26,18 @@ export interface FlowParts {
   readonly runId: string
   readonly sources: readonly SourcePart[]
   readonly sinks: readonly SinkPart[]
-  readonly spool?: Spool & { readonly id: string }
+  readonly spool?: Spool
+  readonly spoolId?: string
+  /** Where the spool lies, if not beside the flow file. */
+  readonly spoolDirectory?: string
+  readonly command?: FlowCommand
   /** Absent: nothing outlives the process. */
   readonly file?: FlowFile<FlowState>
   readonly stored?: FlowState
   readonly deadLetters: DeadLetters
   readonly transform?: (batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }
   readonly toLines?: (batch: Batch) => Lines
+  readonly refuseInner?: (batch: Batch) => Lines
   readonly until: Until
   /** The run is bounded: what is rejected or lost makes it incomplete. */
   readonly bounded: boolean

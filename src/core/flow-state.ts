@@ -9,6 +9,8 @@ export interface FlowState {
   readonly spoolId?: string
   /** Where the spool's files lie, if not in the instance's own folder (`--spool`, `buffer-path`). Absolute. */
   readonly spoolDirectory?: string
+  /** The command line that runs it, unless a secret stands in it: with it the spool can be drained without its sources. */
+  readonly command?: FlowCommand
   /** The largest sequence known to be used: the next start begins beyond it. */
   readonly sequence: number
   /** The run that wrote this ended in order. false: it is running, or was killed, and the spool may hold more than is known here. */
@@ -22,6 +24,7 @@ export interface FlowState {
   /** Of the run that wrote this: the next start issues its receipt if it could not do so itself. */
   readonly run?: RunLedger
 }
+export interface FlowCommand { readonly argv: readonly string[]; readonly args?: string; readonly cwd: string }
 export interface SourceState { readonly label: string; readonly positions: Readonly<Record<string, Position>> }
 /** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. */
 export interface SinkState { readonly label: string; readonly cursor: number; readonly target?: string; readonly proven?: boolean }

@@ -207,7 +207,7 @@ export class Flow {
     if (limit !== undefined && this.ledger.read + delivery.batch.count >= limit) limited = this.limit(delivery, limit - this.ledger.read)
     this.ledger.read += limited.batch.count + (limited.unfit?.length ?? 0)
     this.ledger.bytesRead += limited.batch.bytes
-    const taken = await takeIn(limited, receivedAt, { source: part.id, sourceLabel: part.label, transform: this.parts.transform, toLines: this.parts.toLines, deadLetters }, this.cut.signal)
+    const taken = await takeIn(limited, receivedAt, { source: part.id, sourceLabel: part.label, transform: this.parts.transform, toLines: this.parts.toLines, refuseInner: this.parts.refuseInner, deadLetters }, this.cut.signal)
     if (taken.stop === undefined) this.ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
     else this.ledger.refusedAtRead += taken.refused
     if (spool !== undefined) this.append(run, spool, limited.partition, taken, receivedAt)
@@ -322,7 +322,8 @@ export class Flow {
   }
 
   private compose(): FlowState {
-    const { spool, stored } = this.parts
+    const { spool, stored, spoolId, spoolDirectory } = this.parts
+    const command = this.parts.command ?? stored?.command
     const sources: Record<string, SourceState> = { ...stored?.sources }
     for (const { part, positions } of this.sources) {
       const merged = new Map(positions)
@@ -338,7 +339,7 @@ export class Flow {
       sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
     }
     return {
-      format: 1, ...(spool === undefined ? {} : { spoolId: spool.id }), sequence: spool?.head ?? 0, clean: this.ended !== undefined, acceptedThrough: this.acceptedThrough,
+      format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }), sequence: spool?.head ?? 0, clean: this.ended !== undefined, acceptedThrough: this.acceptedThrough,
       sources, sinks, run: this.ledger.durable(this.ended),
     }
   }

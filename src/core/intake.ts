@@ -13,6 +13,8 @@ export interface IntakeParts {
   readonly transform: ((batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }) | undefined
   /** Where all sinks want lines: nothing else is kept on the way. */
   readonly toLines: ((batch: Batch) => Lines) | undefined
+  /** Where some sinks want lines and others keys and headers: names what cannot be a line, keeps the entries. */
+  readonly refuseInner: ((batch: Batch) => Lines) | undefined
   readonly deadLetters: DeadLetters
 }
 export interface Taken {
@@ -26,7 +28,7 @@ export interface Taken {
 }
 
 export async function takeIn(delivery: Delivery, receivedAt: number, parts: IntakeParts, signal: AbortSignal): Promise<Taken> {
-  const { transform, toLines, deadLetters, source, sourceLabel } = parts
+  const { transform, toLines, refuseInner, deadLetters, source, sourceLabel } = parts
   let batch = delivery.batch
   const refused = new Map<number, string>()
   if (transform !== undefined && batch.count > 0) {
@@ -38,6 +40,8 @@ export async function takeIn(delivery: Delivery, receivedAt: number, parts: Inta
   if (toLines !== undefined && batch.form === 'entries') {
     lines = toLines(batch)
     for (const { index, why } of lines.refused) refused.set(index, why)
+  } else if (refuseInner !== undefined && batch.form === 'entries') {
+    for (const { index, why } of refuseInner(batch).refused) refused.set(index, why)
   }
   const unfit = delivery.unfit ?? []
   if (refused.size === 0 && unfit.length === 0) {

@@ -22,12 +22,7 @@ export function mayHoldRecords(state: FlowState): boolean {
  * @throws FlowHeld another process runs this flow; UsageError the folder is not ours alone
  */
 export async function holdInstance(root: string, name: string, sharesWork: boolean): Promise<HeldInstance> {
-  if (!sharesWork) {
-    const held = await tryInstance(root, name, 0)
-    if (held !== undefined) return held
-    const pid = await holderOf(pathsOf(root, name, 0).lockFile)
-    throw new FlowHeld(`the flow ${name} is running already${pid === undefined ? '' : `, as process ${pid}`}: stop that one first${pid === undefined ? '' : ` (kill ${pid})`}, or give this one a flow of its own with --name`)
-  }
+  if (!sharesWork) return holdThis(root, name, 0)
   const known = await instancesOf(root, name)
   for (const instance of known) {
     // Looked at without the lock first, for a lock taken in passing would push others to higher instances.
@@ -39,6 +34,14 @@ export async function holdInstance(root: string, name: string, sharesWork: boole
     const held = await tryInstance(root, name, instance)
     if (held !== undefined) return held
   }
+}
+
+/** One certain instance. @throws FlowHeld another process runs it */
+export async function holdThis(root: string, name: string, instance: number): Promise<HeldInstance> {
+  const held = await tryInstance(root, name, instance)
+  if (held !== undefined) return held
+  const pid = await holderOf(pathsOf(root, name, instance).lockFile)
+  throw new FlowHeld(`the flow ${name} is running already${pid === undefined ? '' : `, as process ${pid}`}: stop that one first${pid === undefined ? '' : ` (kill ${pid})`}, or give this one a flow of its own with --name`)
 }
 
 async function tryInstance(root: string, name: string, instance: number): Promise<HeldInstance | undefined> {

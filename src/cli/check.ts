@@ -1,0 +1,22 @@
+/** `manifold check`: what can be known of a command line without opening anything. */
+import { registry } from '../endpoints/registry'
+import { parseCommandLine, targetsOf } from '../options/command-line'
+import { EXIT } from './exit'
+
+export async function check(argv: readonly string[]): Promise<number> {
+  const line = parseCommandLine(argv, process.env, registry)
+  const targets = await targetsOf(line)
+  for (const [index, { endpoint }] of line.from.entries()) {
+    const target = targets.from[index]
+    const create = await endpoint.source?.load()
+    if (target !== undefined) create?.(target)
+  }
+  for (const [index, { endpoint }] of line.to.entries()) {
+    const target = targets.to[index]
+    const create = await endpoint.sink?.load()
+    if (target !== undefined) create?.(target)
+  }
+  for (const warning of line.warnings) process.stderr.write(`manifold: ${line.redactor.text(warning)}\n`)
+  process.stdout.write(`${line.from.map(({ label }) => label).join(' and ')} to ${line.to.map(({ label }) => label).join(' and ')}: nothing wrong that can be seen without connecting\n`)
+  return EXIT.complete
+}

@@ -1,0 +1,44 @@
+/** The commands on flows that are not running: list, forget, drain. */
+import { UsageError } from '../core/errors'
+import { existingStateRoot, stateRoot } from '../state/directory'
+import { flowsNamed, forgetFlow, listFlows, undelivered } from '../state/flows'
+
+const silent = { debug: () => undefined, info: () => undefined, warn: (message: string) => { process.stderr.write(`manifold: ${message}\n`) } }
+
+export async function list(state: string | undefined, json: boolean): Promise<void> {
+  for (const flow of await listFlows(await existingStateRoot(stateRoot(state)))) {
+    const waiting = flow.state === undefined ? [] : undelivered(flow.state)
+    const gap = flow.state?.run?.gaps.at(-1)
+    if (json) {
+      process.stdout.write(`${JSON.stringify({ name: flow.name, instance: flow.instance, held: flow.held, pid: flow.holder, sources: flow.sources.map(({ label }) => label), sinks: flow.sinks.map(({ label }) => label), waiting, lastGap: gap, fault: flow.fault, directory: flow.directory })}\n`)
+      continue
+    }
+    const running = flow.held ? `running${flow.holder === undefined ? '' : ` as ${flow.holder}`}` : 'not running'
+    process.stdout.write(`${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`}: ${running}; ${flow.sources.map(({ label }) => label).join(', ')} to ${flow.sinks.map(({ label }) => label).join(', ')}\n`)
+    if (flow.fault !== undefined) process.stdout.write(`  unreadable: ${flow.fault}\n`)
+    for (const { label, records } of waiting) process.stdout.write(`  ${records ?? 'some'} records wait for ${label}\n`)
+    if (gap !== undefined) process.stdout.write(`  last gap: ${gap.from} to ${gap.to}, ${gap.why}\n`)
+    process.stdout.write(`  in ${flow.directory}\n`)
+  }
+}
+
+export async function forget(state: string | undefined, name: string, sink: string | undefined): Promise<void> {
+  const root = await existingStateRoot(stateRoot(state))
+  if (root === undefined) throw new UsageError([`there is no state in ${stateRoot(state)}`])
+  const { flows, spoolDirectories } = await forgetFlow(root, name, silent, sink)
+  process.stdout.write(`forgotten: ${name}${sink === undefined ? '' : `, its sink ${sink}`} (${flows.length} instance${flows.length === 1 ? '' : 's'})\n`)
+  if (sink === undefined) for (const directory of spoolDirectories) process.stdout.write(`its spool lies elsewhere and was left: ${directory}\n`)
+}
+
+export async function drain(state: string | undefined, name: string, instance: number): Promise<number | NodeJS.Signals> {
+  const root = await existingStateRoot(stateRoot(state))
+  const flow = (await flowsNamed(root, name)).find((each) => each.instance === instance)
+  if (flow === undefined) throw new UsageError([`there is no flow ${name}${instance === 0 ? '' : ` with an instance ${instance}`}; manifold ls shows what there is`])
+  if (flow.fault !== undefined) throw new UsageError([flow.fault])
+  const command = flow.state?.command
+  if (command === undefined) throw new UsageError([`the flow ${name} did not keep its command line, for a secret stood in it: run that line again, it delivers what is held first`])
+  process.chdir(command.cwd)
+  const env: NodeJS.ProcessEnv = { ...process.env, MANIFOLD_ARGS: command.args }
+  const argv = state === undefined || command.argv.includes('--state') ? command.argv : [...command.argv, '--state', state]
+  return (await import('./run.js')).runCommand(argv, env, { name, instance })
+}

@@ -1,0 +1,61 @@
+/**
+ * Logs go to stderr: readable on a terminal, with level prefixes under journald, plain lines elsewhere, JSON on request. A bounded run without a terminal
+ * prints nothing while it goes well: its lines are kept back and the last of them shown if it fails.
+ */
+import pino from 'pino'
+import type { Log } from '../core/contract'
+
+export type LogFormat = 'auto' | 'text' | 'json'
+export interface LogSettings {
+  readonly format: LogFormat
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  readonly terminal: boolean
+  readonly journald: boolean
+  /** Show nothing unless the run fails. */
+  readonly quiet: boolean
+  /** Secrets out. */
+  redact(text: string): string
+  /** Called around each line, so that a live line can make room. */
+  around?(print: () => void): void
+}
+export interface CliLog extends Log {
+  error(message: string, facts?: object): void
+  /** The run failed: what was held back, at most so many lines. */
+  reveal(lines: number): void
+}
+
+const JOURNALD: Readonly<Record<number, string>> = { 20: '<7>', 30: '<6>', 40: '<4>', 50: '<3>' }
+const NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error' }
+
+export function createLog(settings: LogSettings): CliLog {
+  const held: string[] = []
+  const put = (text: string): void => {
+    const print = (): void => { process.stderr.write(text) }
+    if (settings.around === undefined) print()
+    else settings.around(print)
+  }
+  const destination = {
+    write(line: string): void {
+      const text = settings.redact(settings.format === 'json' ? line : readable(line, settings))
+      if (settings.quiet) { held.push(text); if (held.length > 100) held.shift() } else put(text)
+    },
+  }
+  const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)
+  return {
+    debug: (message, facts) => { logger.debug(facts ?? {}, message) },
+    info: (message, facts) => { logger.info(facts ?? {}, message) },
+    warn: (message, facts) => { logger.warn(facts ?? {}, message) },
+    error: (message, facts) => { logger.error(facts ?? {}, message) },
+    reveal: (lines) => { for (const text of held.splice(0).slice(-lines)) put(text) },
+  }
+}
+
+function readable(line: string, settings: LogSettings): string {
+  const { level, time, msg, ...facts } = JSON.parse(line) as { level: number; time: string; msg: string }
+  const rest = Object.entries(facts).map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join('')
+  if (settings.journald) return `${JOURNALD[level] ?? '<6>'}${msg}${rest}\n`
+  const name = NAMES[level] ?? 'info'
+  if (!settings.terminal) return `manifold: ${name === 'info' ? '' : `${name}: `}${msg}${rest}\n`
+  const shade = level >= 50 ? '\u001b[31m' : level >= 40 ? '\u001b[33m' : '\u001b[2m'
+  return `${shade}${time.slice(11, 19)} ${name}\u001b[0m ${msg}${rest}\n`
+}

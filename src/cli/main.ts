@@ -1,0 +1,27 @@
+/** Entry of the command: the cheap answers first, so that `--version` and `help` load nothing. */
+import { EXIT } from './exit'
+
+export async function main(argv: readonly string[]): Promise<void> {
+  let end: number | NodeJS.Signals
+  try {
+    end = await dispatch(argv)
+  } catch (error) {
+    process.stderr.write(`manifold: this is a bug in manifold, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`)
+    end = EXIT.bug
+  }
+  if (typeof end === 'number') process.exit(end)
+  // Ends as the signal would have ended it, so that whoever waits for us sees the same.
+  process.removeAllListeners(end)
+  process.kill(process.pid, end)
+}
+
+async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signals> {
+  const first = argv[0]
+  if (first === '--version' || first === '-V' || first === 'version') {
+    process.stdout.write(`manifold ${(await import('./version.js')).version()}\n`)
+    return EXIT.complete
+  }
+  const runs = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
+  if (!runs && (first !== undefined || process.env['MANIFOLD_ARGS'] === undefined)) return (await import('./commands.js')).runSubcommand(argv)
+  return (await import('./run.js')).runCommand(argv)
+}

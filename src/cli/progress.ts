@@ -1,0 +1,37 @@
+/** One live line on a terminal: what went in, what came out, how fast, what waits. */
+import type { FlowStatus } from '../core/status'
+import { formatSize } from '../kit/sizes'
+
+export interface LiveLine {
+  /** Prints between a cleared and a redrawn line. */
+  around(print: () => void): void
+  stop(): void
+}
+
+const CLEAR = '\r\u001b[K'
+
+export function liveLine(status: () => FlowStatus, everyMs = 500): LiveLine {
+  let line = ''
+  let before = { at: performance.now(), read: 0, bytes: 0 }
+  const draw = (): void => { process.stderr.write(CLEAR + line) }
+  const timer = setInterval(() => {
+    const now = status()
+    const at = performance.now()
+    const seconds = (at - before.at) / 1000
+    line = progressLine(now, (now.read - before.read) / seconds, (now.bytesRead - before.bytes) / seconds).slice(0, Math.max(20, (process.stderr.columns || 80) - 1))
+    before = { at, read: now.read, bytes: now.bytesRead }
+    draw()
+  }, everyMs)
+  return {
+    around(print) { process.stderr.write(CLEAR); print(); if (line !== '') draw() },
+    stop() { clearInterval(timer); process.stderr.write(CLEAR) },
+  }
+}
+
+export function progressLine(status: FlowStatus, recordsPerSecond: number, bytesPerSecond: number): string {
+  const states = [...status.sources, ...status.sinks].filter(({ state }) => state !== 'running').map(({ label, state, error }) => `${label} ${state}${error === undefined ? '' : `: ${error}`}`)
+  const sinks = status.sinks.map(({ delivered, pending }) => `${delivered.toLocaleString('en')} out, ${pending.toLocaleString('en')} to go`).join(' | ')
+  const spool = status.spool === undefined ? '' : `, spool ${formatSize(status.spool.bytes)}${status.spool.full ? ' FULL' : ''}`
+  const gaps = status.gaps > 0 ? `, ${status.gaps} gaps` : ''
+  return `${status.read.toLocaleString('en')} in (${Math.round(recordsPerSecond).toLocaleString('en')}/s, ${formatSize(Math.round(bytesPerSecond))}/s) → ${sinks}${spool}${gaps}${states.length > 0 ? ` · ${states.join(' · ')}` : ''}`
+}

@@ -1,0 +1,129 @@
+/** One run from argv to exit code: the plan, signals, progress, receipts, and what is said at the end. */
+import { appendFile } from 'node:fs/promises'
+import { DiskFailed, FlowHeld, UsageError, lineOf } from '../core/errors'
+import type { FlowResult } from '../core/flow-parts'
+import type { FlowCommand } from '../core/flow-state'
+import { imbalance, receiptLine, type Receipt } from '../core/receipt'
+import { registry } from '../endpoints/registry'
+import { parseCommandLine, type CommandLine } from '../options/command-line'
+import { assemble, type Assembled } from '../plan/assemble'
+import { EXIT, exitCode } from './exit'
+import { createLog, type CliLog } from './log'
+import { liveLine, type LiveLine } from './progress'
+
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+
+/** @param drain deliver what lies in the spool of this flow, and nothing else */
+export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv = process.env, drain?: { readonly name: string; readonly instance: number }): Promise<number | NodeJS.Signals> {
+  let line: CommandLine
+  try {
+    line = parseCommandLine(argv, env, registry)
+  } catch (error) {
+    return usage(error, (text) => text)
+  }
+  const redact = (text: string): string => line.redactor.text(text)
+  const secret = hideSecrets(argv, redact)
+  const terminal = process.stderr.isTTY
+  let live: LiveLine | undefined
+  let bounded = false
+  const { flags } = line
+  const make = (quiet: boolean): CliLog => createLog({
+    format: flags.logFormat, level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel, terminal, journald: process.env['JOURNAL_STREAM'] !== undefined && flags.logFormat === 'auto',
+    quiet, redact, around: (print) => { if (live === undefined) print(); else live.around(print) },
+  })
+  let log = make(false)
+  // The plan logs before it is known whether the run is bounded: it gets whatever the log is by then.
+  const early: [('debug' | 'info' | 'warn'), string, object | undefined][] = []
+  let planned = false
+  const say = (level: 'debug' | 'info' | 'warn') => (message: string, facts?: object): void => { if (planned) log[level](message, facts); else early.push([level, message, facts]) }
+  let assembled: Assembled
+  try {
+    assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn') }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
+  } catch (error) {
+    for (const [level, message, facts] of early) log[level](message, facts)
+    return usage(error, redact)
+  }
+  bounded = assembled.bounded
+  log = make(bounded && !terminal && flags.logFormat !== 'json' && !line.given.has('logLevel'))
+  planned = true
+  for (const [level, message, facts] of early) log[level](message, facts)
+  for (const warning of line.warnings) log.warn(warning)
+  for (const text of assembled.startLines) log.info(text)
+  if (assembled.prior !== undefined) await issue(assembled.prior, flags.receipt, log)
+
+  const { flow } = assembled
+  let signalled: NodeJS.Signals | undefined
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (signalled === undefined) { signalled = signal; log.info(`${signal}: stopping, within ${flags.grace / 1000} s`); flow.stop() } else { log.warn(`${signal} again: cut short`); flow.abort() }
+  }
+  for (const signal of SIGNALS) process.on(signal, onSignal)
+  if (flags.progress === 'on' || (flags.progress === 'auto' && terminal && !flags.quiet)) live = liveLine(() => flow.status())
+  const metrics = flags.metrics === undefined ? undefined : await (await import('./metrics.js')).serveMetrics(flags.metrics, () => flow.status(), log)
+  let result: FlowResult
+  try {
+    result = await flow.run()
+  } finally {
+    live?.stop()
+    live = undefined
+    await metrics?.close()
+    await assembled.release()
+  }
+  await issue(result.receipt, flags.receipt, log)
+  const code = exitCode(result.ending)
+  if (result.ending.kind !== 'complete' && !(result.ending.kind === 'stopped' && result.ending.safe) && result.ending.kind !== 'reader gone') farewell(result, assembled.name, log, redact)
+  return code ?? signalled ?? EXIT.complete
+}
+
+async function issue(receipt: Receipt, file: string | undefined, log: CliLog): Promise<void> {
+  const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
+  if (wrong !== undefined) log.error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}; please report this`)
+  log.info(receiptLine(receipt))
+  if (file === undefined) return
+  try {
+    await appendFile(file, `${JSON.stringify(receipt)}\n`)
+  } catch (error) { log.warn(`the receipt could not be written to ${file}: ${lineOf(error)}`) }
+}
+
+/** At most ten lines: what, since when, counts, where the records lie, the next command. */
+function farewell({ ending, receipt }: FlowResult, name: string, log: CliLog, redact: (text: string) => string): void {
+  log.reveal(6)
+  const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
+  const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
+  switch (ending.kind) {
+    case 'bug': {
+      const stack = ending.error instanceof Error ? ending.error.stack ?? ending.error.message : String(ending.error)
+      log.error(`this is a bug in manifold, please report it: ${redact(stack)}`)
+      break
+    }
+    case 'stopped': log.error(`cut short: ${receipt.sinks.map((sink) => `${sink.returned + sink.abandoned} records of ${receipt.read} were not delivered to ${sink.label}`).join('; ')}`); break
+    case 'complete': case 'reader gone': break
+    default: log.error(ending.why)
+  }
+  if (spooled > 0) log.error(`${spooled} records are safe in the spool; run the same line again, or: manifold spool drain ${name}`)
+  if (rejected > 0) log.error(`${rejected} records were rejected: they lie as envelopes where --dead-letter says, or in the flow's state; manifold ls shows where`)
+}
+
+function usage(error: unknown, redact: (text: string) => string): number {
+  if (error instanceof UsageError) {
+    for (const fault of error.faults) process.stderr.write(`manifold: ${redact(fault)}\n`)
+    return EXIT.usage
+  }
+  if (error instanceof FlowHeld || error instanceof DiskFailed) {
+    process.stderr.write(`manifold: ${redact(lineOf(error))}\n`)
+    return error instanceof FlowHeld ? EXIT.held : EXIT.disk
+  }
+  throw error
+}
+
+/** A password typed on the command line stays in nobody's process list longer than it takes to start. */
+function hideSecrets(argv: readonly string[], redact: (text: string) => string): boolean {
+  const typed = [...argv, process.env['MANIFOLD_ARGS'] ?? ''].join(' ')
+  const secret = redact(typed) !== typed
+  if (secret) process.title = `manifold ${redact(argv.join(' '))}`
+  return secret
+}
+
+function commandOf(argv: readonly string[], env: NodeJS.ProcessEnv): FlowCommand {
+  const args = env['MANIFOLD_ARGS']
+  return { argv, ...(args === undefined ? {} : { args }), cwd: process.cwd() }
+}

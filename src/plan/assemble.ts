@@ -1,0 +1,222 @@
+/**
+ * From a parsed command line to a flow that is ready to run: endpoints, state, spool, dead letters. Nothing is connected here; what is opened is ours
+ * (state, lock, spool) and `release` closes it again on every path.
+ */
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { makeAppender } from '../codec/append'
+import type { Clock, Log, Sink, Source } from '../core/contract'
+import { UsageError } from '../core/errors'
+import { Flow } from '../core/flow'
+import type { FlowParts, SinkPart, SourcePart } from '../core/flow-parts'
+import type { FlowCommand, FlowState } from '../core/flow-state'
+import type { Receipt } from '../core/receipt'
+import { systemClock } from '../kit/clock'
+import { realFileSystem } from '../kit/file-system'
+import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
+import type { AnyTarget } from '../options/define'
+import { identityOf } from '../options/identity'
+import type { Newline } from '../options/shared'
+import { parseEndpoint, type ParsedEndpoint, type Surroundings } from '../options/target'
+import { registry } from '../endpoints/registry'
+import { openSpool, type OpenedSpool } from '../spool'
+import { existingStateRoot, openStateRoot, ownDirectory, stateRoot } from '../state/directory'
+import { openFlowFile } from '../state/flow-file'
+import { flowName, idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks, type FlowIdentity } from '../state/flows'
+import { holdInstance, holdThis, type HeldInstance } from '../state/instances'
+import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters'
+import { priorReceipt } from './prior-run'
+import { needsSpool, segmentPlan } from './spooling'
+import { startLines } from './start-lines'
+
+const DEFAULT_SEGMENT = 64 * 1024 * 1024
+const GIVE_UP_MS = 600_000
+
+export interface Assembled {
+  readonly flow: Flow
+  readonly name: string
+  /** Said before the first record: what resumes where, what is dropped, what dies with this disk. */
+  readonly startLines: readonly string[]
+  /** Of the run before, if it was killed. */
+  readonly prior?: Receipt
+  readonly bounded: boolean
+  /** stderr and stdout are the records' own. */
+  readonly stdoutTaken: boolean
+  release(): Promise<void>
+}
+
+export interface SourceEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly source: Source }
+export interface SinkEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly sink: Sink; readonly newline: Newline; readonly ephemeral: boolean }
+
+export interface AssembleOptions {
+  /** Stored with the flow, so that its spool can be drained without this line at hand. */
+  readonly command?: FlowCommand
+  /** Only what lies in the spool of this flow is delivered; no source is opened. */
+  readonly drain?: { readonly name: string; readonly instance: number }
+}
+
+export async function assemble(line: CommandLine, surroundings: Surroundings, log: Log, options: AssembleOptions = {}, clock: Clock = systemClock): Promise<Assembled> {
+  const { drain } = options
+  const targets = await targetsOf(line)
+  const { sources: named, sinks } = await endpoints(line, targets)
+  const sources = drain === undefined ? named : []
+  const bounded = drain !== undefined || line.until !== undefined || sources.every(({ parsed, target }) => isBounded(parsed, target))
+  const spooled = needsSpool({ sinks, live: named.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
+  const keepsState = spooled || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
+    || (sources.some(({ parsed }) => parsed.endpoint.source?.position === 'here') && sinks.some(({ ephemeral }) => !ephemeral))
+  const undo: (() => Promise<void> | void)[] = []
+  const release = async (): Promise<void> => { for (const step of undo.splice(0).reverse()) await step() }
+  try {
+    const identity: FlowIdentity = { sources: named.map(({ id, label }) => ({ id, label })), sinks: sinks.map(({ id, label }) => ({ id, label })) }
+    const buffer = sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
+    const state = keepsState ? await holdState(line, buffer, identity, named.some(({ parsed }) => parsed.endpoint.source?.sharesWork === true), drain, log, undo) : undefined
+    const segments = segmentPlan(sinks, (id) => sources.find((source) => source.id === id)?.label ?? id)
+    const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
+    if (state?.stored !== undefined) refuseRemovedSinks(state, identity, opened)
+    const deadLetters = await deadLettersOf(line, targets, state, surroundings, clock, log)
+    undo.push(() => deadLetters.close())
+    const name = state?.name ?? flowName(identity)
+    const prior = state?.stored === undefined ? undefined
+      : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, lost: opened?.recovered.lost ?? 0 }, clock.now())
+    const giveUpAfter = line.flags.giveUpAfter ?? (spooled && line.until === undefined && drain === undefined ? 'never' : GIVE_UP_MS)
+    const parts: FlowParts = {
+      name, runId: randomUUID(),
+      sources: sources.map((end): SourcePart => ({
+        id: end.id, label: end.label, source: end.source, position: end.parsed.endpoint.source?.position ?? 'none', releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
+        live: end.parsed.endpoint.source?.live === true, supervision: { giveUpAfter, knownGood: Object.keys(state?.stored?.sources[end.id]?.positions ?? {}).length > 0 },
+      })),
+      sinks: sinks.map((end): SinkPart => ({
+        id: end.id, label: end.label, sink: end.sink,
+        supervision: { giveUpAfter, knownGood: state?.stored?.sinks[end.id]?.proven === true, ...(end.sink.segments === undefined || end.sink.segments.retryEvery === 0 ? {} : { longestWait: end.sink.segments.retryEvery }) },
+      })),
+      ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id }),
+      ...(state === undefined ? {} : { file: state.file }),
+      ...(state?.stored === undefined ? {} : { stored: state.stored }),
+      ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
+      ...(options.command === undefined ? {} : { command: options.command }),
+      deadLetters,
+      ...(targets.appends.length === 0 ? {} : { transform: makeAppender(targets.appends) }),
+      ...(opened === undefined || segments.toLines === undefined ? {} : { toLines: segments.toLines }),
+      ...(opened === undefined || segments.refuseInner === undefined ? {} : { refuseInner: segments.refuseInner }),
+      until: untilOf(line), bounded, memory: line.flags.memory, lingerMs: line.flags.linger, stallMs: line.flags.stallTimeout, graceMs: line.flags.grace, clock, log,
+    }
+    const others = state === undefined ? [] : idleFlowsWithRecords(await listFlows(state.root), { name, instance: state.instance })
+    return {
+      flow: new Flow(parts), name, bounded, release,
+      startLines: startLines({ line, sources, sinks, state, spooled: opened !== undefined, others, deadLetterPolicy: deadLetters.policy }),
+      ...(prior === undefined ? {} : { prior }),
+      stdoutTaken: sinks.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
+    }
+  } catch (error) {
+    await release()
+    throw error
+  }
+}
+
+async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] }> {
+  const faults: string[] = []
+  const sources: SourceEnd[] = []
+  const sinks: SinkEnd[] = []
+  for (const [index, parsed] of line.from.entries()) {
+    const target = targets.from[index]
+    const create = await parsed.endpoint.source?.load()
+    if (target !== undefined && create !== undefined) sources.push({ parsed, id: identityOf(parsed).hash, label: parsed.label, target, source: create(target) })
+  }
+  for (const [index, parsed] of line.to.entries()) {
+    const target = targets.to[index]
+    const create = await parsed.endpoint.sink?.load()
+    if (target === undefined || create === undefined) continue
+    const newline = (target.options as { readonly newline?: Newline }).newline ?? 'reject'
+    sinks.push({ parsed, id: identityOf(parsed).hash, label: parsed.label, target, sink: create(target), newline, ephemeral: parsed.endpoint.sink?.ephemeral === true })
+  }
+  const point = line.until?.point
+  for (const { parsed, source } of sources) if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true) faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
+  if (point?.kind === 'time') faults.push('--until TIME: none of these sources keeps times that can be asked for')
+  if (faults.length > 0) throw new UsageError(faults)
+  return { sources, sinks }
+}
+
+/** It ends by itself: as declared, unless it was asked to follow, or to be generated without end. */
+function isBounded(parsed: ParsedEndpoint, target: AnyTarget): boolean {
+  const options = target.options as { readonly follow?: boolean; readonly count?: number }
+  if (parsed.uri.scheme === 'generate') return options.count !== undefined && options.count > 0
+  return parsed.endpoint.source?.bounded === true && options.follow !== true
+}
+
+function untilOf(line: CommandLine): FlowParts['until'] {
+  const { point, idle, count } = line.until ?? {}
+  return { ...(point?.kind === 'end' ? { end: true } : {}), ...(idle === undefined ? {} : { idleMs: idle }), ...(count === undefined ? {} : { count }) }
+}
+
+export interface HeldState extends HeldInstance {
+  readonly root: string
+  readonly file: Awaited<ReturnType<typeof openFlowFile<FlowState>>>
+  readonly stored: FlowState | undefined
+  readonly spoolDirectory: string
+}
+
+async function holdState(line: CommandLine, buffer: string | undefined, identity: FlowIdentity, sharesWork: boolean, drain: AssembleOptions['drain'], log: Log, undo: (() => Promise<void> | void)[]): Promise<HeldState> {
+  const wanted = stateRoot(line.flags.state)
+  const derived = flowName(identity)
+  if (line.flags.name === undefined && drain === undefined) {
+    const conflict = knownFlowConflict(await listFlows(await existingStateRoot(wanted)), derived, identity)
+    if (conflict !== undefined) throw new UsageError([conflict])
+  }
+  const root = await openStateRoot(wanted)
+  const held = drain === undefined ? await holdInstance(root, line.flags.name ?? derived, sharesWork) : await holdThis(root, drain.name, drain.instance)
+  undo.push(() => { held.lock.release() })
+  const file = await openFlowFile<FlowState>(realFileSystem, held.flowFile, log)
+  undo.push(() => file.close())
+  const elsewhere = line.flags.spool ?? buffer
+  const spoolDirectory = elsewhere === undefined ? held.spool : join(resolve(elsewhere), held.name, String(held.instance))
+  return { ...held, root, file, stored: file.stored, spoolDirectory }
+}
+
+async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segments: ReturnType<typeof segmentPlan>, state: HeldState, clock: Clock, log: Log, undo: (() => Promise<void> | void)[]): Promise<OpenedSpool> {
+  const { stored } = state
+  if (state.spoolDirectory !== state.spool) await mkdir(dirname(dirname(state.spoolDirectory)), { recursive: true, mode: 0o700 })
+  for (const path of pathSteps(state)) await ownDirectory(path)
+  const cursors = sinks.map(({ id }) => stored?.sinks[id]?.cursor ?? 0)
+  const opened = await openSpool({
+    fs: realFileSystem, directory: state.spoolDirectory, clock, log, ...(stored?.spoolId === undefined ? {} : { id: stored.spoolId }),
+    known: {
+      sequence: stored?.sequence ?? 0, clean: stored?.clean ?? false, acceptedThrough: stored?.acceptedThrough ?? 0,
+      tail: stored === undefined ? 0 : Math.min(...cursors, ...Object.values(stored.sinks).map(({ cursor }) => cursor)),
+    },
+    policies: segments.policies, ...(segments.render === undefined ? {} : { render: segments.render }), segmentBytes: DEFAULT_SEGMENT,
+    ...(line.flags.spoolMax === undefined ? {} : { maxBytes: line.flags.spoolMax }), ...(line.flags.diskReserve === undefined ? {} : { reserve: line.flags.diskReserve }),
+  })
+  undo.push(() => opened.spool.close())
+  return opened
+}
+
+/** Directories to make, outermost first: of a spool put elsewhere, those below the one that was named, which may be shared. */
+function pathSteps(state: HeldState): readonly string[] {
+  if (state.spoolDirectory === state.spool) return [state.spool]
+  const flow = dirname(state.spoolDirectory)
+  return [flow, state.spoolDirectory]
+}
+
+function refuseRemovedSinks(state: HeldState, identity: FlowIdentity, opened: OpenedSpool | undefined): void {
+  const faults: string[] = []
+  for (const { label, cursor } of removedSinks(state.stored as FlowState, identity)) {
+    const records = opened?.spool.countFrom(cursor) ?? 0
+    if (records > 0) faults.push(removedSinkFault(state.name, label, records))
+  }
+  for (const foreign of opened?.foreign ?? []) faults.push(`${foreign.path} holds ${foreign.count} records made for ${foreign.target}, which this line does not write to: name that sink again, or drop them with: manifold forget ${state.name}`)
+  if (faults.length > 0) throw new UsageError(faults)
+}
+
+async function deadLettersOf(line: CommandLine, targets: Targets, state: HeldState | undefined, surroundings: Surroundings, clock: Clock, log: Log): Promise<DeadLetterSink> {
+  const { deadLetter } = line
+  if (deadLetter?.uri.scheme === 'discard') return dropping
+  const parsed = deadLetter ?? (state === undefined ? undefined : parseEndpoint(`file:${state.rejected}`, [], 'sink', registry, surroundings))
+  if (parsed === undefined) return stopping
+  const target = targets.deadLetter ?? await parsed.target()
+  const create = await parsed.endpoint.sink?.load()
+  if (create === undefined) throw new UsageError([`${parsed.label} cannot take dead letters`])
+  const sink = create(target)
+  if (sink.limits.unit === 'segment') throw new UsageError([`--dead-letter ${parsed.label}: dead letters go to a file, a queue or a topic; from there an ordinary run takes them on`])
+  return keeping(parsed.label, () => Promise.resolve(sink), clock, log)
+}

@@ -1,0 +1,64 @@
+/**
+ * Where records go that cannot be delivered: an ordinary sink, fed with envelopes, opened with the first of them. A dead letter counts once it is
+ * confirmed there; a sink that is away blocks, one that refuses ends the run.
+ */
+import { encodeDeadLetter } from '../codec/envelope'
+import { LineBatch } from '../core/batch'
+import type { Clock, Log, Sink } from '../core/contract'
+import { DirectLane } from '../core/direct-lane'
+import type { DeadLetter, DeadLetters } from '../core/ports'
+import { SinkPump } from '../core/sink-pump'
+import { Supervisor } from '../core/supervisor'
+import { unlessAborted } from '../kit/signal'
+
+export interface DeadLetterSink extends DeadLetters {
+  /** What is under way is confirmed, then the sink is closed. */
+  close(): Promise<void>
+}
+
+export const dropping: DeadLetterSink = { policy: 'drop', put: () => Promise.resolve(), close: () => Promise.resolve() }
+export const stopping: DeadLetterSink = { policy: 'stop', put: () => Promise.reject(new Error('nowhere to put a dead letter')), close: () => Promise.resolve() }
+
+/** @param make the sink; asked with the first dead letter */
+export function keeping(label: string, make: () => Promise<Sink>, clock: Clock, log: Log): DeadLetterSink {
+  const lane = new DirectLane()
+  const stop = new AbortController()
+  let started: Promise<void> | undefined
+  let failed: Promise<never> | undefined
+  let running: Promise<void> | undefined
+  async function start(): Promise<void> {
+    const sink = await make()
+    const supervisor = new Supervisor('dead-letter', 'sink', label, { giveUpAfter: 'never', knownGood: false }, clock, log)
+    log.warn(`records that cannot be delivered go to ${label}`)
+    const nowhere: DeadLetters = { policy: 'stop', put: () => Promise.reject(new Error('a dead letter was rejected')) }
+    const pump = new SinkPump({
+      sink, id: 'dead', feed: lane, supervisor, deadLetters: nowhere, clock, log, lingerMs: 0, stallMs: 0, signal: stop.signal,
+      onUnplaced: (why) => { stop.abort(new Error(`${label} refused a dead letter: ${why}`)) }, onProgress: () => undefined,
+    })
+    running = pump.run()
+    failed = running.then(() => new Promise<never>(() => undefined))
+    // Observed by whoever puts; without one the fault waits for the next.
+    failed.catch(() => undefined)
+  }
+  return {
+    policy: 'keep',
+    async put(letters, signal) {
+      started ??= start()
+      await started
+      const lines = letters.map(encodeDeadLetter)
+      const settled = new Promise<void>((resolve) => {
+        lane.push({ payload: new LineBatch([Buffer.concat(lines)], letters.length), count: letters.length, origin: (index) => originOf(letters[index]), settle: () => { resolve() } })
+      })
+      await unlessAborted(Promise.race([settled, failed ?? settled]), signal)
+    },
+    async close() {
+      stop.abort(new Error('closing'))
+      await started?.catch(() => undefined)
+      await running?.catch(() => undefined)
+    },
+  }
+}
+
+function originOf(letter: DeadLetter | undefined): { readonly source: string; readonly partition: string; readonly position: string; readonly receivedAt: number } {
+  return { source: letter?.source ?? '', partition: letter?.partition ?? '', position: letter?.position ?? '', receivedAt: letter?.receivedAt ?? 0 }
+}

@@ -1,0 +1,25 @@
+/** The receipt of a run that could not issue its own: the flow file's ledger, completed by what the spool was found to hold. */
+import type { FlowState } from '../core/flow-state'
+import type { Spool } from '../core/ports'
+import type { Receipt } from '../core/receipt'
+
+/**
+ * @param recovered records that were accepted after the ledger was last saved, and records known to be lost for good
+ * @returns undefined where the last run ended in order, or there was none
+ */
+export function priorReceipt(flow: string, stored: FlowState, spool: Spool | undefined, recovered: { readonly accepted: number; readonly lost: number }, now: number): Receipt | undefined {
+  const run = stored.run
+  if (run === undefined || run.ended !== undefined) return undefined
+  const read = run.read + recovered.accepted
+  const sinks = Object.entries(run.sinks).map(([id, ledger]) => {
+    const settled = ledger.delivered + ledger.rejected + ledger.dropped + ledger.filtered
+    const spooled = spool?.countFrom(stored.sinks[id]?.cursor ?? 0) ?? 0
+    // Without a spool what was under way is back with its source, or gone with a process that kept nothing.
+    const returned = spool === undefined ? ledger.carriedIn + read - settled : 0
+    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: recovered.lost }
+  })
+  return {
+    flow, run: run.id, started: new Date(run.started).toISOString(), ended: new Date(now).toISOString(), seconds: Math.round(now - run.started) / 1000,
+    outcome: 'killed', read, bytesRead: run.bytesRead, restarts: run.restarts, sinks, gaps: run.gaps, gapCount: run.gapCount,
+  }
+}

@@ -1,0 +1,40 @@
+/** What a run says before its first record: surprises of position, release, framing and disk. */
+import { formatDuration } from '../kit/durations'
+import type { CommandLine } from '../options/command-line'
+import type { StoredFlow } from '../state/flows'
+import type { HeldState, SinkEnd, SourceEnd } from './assemble'
+
+export interface StartFacts {
+  readonly line: CommandLine
+  readonly sources: readonly SourceEnd[]
+  readonly sinks: readonly SinkEnd[]
+  readonly state: HeldState | undefined
+  readonly spooled: boolean
+  /** Flows that hold records and that nobody runs. */
+  readonly others: readonly StoredFlow[]
+  readonly deadLetterPolicy: 'keep' | 'drop' | 'stop'
+}
+
+export function startLines({ sources, sinks, state, spooled, others, deadLetterPolicy }: StartFacts): readonly string[] {
+  const lines: string[] = []
+  if (state !== undefined) {
+    lines.push(`flow ${state.name}${state.instance === 0 ? '' : ` (instance ${state.instance})`}${spooled ? `, spool in ${state.spoolDirectory}: what lies there and is not yet delivered dies with this disk` : ''}`)
+  }
+  for (const { parsed, id, label } of sources) {
+    const position = parsed.endpoint.source?.position
+    const known = Object.keys(state?.stored?.sources[id]?.positions ?? {}).length
+    if (position === 'here' && state === undefined) lines.push(`${label}: begins anew each time; --name keeps its position`)
+    else if (position === 'here' && known > 0) lines.push(`${label}: resumes after ${known} stored position${known === 1 ? '' : 's'}${parsed.given.has('start') ? ', which win over start=' : ''}; manifold forget ${state?.name ?? ''} begins anew`)
+    else if (position === 'here') lines.push(`${label}: begins at its start option; its position is kept from here on`)
+    else if (position === 'upstream') lines.push(`${label}: released ${spooled ? (parsed.endpoint.source?.releasedAtAccept === true ? 'once it is in the spool' : 'once every sink has confirmed') : 'once the sink has confirmed'}`)
+  }
+  for (const { label, sink, parsed } of sinks) {
+    if (sink.limits.confirms === 'none' && parsed.uri.scheme !== 'stdio') lines.push(`${label}: cannot confirm; what was written counts as delivered`)
+    if (sink.wants === 'lines' && sources.some((source) => source.parsed.endpoint.source?.position === 'upstream')) lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
+    const policy = sink.segments
+    if (policy !== undefined) lines.push(`${label}: an object each ${[policy.sealBytes > 0 ? `${Math.round(policy.sealBytes / 1048576 * 10) / 10} MiB` : '', policy.sealAge > 0 ? formatDuration(policy.sealAge) : ''].filter((part) => part !== '').join(' or ') || 'run'}`)
+  }
+  if (deadLetterPolicy === 'drop') lines.push('records that cannot be delivered are dropped, and counted')
+  for (const flow of others) lines.push(`the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: manifold spool drain ${flow.name} delivers them`)
+  return lines
+}
