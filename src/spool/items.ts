@@ -1,0 +1,129 @@
+/** An append as frames ready to be written, made at the call so that this work runs while the disk is busy with the group before. */
+import type { Gap } from '../core/contract'
+import type { SpoolRecords } from '../core/ports'
+import { encodeEntries } from './entries'
+import { CONTINUED, draft, encodePlace, ENTRIES, GAP, LINES, type Draft, type Place } from './format'
+import { framingOf, objectBytes, type SpoolContext } from './segment'
+import { entrySize } from '../core/batch'
+import type { Entry } from '../core/contract'
+
+/** A frame holds at most this much payload and one record. */
+const FRAME_PAYLOAD = 4 * 1024 * 1024
+const NEWLINE = 0x0a
+
+/** All of an append or none survives a crash: its frames lie in one segment and all but the last say that more follows. */
+export interface Item {
+  readonly first: number
+  readonly next: number
+  readonly count: number
+  readonly receivedAt: number
+  readonly place: Place
+  readonly gap?: Gap
+  readonly frames: readonly Draft[]
+  /** Bytes on disk. */
+  readonly bytes: number
+  /** What the records are in an object; empty without segment sinks. */
+  readonly object: readonly Buffer[]
+  readonly objectLength: number
+  resolve(): void
+  reject(error: Error): void
+}
+export type Settle = Pick<Item, 'resolve' | 'reject'>
+
+interface Part { readonly count: number; readonly payload: readonly Buffer[]; readonly last: string }
+
+export function recordsItem(context: SpoolContext, records: SpoolRecords, first: number, settle: Settle): Item {
+  const { source, batch, last, receivedAt } = records
+  const partition = records.partition.name
+  const encoding = batch.form === 'lines' ? LINES : ENTRIES
+  const parts = encoding === LINES ? lineParts(batch.lines().chunks, batch.count, records) : entryParts(batch.entries(), records)
+  const frames: Draft[] = []
+  const object: Buffer[] = []
+  let at = first
+  parts.forEach((part, index) => {
+    const final = index === parts.length - 1
+    const place = { source, partition, last: final ? last : part.last }
+    const frame = draft({ encoding, flags: final ? 0 : CONTINUED, first: at, count: part.count, receivedAt, positions: encodePlace(place), payload: part.payload }, context.seed)
+    frames.push(frame)
+    if (context.policies.length > 0 && part.count > 0) object.push(...objectOf(context, frame, place))
+    at += part.count
+  })
+  return finished({ first, next: at, count: at - first, receivedAt, place: { source, partition, last }, frames, object }, settle)
+}
+
+export function gapItem(context: SpoolContext, source: string, gap: Gap, first: number, receivedAt: number, settle: Settle): Item {
+  const place = { source, partition: gap.partition, last: '' }
+  const frame = draft({ encoding: GAP, flags: 0, first, count: 0, receivedAt, positions: encodePlace(place), payload: [Buffer.from(JSON.stringify(gap))] }, context.seed)
+  return finished({ first, next: first, count: 0, receivedAt, place, gap, frames: [frame], object: [] }, settle)
+}
+
+/** A position that moved without records. */
+export function progressItem(context: SpoolContext, place: Place, first: number, receivedAt: number, settle: Settle): Item {
+  const frame = draft({ encoding: LINES, flags: 0, first, count: 0, receivedAt, positions: encodePlace(place), payload: [] }, context.seed)
+  return finished({ first, next: first, count: 0, receivedAt, place, frames: [frame], object: [] }, settle)
+}
+
+function finished(item: Omit<Item, 'bytes' | 'objectLength' | 'resolve' | 'reject'>, settle: Settle): Item {
+  let bytes = 0
+  for (const frame of item.frames) bytes += frame.length
+  let objectLength = 0
+  for (const chunk of item.object) objectLength += chunk.length
+  return { ...item, bytes, objectLength, resolve: settle.resolve, reject: settle.reject }
+}
+
+function objectOf(context: SpoolContext, frame: Draft, place: Place): readonly Buffer[] {
+  if (frame.encoding === LINES && framingOf(context) === 'lines') return frame.payload
+  // Rendered from the bytes that go to disk, so that it cannot differ from what is rendered when they are read again.
+  const payload = frame.payload.length === 1 ? frame.payload[0] ?? Buffer.alloc(0) : Buffer.concat(frame.payload)
+  return objectBytes(context, framingOf(context), { head: { ...frame, crc: 0, durable: 0, positionsLength: frame.positions.length }, place, payload })
+}
+
+function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecords): readonly Part[] {
+  let bytes = 0
+  for (const chunk of chunks) bytes += chunk.length
+  if (bytes <= FRAME_PAYLOAD || count <= 1) return [{ count, payload: chunks, last: records.last }]
+  const parts: Part[] = []
+  let payload: Buffer[] = []
+  let size = 0
+  let done = 0
+  const cut = (): void => {
+    let lines = 0
+    for (const chunk of payload) for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, at + 1)) lines++
+    done += lines
+    parts.push({ count: lines, payload, last: records.at(done - 1) })
+    payload = []
+    size = 0
+  }
+  for (const chunk of chunks) {
+    for (let from = 0; from < chunk.length;) {
+      const room = FRAME_PAYLOAD - size
+      // Up to the last newline that fits, or, where one record alone is larger, to its end.
+      let end = chunk.length - from <= room ? chunk.length : chunk.lastIndexOf(NEWLINE, from + room - 1) + 1
+      if (end <= from) {
+        if (size > 0) { cut(); continue }
+        end = chunk.indexOf(NEWLINE, from) + 1
+        if (end === 0) end = chunk.length
+      }
+      payload.push(chunk.subarray(from, end))
+      size += end - from
+      from = end
+      if (size >= FRAME_PAYLOAD) cut()
+    }
+  }
+  if (size > 0) cut()
+  return parts
+}
+
+function entryParts(entries: readonly Entry[], records: SpoolRecords): readonly Part[] {
+  if (entries.length === 0) return [{ count: 0, payload: [], last: records.last }]
+  const parts: Part[] = []
+  for (let from = 0; from < entries.length;) {
+    let to = from
+    let size = 0
+    while (to < entries.length && (to === from || size < FRAME_PAYLOAD)) size += entrySize(entries[to++] ?? { value: null })
+    const offset = from
+    parts.push({ count: to - from, payload: [encodeEntries(entries.slice(from, to), (index) => records.at(index + offset), size)], last: records.at(to - 1) })
+    from = to
+  }
+  return parts
+}

@@ -1,0 +1,419 @@
+/**
+ * The one that writes. A single loop: gather what was appended, one write, one fdatasync, then and only then settle the appends and show them to
+ * readers; seal; wait for space where the disk is full. What is queued keeps its sequence whatever happens to the file it was first written to.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { DiskFailed, lineOf } from '../core/errors'
+import type { SpoolStatus } from '../core/ports'
+import type { File } from '../kit/file-system'
+import { DATA_AT, encodeHeader, FRAME_HEAD, SEAL_BYTES, writeHead } from './format'
+import type { Item } from './items'
+import { makeSeal, Tally, writeSeal, type SegmentFile, type SpoolContext } from './segment'
+import { outOfSpace, type Space } from './space'
+import type { Store } from './store'
+
+/** Bytes of one group: what one fdatasync makes durable. A single larger append is a group of its own. */
+const GROUP_BYTES = 16 * 1024 * 1024
+/** Frames below this are copied together, so that a group of small ones is not thousands of buffers. */
+const SMALL = 16 * 1024
+const SLAB = 256 * 1024
+const PROBE_EVERY = 1000
+
+interface Open extends SegmentFile {
+  /** undefined: an fdatasync failed on it, or a write for another reason than space. It is never used again. */
+  file: File | undefined
+  /** Its header is not on disk yet. */
+  fresh: boolean
+  readonly tally: Tally
+  readonly hash: Hash | undefined
+  objectLength: number
+  /** Object bytes that are durable and not in the hash yet. */
+  unhashed: Buffer[]
+  period: string | undefined
+  /** Durable frames without records (gaps, progress): where no record follows they move on to the next segment. */
+  recordless: Item[]
+  age: AbortController | undefined
+}
+
+export interface Limits { readonly sealBytes: number; readonly sealAge: number; readonly segmentBytes: number }
+
+export class Writer {
+  private open: Open | undefined
+  private queue: Item[] = []
+  private running = false
+  private parked = false
+  private sealing = false
+  private sealAsked: { after: Item | undefined; done: () => void; failed: (error: Error) => void }[] = []
+  private ended = false
+  private failures = 0
+  private failure: Error | undefined
+  private why: string | undefined
+  private readonly changes: ((status: SpoolStatus) => void)[] = []
+  private probe: { stop(): void } | undefined
+  private stopped: (() => void) | undefined
+  private rejectFailed!: (error: Error) => void
+  readonly failed: Promise<never>
+
+  /** @param replaced  files whose frames without records are carried in `carried`: removed once those are durable */
+  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly space: Space, private readonly limits: Limits, private nextSequence: number,
+    carried: readonly Item[], private replaced: string[]) {
+    this.failed = new Promise<never>((_, reject) => { this.rejectFailed = reject })
+    this.failed.catch(() => undefined)
+    this.queue.push(...carried)
+    this.kick()
+  }
+
+  get sequence(): number { return this.nextSequence }
+
+  /** Takes an item made for the sequence `this.sequence`. */
+  push(item: Item): void {
+    if (this.failure !== undefined) { item.reject(this.failure); return }
+    if (this.store.closed || this.ended) { item.reject(new Error('the spool is closed')); return }
+    if (!Number.isSafeInteger(item.next)) { item.reject(new DiskFailed(`the spool in ${this.context.directory} has used up its sequence numbers: deliver it and begin with an empty one`)); return }
+    this.nextSequence = item.next
+    this.queue.push(item)
+    this.kick()
+  }
+
+  seal(): Promise<void> {
+    if (this.failure !== undefined) return Promise.reject(this.failure)
+    if (this.store.closed) return Promise.reject(new Error('the spool is closed'))
+    return new Promise((done, failed) => {
+      this.sealAsked.push({ after: this.queue.at(-1), done, failed })
+      this.kick()
+    })
+  }
+
+  async end(): Promise<void> {
+    this.ended = true
+    for (;;) {
+      await this.seal()
+      if (this.queue.length === 0) break
+      await Promise.race([this.store.wait(new AbortController().signal), this.failed])
+    }
+    this.store.finished = true
+    this.store.changed()
+  }
+
+  status(): SpoolStatus { return { bytes: this.store.bytes, full: this.why !== undefined, ...(this.why === undefined ? {} : { why: this.why }) } }
+  onStatus(changed: (status: SpoolStatus) => void): void { this.changes.push(changed) }
+
+  /** Space may have come free. */
+  retry(): void {
+    this.parked = false
+    this.kick()
+  }
+
+  async close(): Promise<void> {
+    this.store.closed = true
+    if (this.running) await new Promise<void>((resolve) => { this.stopped = resolve })
+    this.open?.age?.abort()
+    this.probe?.stop()
+    this.probe = undefined
+    await this.open?.file?.close()
+    if (this.open !== undefined) this.open.file = undefined
+    const error = new Error('the spool was closed before this was durable')
+    for (const item of this.queue.splice(0)) item.reject(error)
+    for (const asked of this.sealAsked.splice(0)) asked.failed(error)
+    this.store.changed()
+  }
+
+  private kick(): void {
+    if (this.running || this.failure !== undefined || this.store.closed) return
+    this.running = true
+    void this.work().catch((error: unknown) => { this.fail(error); this.running = false }).finally(() => { this.stopped?.() })
+  }
+
+  private async work(): Promise<void> {
+    // What is appended in the same turn shares a group.
+    await Promise.resolve()
+    while (this.failure === undefined && !this.store.closed) {
+      if (this.sealDue()) {
+        if (!(await this.sealOpen()) && this.parked) break
+        continue
+      }
+      this.settleSeals()
+      if (this.queue.length === 0 || this.parked) break
+      await this.commit()
+    }
+    // In the same turn as the last look at the queue, so that no append finds a loop that is about to end.
+    this.running = false
+  }
+
+  private sealDue(): boolean {
+    if (this.open === undefined || this.open.count === 0) return false
+    // On a full disk too: the block is reserved. But not again and again where even that is refused.
+    if (this.sealing) return !this.parked || this.open.file !== undefined
+    return this.sealAsked.some((asked) => this.reached(asked.after))
+  }
+  private reached(after: Item | undefined): boolean { return after === undefined || this.parked || !this.queue.includes(after) }
+  private settleSeals(): void {
+    const done = this.sealAsked.filter((asked) => this.reached(asked.after))
+    this.sealAsked = this.sealAsked.filter((asked) => !done.includes(asked))
+    for (const asked of done) asked.done()
+  }
+
+  private async commit(): Promise<void> {
+    const group = this.gather()
+    if (group === undefined) { this.sealing = true; return }
+    let bytes = 0
+    for (const item of group) bytes += item.bytes
+    const shortage = await this.space.shortage(bytes + (this.open === undefined ? DATA_AT : 0), this.store.bytes)
+    if (shortage !== undefined) { this.park(shortage); return }
+    const segment = this.open ?? await this.create(group[0]?.first ?? this.nextSequence)
+    if (segment === undefined) return
+    const file = segment.file
+    if (file === undefined) return
+    const at = segment.fresh ? 0 : segment.end
+    const buffers = assemble(group, segment.end)
+    if (segment.fresh) buffers.unshift(this.header(segment), Buffer.alloc(SEAL_BYTES))
+    let synced = false
+    try {
+      const written = file.write(buffers, at)
+      // While the kernel copies: the group before goes into the object's hash.
+      hashDurable(segment)
+      await written
+      await file.datasync()
+      synced = true
+      if (segment.fresh) await this.context.fs.syncDirectory(this.context.directory)
+    } catch (error) {
+      await this.writeFailed(segment, error, !synced && outOfSpace(error))
+      return
+    }
+    this.failures = 0
+    this.space.used(bytes)
+    this.committed(segment, group, bytes)
+    await this.removeReplaced()
+    if (this.queue.length === 0) hashDurable(segment)
+  }
+
+  /** From the head of the queue what goes into the open segment in one write; undefined where that has to be sealed first. */
+  private gather(): readonly Item[] | undefined {
+    const open = this.open
+    const policy = this.context.policies[0]?.policy
+    let period = open?.count === 0 ? undefined : open?.period
+    let bytes = 0
+    let size = this.limits.sealBytes > 0 ? open?.objectLength ?? 0 : 0
+    const group: Item[] = []
+    for (const item of this.queue) {
+      if (group.length > 0 && bytes + item.bytes > GROUP_BYTES) break
+      if (policy !== undefined && item.count > 0) {
+        const own = policy.period(item.receivedAt)
+        if (period !== undefined && own !== period) { if (group.length === 0) return undefined; break }
+        period = own
+      }
+      group.push(item)
+      bytes += item.bytes
+      size += item.objectLength
+      if (this.full(size, (open?.end ?? DATA_AT) + bytes)) break
+    }
+    return group
+  }
+  private full(objectLength: number, end: number): boolean {
+    return this.context.policies.length > 0 ? this.limits.sealBytes > 0 && objectLength >= this.limits.sealBytes : end >= this.limits.segmentBytes
+  }
+
+  private async create(first: number): Promise<Open | undefined> {
+    const { fs, directory, policies } = this.context
+    for (let copy = 0; ; copy++) {
+      const path = `${directory}/${String(first).padStart(16, '0')}${copy === 0 ? '' : `-${copy}`}.seg`
+      try {
+        const file = await fs.open(path, 'create')
+        this.open = {
+          path, first, next: first, count: 0, end: DATA_AT, sealed: false, verified: true, holes: [], file, fresh: true, tally: new Tally(first), objectLength: 0, unhashed: [],
+          hash: policies.length === 0 ? undefined : createHash('sha256'), period: undefined, recordless: [], age: undefined,
+        }
+        return this.open
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
+        if (outOfSpace(error)) this.park(`no space for a new file: ${lineOf(error)}`)
+        else this.failedOnce(error, `a new spool file cannot be made in ${directory}`)
+        return undefined
+      }
+    }
+  }
+  private header(segment: Open): Buffer {
+    return encodeHeader({ id: this.context.id, first: segment.first, createdAt: this.context.clock.now(), targets: Object.fromEntries(this.context.policies.map(({ sink, policy }) => [sink, policy.target])) })
+  }
+
+  private committed(segment: Open, group: readonly Item[], bytes: number): void {
+    if (segment.fresh) {
+      segment.fresh = false
+      this.store.segments.push(segment)
+      this.store.bytes += DATA_AT
+    }
+    segment.end += bytes
+    this.store.bytes += bytes
+    this.queue.splice(0, group.length)
+    for (const item of group) {
+      for (const frame of item.frames) segment.tally.add(frame, item.place, item.gap)
+      if (item.count === 0) segment.recordless.push(item)
+      else {
+        segment.recordless = []
+        if (segment.count === 0) {
+          segment.period = this.context.policies[0]?.policy.period(item.receivedAt)
+          this.startAge(segment)
+        }
+        segment.count += item.count
+        segment.next = item.next
+        this.store.head = item.next
+        this.store.arrived(item.place.source, item.receivedAt)
+      }
+      if (item.gap === undefined) this.store.place(item.place)
+      if (segment.hash !== undefined) segment.unhashed.push(...item.object)
+      segment.objectLength += item.objectLength
+    }
+    if (this.full(segment.objectLength, segment.end)) this.sealing = true
+    this.notFull()
+    for (const item of group) item.resolve()
+    this.store.changed()
+  }
+
+  private startAge(segment: Open): void {
+    if (this.context.policies.length === 0 || this.limits.sealAge === 0) return
+    segment.age = new AbortController()
+    this.context.clock.sleep(this.limits.sealAge, segment.age.signal).then(() => {
+      if (this.open !== segment) return
+      this.sealing = true
+      this.kick()
+    }, () => undefined)
+  }
+
+  /** The group is still queued and goes again: into the same file once there is space, into a new one where the descriptor can be trusted no more. */
+  private async writeFailed(segment: Open, error: unknown, space: boolean): Promise<void> {
+    if (space && !segment.fresh) {
+      await segment.file?.truncate(segment.end).catch(() => undefined)
+      this.park(`no space: ${lineOf(error)}`)
+      return
+    }
+    const file = segment.file
+    segment.file = undefined
+    await file?.close().catch(() => undefined)
+    if (segment.count > 0) this.sealing = true
+    else {
+      // Nothing but gaps and positions is durable in it: they go first into the next one, and it goes after that.
+      this.queue.unshift(...segment.recordless)
+      this.forget(segment)
+      if (segment.fresh) await this.context.fs.unlink(segment.path).catch(() => undefined)
+      else this.replaced.push(segment.path)
+    }
+    if (outOfSpace(error)) this.park(`no space: ${lineOf(error)}`)
+    else this.failedOnce(error, `the spool file ${segment.path} cannot be written`)
+  }
+  private forget(segment: Open): void {
+    this.open = undefined
+    const index = this.store.segments.indexOf(segment)
+    if (index === -1) return
+    this.store.segments.splice(index, 1)
+    this.store.bytes -= segment.end
+  }
+
+  /** False where it has to be tried again. */
+  private async sealOpen(): Promise<boolean> {
+    const segment = this.open
+    if (segment === undefined) return true
+    try {
+      if (segment.file === undefined) {
+        segment.file = await this.context.fs.open(segment.path, 'update')
+        await segment.file.truncate(segment.end).catch(() => undefined)
+      }
+      hashDurable(segment)
+      const object = segment.hash === undefined ? { sha256: '', length: 0 } : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }
+      await writeSeal(this.context, segment.file, makeSeal(this.context, segment, segment.tally, object))
+    } catch (error) {
+      const file = segment.file
+      segment.file = undefined
+      await file?.close().catch(() => undefined)
+      this.sealing = true
+      if (outOfSpace(error)) this.park(`no space to seal ${segment.path}: ${lineOf(error)}`)
+      else this.failedOnce(error, `the spool file ${segment.path} cannot be sealed`)
+      return false
+    }
+    await segment.file.close().catch(() => undefined)
+    segment.file = undefined
+    segment.sealed = true
+    segment.age?.abort()
+    this.sealing = false
+    this.open = undefined
+    this.store.changed()
+    await this.store.dropAgain()
+    if (this.why !== undefined) this.parked = false
+    return true
+  }
+
+  private async removeReplaced(): Promise<void> {
+    for (const path of this.replaced.splice(0)) await this.context.fs.unlink(path).catch(() => undefined)
+  }
+
+  private park(why: string): void {
+    this.parked = true
+    // Nothing sealed is left that could be delivered and make room: what is open has to become deliverable.
+    if (this.open !== undefined && this.open.count > 0 && this.store.segments.length === 1) this.sealing = true
+    this.probe ??= this.context.clock.every(PROBE_EVERY, () => { this.retry() })
+    if (this.why === undefined) this.context.log.warn(`the spool in ${this.context.directory} is full, appends wait: ${why}`)
+    const changed = this.why === undefined
+    this.why = why
+    if (changed) for (const listener of this.changes) listener(this.status())
+  }
+  private notFull(): void {
+    this.probe?.stop()
+    this.probe = undefined
+    if (this.why === undefined) return
+    this.why = undefined
+    this.context.log.info(`the spool in ${this.context.directory} has space again`)
+    for (const listener of this.changes) listener(this.status())
+  }
+
+  private failedOnce(error: unknown, what: string): void {
+    this.failures++
+    if (this.failures >= 2) { this.fail(new DiskFailed(`${what}: ${lineOf(error)}; what was accepted is safe, the rest was never acknowledged`, { cause: error })); return }
+    this.context.log.warn(`${what}: ${lineOf(error)}; going on with a new file`)
+  }
+  private fail(error: unknown): void {
+    this.failure = error instanceof Error ? error : new Error(lineOf(error))
+    this.probe?.stop()
+    this.open?.age?.abort()
+    this.rejectFailed(this.failure)
+    for (const item of this.queue.splice(0)) item.reject(this.failure)
+    for (const asked of this.sealAsked.splice(0)) asked.failed(this.failure)
+    this.store.changed()
+  }
+}
+
+function hashDurable(segment: Open): void {
+  if (segment.hash === undefined) return
+  for (const chunk of segment.unhashed) segment.hash.update(chunk)
+  segment.unhashed = []
+}
+
+/** The frames of a group as few buffers: heads and small frames copied together, large payloads as they are. */
+function assemble(group: readonly Item[], durable: number): Buffer[] {
+  const buffers: Buffer[] = []
+  let slab = Buffer.allocUnsafe(0)
+  let from = 0
+  let at = 0
+  const flush = (): void => {
+    if (at > from) buffers.push(slab.subarray(from, at))
+    from = at
+  }
+  for (const item of group) {
+    for (const frame of item.frames) {
+      const copied = frame.length < SMALL ? frame.length : FRAME_HEAD + frame.positions.length
+      if (at + copied > slab.length) {
+        flush()
+        slab = Buffer.allocUnsafe(Math.max(SLAB, copied))
+        from = at = 0
+      }
+      writeHead(slab, at, frame, durable)
+      at += FRAME_HEAD
+      at += frame.positions.copy(slab, at)
+      if (frame.length < SMALL) for (const chunk of frame.payload) at += chunk.copy(slab, at)
+      else {
+        flush()
+        for (const chunk of frame.payload) if (chunk.length > 0) buffers.push(chunk)
+      }
+    }
+  }
+  flush()
+  return buffers
+}
