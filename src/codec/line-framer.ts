@@ -19,7 +19,7 @@ const LEAST = 16 * 1024
 /** What is kept of a record that is no record (contract.ts, Unfit). */
 export const HEAD = 64 * 1024
 
-/** An Unfit whose position is still an offset in the stream: where the record begins. */
+/** An Unfit whose position is still an offset in the stream: after the record. */
 export type Misfit = Omit<Unfit, 'position'> & { readonly offset: number }
 
 /** What was framed since the last `take`. */
@@ -27,7 +27,7 @@ export interface Framed {
   readonly batch: Batch
   /** Offset after all of it, terminators included: where reading goes on after a restart. */
   readonly to: number
-  /** Offset at which record i begins. Found by looking on first use. */
+  /** Offset after record i: reading goes on with record i + 1 from there. Found by looking, on first use. */
   at(index: number): number
   readonly misfits: readonly Misfit[]
 }
@@ -131,7 +131,7 @@ export class LineFramer implements Framer {
 
   end(): Framed | undefined {
     const giant = this.giant
-    if (giant !== undefined) this.settle(giant)
+    if (giant !== undefined) this.settle(giant, this.blockOffset + this.free)
     const missing = this.free > this.line
     if (missing) {
       if (this.free === this.block.length) this.renew()
@@ -142,7 +142,9 @@ export class LineFramer implements Framer {
     if (!missing) return made
     // The terminator is ours and not in the stream.
     this.blockOffset--
-    return made === undefined ? undefined : { ...made, to: made.to - 1 }
+    if (made === undefined) return undefined
+    const to = made.to - 1
+    return { ...made, to, at: (index) => Math.min(made.at(index), to) }
   }
 
   /** A new block that begins with the unfinished line. */
@@ -173,7 +175,7 @@ export class LineFramer implements Framer {
       if (end - at > this.maxRecord) {
         this.close(at)
         const record = this.block.subarray(at, end)
-        this.misfits.push({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + at, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
+        this.misfits.push({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + end + 1, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
         this.from = end + 1
       }
       at = end + 1
@@ -203,12 +205,12 @@ export class LineFramer implements Framer {
       return -1
     }
     this.from = this.line = this.free - fresh.length + end + 1
-    this.settle(giant)
+    this.settle(giant, this.blockOffset + this.line)
     return end + 1
   }
 
-  private settle(giant: Giant): void {
-    this.misfits.push({ why: tooLarge(giant.length, this.maxRecord), offset: giant.offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
+  private settle(giant: Giant, offset: number): void {
+    this.misfits.push({ why: tooLarge(giant.length, this.maxRecord), offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
     this.giant = undefined
   }
 }
@@ -227,7 +229,7 @@ function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number
 function offsetsOf(pieces: readonly Piece[]): number[] {
   const offsets: number[] = []
   for (const { bytes, offset } of pieces) {
-    for (let from = 0; from < bytes.length; from = bytes.indexOf(NEWLINE, from) + 1) offsets.push(offset + from)
+    for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, end + 1)) offsets.push(offset + end + 1)
   }
   return offsets
 }

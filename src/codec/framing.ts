@@ -1,0 +1,120 @@
+/**
+ * How records lie in a stream of bytes: as lines, or as one JSON envelope a line.
+ *
+ * A record never becomes two, and two never one: what cannot be written in a framing is named with its reason, and what cannot be read is kept as a misfit.
+ */
+import { createHash } from 'node:crypto'
+import { EMPTY, EntryBatch, entrySize } from '../core/batch'
+import type { Batch, Delivery, Entry, Lines, Origin, Partition, Position, Refusal } from '../core/contract'
+import { decodeEnvelope, encodeEnvelope, envelopeBytes, ENVELOPE_LIMIT } from './envelope'
+import { HEAD, LineFramer, type Framed, type Framer, type FramerOptions, type Misfit } from './line-framer'
+
+export type Framing = 'lines' | 'envelope'
+export type Newline = 'reject' | 'space'
+export { LineFramer }
+export type { Framed, Framer, FramerOptions, Misfit }
+
+const NEWLINE = 0x0a
+const SPACE = 0x20
+const TERMINATOR = Buffer.from('\n')
+/** Characters of envelopes that become one buffer. */
+const CHUNK = 4 * 1024 * 1024
+
+/** For sources. */
+export function createFramer(framing: Framing, options: FramerOptions): Framer {
+  return framing === 'lines' ? new LineFramer(options) : new EnvelopeFramer(options)
+}
+
+/** A framed run of a byte stream as a delivery. @param positionOf turns offsets of the stream into positions */
+export function deliveryOf(framed: Framed, partition: Partition, positionOf: (offset: number) => Position): Delivery {
+  return {
+    batch: framed.batch, partition, last: positionOf(framed.to),
+    at: (index) => positionOf(framed.at(index)),
+    ...(framed.misfits.length === 0 ? {} : { unfit: framed.misfits.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
+  }
+}
+
+class EnvelopeFramer implements Framer {
+  private readonly lines: LineFramer
+  private readonly maxRecord: number
+  constructor(options: FramerOptions) {
+    this.maxRecord = options.maxRecord
+    this.lines = new LineFramer({ ...options, maxRecord: envelopeBytes(options.maxRecord) })
+  }
+  get pending(): number { return this.lines.pending }
+  get unfinished(): number { return this.lines.unfinished }
+  space(): Buffer { return this.lines.space() }
+  filled(length: number): void { this.lines.filled(length) }
+  push(bytes: Uint8Array): void { this.lines.push(bytes) }
+  take(): Framed | undefined { return this.decoded(this.lines.take()) }
+  end(): Framed | undefined { return this.decoded(this.lines.end()) }
+
+  private decoded(framed: Framed | undefined): Framed | undefined {
+    if (framed === undefined) return undefined
+    const entries: Entry[] = []
+    const misfits = [...framed.misfits]
+    /** Where the entries lie among the lines; absent while every line was one. */
+    let kept: number[] | undefined
+    let retained = 0
+    framed.batch.entries().forEach(({ value: line }, index) => {
+      if (line === null) return
+      const decoded = decodeEnvelope(line)
+      const why = 'why' in decoded ? decoded.why : (decoded.entry.value?.length ?? 0) > this.maxRecord ? `a record of ${decoded.entry.value?.length ?? 0} bytes is larger than max-record` : undefined
+      if ('entry' in decoded && why === undefined) {
+        kept?.push(index)
+        entries.push(decoded.entry)
+        retained += line.length
+      } else {
+        kept ??= Array.from({ length: entries.length }, (_, i) => i)
+        misfits.push({ why: why ?? '', offset: framed.at(index), head: Buffer.from(line.subarray(0, HEAD)), length: line.length, sha256: createHash('sha256').update(line).digest('hex') })
+      }
+    })
+    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained), to: framed.to, misfits, at: (index) => framed.at(kept === undefined ? index : (kept[index] ?? index)) }
+  }
+}
+
+/** For sinks: the batch as the bytes to write. @param originOf asked only where the framing has a place for it */
+export function render(batch: Batch, framing: Framing, newline: Newline, originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>): Lines {
+  if (framing === 'envelope') return envelopes(batch, originOf)
+  const lines = batch.lines()
+  return newline === 'space' && lines.refused.length > 0 ? spaced(batch) : lines
+}
+
+function envelopes(batch: Batch, originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>): Lines {
+  const chunks: Buffer[] = []
+  const refused: Refusal[] = []
+  let text = ''
+  let bytes = 0
+  const flush = (): void => {
+    if (text === '') return
+    const chunk = Buffer.from(text)
+    chunks.push(chunk)
+    bytes += chunk.length
+    text = ''
+  }
+  batch.entries().forEach((entry, index) => {
+    if (entrySize(entry) > ENVELOPE_LIMIT) { refused.push({ index, why: `a record of ${entrySize(entry)} bytes is too large for an envelope` }); return }
+    const { source, partition, position } = originOf(index)
+    text += encodeEnvelope(entry, { source, partition, position })
+    if (text.length > CHUNK) flush()
+  })
+  flush()
+  return { chunks, bytes, count: batch.count - refused.length, refused }
+}
+
+/** A newline at the end of a value stays what it is without the option: the terminator. */
+function spaced(batch: Batch): Lines {
+  const parts: Buffer[] = []
+  const refused: Refusal[] = []
+  batch.entries().forEach(({ value }, index) => {
+    if (value === null) { refused.push({ index, why: 'a null value has no line' }); return }
+    const inner = value.at(-1) === NEWLINE ? value.subarray(0, -1) : value
+    const at = inner.indexOf(NEWLINE)
+    if (at === -1) { parts.push(inner, TERMINATOR); return }
+    const copy = Buffer.from(inner)
+    for (let from = at; from !== -1; from = copy.indexOf(NEWLINE, from + 1)) copy[from] = SPACE
+    parts.push(copy, TERMINATOR)
+  })
+  const bytes = Buffer.concat(parts)
+  return { chunks: bytes.length === 0 ? [] : [bytes], bytes: bytes.length, count: batch.count - refused.length, refused }
+}

@@ -1,0 +1,24 @@
+/**
+ * Standard input and standard output.
+ *
+ * - stdin ends when its writer closes it; what was read from it exists nowhere else, so nothing is committed and nothing resumes.
+ * - stdout is confirmed by fdatasync where it is a regular file; a pipe, socket or terminal cannot confirm, and a full one is waited for.
+ * - Neither descriptor is ever closed.
+ */
+import { defineEndpoint } from '../../options/define'
+import { options } from './options'
+
+export default defineEndpoint({
+  schemes: ['stdio'],
+  summary: 'Standard input and standard output',
+  forms: ['-', 'stdio:'],
+  examples: [
+    "printf 'one\\ntwo\\n' | manifold --from - --to -",
+    "printf 'one\\ntwo\\n' | manifold --from - --to - framing=envelope",
+  ],
+  form: 'opaque',
+  options,
+  check: ({ uri }) => (uri.path === '' || uri.path === '-' ? [] : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`]),
+  source: { position: 'none', sharesWork: true, bounded: true, load: async () => (await import('./source.js')).create },
+  sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },
+})

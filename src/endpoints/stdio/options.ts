@@ -1,0 +1,3 @@
+import { framedSink, framedSource } from '../../options/shared'
+
+export const options = { ...framedSource, ...framedSink }

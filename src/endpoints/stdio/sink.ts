@@ -1,0 +1,97 @@
+import { fdatasync, writev } from 'node:fs'
+import { promisify } from 'node:util'
+import { render, type Framing, type Newline } from '../../codec/framing'
+import type { Batch, Limits, Outcome, Sink, Write } from '../../core/contract'
+import { Disconnected, Fatal, lineOf, ReaderGone } from '../../core/errors'
+import { kindOf, PipeWriter, type StreamKind } from '../../kit/pipes'
+import { unlessAborted } from '../../kit/signal'
+import type { CreateSink } from '../../options/define'
+import type { options } from './options'
+
+export const create: CreateSink<typeof options> = ({ options: { framing, newline } }) => new StdioSink(1, framing, newline)
+
+/** IOV_MAX is 1024 on Linux and macOS. */
+const MOST_BUFFERS = 1024
+const syncData = promisify(fdatasync)
+
+/**
+ * Of a write that failed or was given up, the part that went out is remembered by its id: written again it goes on there, for what stands in a pipe or
+ * behind O_APPEND cannot be taken back, and half a record must not be followed by a whole one.
+ */
+export class StdioSink implements Sink {
+  readonly limits: Limits
+  readonly wants: 'lines' | 'entries'
+  private readonly kind: StreamKind
+  private pipe: PipeWriter | undefined
+  private under: { readonly id: string; readonly bytes: number; readonly done: Promise<void> } | undefined
+  private begun: { readonly id: string; taken: number } | undefined
+
+  constructor(private readonly fd: number, private readonly framing: Framing, private readonly newline: Newline) {
+    this.kind = kindOf(fd)
+    this.wants = framing === 'lines' ? 'lines' : 'entries'
+    this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: 4 * 1024 * 1024, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: this.kind === 'file' ? 'each' : 'none' }
+  }
+
+  open(): Promise<void> {
+    if (this.kind === 'directory') throw new Fatal('stdout is a directory')
+    if (this.kind !== 'file' && this.kind !== 'device') this.pipe ??= new PipeWriter(this.fd)
+    return Promise.resolve()
+  }
+
+  async write(write: Write, signal: AbortSignal): Promise<Outcome> {
+    const { chunks, bytes, refused } = render(write.payload as Batch, this.framing, this.newline, (index) => write.origin(index))
+    if (this.under?.id !== write.id) {
+      await unlessAborted(this.under?.done ?? Promise.resolve(), signal)
+      const taken = this.begun?.id === write.id ? this.begun.taken : 0
+      this.begun = { id: write.id, taken }
+      const done = this.put(after(chunks, taken), this.begun)
+      done.catch(() => undefined)
+      this.under = { id: write.id, bytes: bytes - taken, done }
+    }
+    try { await unlessAborted(this.under.done, signal) } catch (error) {
+      if (signal.aborted) throw error
+      this.under = undefined
+      throw faultOf(error)
+    }
+    this.under = this.begun = undefined
+    return { retry: [], rejected: refused }
+  }
+
+  private put(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
+    return this.pipe === undefined ? this.append(chunks, begun) : this.pipe.write(chunks)
+  }
+
+  /** From where the descriptor stands, as others may be writing through it too. */
+  private async append(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
+    for (let rest = chunks; rest.length > 0;) {
+      const { bytesWritten } = await promisify(writev)(this.fd, rest.slice(0, MOST_BUFFERS)) as unknown as { bytesWritten: number }
+      begun.taken += bytesWritten
+      rest = after(rest, bytesWritten)
+    }
+    if (this.kind === 'file') await syncData(this.fd)
+  }
+
+  async close(): Promise<void> {
+    if (this.pipe === undefined) { await this.under?.done.catch(() => undefined); return }
+    if (this.under !== undefined && this.begun !== undefined) this.begun.taken += this.under.bytes - this.pipe.untaken
+    this.under = undefined
+    this.pipe.close()
+    this.pipe = undefined
+  }
+}
+
+/** The chunks without their first bytes. */
+function after(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let index = 0
+  let skip = bytes
+  for (let chunk = chunks[index]; chunk !== undefined && skip >= chunk.length; chunk = chunks[++index]) skip -= chunk.length
+  const first = chunks[index]
+  return first === undefined ? [] : skip === 0 ? chunks.slice(index) : [first.subarray(skip), ...chunks.slice(index + 1)]
+}
+
+function faultOf(error: unknown): Error {
+  const code = (error as NodeJS.ErrnoException).code
+  if (code === 'EPIPE' || code === 'ECONNRESET') return new ReaderGone('the reader of stdout went away', { cause: error })
+  const message = `writing to stdout failed: ${lineOf(error)}`
+  return code === 'ENOSPC' || code === 'EDQUOT' ? new Disconnected(`${message}; make room on the disk it goes to`, { cause: error }) : new Fatal(message, { cause: error })
+}

@@ -1,0 +1,46 @@
+import { createFramer, deliveryOf, type Framer } from '../../codec/framing'
+import type { Delivery, Partition, Source } from '../../core/contract'
+import { Disconnected, Refused, lineOf } from '../../core/errors'
+import { FileReader } from '../../kit/file-reader'
+import { kindOf, PipeReader } from '../../kit/pipes'
+import type { CreateSource } from '../../options/define'
+import type { options } from './options'
+
+export const create: CreateSource<typeof options> = ({ options: { framing, maxRecord } }) => new StdioSource(0, createFramer(framing, { maxRecord }))
+
+const PARTITION: Partition = { name: 'stdin', epoch: 0 }
+
+/** The framer outlives `close`: what was read from a pipe is nowhere else. */
+export class StdioSource implements Source {
+  private reader: PipeReader | FileReader | undefined
+  private ended = false
+
+  constructor(private readonly fd: number, private readonly framer: Framer) {}
+
+  async open(): Promise<void> {
+    const kind = kindOf(this.fd)
+    if (kind === 'directory') throw new Refused('stdin is a directory: redirect a file, or name its files with --from \'DIRECTORY/*\'')
+    this.reader ??= kind === 'file' || kind === 'device' ? new FileReader(this.fd, this.framer, null) : new PipeReader(this.fd, this.framer)
+    return Promise.resolve()
+  }
+
+  async read(signal: AbortSignal): Promise<Delivery | null> {
+    if (this.ended || this.reader === undefined) return null
+    const more = await this.reader.wait(signal).catch((error: unknown) => {
+      if (signal.aborted) throw error
+      throw new Disconnected(`reading stdin failed: ${lineOf(error)}`, { cause: error })
+    })
+    this.ended = !more
+    const framed = more ? this.framer.take() : this.framer.end()
+    return framed === undefined ? null : deliveryOf(framed, PARTITION, String)
+  }
+
+  commit(): Promise<void> { return Promise.resolve() }
+
+  async close(): Promise<void> {
+    if (this.reader instanceof PipeReader) this.reader.close()
+    // Its read ahead lands in the framer, so that a source opened again misses nothing.
+    else await this.reader?.idle()
+    if (this.reader instanceof PipeReader) this.reader = undefined
+  }
+}
