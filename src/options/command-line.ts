@@ -82,18 +82,19 @@ export function parseCommandLine(argv: readonly string[], env: Environment, regi
 /** Every target at once, placeholders replaced. Throws UsageError with the faults of all of them. */
 export async function targetsOf(line: CommandLine): Promise<Targets> {
   const faults: string[] = []
-  const [from, to, letters, appends] = await Promise.all([
-    settled(line.from.map((each) => each.target()), faults), settled(line.to.map((each) => each.target()), faults),
-    settled(line.deadLetter === undefined ? [] : [line.deadLetter.target()], faults), settled(line.appends.map((append) => filledAppend(append, line)), faults),
-  ])
+  // All started before any is awaited: commands that take seconds run side by side.
+  const started = [line.from, line.to, line.deadLetter === undefined ? [] : [line.deadLetter]].map((list) => Promise.allSettled(list.map((each) => each.target())))
+  const filled = Promise.allSettled(line.appends.map((append) => filledAppend(append, line)))
+  const [from = [], to = [], letters = []] = (await Promise.all(started)).map((outcomes) => fulfilled(outcomes, faults))
+  const appends = fulfilled(await filled, faults)
   if (faults.length > 0) throw new UsageError(faults)
   const deadLetter = letters[0]
   return { from, to, appends, ...(deadLetter === undefined ? {} : { deadLetter }) }
 }
 
-async function settled<T>(promises: readonly Promise<T>[], faults: string[]): Promise<readonly T[]> {
+function fulfilled<T>(outcomes: readonly PromiseSettledResult<T>[], faults: string[]): readonly T[] {
   const values: T[] = []
-  for (const outcome of await Promise.allSettled(promises)) {
+  for (const outcome of outcomes) {
     if (outcome.status === 'fulfilled') values.push(outcome.value)
     else if (outcome.reason instanceof UsageError) faults.push(...outcome.reason.faults)
     else throw outcome.reason

@@ -7,7 +7,7 @@ import { resolve } from 'node:path'
 import type { Spec } from './define'
 import { kebab } from './names'
 import type { ParsedEndpoint } from './target'
-import { asTyped, isFixed } from './template'
+import { asTyped, isFixed, masked } from './template'
 
 export interface Identity {
   /** Readable, and free of secrets: a peer's query stands in it as a hash. */
@@ -18,7 +18,7 @@ export interface Identity {
 
 export function identityOf(parsed: Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'texts' | 'role'>, cwd: string = process.cwd()): Identity {
   const { uri } = parsed
-  const hosts = uri.hosts.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host.toLowerCase()}${port === undefined ? '' : `:${port}`}`).sort()
+  const hosts = uri.hosts.map(({ host, port }) => `${masked(host).includes(':') ? `[${host}]` : host.toLowerCase()}${port === undefined ? '' : `:${port}`}`).sort()
   const authority = hosts.length === 0 ? '' : `//${uri.user === undefined ? '' : `${encodeURIComponent(uri.user)}@`}${hosts.join(',')}`
   const query = uri.query === undefined || uri.query === '' ? '' : `?${sha256(uri.query).slice(0, 16)}`
   const canonical = [`${uri.scheme}:${authority}${pathOf(parsed, cwd)}${query}`, ...options(parsed)].join(' ')

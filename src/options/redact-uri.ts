@@ -24,7 +24,7 @@ export function redactUri(text: string, isSecret: (name: string) => boolean = lo
     const end = Math.min(slash === -1 ? mask.length : slash, query === -1 ? mask.length : query)
     let at = mask.slice(0, end).lastIndexOf('@')
     // A password with an unencoded slash or question mark: the authority ends in the middle of it, at something that is no port.
-    if (at === -1 && /:(?!\d*$)/.test(mask.slice(scheme, end).replace(/\[[^\]]*\]/g, ''))) {
+    if (at === -1 && /:(?!\d*(,|$))/.test(mask.slice(scheme, end).replace(/\[[^\]]*\]/g, ''))) {
       at = mask.lastIndexOf('@')
       if (at > head.length) { head = text; tail = '' }
     }
@@ -55,6 +55,6 @@ export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   if (uri.scheme === 'stdio') return role === 'source' ? 'stdin' : 'stdout'
   if (uri.hosts.length === 0) return `${uri.scheme}:${uri.path}`
   const login = uri.user === undefined && uri.password === undefined ? '' : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
-  const hosts = uri.hosts.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`).join(',')
+  const hosts = uri.hosts.map(({ host, port }) => `${masked(host).includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`).join(',')
   return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query)}`}`
 }

@@ -2,7 +2,7 @@
 import type { AnyEndpoint, Role, Spec } from './define'
 import { findOption, looksSecret, splitName } from './names'
 import { hiddenValue, redactUri as redactAny } from './redact-uri'
-import { lookup } from './split'
+import { lookup, schemeOf } from './split'
 import { isSecretOption } from './target'
 import { masked } from './template'
 
@@ -14,7 +14,7 @@ export function redactUri(text: string, registry: readonly AnyEndpoint[] = []): 
 }
 
 function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint | undefined {
-  return lookup(registry, text === '-' ? 'stdio' : (/^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)?.[1] ?? 'file').toLowerCase())
+  return lookup(registry, schemeOf(text).scheme)
 }
 
 /** Of a word. What is declared is known; where nothing is, the name decides. */

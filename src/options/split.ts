@@ -57,7 +57,8 @@ export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split 
   return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
 }
 
-function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {
+/** In lower case, and what follows it. */
+export function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {
   if (text === '-') return { scheme: 'stdio', rest: '' }
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)
   return match === null ? { scheme: 'file', rest: text } : { scheme: (match[1] ?? '').toLowerCase(), rest: text.slice(match[0].length) }

@@ -9,7 +9,7 @@ import { collectOptions, optionValues, wordOf, type Place, type Texts } from './
 import { valueOf, type Environment } from './placeholders'
 import { labelOf } from './redact-uri'
 import type { Redactor } from './redactor'
-import { buildUri, splitUri, uriPlaceholders, type UriTemplate } from './split'
+import { buildUri, lookup, schemeOf, splitUri, uriPlaceholders, type Split, type UriTemplate } from './split'
 import { asTyped, isFixed, placeholdersOf, type Placeholder } from './template'
 
 export interface ParsedEndpoint {
@@ -36,7 +36,7 @@ export interface Surroundings {
 
 /** Throws UsageError with every fault that can be seen without opening anything. */
 export function parseEndpoint(text: string, words: readonly string[], role: Role, registry: readonly AnyEndpoint[], surroundings: Surroundings): ParsedEndpoint {
-  const { endpoint, parts, query } = splitUri(text, registry)
+  const { endpoint, parts, query } = splitOrFault(text, words, role, registry, surroundings)
   const place: Place = { endpoint, scheme: parts.scheme, role }
   if (endpoint[role] === undefined) throw new UsageError([`${parts.scheme} can only be a ${role === 'source' ? 'sink (--to)' : 'source (--from)'}`])
   const { texts, faults: nameFaults } = collectOptions(place, [...query, ...words.map(wordOf)], (path) => surroundings.exists(path))
@@ -53,7 +53,7 @@ export function parseEndpoint(text: string, words: readonly string[], role: Role
     if (open.length === 0) return { options, uri }
     const { values, faults: missing } = await resolved(open, surroundings)
     if (missing.length > 0) throw new UsageError(missing)
-    const value = (placeholder: Placeholder): string => values.get(placeholder) ?? ''
+    const value = ({ text: typed }: Placeholder): string => values.get(typed) ?? ''
     const found = optionValues(place, texts, value)
     const all = [...found.faults]
     const whole = attempt(() => buildUri(parts, value), all)
@@ -81,6 +81,18 @@ export function parseEndpoint(text: string, words: readonly string[], role: Role
   }
 }
 
+/** A URI that cannot be split hides nothing: where its scheme is known, the faults of the words after it are told too. */
+function splitOrFault(text: string, words: readonly string[], role: Role, registry: readonly AnyEndpoint[], surroundings: Surroundings): Split {
+  try { return splitUri(text, registry) } catch (error) {
+    const scheme = schemeOf(text).scheme
+    const endpoint = lookup(registry, scheme)
+    if (!(error instanceof UsageError) || endpoint === undefined) throw error
+    const place: Place = { endpoint, scheme, role }
+    const { texts, faults } = collectOptions(place, words.map(wordOf), (path) => surroundings.exists(path))
+    throw new UsageError([...error.faults, ...faults.filter((fault) => !fault.includes(' needs option ')), ...optionValues(place, texts).faults])
+  }
+}
+
 interface Open { readonly placeholder: Placeholder; readonly where: string; readonly secret: boolean }
 
 function placeholders({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts): readonly Open[] {
@@ -98,17 +110,19 @@ function placeholders({ endpoint, scheme }: Place, parts: UriTemplate, texts: Te
 
 function namesSecret({ kind, argument }: Placeholder): boolean { return kind === 'file' ? argument.startsWith('%d/') || looksSecret(argument) : kind === 'env' && looksSecret(argument) }
 
-/** Values by placeholder, all at once; faults name option and placeholder, never a value. */
-async function resolved(open: readonly Open[], { env, redactor }: Pick<Surroundings, 'env' | 'redactor'>): Promise<{ readonly values: ReadonlyMap<Placeholder, string>; readonly faults: readonly string[] }> {
-  const values = new Map<Placeholder, string>()
+/** Values by placeholder as typed, each read once; faults name option and placeholder, never a value. */
+async function resolved(open: readonly Open[], { env, redactor }: Pick<Surroundings, 'env' | 'redactor'>): Promise<{ readonly values: ReadonlyMap<string, string>; readonly faults: readonly string[] }> {
+  const values = new Map<string, string>()
   const faults: string[] = []
-  const outcomes = await Promise.allSettled(open.map(({ placeholder }) => valueOf(placeholder, env)))
-  open.forEach(({ placeholder, where, secret }, index) => {
+  const different = [...new Map(open.map(({ placeholder }) => [placeholder.text, placeholder])).values()]
+  const outcomes = await Promise.allSettled(different.map((placeholder) => valueOf(placeholder, env)))
+  different.forEach(({ text }, index) => {
     const outcome = outcomes[index]
-    if (outcome === undefined) return
-    if (outcome.status === 'rejected') { faults.push(`${where}: ${lineOf(outcome.reason)}`); return }
-    if (secret) redactor.learn(outcome.value)
-    values.set(placeholder, outcome.value)
+    const uses = open.filter(({ placeholder }) => placeholder.text === text)
+    if (outcome?.status === 'fulfilled') {
+      if (uses.some(({ secret }) => secret)) redactor.learn(outcome.value)
+      values.set(text, outcome.value)
+    } else faults.push(...uses.map(({ where }) => `${where}: ${lineOf(outcome?.reason)}`))
   })
   return { values, faults }
 }
