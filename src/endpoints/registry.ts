@@ -4,12 +4,10 @@
 import type { AnyEndpoint } from '../options/define'
 import s3 from './s3'
 import stdio from './stdio'
-import stdio from './stdio'
 
 export const registry: readonly AnyEndpoint[] = [
+  stdio,
   s3,
-  stdio,
-  stdio,
 ]
 
 /** By scheme, lower case, without the colon. */
