@@ -1,0 +1,40 @@
+#!/usr/bin/env node
+/**
+ * Real servers for tests and the demo, in the user's cache folder (MANIFOLD_SERVICES moves it).
+ *
+ *   node scripts/services.js install [--need s3] [--only versitygw,minio,moto]   installs what this machine can have; exit 1 where a service cannot be had
+ *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]   in the foreground, until Ctrl-C
+ */
+'use strict'
+const { install } = require('./services/install')
+const { startS3 } = require('./services/s3')
+
+function flags(args, names) {
+  const given = {}
+  for (let i = 0; i < args.length; i += 2) {
+    const name = args[i].replace(/^--/, '')
+    if (!args[i].startsWith('--') || !names.includes(name) || args[i + 1] === undefined) throw new Error(`what is '${args[i]}'? ${names.map((known) => `--${known} VALUE`).join(', ')} are known`)
+    given[name] = args[i + 1]
+  }
+  return given
+}
+
+async function main([command, ...args]) {
+  if (command === 'install') {
+    const { need, only } = flags(args, ['need', 'only'])
+    const missing = await install(Object.assign({}, need && { need: need.split(',') }, only && { only: only.split(',') }))
+    if (missing.length > 0) throw new Error(`cannot be had here: ${missing.join(', ')}`)
+    return
+  }
+  if (command === 'start' && args[0] === 's3') {
+    const { kind, port, dir } = flags(args.slice(1), ['kind', 'port', 'dir'])
+    const server = await startS3(Object.assign({}, kind && { kind }, port && { port: Number(port) }, dir && { dir: require('path').resolve(dir) }))
+    console.log(`${server.kind} at ${server.endpoint}\naccess key ${server.accessKey}, secret key ${server.secretKey}`)
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { server.stop().then(() => process.exit(0), (error) => { console.error(error.message); process.exit(1) }) })
+    setInterval(() => {}, 2 ** 30)
+    return
+  }
+  throw new Error('node scripts/services.js install [--need s3] [--only KIND,…] | start s3 [--kind KIND] [--port PORT] [--dir DIR]')
+}
+
+main(process.argv.slice(2)).catch((error) => { console.error(error.message); process.exitCode = 1 })
