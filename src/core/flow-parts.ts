@@ -28,6 +28,8 @@ export interface FlowParts {
   readonly sinks: readonly SinkPart[]
   readonly spool?: Spool
   readonly spoolId?: string
+  /** What the first record of this run gets. */
+  readonly nextSequence?: number
   /** Where the spool lies, if not beside the flow file. */
   readonly spoolDirectory?: string
   readonly command?: FlowCommand

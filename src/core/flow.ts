@@ -339,17 +339,18 @@ export class Flow {
       sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
     }
     return {
-      format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }), sequence: spool?.head ?? 0, clean: this.ended !== undefined, acceptedThrough: this.acceptedThrough,
+      format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }), sequence: Math.max(spool?.head ?? 0, this.parts.nextSequence ?? 0), clean: this.ended !== undefined, acceptedThrough: this.acceptedThrough,
       sources, sinks, run: this.ledger.durable(this.ended),
     }
   }
   private ended: number | undefined
+  private trimming: Promise<void> | undefined
 
   private saved(state: FlowState): void {
     const { spool } = this.parts
     if (spool === undefined) return
     const low = Math.min(...Object.values(state.sinks).map((sink) => sink.cursor))
-    spool.drop(low).catch((error: unknown) => { this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`) })
+    this.trimming = spool.drop(low).catch((error: unknown) => { this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`) })
   }
 
   private async finish(): Promise<FlowResult> {
@@ -364,6 +365,7 @@ export class Flow {
       if (ending.kind === 'complete' || ending.kind === 'stopped') ending = { kind: 'disk failed', why: lineOf(error) }
     }
     await this.keeper.close()
+    await this.trimming
     await spool?.close()
     this.over.abort(new Error('over'))
     const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)

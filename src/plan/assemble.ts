@@ -78,7 +78,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     undo.push(() => deadLetters.close())
     const name = state?.name ?? flowName(identity)
     const prior = state?.stored === undefined ? undefined
-      : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, lost: opened?.recovered.lost ?? 0 }, clock.now())
+      : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, lost: lostRecords(opened) }, clock.now())
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && line.until === undefined && drain === undefined ? 'never' : GIVE_UP_MS)
     const parts: FlowParts = {
       name, runId: randomUUID(),
@@ -90,7 +90,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
         id: end.id, label: end.label, sink: end.sink,
         supervision: { giveUpAfter, knownGood: state?.stored?.sinks[end.id]?.proven === true, ...(end.sink.segments === undefined || end.sink.segments.retryEvery === 0 ? {} : { longestWait: end.sink.segments.retryEvery }) },
       })),
-      ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id }),
+      ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence }),
       ...(state === undefined ? {} : { file: state.file }),
       ...(state?.stored === undefined ? {} : { stored: state.stored }),
       ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
@@ -148,6 +148,9 @@ function untilOf(line: CommandLine): FlowParts['until'] {
   const { point, idle, count } = line.until ?? {}
   return { ...(point?.kind === 'end' ? { end: true } : {}), ...(idle === undefined ? {} : { idleMs: idle }), ...(count === undefined ? {} : { count }) }
 }
+
+/** Damage on disk: records that were accepted and are gone. */
+function lostRecords(opened: OpenedSpool | undefined): number { return opened?.recovered.gaps.reduce((sum, gap) => sum + (gap.lost ? gap.records ?? 0 : 0), 0) ?? 0 }
 
 export interface HeldState extends HeldInstance {
   readonly root: string
