@@ -4,10 +4,12 @@
 import type { AnyEndpoint } from '../options/define'
 import s3 from './s3'
 import stdio from './stdio'
+import ws from './ws'
 
 export const registry: readonly AnyEndpoint[] = [
   stdio,
   s3,
+  ws,
 ]
 
 /** By scheme, lower case, without the colon. */

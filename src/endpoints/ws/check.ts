@@ -1,0 +1,35 @@
+/** What can be found wrong before anything is opened. */
+import type { Given, Role } from '../../options/define'
+import type { WsOptions } from './options'
+
+/** What the opening handshake is made of (RFC 6455, 4.1); permessage-deflate and sub-protocols have options. */
+const OURS = new Set(['connection', 'upgrade', 'sec-websocket-key', 'sec-websocket-version', 'sec-websocket-extensions', 'sec-websocket-protocol'])
+/** What names of headers and sub-protocols are made of (RFC 9110, 5.6.2; RFC 6455, 4.1). */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+// eslint-disable-next-line no-control-regex -- control characters are what headers cannot hold
+const NOT_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/
+
+/** Faults over several options, one line each, without secrets. */
+export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[] {
+  const { uri, options } = given
+  const faults: string[] = []
+  if (uri.hosts.length > 1) faults.push(`${uri.scheme} takes one host: several feeds are several --from`)
+  if (uri.path.includes('#') || uri.query?.includes('#') === true) faults.push(`a '#' in a WebSocket address is written %23`)
+  for (const [name, value] of options.header) {
+    if (OURS.has(name.toLowerCase())) faults.push(`header.${name} is part of the WebSocket handshake${name.toLowerCase() === 'sec-websocket-protocol' ? ': use protocol=' : ' and cannot be set'}`)
+    else if (!TOKEN.test(name) || NOT_IN_VALUES.test(value)) faults.push(`header.${name.replace(/[^\x21-\x7e]/g, '?')} has a character that headers cannot hold`)
+  }
+  for (const protocol of options.protocol) if (!TOKEN.test(protocol)) faults.push('protocol= takes one name at a time, without spaces or commas')
+  if (new Set(options.protocol).size < options.protocol.length) faults.push('the same protocol= is given twice')
+  if ((options.cert === undefined) !== (options.key === undefined)) faults.push(`a client certificate is cert= and key=: ${options.cert === undefined ? 'cert' : 'key'}= is missing`)
+  if (uri.scheme === 'ws') {
+    const used = (['ca', 'cert', 'key', 'serverName'] as const).find((name) => options[name] !== undefined) ?? (options.tlsInsecure ? 'tlsInsecure' : undefined)
+    if (used !== undefined) faults.push(`${used === 'serverName' ? 'server-name' : used === 'tlsInsecure' ? 'tls-insecure' : used} is for TLS: write wss:// instead of ws://`)
+  }
+  if (options.proxy !== undefined && options.proxy !== 'none' && !/^https?:\/\/[^/]/i.test(options.proxy)) faults.push('proxy= takes http://HOST:PORT, https://HOST:PORT or none')
+  if (role === 'source') {
+    if (options.dedupe !== undefined && options.reconnectEvery === 0) faults.push('dedupe works inside the overlap of reconnect-every, which is not given')
+    if (options.reconnectEvery > 0 && options.reconnectEvery <= options.overlap) faults.push('reconnect-every must be longer than overlap')
+  }
+  return faults
+}

@@ -1,0 +1,240 @@
+/**
+ * One WebSocket connection, for both directions: opening, pings, deadlines, the end. The only file that knows the library.
+ *
+ * - `connect` takes `handshake-timeout` at most, whatever hangs: the name, TCP, the proxy, TLS or the upgrade.
+ * - A connection ends once, and `ended` says why; nothing is handed out after it.
+ * - While it is paused, nothing can arrive: no deadline runs then.
+ * - All that was received before the end has been handed out before it, also where the end is our own `close`.
+ */
+import { randomBytes } from 'node:crypto'
+import * as net from 'node:net'
+import * as tls from 'node:tls'
+import type { ClientRequest } from 'node:http'
+import type { ClientOptions, RawData, WebSocket } from 'ws'
+import type { Clock } from '../../core/contract'
+import { Disconnected, lineOf, type ManifoldError } from '../../core/errors'
+import { formatDuration } from '../../kit/durations'
+import { formatSize } from '../../kit/sizes'
+import { Deadlines } from './deadlines'
+import { closeText, networkFault, statusFault } from './faults'
+import { proxyFor, tunnel } from './proxy'
+import type { Settings } from './settings'
+
+const NEVER_MS = 2 ** 31 - 1
+/** What says that a message is larger than was allowed. */
+const TOO_LARGE = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
+
+export interface End {
+  readonly error: ManifoldError
+  /** Why, for a gap: the error's text. */
+  readonly why: string
+  /** The close code, 1006 where there was no closing handshake. */
+  readonly code: number
+  /** A message larger than the connection takes ended it. */
+  readonly tooLarge: boolean
+}
+export interface Handlers {
+  /** The buffer is the library's: copy what is to be kept. */
+  message(data: Buffer, binary: boolean): void
+  /** Messages so far, for the deadlines. */
+  received(): number
+  /** The ping of that number, and with it all before, was answered. */
+  pong?(ping: number): void
+  ended(end: End): void
+}
+
+/** Rejects with a classified error, or the signal's reason when it aborts. @param signal for the opening alone */
+export async function connect(settings: Settings, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
+  const { WebSocket: Client } = await import('ws')
+  signal.throwIfAborted()
+  const opening = new AbortController()
+  const aborted = (): void => { opening.abort(signal.reason) }
+  signal.addEventListener('abort', aborted, { once: true })
+  const timer = new AbortController()
+  clock.sleep(settings.handshakeMs, timer.signal)
+    .then(() => { opening.abort(new Disconnected(`no connection within ${formatDuration(settings.handshakeMs)} (handshake-timeout=)`)) }, () => undefined)
+  try {
+    const proxy = await proxyFor(settings)
+    const through = proxy === undefined ? undefined : await tunnel(proxy, settings, () => clock.now(), opening.signal)
+    return await upgrade(Client, settings, through, handlers, clock, opening.signal)
+  } finally {
+    timer.abort(new Error('open'))
+    signal.removeEventListener('abort', aborted)
+  }
+}
+
+function upgrade(Client: typeof WebSocket, settings: Settings, through: net.Socket | undefined, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) { through?.destroy(); reject(signal.reason as Error); return }
+    let socket: net.Socket | undefined
+    const options: ClientOptions & { closeTimeout: number; maxFragments: number } = {
+      headers: settings.headers,
+      perMessageDeflate: settings.compression,
+      // Records pass byte for byte: what a text message holds is not ours to judge.
+      skipUTF8Validation: true,
+      maxPayload: settings.maxMessage,
+      // The bound on empty and tiny fragments, which no size bounds.
+      maxFragments: 16 * 1024,
+      // Ours run from when a close was seen, and not while reading is paused.
+      closeTimeout: NEVER_MS,
+      followRedirects: false,
+      createConnection: () => (socket = dial(settings, through)),
+      finishRequest: (request: ClientRequest) => {
+        // `new URL` rewrites paths and queries (quotes, dots, backslashes); servers that verify signatures want them as typed.
+        request.path = settings.target
+        request.end()
+      },
+    }
+    let ws: WebSocket
+    try {
+      ws = new Client(`${settings.secure ? 'wss' : 'ws'}://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${settings.port}/`, [...settings.protocols], options)
+    } catch (error) {
+      through?.destroy()
+      reject(networkFault(error, settings))
+      return
+    }
+    const aborted = (): void => { fail(signal.reason as Error) }
+    const settled = (): void => { signal.removeEventListener('abort', aborted) }
+    const fail = (error: Error): void => {
+      settled()
+      reject(error)
+      // Before the opening, terminate emits an error of its own.
+      ws.on('error', () => undefined)
+      ws.terminate()
+      socket?.destroy()
+    }
+    signal.addEventListener('abort', aborted, { once: true })
+    ws.on('error', (error) => { if (ws.readyState !== ws.OPEN) fail(networkFault(error, settings)) })
+    ws.on('unexpected-response', (_request, response) => { fail(statusFault(response.statusCode ?? 0, response.headers, clock.now())) })
+    ws.on('open', () => {
+      settled()
+      ws.removeAllListeners('error')
+      if (socket !== undefined) resolve(new Link(ws, socket, settings, handlers, clock))
+    })
+  })
+}
+
+function dial(settings: Settings, through: net.Socket | undefined): net.Socket {
+  const { host, port, secure } = settings
+  if (!secure) return through ?? net.connect({ host, port })
+  const { servername, ...rest } = settings.tls
+  const name = servername ?? (net.isIP(host) === 0 ? host : '')
+  return tls.connect({
+    ...(through === undefined ? { port } : { socket: through }), host, ...rest, servername: name, ALPNProtocols: ['http/1.1'],
+    // Node checks the certificate against `servername`, and against the host where that is empty (an address).
+  })
+}
+
+export class Link {
+  private readonly deadlines: Deadlines
+  private readonly timers: { stop(): void }[] = []
+  private end: End | undefined
+  private violation: Error | undefined
+  private broken: Error | undefined
+  private cutWhy: string | undefined
+  private paused = false
+  private leaving = false
+  private written = 0
+  private pings = 0
+  /** Tells answers to our pings from pongs that nobody asked for. */
+  private readonly mark = randomBytes(4).toString('hex')
+
+  constructor(private readonly ws: WebSocket, private readonly socket: net.Socket, private readonly settings: Settings, private readonly handlers: Handlers, private readonly clock: Clock) {
+    const deadlines = this.deadlines = new Deadlines(settings, clock.now())
+    // Without `binaryType` other than its default, data is one Buffer.
+    ws.on('message', handlers.message as (data: RawData, binary: boolean) => void)
+    ws.on('pong', (data) => { deadlines.heard(clock.now()); this.answered(data) })
+    ws.on('ping', () => { deadlines.heard(clock.now()) })
+    ws.on('error', (error) => { this.violation ??= error })
+    ws.on('close', (code, reason) => { this.finish(code, reason) })
+    // The library tells no reason for a broken connection.
+    socket.on('error', (error) => { this.broken ??= error })
+    this.timers.push(clock.every(deadlines.everyMs, () => { this.tick() }))
+    for (const { ms, text } of settings.sendEvery) this.timers.push(clock.every(ms, () => { if (this.isOpen) ws.send(text) }))
+    for (const text of settings.send) ws.send(text)
+  }
+
+  get isOpen(): boolean { return this.end === undefined && this.ws.readyState === this.ws.OPEN }
+  get ended(): End | undefined { return this.end }
+  /** When the peer was last heard of, epoch milliseconds: all that it had sent until then has arrived. Messages count at the next tick. */
+  get heardAt(): number { return this.deadlines.heardAt }
+
+  pause(): void {
+    if (this.paused) return
+    this.paused = true
+    this.ws.pause()
+  }
+
+  resume(): void {
+    if (!this.paused) return
+    this.paused = false
+    this.deadlines.resumed(this.clock.now())
+    this.ws.resume()
+  }
+
+  /** Sends messages in one go. Resolves when the kernel has them; rejects when the connection ends. */
+  sendAll(messages: readonly Buffer[], binary: (message: Buffer) => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const last = messages.length - 1
+      // Corked, thousands of small frames leave in one system call.
+      this.socket.cork()
+      messages.forEach((message, index) => {
+        this.ws.send(message, { binary: binary(message), compress: this.settings.compression }, index < last ? undefined : (error) => {
+          this.written++
+          if (error === undefined || error === null) resolve()
+          else reject(new Disconnected(this.settings.scrub(lineOf(error)), { cause: error }))
+        })
+      })
+      this.socket.uncork()
+      if (last < 0) resolve()
+    })
+  }
+
+  /** Its number. A server may answer the latest of several alone (RFC 6455, 5.5.3). */
+  ping(): number {
+    if (this.isOpen) this.ws.ping(Buffer.from(`${this.mark}${++this.pings}`))
+    return this.pings
+  }
+
+  /** The closing handshake; the end follows, within `closeMs` of reading. What the server sends until its answer is handed out. */
+  close(): void {
+    if (this.end !== undefined) return
+    this.leaving = true
+    this.ws.close(1000)
+  }
+
+  /** At once. */
+  cut(why: string): void {
+    if (this.end !== undefined) return
+    this.cutWhy ??= why
+    this.ws.terminate()
+  }
+
+  private answered(data: Buffer): void {
+    const text = data.toString('latin1')
+    if (text.startsWith(this.mark)) this.handlers.pong?.(Number(text.slice(this.mark.length)))
+  }
+
+  private tick(): void {
+    if (this.end !== undefined || this.paused) return
+    const due = this.deadlines.tick(this.clock.now(), { received: this.handlers.received(), written: this.written, open: this.isOpen, violated: this.violation !== undefined })
+    switch (due.what) {
+      case 'nothing': return
+      case 'ping': this.ping(); return
+      case 'cut': this.cut(due.why)
+    }
+  }
+
+  private finish(code: number, reason: Buffer): void {
+    for (const timer of this.timers) timer.stop()
+    const { scrub, maxMessage } = this.settings
+    const { violation, broken } = this
+    const tooLarge = (violation as NodeJS.ErrnoException | undefined)?.code === TOO_LARGE
+    const why = tooLarge ? `a message larger than ${formatSize(maxMessage)}` : violation !== undefined ? scrub(lineOf(violation)) : this.cutWhy
+      ?? (this.leaving ? 'closed here' : code === 1006 && broken !== undefined ? scrub(lineOf(broken)) : closeText(code, reason, scrub))
+    // A close frame is the last that a server sends: nothing it had sent before is missing.
+    if (code !== 1006) this.deadlines.heard(this.clock.now())
+    this.end = { error: new Disconnected(why, violation === undefined && broken === undefined ? {} : { cause: violation ?? broken }), why, code, tooLarge }
+    this.handlers.ended(this.end)
+  }
+}

@@ -1,0 +1,79 @@
+/** When a connection needs a ping and when it counts as dead. Fed by ticks; knows no clock and no socket. */
+import { formatDuration } from '../../kit/durations'
+import type { Settings } from './settings'
+
+/** After a violation there is nothing to wait for but the close frame's way out. */
+const VIOLATION_MS = 1000
+
+export interface Condition {
+  /** Messages so far. */
+  readonly received: number
+  /** Writes that the kernel took so far. */
+  readonly written: number
+  readonly open: boolean
+  /** The peer broke the protocol: we have closed. */
+  readonly violated: boolean
+}
+export type Due = { readonly what: 'nothing' | 'ping' } | { readonly what: 'cut'; readonly why: string }
+const NOTHING: Due = { what: 'nothing' }
+
+export class Deadlines {
+  /** How often to tick. */
+  readonly everyMs: number
+  /** When the peer was last heard of. */
+  heardAt: number
+  private messageAt: number
+  private pingAt: number
+  private pongDueFrom: number | undefined
+  private closingSince: number | undefined
+  private tickedAt: number
+  private received = 0
+  private written = 0
+
+  constructor(private readonly settings: Pick<Settings, 'pingMs' | 'pongMs' | 'silenceMs' | 'closeMs'>, now: number) {
+    this.heardAt = this.messageAt = this.pingAt = this.tickedAt = now
+    const { pingMs, pongMs, silenceMs } = settings
+    this.everyMs = Math.max(10, Math.min(1000, ...[pingMs, pongMs, silenceMs].filter((ms) => ms > 0).map((ms) => ms / 4)))
+  }
+
+  heard(now: number): void { this.heardAt = now }
+
+  /** Reading goes on after a pause, in which nothing could arrive. */
+  resumed(now: number): void {
+    this.messageAt = now
+    if (this.pongDueFrom !== undefined) this.pongDueFrom = now
+    if (this.closingSince !== undefined) this.closingSince = now
+    this.tickedAt = now
+  }
+
+  tick(now: number, { received, written, open, violated }: Condition): Due {
+    const late = now - this.tickedAt - 2 * this.everyMs
+    this.tickedAt = now
+    // A process that was busy or asleep has not read what may lie in its sockets: its own delay is nobody's silence.
+    if (late > 0) {
+      this.messageAt += late
+      if (this.pongDueFrom !== undefined) this.pongDueFrom += late
+    }
+    if (received !== this.received) {
+      this.received = received
+      this.messageAt = this.heardAt = now
+    }
+    const moved = written !== this.written
+    this.written = written
+    const { silenceMs, pingMs, pongMs, closeMs } = this.settings
+    if (!open) {
+      this.closingSince ??= now
+      return now - this.closingSince > (violated ? VIOLATION_MS : closeMs) ? { what: 'cut', why: 'the closing handshake was not completed' } : NOTHING
+    }
+    if (silenceMs > 0 && now - this.messageAt >= silenceMs) return { what: 'cut', why: `no message for ${formatDuration(silenceMs)} (silence=)` }
+    if (this.pongDueFrom !== undefined) {
+      // Anything that arrives is a sign of life. What is on its way to a slow server stands before the ping.
+      if (this.heardAt >= this.pongDueFrom) this.pongDueFrom = undefined
+      else if (moved) this.pongDueFrom = now
+      else if (pongMs > 0 && now - this.pongDueFrom >= pongMs) return { what: 'cut', why: `no pong within ${formatDuration(pongMs)} (pong-timeout=)` }
+    }
+    if (pingMs === 0 || this.pongDueFrom !== undefined || now - this.pingAt < pingMs) return NOTHING
+    this.pingAt = this.pongDueFrom = now
+    return { what: 'ping' }
+  }
+}

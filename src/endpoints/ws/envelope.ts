@@ -1,0 +1,31 @@
+/** Messages that are envelopes, as the records in them. */
+import { createHash } from 'node:crypto'
+import { decodeEnvelope } from '../../codec/envelope'
+import { EMPTY, EntryBatch } from '../../core/batch'
+import type { Entry } from '../../core/contract'
+import { formatSize } from '../../kit/sizes'
+import { HEAD, type Taken } from './inbox'
+
+/** In their order; each ends after a message that is none. */
+export function unwrapped(taken: Taken, maxRecord: number): readonly Taken[] {
+  const parts: Taken[] = []
+  let entries: Entry[] = []
+  let retained = 0
+  const flush = (unfit?: Taken['unfit']): void => {
+    if (entries.length > 0 || unfit !== undefined) parts.push({ batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained), receivedAt: taken.receivedAt, ...(unfit === undefined ? {} : { unfit }) })
+    entries = []
+    retained = 0
+  }
+  for (const { value: message } of taken.batch.entries()) {
+    if (message === null) continue
+    const decoded = decodeEnvelope(message)
+    const size = 'entry' in decoded ? decoded.entry.value?.length ?? 0 : 0
+    const why = 'why' in decoded ? decoded.why : size > maxRecord ? `a record of ${formatSize(size)} is larger than max-record=${formatSize(maxRecord)}` : undefined
+    if ('entry' in decoded && why === undefined) {
+      entries.push(decoded.entry)
+      retained += message.length
+    } else flush({ why: why ?? '', head: Buffer.from(message.subarray(0, HEAD)), length: message.length, sha256: createHash('sha256').update(message).digest('hex') })
+  }
+  flush(taken.unfit)
+  return parts
+}

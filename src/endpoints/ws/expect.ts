@@ -1,0 +1,83 @@
+/** Members of JSON records: picked out exactly, and counted up. */
+import type { Batch, Gap } from '../../core/contract'
+
+/** What `{json:PATH}` found: a string as JSON wrote it in quotes, a number as a number while it is exact, else as its digits. */
+export type Picked = string | number
+export type Pick = (record: Buffer) => Picked | undefined
+
+/** Names and indexes of `{json:a.b.0}`. Throws what is expected instead. */
+export function parseJsonPath(raw: string): readonly string[] {
+  const path = /^\{json:([^{}]+)\}$/.exec(raw.trim())?.[1]?.split('.')
+  if (path === undefined || path.includes('')) throw new Error('{json:PATH} is expected, such as {json:seq} or {json:data.seq}')
+  return path
+}
+
+export function jsonPick(raw: string): Pick {
+  const path = parseJsonPath(raw)
+  return (record) => {
+    // Most messages that are no objects (a heartbeat word) are told apart without the cost of a throw.
+    if (record[0] !== 0x7b && record[0] !== 0x5b && record[0] !== 0x20 && record[0] !== 0x0a && record[0] !== 0x0d && record[0] !== 0x09) return undefined
+    const text = record.toString('utf8')
+    try {
+      const found = walk(JSON.parse(text), path)
+      if (typeof found === 'string') return `"${found}"`
+      if (typeof found !== 'number') return undefined
+      // Beyond 2^53 neighbours would read as one number, and a record be taken for another's copy: their digits are asked for.
+      if (Number.isSafeInteger(found)) return found
+      const digits = walk(JSON.parse(text, asWritten as (key: string, value: unknown) => unknown), path)
+      return digits instanceof Digits ? digits.text : undefined
+    } catch { return undefined }
+  }
+}
+
+class Digits { constructor(readonly text: string) {} }
+function asWritten(_key: string, value: unknown, context: { readonly source?: string }): unknown {
+  return typeof value === 'number' && context.source !== undefined ? new Digits(context.source) : value
+}
+
+function walk(value: unknown, path: readonly string[]): unknown {
+  let at = value
+  for (const name of path) {
+    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
+    at = (at as Record<string, unknown>)[name]
+  }
+  return at
+}
+
+/**
+ * Sees that numbers count up by one. Within a connection a number seen before is a repeat and 0 or 1 begins anew; on a new connection the first number may
+ * lie anywhere at or below the last one (a replay, an overlap, a count per connection) without being a hole, above it what is missing is one.
+ */
+export class Expect {
+  private last: bigint | undefined
+  private epoch = 0
+  /** Records without a number, since the start. */
+  unnumbered = 0
+
+  constructor(private readonly pick: Pick) {}
+
+  /** Holes that these records leave open, in order. */
+  holes(batch: Batch, partition: { readonly name: string; readonly epoch: number }): readonly Gap[] {
+    const gaps: Gap[] = []
+    for (const { value } of batch.entries()) {
+      const number = value === null ? undefined : integerOf(this.pick(value))
+      if (number === undefined) { this.unnumbered++; continue }
+      const first = partition.epoch !== this.epoch
+      this.epoch = partition.epoch
+      const last = this.last
+      if (last === undefined || number === last + 1n) { this.last = number; continue }
+      if (number > last) {
+        const records = number - last - 1n
+        gaps.push({ partition: partition.name, from: String(last + 1n), to: String(number - 1n), why: `numbers missing${first ? ' across connections' : ''}`, records: Number(records) })
+        this.last = number
+      } else if (first || number === 0n || number === 1n) this.last = number
+    }
+    return gaps
+  }
+}
+
+function integerOf(picked: Picked | undefined): bigint | undefined {
+  if (typeof picked === 'number') return BigInt(picked)
+  const digits = picked === undefined ? undefined : /^"?(-?\d{1,40})"?$/.exec(picked)?.[1]
+  return digits === undefined ? undefined : BigInt(digits)
+}

@@ -1,0 +1,169 @@
+/**
+ * What a connection has received and nobody has read yet.
+ *
+ * Per message this costs one search for a newline, one copy and a count: messages lie one after the other in large blocks, each with its terminator, so
+ * that a read hands over what is there as it lies. A message with a newline inside cannot lie so; it is kept apart, and the delivery that holds it has
+ * the form of entries. What was handed over is never written again.
+ */
+import { createHash } from 'node:crypto'
+import { EMPTY, EntryBatch, LineBatch } from '../../core/batch'
+import type { Batch, Entry, Unfit } from '../../core/contract'
+import { formatSize } from '../../kit/sizes'
+
+const NEWLINE = 0x0a
+const BLOCK = 256 * 1024
+/** A larger message gets a buffer of its own: it would leave too much of a block unused. */
+const OWN = 64 * 1024
+/** A read returns about this much. */
+const READ = 1024 * 1024
+/** At this much waiting the connection is to be paused, at half of it resumed. */
+export const INBOX_BOUND = 8 * 1024 * 1024
+/** What is kept of a message that is too large. */
+export const HEAD = 64 * 1024
+
+export type Misfit = Omit<Unfit, 'position'>
+export interface Taken {
+  readonly batch: Batch
+  /** Follows the batch. */
+  readonly unfit?: Misfit
+  /** When its first message arrived, epoch milliseconds. */
+  readonly receivedAt: number
+}
+interface Run {
+  readonly receivedAt: number
+  readonly bytes: number
+  readonly what: { readonly lines: Buffer; readonly count: number } | { readonly message: Buffer } | { readonly unfit: Misfit }
+}
+
+export interface InboxParts {
+  readonly maxRecord: number
+  now(): number
+  /** More waits than may: called with everything that comes on top. */
+  full(): void
+  /** Something has arrived: once a turn of the event loop, after all that arrived in it. */
+  arrived(): void
+}
+
+export class Inbox {
+  private block: Buffer = Buffer.allocUnsafeSlow(0)
+  /** Of the block: [from, to) holds `count` messages nobody has taken. */
+  private from = 0
+  private to = 0
+  private count = 0
+  private since = 0
+  private runs: Run[] = []
+  private sealed = 0
+  private ticking = false
+  /** Messages, since the beginning. */
+  received = 0
+  private newest: number | undefined
+
+  constructor(private readonly parts: InboxParts) {}
+
+  /** Bytes that wait. */
+  get waiting(): number { return this.sealed + this.to - this.from }
+  get empty(): boolean { return this.count === 0 && this.runs.length === 0 }
+  /** When the newest message arrived, to the turn of the event loop. */
+  get lastAt(): number | undefined { return this.ticking ? this.parts.now() : this.newest }
+
+  /** Copies the message. */
+  add(data: Buffer): void {
+    this.received++
+    if (!this.ticking) { this.ticking = true; setImmediate(() => { this.tick() }) }
+    const length = data.length
+    const newline = data.indexOf(NEWLINE)
+    if ((newline !== -1 && newline !== length - 1) || length > this.parts.maxRecord) { this.addApart(data); return }
+    // A newline at its end is the terminator already.
+    const size = newline === -1 ? length + 1 : length
+    if (size > OWN) { this.addOwn(data, size); return }
+    if (this.to + size > this.block.length) this.turn()
+    if (this.count === 0) this.since = this.parts.now()
+    this.block.set(data, this.to)
+    this.to += size
+    this.block[this.to - 1] = NEWLINE
+    this.count++
+  }
+
+  /** What has arrived, up to about 1 MiB; ends after a message that is too large. */
+  take(): Taken | undefined {
+    if (this.sealed < READ) this.seal()
+    const first = this.runs[0]
+    if (first === undefined) return undefined
+    let bytes = 0
+    let taken = 0
+    let unfit: Misfit | undefined
+    for (const run of this.runs) {
+      if (taken > 0 && bytes + run.bytes > READ) break
+      bytes += run.bytes
+      taken++
+      if ('unfit' in run.what) { unfit = run.what.unfit; break }
+    }
+    const runs = this.runs.splice(0, taken)
+    this.sealed -= bytes
+    return { batch: batchOf(runs), receivedAt: first.receivedAt, ...(unfit === undefined ? {} : { unfit }) }
+  }
+
+  private tick(): void {
+    this.ticking = false
+    this.newest = this.parts.now()
+    this.parts.arrived()
+  }
+
+  private turn(): void {
+    this.seal()
+    this.block = Buffer.allocUnsafeSlow(BLOCK)
+    this.from = this.to = 0
+  }
+
+  private addOwn(data: Buffer, size: number): void {
+    this.seal()
+    const lines = Buffer.allocUnsafeSlow(size)
+    lines.set(data)
+    lines[size - 1] = NEWLINE
+    this.push({ receivedAt: this.parts.now(), bytes: size, what: { lines, count: 1 } })
+  }
+
+  private addApart(data: Buffer): void {
+    this.seal()
+    const { maxRecord, now } = this.parts
+    if (data.length > maxRecord) {
+      const unfit: Misfit = {
+        why: `a message of ${formatSize(data.length)} is larger than max-record=${formatSize(maxRecord)}`,
+        head: Buffer.from(data.subarray(0, HEAD)), length: data.length, sha256: createHash('sha256').update(data).digest('hex'),
+      }
+      this.push({ receivedAt: now(), bytes: unfit.head.length, what: { unfit } })
+    } else this.push({ receivedAt: now(), bytes: data.length, what: { message: Buffer.from(data) } })
+  }
+
+  private seal(): void {
+    if (this.count === 0) return
+    this.push({ receivedAt: this.since, bytes: this.to - this.from, what: { lines: this.block.subarray(this.from, this.to), count: this.count } })
+    this.from = this.to
+    this.count = 0
+  }
+
+  private push(run: Run): void {
+    this.runs.push(run)
+    this.sealed += run.bytes
+    if (this.sealed >= INBOX_BOUND) this.parts.full()
+  }
+}
+
+function batchOf(runs: readonly Run[]): Batch {
+  const chunks: Buffer[] = []
+  let count = 0
+  let retained = 0
+  let apart = false
+  for (const { what, bytes } of runs) {
+    if ('unfit' in what) continue
+    retained += bytes
+    if ('lines' in what) { chunks.push(what.lines); count += what.count } else apart = true
+  }
+  if (!apart) return count === 0 ? EMPTY : new LineBatch(chunks, count)
+  const entries: Entry[] = []
+  for (const { what } of runs) {
+    if ('lines' in what) for (const entry of new LineBatch([what.lines], what.count).entries()) entries.push(entry)
+    else if ('message' in what) entries.push({ value: what.message })
+  }
+  return new EntryBatch(entries, retained)
+}

@@ -1,0 +1,87 @@
+/** A connection and what it has received: one epoch of the feed. */
+import { envelopeBytes } from '../../codec/envelope'
+import type { Clock, Partition } from '../../core/contract'
+import type { Framing } from '../../options/shared'
+import { connect, type End, type Link } from './client'
+import { unwrapped } from './envelope'
+import { INBOX_BOUND, Inbox, type Taken } from './inbox'
+import type { Settings } from './settings'
+
+export const FEED = 'feed'
+
+export interface LaneParts {
+  readonly settings: Settings
+  /** Bytes of a record. */
+  readonly maxRecord: number
+  readonly framing: Framing
+  readonly epoch: number
+  readonly clock: Clock
+  /** Something to read, or the end. */
+  changed(): void
+}
+
+/** Largest message that can hold a record. */
+export function messageBytes({ framing, maxRecord }: Pick<LaneParts, 'framing' | 'maxRecord'>): number { return framing === 'envelope' ? envelopeBytes(maxRecord) : maxRecord }
+
+export class Lane {
+  readonly partition: Partition
+  readonly openedAt: number
+  /** Records handed out. */
+  handed = 0
+  private ready: Taken[] = []
+
+  private constructor(private readonly link: Link, private readonly inbox: Inbox, private readonly parts: LaneParts, private readonly over: Promise<End>) {
+    this.partition = { name: FEED, epoch: parts.epoch }
+    this.openedAt = parts.clock.now()
+  }
+
+  static async open(parts: LaneParts, signal: AbortSignal): Promise<Lane> {
+    let finish: (end: End) => void = () => undefined
+    const over = new Promise<End>((resolve) => { finish = resolve })
+    let link: Link | undefined
+    let full = false
+    const inbox = new Inbox({
+      maxRecord: messageBytes(parts), now: () => parts.clock.now(),
+      full: () => { full = true; link?.pause() },
+      arrived: () => { parts.changed() },
+    })
+    link = await connect(parts.settings, {
+      message: (data) => { inbox.add(data) },
+      received: () => inbox.received,
+      ended: (end) => { finish(end); parts.changed() },
+    }, parts.clock, signal)
+    if (full) link.pause()
+    return new Lane(link, inbox, parts, over)
+  }
+
+  get epoch(): number { return this.parts.epoch }
+  get end(): End | undefined { return this.link.ended }
+  get ended(): Promise<End> { return this.over }
+  get received(): number { return this.inbox.received }
+  get empty(): boolean { return this.inbox.empty && this.ready.length === 0 }
+  /** More waits than may: the connection is paused. */
+  get isFull(): boolean { return this.inbox.waiting >= INBOX_BOUND }
+  /** Until when nothing that the server sent is missing, epoch milliseconds. */
+  get heardAt(): number { return Math.max(this.link.heardAt, this.inbox.lastAt ?? 0) }
+
+  take(): Taken | undefined {
+    const ready = this.ready.shift()
+    if (ready !== undefined) return ready
+    const taken = this.inbox.take()
+    if (this.inbox.waiting <= INBOX_BOUND / 2) this.link.resume()
+    if (taken === undefined || this.parts.framing === 'lines') return taken
+    this.ready = [...unwrapped(taken, this.parts.maxRecord)]
+    return this.ready.shift()
+  }
+
+  /** By the closing handshake, waiting for its end; not for longer than `ms` if given. */
+  async close(ms?: number): Promise<void> {
+    this.link.close()
+    if (ms === undefined) { await this.over; return }
+    const timer = new AbortController()
+    await Promise.race([this.over, this.parts.clock.sleep(ms, timer.signal).catch(() => undefined)])
+    timer.abort(new Error('closed'))
+    this.link.cut('closed here')
+    await this.over
+  }
+}
