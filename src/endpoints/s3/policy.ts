@@ -43,7 +43,7 @@ export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
     key: ({ receivedAt, sealedAt, id }) => render(pieces, o.layout === 'original' ? sealedAt : receivedAt, id, timesAt),
     // The original's keys tell when an object was closed: no time of its records can change them.
     period: (receivedAt) => (o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, '')),
-    target: `s3://${fullKey(bucket, folder)}${o.endpoint === undefined ? '' : ` endpoint=${o.endpoint.replace(/\/+$/, '')}`}`,
+    target: `s3://${bucket}${folder === '' ? '' : `/${folder}`}${o.endpoint === undefined ? '' : ` endpoint=${o.endpoint.replace(/\/+$/, '')}`}`,
   }
 }
 
