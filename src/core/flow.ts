@@ -113,6 +113,8 @@ export class Flow {
 
   /** Runs to the end. Call once. */
   async run(): Promise<FlowResult> {
+    // That this run began is known before its first record: a kill at any moment leaves a receipt to issue.
+    await this.keeper.flush().catch((error: unknown) => { this.fail(error) })
     const sinkRuns = this.sinks.map((sink) => this.guard(sink.pump.run()))
     const sourceRuns = this.sources.map((source) => this.guard(source.pump.run()))
     await Promise.all(sourceRuns)
