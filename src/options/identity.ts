@@ -4,8 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
-import type { Spec } from './define'
-import { kebab } from './names'
+import { kebab, specOf } from './names'
 import type { ParsedEndpoint } from './target'
 import { asTyped, isFixed, masked } from './template'
 
@@ -32,7 +31,7 @@ function pathOf({ uri }: Pick<ParsedEndpoint, 'uri'>, cwd: string): string {
 }
 
 function options({ endpoint, texts, role }: Pick<ParsedEndpoint, 'endpoint' | 'texts' | 'role'>): readonly string[] {
-  const spec: Spec = endpoint.options
+  const spec = specOf(endpoint)
   return Object.entries(spec).filter(([, option]) => option.identity === true && (option.roles === undefined || option.roles.includes(role))).map(([key, option]) => {
     const given = texts[key]
     if (given === undefined) return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0) ? '' : `${kebab(key)}=${JSON.stringify(option.default)}`

@@ -1,5 +1,8 @@
 /** Names of options as people type them. */
-import type { Option, Role, Spec } from './define'
+import type { AnyEndpoint, Option, Role, Spec } from './define'
+
+/** Options of any endpoint, as declarations. */
+export function specOf(endpoint: AnyEndpoint | undefined): Spec { return (endpoint?.options ?? {}) as Spec }
 
 /** `commitFileSize` as it is typed: `commit-file-size`. */
 export function kebab(key: string): string { return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`) }

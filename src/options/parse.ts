@@ -1,7 +1,7 @@
 /** Raw options of one endpoint against its declaration. All faults are found, none stops the search; none repeats a secret. */
 import { nearest } from '../kit/nearest'
 import type { AnyEndpoint, OptionsOf, Role, Spec } from './define'
-import { findOption, hasRole, kebab, optionNames, quoted } from './names'
+import { findOption, hasRole, kebab, optionNames, quoted, specOf } from './names'
 import { redactUri } from './redact-uri'
 import type { RawOption } from './split'
 import { asTyped, fill, isFixed, templateOf, type Placeholder, type Template } from './template'
@@ -29,7 +29,7 @@ export interface Place {
 /** @param exists whether a word is a path here, which a shell made of a glob */
 export function collectOptions(place: Place, given: readonly RawOption[], exists: (path: string) => boolean): { readonly texts: Texts; readonly faults: readonly string[] } {
   const { endpoint, scheme, role } = place
-  const spec: Spec = endpoint.options
+  const spec = specOf(endpoint)
   const texts: Record<string, GivenText[]> = {}
   const faults: string[] = []
   const files: string[] = []
@@ -69,11 +69,11 @@ function unknown({ endpoint, scheme, role }: Place, raw: RawOption, before: RawO
   if (raw.bare && raw.from === 'word') {
     if (raw.name === '-') return `'-' stands for stdin or stdout right after --from or --to, not among the options of ${scheme}`
     // `region us-east-1`: the value of the word before. Not repeated, for it may be a secret.
-    const owner = before?.bare === true ? findOption(endpoint.options, before.name) : undefined
-    if (owner !== undefined && owner.option.kind !== 'flag' && nearest(raw.name, optionNames(endpoint.options)) === undefined) return `option '${kebab(owner.key)}' of ${scheme} and its value are one word: ${kebab(owner.key)}=VALUE`
+    const owner = before?.bare === true ? findOption(specOf(endpoint), before.name) : undefined
+    if (owner !== undefined && owner.option.kind !== 'flag' && nearest(raw.name, optionNames(specOf(endpoint))) === undefined) return `option '${kebab(owner.key)}' of ${scheme} and its value are one word: ${kebab(owner.key)}=VALUE`
   }
   if (raw.name === '') return `a word of ${scheme} begins with '=': options are written name=value`
-  const meant = nearest(dotless(raw.name), optionNames(endpoint.options, role)) ?? nearest(dotless(raw.name), optionNames(endpoint.options))
+  const meant = nearest(dotless(raw.name), optionNames(specOf(endpoint), role)) ?? nearest(dotless(raw.name), optionNames(specOf(endpoint)))
   const shownName = /:\/\//.test(raw.name) ? redactUri(raw.name) : raw.name
   return `unknown option ${quoted(shownName)} for ${scheme}; ${meant === undefined ? `'manifold help ${scheme}' lists what there is` : `did you mean '${meant}'?`}`
 }
@@ -89,7 +89,7 @@ function globbed({ scheme, role }: Place, files: readonly string[]): string {
  * Values of the options. @param value of a placeholder; absent: options with placeholders are left out, for they are not known yet
  */
 export function optionValues(place: Place, texts: Texts, value?: (placeholder: Placeholder) => string): { readonly options: OptionsOf<Spec>; readonly faults: readonly string[] } {
-  const spec: Spec = place.endpoint.options
+  const spec = specOf(place.endpoint)
   const options: Record<string, unknown> = {}
   const faults: string[] = []
   for (const [key, option] of Object.entries(spec)) {

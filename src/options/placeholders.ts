@@ -55,7 +55,7 @@ async function fileText(placeholder: Placeholder, env: Environment): Promise<str
 
 async function commandOutput(placeholder: Placeholder, env: Environment): Promise<string> {
   // A group of its own: what the command started ends with it.
-  const child = spawn('sh', ['-c', placeholder.argument], { env: env as NodeJS.ProcessEnv, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const child = spawn('sh', ['-c', placeholder.argument], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   const endGroup = (): void => { try { if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL') } catch { /* gone already */ } }
   return new Promise((resolve, reject) => {
     const out: Buffer[] = []

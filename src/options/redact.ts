@@ -1,6 +1,6 @@
 /** The command line for people: process title, unit files, receipts, status. Works on faulty lines as well. */
-import type { AnyEndpoint, Role, Spec } from './define'
-import { findOption, looksSecret, splitName } from './names'
+import type { AnyEndpoint, Role } from './define'
+import { findOption, looksSecret, splitName, specOf } from './names'
 import { hiddenValue, redactUri as redactAny } from './redact-uri'
 import { lookup, schemeOf } from './split'
 import { isSecretOption } from './target'
@@ -20,7 +20,7 @@ function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint
 /** Of a word. What is declared is known; where nothing is, the name decides. */
 function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role): boolean {
   if (splitName(name).base === 'header') return true
-  const spec: Spec = endpoint?.options ?? {}
+  const spec = specOf(endpoint)
   const found = findOption(spec, name, role)
   return found === undefined ? looksSecret(name) : isSecretOption(found.key, spec)
 }
@@ -51,7 +51,7 @@ export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoi
     }
     if (hideNext) { hideNext = false; return hiddenValue(word) }
     // `secret-access-key VALUE` is a mistake, and shows a secret all the same.
-    hideNext = endpoint !== undefined && !word.includes('=') && findOption(endpoint.options, word, role)?.option.kind !== 'flag' && isSecret(word, endpoint, role)
+    hideNext = endpoint !== undefined && !word.includes('=') && findOption(specOf(endpoint), word, role)?.option.kind !== 'flag' && isSecret(word, endpoint, role)
     return shownWord(word, endpoint, role)
   })
 }

@@ -12,7 +12,7 @@
 import { UsageError } from '../core/errors'
 import { nearest } from '../kit/nearest'
 import type { AnyEndpoint, Uri } from './define'
-import { findOption, quoted } from './names'
+import { findOption, quoted, specOf } from './names'
 import { asTyped, fill, isFixed, masked, templateOf, type Placeholder, type Template } from './template'
 
 export interface RawOption {
@@ -52,7 +52,7 @@ export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split 
   if (endpoint === undefined) {
     const schemes = registry.flatMap((known) => known.schemes)
     const meant = nearest(scheme, schemes)
-    throw fault(`unknown scheme ${quoted(scheme)}; ${meant === undefined ? `there are ${schemes.join(', ')}` : `did you mean '${meant}'?`}${rest.startsWith('//') ? '' : ` A file with a colon in its name is written ./NAME`}`)
+    throw fault(`unknown scheme ${quoted(scheme)}; ${meant === undefined ? `there are ${schemes.join(', ')}` : `did you mean '${meant}'?`}${rest.startsWith('//') ? '' : `; a file with a colon in its name is written ./NAME`}`)
   }
   return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
 }
@@ -82,7 +82,7 @@ function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
 function declaredQuery(endpoint: AnyEndpoint, mask: string): number {
   for (let mark = mask.indexOf('?'); mark !== -1; mark = mask.indexOf('?', mark + 1)) {
     const name = /^([A-Za-z][A-Za-z0-9_-]*(?:\.[^=&?]*)?)=/.exec(mask.slice(mark + 1))?.[1]
-    if (name !== undefined && findOption(endpoint.options, name) !== undefined) return mark
+    if (name !== undefined && findOption(specOf(endpoint), name) !== undefined) return mark
   }
   return -1
 }
@@ -100,7 +100,7 @@ function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Spl
   const parts = { scheme, hosts, path, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }) }
   if (endpoint.query !== 'peer') return { endpoint, query: optionsOf(pairs, scheme), parts: { ...parts, text: whole } }
 
-  const isOurs = (pair: string): boolean => pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(endpoint.options, TAKEN_FROM_PEER) !== undefined
+  const isOurs = (pair: string): boolean => pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(specOf(endpoint), TAKEN_FROM_PEER) !== undefined
   const ours = pairs.filter(isOurs)
   const theirs = pairs.filter((pair) => !isOurs(pair))
   const query = mark === -1 || (theirs.length === 0 && ours.length > 0) ? undefined : peerQuery(theirs)

@@ -4,7 +4,7 @@
  */
 import { lineOf, Refused, UsageError } from '../core/errors'
 import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define'
-import { kebab, looksSecret } from './names'
+import { kebab, looksSecret, specOf } from './names'
 import { collectOptions, optionValues, wordOf, type Place, type Texts } from './parse'
 import { valueOf, type Environment } from './placeholders'
 import { labelOf } from './redact-uri'
@@ -96,7 +96,7 @@ function splitOrFault(text: string, words: readonly string[], role: Role, regist
 interface Open { readonly placeholder: Placeholder; readonly where: string; readonly secret: boolean }
 
 function placeholders({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts): readonly Open[] {
-  const spec: Spec = endpoint.options
+  const spec = specOf(endpoint)
   const inUri = uriPlaceholders(parts).map(({ placeholder, where }) => ({
     placeholder, where: `the ${where === 'address' ? 'address' : where} of ${scheme}`, secret: where === 'password' || where === 'query' || namesSecret(placeholder),
   }))
@@ -139,7 +139,7 @@ function attempt<T>(run: () => T, faults: string[]): T | undefined {
 
 /** What stands on the command line in the clear. */
 function learnTyped({ endpoint }: Place, parts: UriTemplate, texts: Texts, redactor: Redactor): void {
-  const spec: Spec = endpoint.options
+  const spec = specOf(endpoint)
   const learn = (text: string): void => { redactor.learn(text) }
   for (const piece of parts.password ?? []) if (typeof piece === 'string') learn(piece)
   for (const { name, value } of queryPairs(parts)) if (looksSecret(name) && isFixed(value)) { learn(asTyped(value)); learn(decodedOr(asTyped(value))) }
@@ -164,7 +164,7 @@ function queryPairs(parts: UriTemplate): readonly { readonly name: string; reado
 function decodedOr(text: string): string { try { return decodeURIComponent(text) } catch { return text } }
 
 function warningsOf({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts, label: string): readonly string[] {
-  const spec: Spec = endpoint.options
+  const spec = specOf(endpoint)
   const warnings: string[] = []
   if (parts.password !== undefined && parts.password.some((piece) => typeof piece === 'string')) warnings.push(`the password of ${label} stands on the command line, where others on this machine can read it: write {env:NAME} or {file:PATH} in its place`)
   for (const [key, given] of Object.entries(texts)) {

@@ -1,4 +1,4 @@
-import { UsageError } from '../../src/core/errors'
+import type { UsageError } from '../../src/core/errors'
 import { parseCommandLine, targetsOf } from '../../src/options/command-line'
 import { redactArgv, redactUri } from '../../src/options/redact'
 import { Redactor } from '../../src/options/redactor'
