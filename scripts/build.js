@@ -1,0 +1,24 @@
+/** dist/ from src/. A build that fails leaves the old one, marked as old by its times. */
+'use strict'
+const { spawnSync } = require('child_process')
+const fs = require('fs')
+const path = require('path')
+
+const root = path.join(__dirname, '..')
+const done = spawnSync(process.execPath, [path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json', '--noEmitOnError'], { cwd: root, stdio: 'inherit' })
+if (done.status === 0) {
+  fs.chmodSync(path.join(root, 'bin', 'manifold.js'), 0o755)
+  removeStale(path.join(root, 'dist'), path.join(root, 'src'))
+}
+process.exitCode = done.status ?? 1
+
+/** What was built from sources that are gone would go on being importable. */
+function removeStale(dist, src) {
+  for (const entry of fs.readdirSync(dist, { withFileTypes: true })) {
+    const built = path.join(dist, entry.name)
+    if (entry.isDirectory()) {
+      if (fs.existsSync(path.join(src, entry.name))) removeStale(built, path.join(src, entry.name))
+      else fs.rmSync(built, { recursive: true })
+    } else if (!fs.existsSync(path.join(src, entry.name.replace(/(\.d\.ts|\.js|\.js\.map)$/, '.ts')))) fs.rmSync(built)
+  }
+}
