@@ -1,0 +1,131 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { CONFIRMED } from '../../src/core/contract'
+import { Disconnected } from '../../src/core/errors'
+import { Flow } from '../../src/core/flow'
+import type { FlowParts, FlowResult } from '../../src/core/flow-parts'
+import type { FlowState } from '../../src/core/flow-state'
+import { imbalance } from '../../src/core/receipt'
+import { systemClock } from '../../src/kit/clock'
+import { realFileSystem } from '../../src/kit/file-system'
+import { priorReceipt } from '../../src/plan/prior-run'
+import { openSpool } from '../../src/spool'
+import { openFlowFile } from '../../src/state/flow-file'
+import { numbers, NumberSource, quiet, ScriptedSink } from './support'
+
+let folder: string
+beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-flow-')) })
+afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+
+interface Made { readonly flow: Flow; readonly stored: FlowState | undefined; readonly prior: ReturnType<typeof priorReceipt>; readonly close: () => Promise<void> }
+
+/** A flow as the plan makes one, in `folder`; made again it goes on. */
+async function make(source: NumberSource, sinks: Record<string, ScriptedSink>, position: 'upstream' | 'here' | 'none' = 'here', more: Partial<FlowParts> = {}): Promise<Made> {
+  const file = await openFlowFile<FlowState>(realFileSystem, join(folder, 'flow'), quiet)
+  const stored = file.stored
+  const cursors = Object.keys(sinks).map((id) => stored?.sinks[id]?.cursor ?? 0)
+  const opened = await openSpool({
+    fs: realFileSystem, directory: join(folder, 'spool'), clock: systemClock, log: quiet, ...(stored?.spoolId === undefined ? {} : { id: stored.spoolId }),
+    known: { sequence: stored?.sequence ?? 0, clean: stored?.clean ?? false, acceptedThrough: stored?.acceptedThrough ?? 0, tail: Math.min(...cursors) }, policies: [], segmentBytes: 4096, reserve: 0,
+  })
+  const supervision = { giveUpAfter: 'never', knownGood: false, longestWait: 50 } as const
+  const flow = new Flow({
+    name: 'test', runId: 'run', sources: [{ id: 'source', label: 'source', source, position, releasedAtAccept: false, live: false, supervision }],
+    sinks: Object.entries(sinks).map(([id, sink]) => ({ id, label: id, sink, supervision })), spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence, file, ...(stored === undefined ? {} : { stored }),
+    deadLetters: { policy: 'stop', put: () => Promise.resolve() }, until: {}, bounded: true, memory: 1 << 20, lingerMs: 0, stallMs: 0, graceMs: 2000, clock: systemClock, log: quiet, ...more,
+  })
+  const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, lost: 0 }, Date.now())
+  return { flow, stored, prior, close: async () => { await opened.spool.close(); await file.close() } }
+}
+function balanced({ receipt }: FlowResult): void { for (const sink of receipt.sinks) expect({ sink: sink.id, off: imbalance(sink) }).toEqual({ sink: sink.id, off: 0 }) }
+async function until(what: () => boolean): Promise<void> { while (!what()) await new Promise((resolve) => { setTimeout(resolve, 2) }) }
+
+test('every sink gets every record through the spool, once and in order', async () => {
+  const [a, b] = [new ScriptedSink(), new ScriptedSink(undefined, { maxEntries: 7 })]
+  const { flow } = await make(new NumberSource(2000, 33), { a, b })
+  const result = await flow.run()
+  expect(result.ending.kind).toBe('complete')
+  expect(a.confirmed).toEqual(numbers(2000))
+  expect(b.confirmed).toEqual(numbers(2000))
+  balanced(result)
+})
+
+test('a sink that is away delays only itself', async () => {
+  const a = new ScriptedSink()
+  let away = true
+  const b = new ScriptedSink(() => { if (away) throw new Disconnected('away'); return CONFIRMED })
+  const { flow } = await make(new NumberSource(2000, 33), { a, b })
+  const running = flow.run()
+  await until(() => a.confirmed.length === 2000)
+  expect(b.confirmed).toHaveLength(0)
+  away = false
+  const result = await running
+  expect(b.confirmed).toEqual(numbers(2000))
+  balanced(result)
+})
+
+test('upstream is released only when every sink has confirmed', async () => {
+  let away = true
+  const source = new NumberSource(500, 10)
+  const b = new ScriptedSink(() => { if (away) throw new Disconnected('away'); return CONFIRMED })
+  const a = new ScriptedSink()
+  const { flow } = await make(source, { a, b }, 'upstream')
+  const running = flow.run()
+  await until(() => a.confirmed.length === 500)
+  await new Promise((resolve) => { setTimeout(resolve, 300) })
+  expect(source.commits).toEqual([])
+  away = false
+  await running
+  expect(source.commits.at(-1)?.[1]).toBe('500')
+})
+
+test('a stop with a sink that is away is quick, safe, and the next run delivers what is held without reading it again', async () => {
+  const away = new ScriptedSink(() => { throw new Disconnected('away') })
+  const first = await make(new NumberSource(300, 10), { sink: away })
+  const running = first.flow.run()
+  await until(() => first.flow.status().read === 300 && away.writes.length > 1)
+  const from = Date.now()
+  first.flow.stop()
+  const stopped = await running
+  expect(stopped.ending).toEqual({ kind: 'stopped', safe: true })
+  expect(Date.now() - from).toBeLessThan(1500)
+  expect(stopped.receipt.sinks[0]).toMatchObject({ read: 300, delivered: 0, spooled: 300 })
+  balanced(stopped)
+
+  const back = new ScriptedSink()
+  const source = new NumberSource(400, 10)
+  const second = await make(source, { sink: back })
+  expect(second.prior).toBeUndefined()
+  const result = await second.flow.run()
+  expect(back.confirmed).toEqual(numbers(400))
+  expect(result.receipt.sinks[0]).toMatchObject({ carriedIn: 300, read: 100, delivered: 400, spooled: 0 })
+  balanced(result)
+})
+
+test('a run that never ended is accounted for by the next: nothing missing, what was confirmed and not yet noted comes again', async () => {
+  const sink = new ScriptedSink(async (n) => { if (n > 20) await new Promise(() => undefined); return CONFIRMED }, { maxEntries: 10 })
+  const first = await make(new NumberSource(1000, 10), { sink })
+  // As a kill: the objects are left where they are, the files as they were.
+  void first.flow.run()
+  await until(() => sink.confirmed.length === 200 && first.flow.status().read === 1000)
+  await new Promise((resolve) => { setTimeout(resolve, 1200) })
+
+  const again = new ScriptedSink()
+  const second = await make(new NumberSource(1200, 10), { sink: again })
+  expect(second.prior?.outcome).toBe('killed')
+  expect(second.prior?.sinks[0]).toMatchObject({ read: 1000, delivered: 200, spooled: 800 })
+  expect(imbalance(second.prior!.sinks[0]!)).toBe(0)
+  const result = await second.flow.run()
+  expect(again.confirmed).toEqual(numbers(1200).slice(200))
+  balanced(result)
+  first.flow.abort()
+})
+
+test('files of the spool below the lowest cursor are gone at the end', async () => {
+  const { flow } = await make(new NumberSource(20_000, 100), { sink: new ScriptedSink() })
+  await flow.run()
+  const again = await make(new NumberSource(20_000, 100), { sink: new ScriptedSink() })
+  expect(again.flow.status().spool!.bytes).toBeLessThan(3 * 16_384)
+  await again.flow.run()
+})
