@@ -37,39 +37,56 @@ export function deliveryOf(framed: Framed, partition: Partition, positionOf: (of
 class EnvelopeFramer implements Framer {
   private readonly lines: LineFramer
   private readonly maxRecord: number
+  /** Decoded already, but behind a misfit. */
+  private readonly decoded: Framed[] = []
+
   constructor(options: FramerOptions) {
     this.maxRecord = options.maxRecord
     this.lines = new LineFramer({ ...options, maxRecord: envelopeBytes(options.maxRecord) })
   }
-  get pending(): number { return this.lines.pending }
+  get pending(): number { return this.lines.pending + this.decoded.length }
   get unfinished(): number { return this.lines.unfinished }
   space(): Buffer { return this.lines.space() }
   filled(length: number): void { this.lines.filled(length) }
   push(bytes: Uint8Array): void { this.lines.push(bytes) }
-  take(): Framed | undefined { return this.decoded(this.lines.take()) }
-  end(): Framed | undefined { return this.decoded(this.lines.end()) }
+  take(): Framed | undefined { return this.decoded.shift() ?? this.decode(this.lines.take()) }
+  end(): Framed | undefined { return this.decoded.shift() ?? this.decode(this.lines.end()) }
 
-  private decoded(framed: Framed | undefined): Framed | undefined {
+  private decode(framed: Framed | undefined): Framed | undefined {
     if (framed === undefined) return undefined
-    const entries: Entry[] = []
-    const misfits = [...framed.misfits]
-    /** Where the entries lie among the lines; absent while every line was one. */
-    let kept: number[] | undefined
-    let retained = 0
+    let run = new Run(0)
     framed.batch.entries().forEach(({ value: line }, index) => {
       if (line === null) return
       const decoded = decodeEnvelope(line)
       const why = 'why' in decoded ? decoded.why : (decoded.entry.value?.length ?? 0) > this.maxRecord ? `a record of ${decoded.entry.value?.length ?? 0} bytes is larger than max-record` : undefined
       if ('entry' in decoded && why === undefined) {
-        kept?.push(index)
-        entries.push(decoded.entry)
-        retained += line.length
-      } else {
-        kept ??= Array.from({ length: entries.length }, (_, i) => i)
-        misfits.push({ why: why ?? '', offset: framed.at(index), head: Buffer.from(line.subarray(0, HEAD)), length: line.length, sha256: createHash('sha256').update(line).digest('hex') })
-      }
+        if (run.misfits.length > 0) {
+          this.decoded.push(run.framed(framed, framed.at(index - 1)))
+          run = new Run(index)
+        }
+        run.add(decoded.entry, line.length)
+      } else run.misfits.push({ why: why ?? '', offset: framed.at(index), head: Buffer.from(line.subarray(0, HEAD)), length: line.length, sha256: createHash('sha256').update(line).digest('hex') })
     })
-    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained), to: framed.to, misfits, at: (index) => framed.at(kept === undefined ? index : (kept[index] ?? index)) }
+    run.misfits.push(...framed.misfits)
+    this.decoded.push(run.framed(framed, framed.to))
+    return this.decoded.shift()
+  }
+}
+
+/** Entries that lie one after the other, and the misfits that follow them. */
+class Run {
+  readonly misfits: Misfit[] = []
+  private readonly entries: Entry[] = []
+  private retained = 0
+  /** @param first index of its first entry among the lines */
+  constructor(private readonly first: number) {}
+  add(entry: Entry, bytes: number): void {
+    this.entries.push(entry)
+    this.retained += bytes
+  }
+  framed(lines: Framed, to: number): Framed {
+    const { entries, misfits, first } = this
+    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained), to, misfits, at: (index) => lines.at(first + index) }
   }
 }
 

@@ -3,6 +3,8 @@
  *
  * - A line is delivered once its newline was seen; what has none yet waits, copied at most once per block.
  * - Bytes that were delivered are never written again: deliveries are views into the blocks.
+ * - A record that is too large ends what is taken with it: what follows comes with the next `take`, so that a flow that stops there has passed on
+ *   nothing from beyond.
  * - Memory is bounded by two blocks and twice `maxRecord`, however long a line is.
  * - Offsets are those of the stream, so that a delivery can say where it begins and ends.
  */
@@ -22,7 +24,7 @@ export const HEAD = 64 * 1024
 /** An Unfit whose position is still an offset in the stream: after the record. */
 export type Misfit = Omit<Unfit, 'position'> & { readonly offset: number }
 
-/** What was framed since the last `take`. */
+/** Records, and the misfits that follow them. */
 export interface Framed {
   readonly batch: Batch
   /** Offset after all of it, terminators included: where reading goes on after a restart. */
@@ -45,7 +47,7 @@ export interface Framer {
   /** Bytes of an unfinished record. */
   readonly unfinished: number
   take(): Framed | undefined
-  /** The stream has ended: a last record without terminator gets one. */
+  /** The stream has ended: a last record without terminator gets one. To be called until it gives nothing. */
   end(): Framed | undefined
 }
 
@@ -70,10 +72,12 @@ export class LineFramer implements Framer {
   private from = 0
   private line = 0
   private free = 0
-  private pieces: Piece[] = []
-  private misfits: Misfit[] = []
+  /** In the order of the stream. */
+  private queue: (Piece | Misfit)[] = []
   private giant: Giant | undefined
+  /** Bytes of the pieces, and one for each misfit. */
   private held = 0
+  private unterminated: number | undefined
 
   constructor(options: FramerOptions) {
     this.maxRecord = options.maxRecord
@@ -81,7 +85,7 @@ export class LineFramer implements Framer {
     this.blockOffset = options.offset ?? 0
   }
 
-  get pending(): number { return this.held + this.line - this.from + this.misfits.length }
+  get pending(): number { return this.held + this.line - this.from }
   get unfinished(): number { return this.giant?.length ?? this.free - this.line }
 
   space(): Buffer {
@@ -120,31 +124,35 @@ export class LineFramer implements Framer {
 
   take(): Framed | undefined {
     this.close(this.line)
-    if (this.pieces.length === 0 && this.misfits.length === 0) return undefined
-    const { pieces, misfits } = this
-    const to = this.giant?.offset ?? this.blockOffset + this.line
-    this.pieces = []
-    this.misfits = []
-    this.held = 0
+    const { queue } = this
+    const first = queue.findIndex(isMisfit)
+    const past = first === -1 ? -1 : queue.findIndex((item, index) => index > first && !isMisfit(item))
+    const taken = past === -1 ? queue : queue.splice(0, past)
+    if (past === -1) this.queue = []
+    if (taken.length === 0) return undefined
+    const pieces: Piece[] = []
+    const misfits: Misfit[] = []
+    for (const item of taken) {
+      if (isMisfit(item)) misfits.push(item)
+      else pieces.push(item)
+      this.held -= isMisfit(item) ? 1 : item.bytes.length
+    }
+    const to = misfits.at(-1)?.offset ?? pieces.reduce((_, { offset, bytes }) => offset + bytes.length, 0)
     return framed(pieces, misfits, to)
   }
 
   end(): Framed | undefined {
     const giant = this.giant
     if (giant !== undefined) this.settle(giant, this.blockOffset + this.free)
-    const missing = this.free > this.line
-    if (missing) {
+    if (this.free > this.line) {
       if (this.free === this.block.length) this.renew()
       this.block[this.free] = NEWLINE
       this.line = ++this.free
+      // The terminator is ours and not in the stream.
+      this.unterminated = this.blockOffset + this.free
     }
     const made = this.take()
-    if (!missing) return made
-    // The terminator is ours and not in the stream.
-    this.blockOffset--
-    if (made === undefined) return undefined
-    const to = made.to - 1
-    return { ...made, to, at: (index) => Math.min(made.at(index), to) }
+    return made === undefined || made.to !== this.unterminated ? made : { ...made, to: made.to - 1, at: (index) => Math.min(made.at(index), made.to - 1) }
   }
 
   /** A new block that begins with the unfinished line. */
@@ -162,7 +170,7 @@ export class LineFramer implements Framer {
   /** Whole lines of the block up to an index become a piece. */
   private close(upTo: number): void {
     if (upTo > this.from) {
-      this.pieces.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from })
+      this.queue.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from })
       this.held += upTo - this.from
     }
     this.from = upTo
@@ -175,11 +183,16 @@ export class LineFramer implements Framer {
       if (end - at > this.maxRecord) {
         this.close(at)
         const record = this.block.subarray(at, end)
-        this.misfits.push({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + end + 1, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
+        this.misfit({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + end + 1, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
         this.from = end + 1
       }
       at = end + 1
     }
+  }
+
+  private misfit(misfit: Misfit): void {
+    this.queue.push(misfit)
+    this.held++
   }
 
   private becomeGiant(): void {
@@ -210,10 +223,12 @@ export class LineFramer implements Framer {
   }
 
   private settle(giant: Giant, offset: number): void {
-    this.misfits.push({ why: tooLarge(giant.length, this.maxRecord), offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
+    this.misfit({ why: tooLarge(giant.length, this.maxRecord), offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
     this.giant = undefined
   }
 }
+
+function isMisfit(item: Piece | Misfit): item is Misfit { return 'why' in item }
 
 function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number): Framed {
   let count = 0

@@ -20,18 +20,18 @@ export class StdioSource implements Source {
   async open(): Promise<void> {
     const kind = kindOf(this.fd)
     if (kind === 'directory') throw new Refused('stdin is a directory: redirect a file, or name its files with --from \'DIRECTORY/*\'')
-    this.reader ??= kind === 'file' || kind === 'device' ? new FileReader(this.fd, this.framer, null) : new PipeReader(this.fd, this.framer)
+    if (!this.ended) this.reader ??= kind === 'file' || kind === 'device' ? new FileReader(this.fd, this.framer, null) : new PipeReader(this.fd, this.framer)
     return Promise.resolve()
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
-    if (this.ended || this.reader === undefined) return null
-    const more = await this.reader.wait(signal).catch((error: unknown) => {
-      if (signal.aborted) throw error
-      throw new Disconnected(`reading stdin failed: ${lineOf(error)}`, { cause: error })
-    })
-    this.ended = !more
-    const framed = more ? this.framer.take() : this.framer.end()
+    if (!this.ended && this.reader !== undefined) {
+      this.ended = !await this.reader.wait(signal).catch((error: unknown) => {
+        if (signal.aborted) throw error
+        throw new Disconnected(`reading stdin failed: ${lineOf(error)}`, { cause: error })
+      })
+    }
+    const framed = this.ended ? this.framer.end() : this.framer.take()
     return framed === undefined ? null : deliveryOf(framed, PARTITION, String)
   }
 

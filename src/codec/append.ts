@@ -1,0 +1,120 @@
+/**
+ * Adds members to JSON records (`--append`): what stands there under the name is replaced, all other bytes stay as they are. A record that is no JSON
+ * object is refused and stays where it was.
+ */
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
+import { EntryBatch, LineBatch } from '../core/batch'
+import type { Batch, Refusal } from '../core/contract'
+import { nameOf, scanDocument, type Name, type ObjectScan } from '../kit/json-scan'
+
+export interface AppendSpec {
+  readonly name: string
+  /** text: the value becomes a JSON string. json: it is JSON as it stands. In both {now} {now:unix} {hostname} {uuid} {source} are replaced. */
+  readonly kind: 'text' | 'json'
+  readonly value: string
+}
+export interface Appended {
+  /** As many records as before, the refused ones unchanged. */
+  readonly batch: Batch
+  readonly refused: readonly Refusal[]
+}
+export type Appender = (batch: Batch, facts: { readonly source: string }) => Appended
+
+const NEWLINE = 0x0a
+const VARIABLE = /\{(now|now:unix|hostname|uuid|source)\}/g
+const WHY = 'it is not a JSON object, so nothing can be appended to it'
+
+/** A member ready to be written: `,"name":value`. The value is made anew for each record where it holds {uuid}. */
+interface Member { readonly prefix: string; readonly each: boolean; value(): string }
+
+/** Of several specs with one name the last counts. {now} is the time at which the batch was read. */
+export function makeAppender(specs: readonly AppendSpec[]): Appender {
+  const chosen = [...new Map(specs.map((spec) => [spec.name, spec])).values()]
+  const names = chosen.map(({ name }) => nameOf(name))
+  const host = hostname()
+  return (batch, { source }) => {
+    const now = new Date()
+    const members = chosen.map((spec) => memberOf(spec, (variable) => {
+      switch (variable) {
+        case 'now': return now.toISOString()
+        case 'now:unix': return String(Math.floor(now.getTime() / 1000))
+        case 'hostname': return host
+        case 'uuid': return randomUUID()
+        default: return source
+      }
+    }))
+    return batch.form === 'lines' ? appendToLines(batch, names, members) : appendToEntries(batch, names, members)
+  }
+}
+
+function memberOf({ name, kind, value }: AppendSpec, valueOf: (variable: string) => string): Member {
+  const make = kind === 'text' ? (): string => JSON.stringify(value.replace(VARIABLE, (_, variable: string) => valueOf(variable)))
+    // Within JSON a variable stands inside a string, where quotes and backslashes have to be escaped, or is a number.
+    : (): string => value.replace(VARIABLE, (_, variable: string) => JSON.stringify(valueOf(variable)).slice(1, -1))
+  const each = value.includes('{uuid}')
+  const fixed = each ? '' : make()
+  return { prefix: `,${JSON.stringify(name)}:`, each, value: each ? make : () => fixed }
+}
+
+function appendToLines(batch: Batch, names: readonly Name[], members: readonly Member[]): Appended {
+  const lines = batch.lines()
+  const most = members.reduce((sum, member) => sum + Buffer.byteLength(member.prefix) + Buffer.byteLength(member.value()), 0)
+  const out = Buffer.allocUnsafe(lines.bytes + lines.count * most)
+  const refused: Refusal[] = []
+  let index = 0
+  let length = 0
+  for (const chunk of lines.chunks) {
+    for (let from = 0; from < chunk.length;) {
+      const end = chunk.indexOf(NEWLINE, from)
+      const line = chunk.subarray(from, end)
+      const scan = scanDocument(line, names)
+      if (scan === undefined) {
+        refused.push({ index, why: WHY })
+        length += line.copy(out, length)
+      } else length += write(out, length, line, scan, members)
+      out[length++] = NEWLINE
+      from = end + 1
+      index++
+    }
+  }
+  return { batch: new LineBatch(length === 0 ? [] : [out.subarray(0, length)], lines.count, out.length), refused }
+}
+
+function appendToEntries(batch: Batch, names: readonly Name[], members: readonly Member[]): Appended {
+  const refused: Refusal[] = []
+  let retained = batch.retained
+  const entries = batch.entries().map((entry, index) => {
+    const scan = entry.value === null ? undefined : scanDocument(entry.value, names)
+    if (entry.value === null || scan === undefined) {
+      refused.push({ index, why: WHY })
+      return entry
+    }
+    const most = members.reduce((sum, member) => sum + Buffer.byteLength(member.prefix) + Buffer.byteLength(member.value()), entry.value.length)
+    const out = Buffer.allocUnsafe(most)
+    retained += most
+    return { ...entry, value: out.subarray(0, write(out, 0, entry.value, scan, members)) }
+  })
+  return { batch: new EntryBatch(entries, retained), refused }
+}
+
+/** Bytes written. */
+function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, members: readonly Member[]): number {
+  const edits: { readonly from: number; readonly to: number; readonly text: string }[] = []
+  let added = ''
+  members.forEach((member, index) => {
+    const found = scan.found[index]
+    if (found !== undefined) edits.push({ from: found.start, to: found.end, text: member.value() })
+    else added += (added === '' && scan.empty ? member.prefix.slice(1) : member.prefix) + member.value()
+  })
+  if (edits.length > 1) edits.sort((a, b) => a.from - b.from)
+  if (added !== '') edits.push({ from: scan.last, to: scan.last, text: added })
+  let at = start
+  let read = 0
+  for (const { from, to, text } of edits) {
+    at += record.copy(out, at, read, from)
+    at += out.write(text, at)
+    read = to
+  }
+  return at + record.copy(out, at, read) - start
+}
