@@ -29,6 +29,7 @@ export function explainOption(key: string, option: AnyOption): Explained {
     ...(option.bare === undefined ? [] : [`A number without unit counts ${option.bare}.`]),
     ...(option.kind === 'list' ? ['May be given several times.'] : []),
     ...(option.required === true ? ['Required.'] : []),
+    ...(option.identity === true ? ['Another value is another flow.'] : []),
   ]
   const shown = defaultOf(option)
   return {
@@ -126,7 +127,7 @@ function table(options: readonly Explained[], dashes = ''): string {
 export function referencePage(endpoint: AnyEndpoint): string {
   const blocks = [
     `# ${endpoint.schemes.join(', ')}`, `${endpoint.summary}. It can be a ${rolesText(endpoint)}.`, endpoint.forms.map((form) => `    ${form}`).join('\n'),
-    ...groupsOf(endpoint).flatMap(({ title, options }) => [`## ${title}`, table(options)]), '## Examples', ['```sh', ...endpoint.examples, '```'].join('\n'), WRITING.replaceAll('{', '\\{'),
+    ...groupsOf(endpoint).flatMap(({ title, options }) => [`## ${title}`, table(options)]), '## Examples', ['```sh', ...endpoint.examples, '```'].join('\n'), WRITING,
   ]
   return `${blocks.join('\n\n')}\n`
 }

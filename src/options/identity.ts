@@ -37,7 +37,8 @@ function options({ endpoint, texts, role }: Pick<ParsedEndpoint, 'endpoint' | 't
     if (given === undefined) return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0) ? '' : `${kebab(key)}=${JSON.stringify(option.default)}`
     // The parsed value: `Gzip` and `gzip`, `1h` and `60m` are the same thing.
     const text = given.map(({ template, mapKey }) => `${mapKey === undefined ? '' : `${mapKey}:`}${isFixed(template) ? JSON.stringify(option.parse(asTyped(template))) : asTyped(template)}`).join(',')
-    return `${kebab(key)}=${option.secret === true ? sha256(text).slice(0, 16) : text}`
+    // What is sent to a feed, or stands in its headers, may hold credentials.
+    return `${kebab(key)}=${option.secret === true || option.kind === 'list' || option.kind === 'map' ? sha256(text).slice(0, 16) : text}`
   }).filter((text) => text !== '').sort()
 }
 

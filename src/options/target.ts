@@ -7,7 +7,7 @@ import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define
 import { kebab, looksSecret, specOf } from './names'
 import { collectOptions, optionValues, wordOf, type Place, type Texts } from './parse'
 import { valueOf, type Environment } from './placeholders'
-import { labelOf } from './redact-uri'
+import { labelOf, redactUri } from './redact-uri'
 import type { Redactor } from './redactor'
 import { buildUri, lookup, schemeOf, splitUri, uriPlaceholders, type Split, type UriTemplate } from './split'
 import { asTyped, isFixed, placeholdersOf, type Placeholder } from './template'
@@ -168,7 +168,10 @@ function warningsOf({ endpoint, scheme }: Place, parts: UriTemplate, texts: Text
   const warnings: string[] = []
   if (parts.password !== undefined && parts.password.some((piece) => typeof piece === 'string')) warnings.push(`the password of ${label} stands on the command line, where others on this machine can read it: write {env:NAME} or {file:PATH} in its place`)
   for (const [key, given] of Object.entries(texts)) {
-    if (spec[key]?.secret === true && spec[key]?.kind !== 'map' && given.some(({ template }) => isFixed(template))) warnings.push(`${kebab(key)} of ${scheme} stands on the command line, where others on this machine can read it: write ${kebab(key)}={env:NAME} or {file:PATH}`)
+    if (spec[key]?.secret === true && spec[key]?.kind !== 'map' && given.some(({ template }) => isFixed(template) && !isPlainUri(asTyped(template)))) warnings.push(`${kebab(key)} of ${scheme} stands on the command line, where others on this machine can read it: write ${kebab(key)}={env:NAME} or {file:PATH}`)
   }
   return warnings
 }
+
+/** A secret option may take a URI (a proxy), which is only as secret as the password in it. */
+function isPlainUri(text: string): boolean { return text.includes('://') && redactUri(text) === text }

@@ -12,9 +12,9 @@ test('an option is explained with argument, unit, default and other names', () =
   expect(explainOption('commitDuration', s3.options.commitDuration)).toEqual({ name: 'commit-duration', usage: 'commit-duration=DURATION', text: 'Age of an object. A number without unit counts minutes.', default: '5m', aliases: [], required: false })
   expect(explainOption('compression', s3.options.compression)).toMatchObject({ usage: 'compression=none|gzip|zstd', default: 'none' })
   expect(explainOption('header', ws.options.header)).toMatchObject({ usage: 'header.NAME=TEXT' })
-  expect(explainOption('send', ws.options.send)).toMatchObject({ usage: 'send=TEXT', text: 'Sent at every open. May be given several times.' })
+  expect(explainOption('send', ws.options.send)).toMatchObject({ usage: 'send=TEXT', text: 'Sent at every open. May be given several times. Another value is another flow.' })
   expect(explainOption('reconnectEvery', ws.options.reconnectEvery)).toMatchObject({ default: '0' })
-  expect(explainOption('queue', amqp.options.queue)).toMatchObject({ required: true, text: 'Queue. Required.' })
+  expect(explainOption('queue', amqp.options.queue)).toMatchObject({ required: true, text: 'Queue. Required. Another value is another flow.' })
   expect(explainOption('follow', file.options.follow)).toMatchObject({ usage: 'follow', default: 'false' })
 })
 

@@ -27,9 +27,10 @@ export const ws = defineEndpoint({
   options: {
     reconnectEvery: opt.duration({ doc: 'Swaps the connection.', default: 0, bareMs: 1e-6, bare: 'nanoseconds', roles: ['source'] }),
     header: opt.map({ doc: 'Headers.', secret: true }),
-    send: opt.list({ doc: 'Sent at every open.' }),
+    send: opt.list({ doc: 'Sent at every open.', identity: true }),
     silence: opt.duration({ doc: 'Silence that is a fault.', roles: ['source'] }),
     token: opt.string({ doc: 'Token.', secret: true }),
+    proxy: opt.string({ doc: 'Proxy.', secret: true }),
     barrier: opt.flag({ doc: 'Ping after each write.', default: false, roles: ['sink'] }),
   },
   source: { ...nothing, live: true }, sink: drain,

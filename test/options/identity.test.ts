@@ -39,6 +39,11 @@ test('a feed\'s query counts as typed, and is not shown', () => {
   expect(source('wss://h/p?a={env:A}', 'header.X=1')).toBe(source('wss://h/p?a={env:A}', 'header.X=2'))
 })
 
+test('what is sent to a feed counts, and is not shown', () => {
+  expect(source('wss://h/p', 'send=CANARY')).toMatch(/^wss:\/\/h\/p send=[0-9a-f]{16}$/)
+  expect(source('wss://h/p', 'send=a', 'send=b')).not.toBe(source('wss://h/p', 'send=b', 'send=a'))
+})
+
 test('the hash is that of the text', () => {
   const [parsed] = parseCommandLine(['--from', '-', '--to', 'discard:'], {}, fakes).to
   if (parsed === undefined) throw new Error('nothing there')

@@ -76,6 +76,14 @@ test('canaries of a command line are in no label, warning or canonical text, and
   expect(line.redactor.text(text)).toContain('connect mq.example eu-west-1')
 })
 
+test('a secret option is warned of only where there is a secret in it', () => {
+  const warnings = (word: string): readonly string[] => parseCommandLine(['--from', 'ws://h/', word, '--to', '-'], {}, fakes).warnings
+  expect(warnings('proxy=http://proxy:3128')).toEqual([])
+  expect(warnings('proxy=http://u:secret@proxy:3128')).toHaveLength(1)
+  expect(warnings('token={env:T}')).toEqual([])
+  expect(warnings('token=abcdef')).toHaveLength(1)
+})
+
 test('no fault shows a secret', () => {
   const argv = ['--from', 'amqp://u:CANARY/1@mq', 'queue=x', '--to', 's3://lake/x', 'secret-access-keyy=CANARY', 'secret-access-key=CANARY', 'secret_key=CANARY', 'amqp://u:CANARY@mq', 'token', 'amqp://u:CANARY@h/x=y', '--to', 'ws://h/p', 'header=CANARY', '--too=amqp://u:CANARY@mq', '-', 'nosuch://u:CANARY@h']
   let message = ''
