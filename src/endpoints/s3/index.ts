@@ -21,6 +21,7 @@ export default defineEndpoint({
     "manifold --from 'file:/var/log/app/*.ndjson' --to s3://archive/logs endpoint=http://127.0.0.1:9000 access-key-id={env:KEY} secret-access-key={env:SECRET}",
   ],
   form: 'hierarchical',
+  hostOptional: true,
   options,
   check: faultsOf,
   sink: { load: async () => (await import('./sink.js')).create },
