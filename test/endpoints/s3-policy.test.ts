@@ -144,6 +144,7 @@ describe('faults of the options', () => {
     ['an endpoint without scheme', { endpoint: '127.0.0.1:9000' }, /endpoint is a URL/],
     ['eleven tags', { tag: Array.from({ length: 11 }, (_, i) => [`t${i}`, 'v'] as const) }, /10 tags at the most/],
     ['a tag twice', { tag: [['a', '1'], ['a', '2']] }, /twice/],
+    ['what a tag cannot hold', { tag: [['a', 'b & c']] }, /letters, digits/],
     ['another bucket than the URI', { bucketName: 'other' }, /two buckets/],
     ['another folder than the URI', { folder: 'other' }, /two folders/],
   ])('names %s', (_, words, message) => { expect(faultsOf(given(words)).join('\n')).toMatch(message) })

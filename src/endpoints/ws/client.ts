@@ -156,7 +156,7 @@ export class Link {
 
   get isOpen(): boolean { return this.end === undefined && this.ws.readyState === this.ws.OPEN }
   get ended(): End | undefined { return this.end }
-  /** When the peer was last heard of, epoch milliseconds: all that it had sent until then has arrived. Messages count at the next tick. */
+  /** When the last ping, pong or close frame came, epoch milliseconds: all that the peer had sent until then has arrived. Messages are the inbox's. */
   get heardAt(): number { return this.deadlines.heardAt }
 
   pause(): void {

@@ -20,8 +20,9 @@ const NOTHING: Due = { what: 'nothing' }
 export class Deadlines {
   /** How often to tick. */
   readonly everyMs: number
-  /** When the peer was last heard of. */
+  /** When the last ping or pong came. When messages do, only ticks tell, which is too late to say until when nothing is missing. */
   heardAt: number
+  private signAt: number
   private messageAt: number
   private pingAt: number
   private pongDueFrom: number | undefined
@@ -31,12 +32,12 @@ export class Deadlines {
   private written = 0
 
   constructor(private readonly settings: Pick<Settings, 'pingMs' | 'pongMs' | 'silenceMs' | 'closeMs'>, now: number) {
-    this.heardAt = this.messageAt = this.pingAt = this.tickedAt = now
+    this.heardAt = this.signAt = this.messageAt = this.pingAt = this.tickedAt = now
     const { pingMs, pongMs, silenceMs } = settings
     this.everyMs = Math.max(10, Math.min(1000, ...[pingMs, pongMs, silenceMs].filter((ms) => ms > 0).map((ms) => ms / 4)))
   }
 
-  heard(now: number): void { this.heardAt = now }
+  heard(now: number): void { this.heardAt = this.signAt = now }
 
   /** Reading goes on after a pause, in which nothing could arrive. */
   resumed(now: number): void {
@@ -56,7 +57,7 @@ export class Deadlines {
     }
     if (received !== this.received) {
       this.received = received
-      this.messageAt = this.heardAt = now
+      this.messageAt = this.signAt = now
     }
     const moved = written !== this.written
     this.written = written
@@ -68,7 +69,7 @@ export class Deadlines {
     if (silenceMs > 0 && now - this.messageAt >= silenceMs) return { what: 'cut', why: `no message for ${formatDuration(silenceMs)} (silence=)` }
     if (this.pongDueFrom !== undefined) {
       // Anything that arrives is a sign of life. What is on its way to a slow server stands before the ping.
-      if (this.heardAt >= this.pongDueFrom) this.pongDueFrom = undefined
+      if (this.signAt >= this.pongDueFrom) this.pongDueFrom = undefined
       else if (moved) this.pongDueFrom = now
       else if (pongMs > 0 && now - this.pongDueFrom >= pongMs) return { what: 'cut', why: `no pong within ${formatDuration(pongMs)} (pong-timeout=)` }
     }

@@ -24,7 +24,7 @@ const CLOSE_CODES: Readonly<Record<number, string>> = {
 
 /** An error of name resolution, TCP, TLS, HTTP or the upgrade. */
 export function networkFault(error: unknown, route: Route): ManifoldError {
-  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? '' : ''
+  const { code = '', name } = error as Partial<NodeJS.ErrnoException>
   const text = route.scrub(lineOf(error))
   const facts = { cause: error }
   const at = `${route.host}:${route.port}`
@@ -40,7 +40,7 @@ export function networkFault(error: unknown, route: Route): ManifoldError {
   if (code === 'ERR_INVALID_CHAR' || code === 'ERR_UNESCAPED_CHARACTERS') return new Refused(`a header or the address holds a character that HTTP cannot: ${text}`, facts)
   if (/subprotocol/i.test(text)) return new Refused(`no agreement on a sub-protocol (${text}): protocol= names what the server speaks`, facts)
   if (/^Invalid (Upgrade|Sec-WebSocket|Connection)|Sec-WebSocket-Extensions|an extension/.test(text)) return new Refused(`${at} does not speak WebSocket as it should (${text})`, facts)
-  if (error instanceof SyntaxError) return new Fatal(`the address is not one of a WebSocket: ${text}`, facts)
+  if (name === 'SyntaxError') return new Fatal(`the address is not one of a WebSocket: ${text}`, facts)
   return new Disconnected(text, facts)
 }
 
