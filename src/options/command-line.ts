@@ -131,7 +131,8 @@ function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; reado
       values[key] = option.kind === 'list' ? [...(values[key] as unknown[]), ...(parsed as unknown[])] : parsed
     } catch (error) {
       const meant = option.values === undefined ? undefined : nearest(raw, option.values)
-      faults.push(`${as} ${quoted(raw)} is not valid: ${(error as Error).message}${meant === undefined ? '' : `; did you mean '${meant}'?`}`)
+      // Of what is appended only the name: the value may be anything.
+      faults.push(`${as} ${quoted(key === 'append' ? raw.split('=', 1)[0] ?? '' : redactUri(raw))} is not valid: ${(error as Error).message}${meant === undefined ? '' : `; did you mean '${meant}'?`}`)
     }
   }
   for (const { key, name, value, words } of given) {

@@ -120,5 +120,5 @@ function valueFault({ scheme }: Place, key: string, text: string, hidden: boolea
   const subject = `option '${kebab(key)}' of ${scheme}`
   if (hidden) return `${subject}: its value is not valid${text.trim() !== '' && why.includes(text.trim()) ? '' : `: ${why}`}`
   const meant = values === undefined ? undefined : nearest(text, values)
-  return `${subject}: ${quoted(text)} is not valid: ${why}${meant === undefined ? '' : `; did you mean '${meant}'?`}`
+  return `${subject}: ${quoted(redactUri(text))} is not valid: ${why}${meant === undefined ? '' : `; did you mean '${meant}'?`}`
 }

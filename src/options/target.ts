@@ -144,6 +144,7 @@ function learnTyped({ endpoint }: Place, parts: UriTemplate, texts: Texts, redac
   for (const piece of parts.password ?? []) if (typeof piece === 'string') learn(piece)
   for (const { name, value } of queryPairs(parts)) if (looksSecret(name) && isFixed(value)) { learn(asTyped(value)); learn(decodedOr(asTyped(value))) }
   for (const [key, given] of Object.entries(texts)) {
+    for (const { template } of given) learn(/:\/\/[^/@:]*:([^@]+)@/.exec(asTyped(template))?.[1] ?? '')
     if (!isSecretOption(key, spec)) continue
     for (const { template } of given) for (const piece of template) if (typeof piece === 'string') learn(piece)
   }

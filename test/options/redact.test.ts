@@ -62,7 +62,7 @@ test('a redactor keeps to the newest values', () => {
 test('canaries of a command line are in no label, warning or canonical text, and its redactor knows them', async () => {
   const env = { PW: 'CANARY-password', TOK: 'CANARY token&1', HDR: 'CANARY-header', SK: 'CANARY-secret', HOST: 'mq.example', REGION: 'eu-west-1' }
   const line = parseCommandLine([
-    '--from', 'wss://u:{env:PW}@{env:HOST}/p?apikey=CANARY-inline&t={env:TOK}', 'header.Auth=Basic {env:HDR}', 'send={"k":"{env:SK}"}', 'token=CANARY-typed', '--to', 's3://lake/x', 'secret-key={env:SK}', 'region={env:REGION}',
+    '--from', 'wss://u:{env:PW}@{env:HOST}/p?apikey=CANARY-inline&t={env:TOK}', 'header.Auth=Basic {env:HDR}', 'send={"k":"{env:SK}"}', 'token=CANARY-typed', '--to', 's3://lake/x', 'key=http://u:CANARY-in-option@h', 'secret-key={env:SK}', 'region={env:REGION}',
     '--to', 'amqp://a:CANARY-literal@mq/', 'exchange=x',
   ], env, fakes)
   const targets = await targetsOf(line)
@@ -70,7 +70,7 @@ test('canaries of a command line are in no label, warning or canonical text, and
   expect(told).not.toContain('CANARY')
   expect(line.from[0]?.label).toBe('wss://u:***@{env:HOST}/p?apikey=***&t={env:TOK}')
   expect(line.warnings).toEqual([expect.stringContaining('token of wss stands on the command line'), expect.stringContaining('the password of amqp://a:***@mq/ stands on the command line')])
-  const text = `connect mq.example eu-west-1 ${targets.from[0]?.uri.text ?? ''} ${Object.values(env).join(' ')} CANARY-inline CANARY-typed CANARY-literal`
+  const text = `connect mq.example eu-west-1 ${targets.from[0]?.uri.text ?? ''} ${Object.values(env).join(' ')} CANARY-inline CANARY-typed CANARY-literal CANARY-in-option`
   expect(text).toContain('CANARY')
   expect(line.redactor.text(text)).not.toContain('CANARY')
   expect(line.redactor.text(text)).toContain('connect mq.example eu-west-1')
@@ -85,7 +85,7 @@ test('a secret option is warned of only where there is a secret in it', () => {
 })
 
 test('no fault shows a secret', () => {
-  const argv = ['--from', 'amqp://u:CANARY/1@mq', 'queue=x', '--to', 's3://lake/x', 'secret-access-keyy=CANARY', 'secret-access-key=CANARY', 'secret_key=CANARY', 'amqp://u:CANARY@mq', 'token', 'amqp://u:CANARY@h/x=y', '--to', 'ws://h/p', 'header=CANARY', '--too=amqp://u:CANARY@mq', '-', 'nosuch://u:CANARY@h']
+  const argv = ['--from', 'amqp://u:CANARY/1@mq', 'queue=x', '--to', 's3://lake/x', 'secret-access-keyy=CANARY', 'secret-access-key=CANARY', 'secret_key=CANARY', 'amqp://u:CANARY@mq', 'token', 'amqp://u:CANARY@h/x=y', '--to', 'ws://h/p', 'header=CANARY', '--too=amqp://u:CANARY@mq', '-', 'nosuch://u:CANARY@h', '--append', 'token:=CANARY', '--append', '=CANARY', '--progress', 'http://u:CANARY@h', '--to', 's3://b', 'compression=http://u:CANARY@h']
   let message = ''
   try { parseCommandLine(argv, {}, fakes) } catch (error) { message = (error as UsageError).message }
   expect(message.split('\n').length).toBeGreaterThan(5)
