@@ -68,8 +68,9 @@ async function startProcess(what) {
     // A frozen process takes no SIGTERM.
     child.kill('SIGCONT')
     child.kill(signal)
-    if (signal !== 'SIGKILL' && await Promise.race([ended.then(() => false), sleep(graceMs).then(() => true)])) child.kill('SIGKILL')
+    const patience = setTimeout(() => { child.kill('SIGKILL') }, graceMs)
     await ended
+    clearTimeout(patience)
   }
   const atExit = () => { if (child.pid !== undefined) child.kill('SIGKILL') }
   process.on('exit', atExit)

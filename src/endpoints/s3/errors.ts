@@ -1,4 +1,5 @@
 /** What an answer of S3, or its absence, means to the core. Knows the shape of the SDK's errors, not the SDK. */
+import { isNativeError } from 'node:util/types'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
 
 /** Where a request went, for messages. */
@@ -46,7 +47,7 @@ export function regionIn(error: unknown): string | undefined {
 
 /** @param doing continues "S3 could not …" */
 export function classify(error: unknown, doing: string, place: Place): unknown {
-  if (error instanceof ManifoldError || !(error instanceof Error)) return error
+  if (error instanceof ManifoldError || !isNativeError(error)) return error
   const answer: Answer = error
   const name = answer.name ?? ''
   const code = typeof answer.code === 'string' ? answer.code : ''
@@ -82,10 +83,8 @@ function refusalOf(name: string, status: number, error: unknown, place: Place, w
   if (name === 'SignatureDoesNotMatch') return `S3${where} refuses the signature: the secret does not belong to the access key; correct secret-access-key= (or profile=, MANIFOLD_AWS_SECRET_KEY)`
   if (EXPIRED.has(name)) return `S3${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`
   if (name === 'RequestTimeTooSkewed') return `S3${where} refuses the time of the request: the clock of this machine is wrong, set it`
-  if (ELSEWHERE.has(name) || status === 301 || status === 307) {
-    const region = regionIn(error)
-    return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
-  }
+  const region = regionIn(error)
+  if (ELSEWHERE.has(name) || status === 301 || status === 307 || (region !== undefined && region !== place.region)) return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
   if (name === 'NoSuchBucket' || (status === 404 && name === 'NotFound')) return `there is no bucket ${bucket}${where}: create it, or correct the URI`
   if (name === 'InvalidBucketName') return `${bucket} cannot be the name of a bucket: correct the URI`
   if (isDenied(error) || status === 403) return `S3${where} denies it to ${doing} (${says}): the credentials need s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`

@@ -16,6 +16,9 @@ const VARIABLES = ['yyyy', 'mm', 'dd', 'HH', 'MM', 'SS', 'nano', 'id'] as const
 /** Longer than any id a spool makes: what the length of keys is checked with. */
 const LONGEST_ID = '0'.repeat(64)
 
+/** As the API reference of S3 tags gives it. */
+const TAG_TEXT = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u
+
 type Variable = (typeof VARIABLES)[number]
 type Piece = { readonly text: string } | { readonly variable: Variable }
 type Times = Readonly<Record<Exclude<Variable, 'id' | 'nano'>, string>>
@@ -73,6 +76,7 @@ export function faultsOf(given: Given<typeof options>): readonly string[] {
   for (const [name, value] of o.tag) {
     if (name === '') faults.push('a tag is given as tag.NAME=VALUE')
     if (name.length > MAX_TAG_NAME || value.length > MAX_TAG_VALUE) faults.push(`tag.${name.slice(0, 20)}: a tag's name has ${MAX_TAG_NAME} characters at the most, its value ${MAX_TAG_VALUE}`)
+    if (!TAG_TEXT.test(name) || !TAG_TEXT.test(value)) faults.push(`tag.${name.slice(0, 20)}: a tag holds letters, digits, spaces and + - = . _ : / @`)
   }
   if (new Set(o.tag.map(([name]) => name)).size < o.tag.length) faults.push('a tag is given twice')
   return faults
