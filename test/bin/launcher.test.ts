@@ -11,13 +11,14 @@ import { createInterface } from 'node:readline'
 const LAUNCHER = join(__dirname, '../../bin/manifold.js')
 const STUB = `
 exports.main = (argv) => {
-  console.log(JSON.stringify({ argv, execArgv: process.execArgv, version: process.version, pid: process.pid, ppid: process.ppid, env: Object.keys(process.env).filter((name) => /^MANIFOLD|^NODE_CHANNEL/.test(name)) }))
   const stay = { stay: () => { setInterval(() => {}, 1000) }, exit: () => { process.exitCode = Number(argv[1]) } }[argv[0]]
   if (argv[0] === 'stay') for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => {
     console.log(JSON.stringify({ signal }))
     if (argv[1] === 'die') { process.removeAllListeners(signal); process.kill(process.pid, signal) } else if (signal === 'SIGHUP') process.exit(0)
   })
   stay?.()
+  // Only now: whoever reads this sends signals.
+  console.log(JSON.stringify({ argv, execArgv: process.execArgv, version: process.version, pid: process.pid, ppid: process.ppid, env: Object.keys(process.env).filter((name) => /^MANIFOLD|^NODE_CHANNEL/.test(name)) }))
 }`
 interface Report { readonly argv: readonly string[]; readonly execArgv: readonly string[]; readonly version: string; readonly pid: number; readonly ppid: number; readonly env: readonly string[] }
 
