@@ -63,6 +63,8 @@ export function classify(error: unknown, doing: string, place: Place): unknown {
   if (code === 'EPROTO') return new Refused(`S3${where} does not speak TLS: correct the scheme of endpoint=`, facts)
   if (NETWORK.has(code) || code.startsWith('HPE_') || name === 'TimeoutError') return new Disconnected(`S3${where} could not ${doing}: ${code === '' ? lineOf(error) : `${lineOf(error)} (${code})`}`, facts)
   if (name === 'NoSuchUpload' || name === 'InvalidPart' || name === 'InvalidPartOrder') return new UploadGone(`S3${where} could not ${doing}: ${says}`, facts)
+  // The SDK gives an error that came with status 200 the status 503.
+  if (name === 'InternalError') return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
   if (BUSY.has(name) || status === 503 || status === 429 || (status === 409 && name === 'Unknown')) {
     const after = Number(answer.$response?.headers?.['retry-after'])
     return new Throttled(`S3${where} asks for patience (${says})`, Number.isFinite(after) && after > 0 ? { ...facts, afterMs: after * 1000 } : facts)
