@@ -45,7 +45,8 @@ export interface Handlers {
 
 /** Rejects with a classified error, or the signal's reason when it aborts. @param signal for the opening alone */
 export async function connect(settings: Settings, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
-  const { WebSocket: Client } = await import('ws')
+  // The types of its ESM entry differ from those of its CommonJS one; the class is the same.
+  const { WebSocket: Client } = await import('ws') as unknown as { readonly WebSocket: typeof WebSocket }
   signal.throwIfAborted()
   const opening = new AbortController()
   const aborted = (): void => { opening.abort(signal.reason) }
@@ -68,7 +69,8 @@ function upgrade(Client: typeof WebSocket, settings: Settings, through: net.Sock
     if (signal.aborted) { through?.destroy(); reject(signal.reason as Error); return }
     let socket: net.Socket | undefined
     const options: ClientOptions & { closeTimeout: number; maxFragments: number } = {
-      headers: settings.headers,
+      // A header may have several values, which the types do not know.
+      headers: settings.headers as Record<string, string>,
       perMessageDeflate: settings.compression,
       // Records pass byte for byte: what a text message holds is not ours to judge.
       skipUTF8Validation: true,
