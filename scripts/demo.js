@@ -17,7 +17,7 @@ const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms) })
 ready(__filename, async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-demo-'))
   const store = await objectStore()
-  const feed = await startFeed()
+  const feed = await require('./services/feed').startFeed({ perSecond: PER_SECOND })
   try {
     await show(store, feed, folder)
   } finally {
@@ -40,26 +40,6 @@ async function objectStore() {
   const store = await require('./services/s3-stub').startStub()
   say(`S3 server: a small stub in this process at ${store.endpoint}, for there is neither Go (versitygw, MinIO) nor Python (moto) here`)
   return store
-}
-
-/** Trades with a sequence number; what nobody is connected for is lost, as it is with a market. */
-async function startFeed() {
-  const { WebSocketServer } = require('ws')
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false })
-  await new Promise((resolve) => { server.once('listening', resolve) })
-  const symbols = ['BTC-USD', 'ETH-USD', 'SOL-USD']
-  const feed = { url: `ws://127.0.0.1:${server.address().port}/trades`, sent: 0, firstOfConnection: [], stop: () => { clearInterval(timer); for (const client of server.clients) client.terminate(); server.close() } }
-  server.on('connection', (socket) => { feed.firstOfConnection.push(feed.sent + 1); socket.on('error', () => undefined) })
-  const from = Date.now()
-  const timer = setInterval(() => {
-    const due = Math.floor((Date.now() - from) / 1000 * PER_SECOND)
-    while (feed.sent < due) {
-      const seq = ++feed.sent
-      const trade = JSON.stringify({ seq, symbol: symbols[seq % 3], price: 20000 + (seq * 7919) % 1000 / 10, size: (seq % 50 + 1) / 100, at: new Date().toISOString() })
-      for (const client of server.clients) client.send(trade)
-    }
-  }, 10)
-  return feed
 }
 
 async function show(store, feed, folder) {

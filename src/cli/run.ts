@@ -21,6 +21,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   } catch (error) {
     return usage(error, (text) => text)
   }
+  if (line.flags.help || line.flags.version) return (await import('./commands.js')).runSubcommand([line.flags.help ? 'help' : '--version'])
   const redact = (text: string): string => line.redactor.text(text)
   const secret = hideSecrets(argv, redact)
   const terminal = process.stderr.isTTY
