@@ -2,12 +2,16 @@
  * Every endpoint there is: one line each, in the order in which help lists them. Nothing here loads a client library: endpoints load theirs on first use.
  */
 import type { AnyEndpoint } from '../options/define'
+import discard from './discard'
+import generate from './generate'
 import s3 from './s3'
 import stdio from './stdio'
 import ws from './ws'
 
 export const registry: readonly AnyEndpoint[] = [
   stdio,
+  generate,
+  discard,
   s3,
   ws,
 ]

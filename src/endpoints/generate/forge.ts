@@ -1,0 +1,66 @@
+/**
+ * Makes numbered records quickly. Records whose numbers have the same digits have the same length: a run of them is a copy of a template, in which
+ * the digits are written over.
+ */
+const LETTERS = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_')
+/** Bytes of the template: paddings repeat after so many, which is farther apart than gzip looks back. */
+const TEMPLATE = 512 * 1024
+const MOST_ROWS = 4096
+const FIRST_DIGIT = '{"seq":'.length
+const ZERO = 0x30
+const NINE = 0x39
+
+export class Forge {
+  private readonly rows: number
+  private readonly pool: Buffer
+  private template: { readonly digits: number; readonly row: number; readonly bytes: Buffer } | undefined
+
+  /** @param size bytes of a record without its newline */
+  constructor(private readonly size: number, seed: number) {
+    this.rows = Math.min(MOST_ROWS, Math.max(1, Math.floor(TEMPLATE / (size + 1))))
+    this.pool = letters(this.rows * size, seed)
+  }
+
+  /** Records from number `first` on: no more than allowed, than fit, and than have as many digits; at least one. */
+  block(first: number, allowed: number, bytes: number): { readonly bytes: Buffer; readonly count: number } {
+    const digits = String(first).length
+    const { row, bytes: template } = this.template?.digits === digits ? this.template : this.templateFor(digits)
+    const count = Math.max(1, Math.min(allowed, Math.floor(bytes / row), 10 ** digits - first))
+    const block = Buffer.allocUnsafeSlow(count * row)
+    for (let at = 0, number = first; at < block.length;) {
+      const from = (number % this.rows) * row
+      const copied = template.copy(block, at, from)
+      at += copied
+      number += copied / row
+    }
+    const number = Buffer.from(String(first))
+    for (let at = FIRST_DIGIT; at < block.length; at += row) {
+      for (let i = 0; i < digits; i++) block[at + i] = number[i] ?? 0
+      let place = digits - 1
+      while (place >= 0 && number[place] === NINE) number[place--] = ZERO
+      if (place >= 0) number[place] = (number[place] ?? 0) + 1
+    }
+    return { bytes: block, count }
+  }
+
+  private templateFor(digits: number): { readonly digits: number; readonly row: number; readonly bytes: Buffer } {
+    const head = `{"seq":${'0'.repeat(digits)}`
+    const padding = this.size - head.length - ',"pad":""}'.length
+    const bytes = Buffer.from(Array.from({ length: this.rows }, (_, index) => (padding < 0 ? `${head}}\n` : `${head},"pad":"${this.pool.toString('latin1', index * this.size, index * this.size + padding)}"}\n`)).join(''))
+    this.template = { digits, row: bytes.length / this.rows, bytes }
+    return this.template
+  }
+}
+
+function letters(length: number, seed: number): Buffer {
+  const pool = Buffer.allocUnsafe(length)
+  let state = seed >>> 0
+  for (let i = 0; i < length; i++) {
+    // SplitMix (Steele, Lea and Flood), 32 bits wide.
+    state = (state + 0x9e3779b9) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad)
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97)
+    pool[i] = LETTERS[(mixed ^ (mixed >>> 15)) & 63] ?? 0
+  }
+  return pool
+}

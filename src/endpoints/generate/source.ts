@@ -1,0 +1,58 @@
+import { LineBatch } from '../../core/batch'
+import type { Clock, Delivery, Partition, Source, SourceContext } from '../../core/contract'
+import type { CreateSource } from '../../options/define'
+import { Forge } from './forge'
+import type { options } from './options'
+
+export const create: CreateSource<typeof options> = ({ options: { rate, count, size, seed } }) => new GenerateSource(rate, count, new Forge(size, seed))
+
+const PARTITION: Partition = { name: 'generate', epoch: 0 }
+/** Bytes of a delivery; about half of what the contract allows is still large enough. */
+const BLOCK = 512 * 1024
+/** Records that came due while nobody took them are made up for, of so many milliseconds at most. */
+const CATCH_UP_MS = 1000
+/** A timer is set no finer than this: high rates come in small bursts. */
+const TICK_MS = 5
+
+export class GenerateSource implements Source {
+  private clock: Clock | undefined
+  private made = 0
+  /** When record `made` + 1 is due, milliseconds. */
+  private due = 0
+
+  constructor(private readonly rate: number, private readonly count: number, private readonly forge: Forge) {}
+
+  open({ clock, resume }: SourceContext): Promise<void> {
+    this.clock = clock
+    this.made = Number(resume(PARTITION.name) ?? 0)
+    this.due = clock.now()
+    return Promise.resolve()
+  }
+
+  async read(signal: AbortSignal): Promise<Delivery | null> {
+    if (signal.aborted) throw signal.reason
+    const left = this.count === 0 ? Infinity : this.count - this.made
+    if (left <= 0) return null
+    const { bytes, count } = this.forge.block(this.made + 1, Math.min(left, await this.allowed(signal)), BLOCK)
+    const first = this.made + 1
+    this.made += count
+    if (this.rate > 0) this.due += count * 1000 / this.rate
+    return { batch: new LineBatch([bytes], count), partition: PARTITION, last: String(this.made), at: (index) => String(first + index) }
+  }
+
+  /** Records that are due by now; waits until there is one. */
+  private async allowed(signal: AbortSignal): Promise<number> {
+    if (this.rate === 0 || this.clock === undefined) return Infinity
+    for (;;) {
+      const late = this.clock.now() - this.due
+      if (late >= 0) {
+        this.due = Math.max(this.due, this.clock.now() - CATCH_UP_MS)
+        return Math.floor((this.clock.now() - this.due) * this.rate / 1000) + 1
+      }
+      await this.clock.sleep(Math.max(-late, TICK_MS), signal)
+    }
+  }
+
+  commit(): Promise<void> { return Promise.resolve() }
+  close(): Promise<void> { return Promise.resolve() }
+}
