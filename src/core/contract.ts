@@ -53,8 +53,10 @@ export interface Delivery {
   at(index: number): Position
   /** When the first record arrived, milliseconds since the epoch with fractions. Absent: when `read` returned it. */
   readonly receivedAt?: number
-  /** Records that the source saw but cannot pass on (too large, not an envelope). They belong to this delivery and settle with it, as dead letters. */
+  /** Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a source ends a delivery at one. They settle with it, as dead letters. */
   readonly unfit?: readonly Unfit[]
+  /** Called once at most, when nobody will look at the batch's bytes again: its buffers may be filled anew. */
+  readonly release?: () => void
 }
 /** A record that never became an entry: what is left of it. */
 export interface Unfit {

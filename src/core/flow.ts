@@ -212,8 +212,9 @@ export class Flow {
     const taken = await takeIn(limited, receivedAt, { source: part.id, sourceLabel: part.label, transform: this.parts.transform, toLines: this.parts.toLines, refuseInner: this.parts.refuseInner, deadLetters }, this.cut.signal)
     if (taken.stop === undefined) this.ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
     else this.ledger.refusedAtRead += taken.refused
-    if (spool !== undefined) this.append(run, spool, limited.partition, taken, receivedAt)
-    else this.hand(run, limited.partition, taken, receivedAt)
+    const release = (): void => { delivery.release?.() }
+    if (spool !== undefined) this.append(run, spool, limited.partition, taken, receivedAt, release)
+    else this.hand(run, limited.partition, taken, receivedAt, release)
     if (taken.stop !== undefined) this.unplaced(taken.stop)
   }
 
@@ -225,7 +226,7 @@ export class Flow {
     return { ...delivery, at: (index) => delivery.at(index), batch: only(delivery.batch, indexes), last: delivery.at(count - 1), unfit: [] }
   }
 
-  private append(run: SourceRun, spool: Spool, partition: Partition, taken: Taken, receivedAt: number): void {
+  private append(run: SourceRun, spool: Spool, partition: Partition, taken: Taken, receivedAt: number, release: () => void): void {
     const { part } = run
     const { batch, last, stop } = taken
     if (stop !== undefined && batch.count === 0) return
@@ -236,6 +237,7 @@ export class Flow {
       if (part.releasedAtAccept) run.committer.offer(partition, last)
       else if (part.position === 'upstream') { this.releases.push({ next, run, partition, position: last }); this.release() }
       this.keeper.touch()
+      release()
     }, (error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => {
       this.appending -= batch.retained
       this.appends.delete(append)
@@ -244,18 +246,22 @@ export class Flow {
     this.appends.add(append)
   }
 
-  private hand(run: SourceRun, partition: Partition, taken: Taken, receivedAt: number): void {
+  private hand(run: SourceRun, partition: Partition, taken: Taken, receivedAt: number, release: () => void): void {
     const { part } = run
     const { batch, last } = taken
     this.ledger.accepted += batch.count
     if (taken.stop !== undefined && batch.count === 0) return
     const ticket = this.window.enter(part.id, partition, last, batch.count, batch.retained)
-    if (batch.count === 0) { ticket.settle(); return }
+    if (batch.count === 0) { ticket.settle(); release(); return }
     const sink = this.sinks[0]
     this.direct?.push({
       payload: batch, count: batch.count,
       origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
-      settle: (tally) => { if (sink !== undefined) this.delivered(sink.part.id, tally); ticket.settle() },
+      settle: (tally) => {
+        if (sink !== undefined) this.delivered(sink.part.id, tally)
+        ticket.settle()
+        release()
+      },
     })
   }
 
