@@ -1,9 +1,10 @@
 /**
  * What a connection has received and nobody has read yet.
  *
- * Per message this costs one search for a newline, one copy and a count: messages lie one after the other in large blocks, each with its terminator, so
- * that a read hands over what is there as it lies. A message with a newline inside cannot lie so; it is kept apart, and the delivery that holds it has
- * the form of entries. What was handed over is never written again.
+ * Messages lie one after the other in large blocks, each with a byte for its terminator, so that a read hands over what is there as it lies. Per message
+ * this costs a copy and a note of where it ends; one search over all of them finds out whether any holds a newline, and only then are the terminators set.
+ * Where one does, it cannot lie so: it is kept apart, the delivery that holds it has the form of entries, and from then on each message is looked at.
+ * What was handed over is never written again.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, LineBatch } from '../../core/batch'
@@ -12,6 +13,8 @@ import { formatSize } from '../../kit/sizes'
 
 const NEWLINE = 0x0a
 const BLOCK = 256 * 1024
+/** So many messages are searched together. */
+const MOST_ENDS = 8192
 /** A larger message gets a buffer of its own: it would leave too much of a block unused. */
 const OWN = 64 * 1024
 /** A read returns about this much. */
@@ -46,11 +49,15 @@ export interface InboxParts {
 
 export class Inbox {
   private block: Buffer = Buffer.allocUnsafeSlow(0)
-  /** Of the block: [from, to) holds `count` messages nobody has taken. */
+  /** Of the block: [from, to) holds `count` messages nobody has taken, the first of them since `since`. */
   private from = 0
   private to = 0
   private count = 0
   private since = 0
+  /** Where their terminators belong, as long as none is looked at. */
+  private readonly ends = new Uint32Array(MOST_ENDS)
+  /** A newline was found: each message is looked at, and terminated at once. */
+  private careful = false
   private runs: Run[] = []
   private sealed = 0
   private ticking = false
@@ -58,7 +65,10 @@ export class Inbox {
   received = 0
   private newest: number | undefined
 
-  constructor(private readonly parts: InboxParts) {}
+  /** Bytes of a message that goes in without a look. */
+  private readonly unlooked: number
+
+  constructor(private readonly parts: InboxParts) { this.unlooked = Math.min(OWN, parts.maxRecord) }
 
   /** Bytes that wait. */
   get waiting(): number { return this.sealed + this.to - this.from }
@@ -70,18 +80,19 @@ export class Inbox {
   add(data: Buffer): void {
     this.received++
     if (!this.ticking) { this.ticking = true; setImmediate(() => { this.tick() }) }
-    const length = data.length
-    const newline = data.indexOf(NEWLINE)
-    if ((newline !== -1 && newline !== length - 1) || length > this.parts.maxRecord) { this.addApart(data); return }
-    // A newline at its end is the terminator already.
-    const size = newline === -1 ? length + 1 : length
-    if (size > OWN) { this.addOwn(data, size); return }
-    if (this.to + size > this.block.length) this.turn()
+    const { length } = data
+    if (this.careful || length > this.unlooked) { this.addCarefully(data); return }
+    if (this.to + length >= this.block.length || this.count === MOST_ENDS) {
+      this.turn()
+      if (this.isCareful()) { this.addCarefully(data); return }
+    }
     if (this.count === 0) this.since = this.parts.now()
     this.block.set(data, this.to)
-    this.to += size
-    this.block[this.to - 1] = NEWLINE
-    this.count++
+    const end = this.to + length
+    // Anything but a newline, until it is known that there is no other.
+    this.block[end] = 0
+    this.ends[this.count++] = end
+    this.to = end + 1
   }
 
   /** What has arrived, up to about 1 MiB; ends after a message that is too large. */
@@ -109,10 +120,32 @@ export class Inbox {
     this.parts.arrived()
   }
 
+  /** Sealing may have found a newline. */
+  private isCareful(): boolean { return this.careful }
+
   private turn(): void {
     this.seal()
+    if (this.block.length - this.to > OWN) return
     this.block = Buffer.allocUnsafeSlow(BLOCK)
     this.from = this.to = 0
+  }
+
+  private addCarefully(data: Buffer): void {
+    const { length } = data
+    if (!this.careful) this.seal()
+    const newline = data.indexOf(NEWLINE)
+    if ((newline !== -1 && newline !== length - 1) || length > this.parts.maxRecord) { this.addApart(data); return }
+    // A newline at its end is the terminator already.
+    const size = newline === -1 ? length + 1 : length
+    if (size > OWN) { this.addOwn(data, size); return }
+    if (this.to + size > this.block.length) this.turn()
+    if (this.count === 0) this.since = this.parts.now()
+    this.block.set(data, this.to)
+    this.to += size
+    this.block[this.to - 1] = NEWLINE
+    this.count++
+    // Unless all are looked at, its neighbours are searched without it.
+    if (!this.careful) this.close()
   }
 
   private addOwn(data: Buffer, size: number): void {
@@ -137,6 +170,25 @@ export class Inbox {
 
   private seal(): void {
     if (this.count === 0) return
+    if (!this.careful) {
+      const { block, from, to, count, ends, since } = this
+      if (block.subarray(from, to).includes(NEWLINE)) {
+        this.careful = true
+        this.block = Buffer.allocUnsafeSlow(BLOCK)
+        this.from = this.to = this.count = 0
+        for (let i = 0, at = from; i < count; i++) {
+          const end = ends[i] ?? at
+          this.addCarefully(block.subarray(at, end))
+          at = end + 1
+          this.since = since
+        }
+        if (this.count === 0) return
+      } else for (let i = 0; i < count; i++) block[ends[i] ?? from] = NEWLINE
+    }
+    this.close()
+  }
+
+  private close(): void {
     this.push({ receivedAt: this.since, bytes: this.to - this.from, what: { lines: this.block.subarray(this.from, this.to), count: this.count } })
     this.from = this.to
     this.count = 0
