@@ -6,7 +6,6 @@ import type { WsOptions } from './options'
 const OURS = new Set(['connection', 'upgrade', 'sec-websocket-key', 'sec-websocket-version', 'sec-websocket-extensions', 'sec-websocket-protocol'])
 /** What names of headers and sub-protocols are made of (RFC 9110, 5.6.2; RFC 6455, 4.1). */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-// eslint-disable-next-line no-control-regex -- control characters are what headers cannot hold
 const NOT_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/
 
 /** Faults over several options, one line each, without secrets. */

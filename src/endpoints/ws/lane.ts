@@ -38,18 +38,20 @@ export class Lane {
   static async open(parts: LaneParts, signal: AbortSignal): Promise<Lane> {
     let finish: (end: End) => void = () => undefined
     const over = new Promise<End>((resolve) => { finish = resolve })
-    let link: Link | undefined
     let full = false
+    let pause = (): void => undefined
     const inbox = new Inbox({
       maxRecord: messageBytes(parts), now: () => parts.clock.now(),
-      full: () => { full = true; link?.pause() },
+      full: () => { full = true; pause() },
       arrived: () => { parts.changed() },
     })
-    link = await connect(parts.settings, {
+    const link = await connect(parts.settings, {
       message: (data) => { inbox.add(data) },
       received: () => inbox.received,
       ended: (end) => { finish(end); parts.changed() },
     }, parts.clock, signal)
+    pause = () => { link.pause() }
+    // It may have been full before its opening was told.
     if (full) link.pause()
     return new Lane(link, inbox, parts, over)
   }

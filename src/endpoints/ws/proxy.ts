@@ -49,7 +49,7 @@ export function tunnel(proxy: URL, settings: Settings, now: () => number, signal
       const status = response.statusCode ?? 0
       if (status >= 200 && status < 300) {
         if (head.length > 0) socket.unshift(head)
-        resolve(socket as Socket)
+        resolve(socket)
         return
       }
       socket.destroy()

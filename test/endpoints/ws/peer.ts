@@ -8,7 +8,7 @@ import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws'
 import type { Delivery, Source } from '../../../src/core/contract'
 import ws from '../../../src/endpoints/ws'
 import { makeTarget } from '../../support/context'
-import type { CreateSink, CreateSource } from '../../../src/options/define'
+import type { CreateSink, CreateSource, Target } from '../../../src/options/define'
 import type { WsOptions } from '../../../src/endpoints/ws/options'
 
 export interface Peer {
@@ -106,12 +106,12 @@ export function frame(opcode: number, payload: Buffer, fin = true): Buffer {
 
 export async function makeSource(uri: string, given: Readonly<Record<string, unknown>> = {}): Promise<Source> {
   const create = await ws.source?.load() as CreateSource<WsOptions>
-  return create(makeTarget(ws, uri, given))
+  return create(makeTarget(ws, uri, given) as Target<WsOptions>)
 }
 
 export async function makeSink(uri: string, given: Readonly<Record<string, unknown>> = {}): Promise<ReturnType<CreateSink<WsOptions>>> {
   const create = await ws.sink?.load() as CreateSink<WsOptions>
-  return create(makeTarget(ws, uri, given))
+  return create(makeTarget(ws, uri, given) as Target<WsOptions>)
 }
 
 /** Records until there are so many, in order; throws what `read` throws, with the records so far in `got`. */
