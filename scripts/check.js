@@ -12,10 +12,13 @@ const { ready, root } = require('./setup')
 const LONG = 350
 const TOO_LONG = 400
 
+// For some tools FORCE_COLOR=0 means colours.
+const { FORCE_COLOR: _, ...plain } = process.env
+const colours = process.stdout.isTTY ? { ...plain, FORCE_COLOR: '1' } : { ...plain, NO_COLOR: '1' }
 const modules = (...parts) => path.join(root, 'node_modules', ...parts)
 function run(file, args) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [file, ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FORCE_COLOR: process.stdout.isTTY ? '1' : '0' } })
+    const child = spawn(process.execPath, [file, ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: colours })
     const output = []
     child.stdout.on('data', (chunk) => output.push(chunk))
     child.stderr.on('data', (chunk) => output.push(chunk))
