@@ -18,8 +18,9 @@ function run(file, args, env) {
 }
 async function has(file, args) { return (await run(file, args)).ok }
 
-async function withGo(kind) {
+async function withGo(kind, say) {
   if (!await has('go', ['version'])) return { state: 'skipped', why: 'no go in PATH' }
+  say(`building ${kind.module}, a few minutes …`)
   // Built beside its place, then renamed into it: an interrupted build is no server.
   const building = path.join(cache, `building-${process.pid}`)
   fs.mkdirSync(building, { recursive: true })
@@ -45,9 +46,8 @@ async function withPython(kind) {
 
 async function installKind(name, kind, say) {
   if (fs.existsSync(kind.file)) { say(`${name}: there (${kind.file})`); return true }
-  if (kind.needs === 'go') say(`${name}: building ${kind.module}, a few minutes …`)
   const started = Date.now()
-  const { state, why } = await (kind.needs === 'go' ? withGo(kind) : withPython(kind))
+  const { state, why } = await (kind.needs === 'go' ? withGo(kind, (line) => say(`${name}: ${line}`)) : withPython(kind))
   say(`${name}: ${state}${why ? `: ${why}` : ''}${state === 'installed' ? ` in ${Math.round((Date.now() - started) / 1000)} s` : ''}`)
   return state === 'installed'
 }
@@ -61,7 +61,7 @@ async function install(options) {
   const missing = []
   for (const name of need) {
     const service = services[name]
-    if (service === undefined) throw new Error(`there is no service ${name}: ${Object.keys(services).join(', ')} are known`)
+    if (service === undefined) throw new Error(`there is no service ${name}: ${Object.keys(services).join(', ')} can be had`)
     const wanted = only ? Object.keys(service.kinds).filter((kind) => only.includes(kind)) : service.wanted
     let found = 0
     for (const kind of wanted) if (await installKind(kind, service.kinds[kind], say)) found++

@@ -5,6 +5,8 @@ export interface S3Server {
   readonly accessKey: string
   readonly secretKey: string
   readonly pid?: number
+  /** Where its data lie. */
+  readonly dir?: string
   /** As a power cut: at once. The data stay. */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */

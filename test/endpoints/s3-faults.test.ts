@@ -5,7 +5,8 @@ import { CONFIRMED, type Outcome } from '../../src/core/contract'
 import { Disconnected, Fatal, Refused, Throttled } from '../../src/core/errors'
 import { describeWith } from '../services/describe-with'
 import { available, Bucket, type S3Server, startS3 } from '../services/s3'
-import { opened, type Opened, type S3Options, segmentOf } from '../support/s3-sink'
+import { create } from '../../src/endpoints/s3/sink'
+import { contextFor, opened, type Opened, type S3Options, segmentOf, target } from '../support/s3-sink'
 import { type Fault, type Operation, S3Proxy } from '../support/s3-proxy'
 
 const MIB = 1024 * 1024
@@ -61,7 +62,7 @@ describeWith('s3', 'the S3 sink and faults', () => {
     fails(operation, { kind: 'status', status: 503, code: 'SlowDown', headers: { 'retry-after': '7' } })
     const error = await failure(made!.write(segmentOf(content())))
     expect(error).toBeInstanceOf(Throttled)
-    expect((error as Throttled).afterMs).toBe(7000)
+    expect(error).toMatchObject({ afterMs: 7000 })
     expect(error.message).toMatch(/SlowDown/)
   })
 
@@ -201,8 +202,6 @@ describeWith('s3', 'the S3 sink and faults', () => {
   })
 
   it('asks anew at each opening for what placeholders stand for', async () => {
-    const { create } = await import('../../src/endpoints/s3/sink')
-    const { contextFor, target } = await import('../support/s3-sink')
     const words = { endpoint: proxy.endpoint, accessKeyId: server.accessKey }
     const stale = target({ ...words, secretAccessKey: 'rotated away' }, bucket.name)
     const fresh = target({ ...words, secretAccessKey: server.secretKey }, bucket.name)

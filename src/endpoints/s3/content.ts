@@ -1,11 +1,10 @@
-/** The bytes of an object: a segment's content, compressed where it is to be, cut into parts in buffers of the pool. */
-import { pipeline } from 'node:stream/promises'
-import { constants, crc32, createGzip, createZstdCompress } from 'node:zlib'
-import type { Compression, Segment } from '../../core/contract'
+/** The bytes of an object: a segment's content, cut into parts in buffers of the pool. */
+import { crc32 } from 'node:zlib'
+import type { Segment } from '../../core/contract'
 import type { BufferPool } from './memory'
 
-/** Output of a compressor in one piece: a trip through the thread pool for each. */
-const COMPRESSED_CHUNK = 256 * 1024
+/** What a compressor gets at once is one task of the thread pool, which the disk shares: at a few milliseconds each, a fsync does not wait long behind four of them. */
+const COMPRESSED_AT_ONCE = 128 * 1024
 
 export interface PartBytes {
   /** 1, 2, … */
@@ -23,24 +22,10 @@ export async function* contentOf(segment: Segment, from: number): AsyncGenerator
   let at = from
   for await (const chunk of segment.read(from)) {
     at += chunk.length
-    yield chunk
+    if (segment.compression === 'none') yield chunk
+    else for (let from = 0; from < chunk.length; from += COMPRESSED_AT_ONCE) yield chunk.subarray(from, from + COMPRESSED_AT_ONCE)
   }
   if (at !== segment.length) throw new Error(`segment ${segment.key} has ${at} bytes, where ${segment.length} were sealed`)
-}
-
-export async function* compressed(content: AsyncIterable<Buffer>, compression: Exclude<Compression, 'none'>, level: number | undefined): AsyncGenerator<Buffer> {
-  const compressor = compression === 'gzip'
-    ? createGzip({ level: level ?? 6, chunkSize: COMPRESSED_CHUNK })
-    : createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: level ?? 3 }, chunkSize: COMPRESSED_CHUNK })
-  const feeding = pipeline(content, compressor)
-  // Its error comes out of the compressor as well.
-  feeding.catch(() => undefined)
-  try {
-    for await (const chunk of compressor) yield chunk as Buffer
-    await feeding
-  } finally {
-    compressor.destroy()
-  }
 }
 
 /** Each part but the last has exactly `size` bytes. Whoever takes a part releases it; a part is read only when the one before was taken. */

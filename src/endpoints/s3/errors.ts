@@ -1,5 +1,4 @@
 /** What an answer of S3, or its absence, means to the core. Knows the shape of the SDK's errors, not the SDK. */
-import { isNativeError } from 'node:util/types'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
 
 /** Where a request went, for messages. */
@@ -47,7 +46,7 @@ export function regionIn(error: unknown): string | undefined {
 
 /** @param doing continues "S3 could not …" */
 export function classify(error: unknown, doing: string, place: Place): unknown {
-  if (error instanceof ManifoldError || !isNativeError(error)) return error
+  if (error instanceof ManifoldError || !(error instanceof Error)) return error
   const answer: Answer = error
   const name = answer.name ?? ''
   const code = typeof answer.code === 'string' ? answer.code : ''

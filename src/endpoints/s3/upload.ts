@@ -4,10 +4,11 @@
  * What arrived of a multipart upload is remembered until the object is there, over close and open: the next attempt sends only what is missing. After
  * a kill nothing remembers it; the first writes of a process therefore look for uploads of their own key and end them.
  */
+import { compress } from '../../codec/compression'
 import { CONFIRMED, type Log, type Outcome, type Segment } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, Refused } from '../../core/errors'
 import type { Part, Store } from './client'
-import { compressed, contentOf, partsOf, type PartBytes } from './content'
+import { contentOf, partsOf, type PartBytes } from './content'
 import { UploadGone } from './errors'
 import { LocalCopy } from './local-copy'
 import type { BufferPool } from './memory'
@@ -77,11 +78,11 @@ export class Uploader {
     if (begun === undefined && suspect && !whole) await this.endOrphans(key, store, log, signal)
     // Parts at the beginning that arrived need not even be read, unless the copy or the compressor does.
     const skipped = begun === undefined || local !== undefined || segment.compression !== 'none' ? 0 : leading(begun.parts, Math.ceil(segment.length / size) - 1)
-    const content = tee(segment.compression === 'none' ? contentOf(segment, skipped * size) : compressed(contentOf(segment, 0), segment.compression, this.settings.compressionLevel), local)
+    const content = tee(segment.compression === 'none' ? contentOf(segment, skipped * size) : compress(segment.compression, this.settings.compressionLevel)(contentOf(segment, 0)), local)
     const parts = partsOf(content, size, skipped + 1, this.pool, signal)
     const metadata = metadataOf(segment)
-    const { value: first } = await parts.next()
-    if (first === undefined) throw new Error(`segment ${segment.key} has no content`)
+    // There is always one: the last, if it be empty.
+    const first = (await parts.next()).value as PartBytes
     if (first.last && begun === undefined) {
       try {
         const result = await store.put(key, first.body, whole ? { sha256: segment.sha256 } : { crc32: first.crc32 }, metadata, signal)
