@@ -30,6 +30,7 @@ export function deliveryOf(framed: Framed, partition: Partition, positionOf: (of
   return {
     batch: framed.batch, partition, last: positionOf(framed.to),
     at: (index) => positionOf(framed.at(index)),
+    release: () => { framed.release() },
     ...(framed.misfits.length === 0 ? {} : { unfit: framed.misfits.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
   }
 }
@@ -86,7 +87,7 @@ class Run {
   }
   framed(lines: Framed, to: number): Framed {
     const { entries, misfits, first } = this
-    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained), to, misfits, at: (index) => lines.at(first + index) }
+    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained), to, misfits, at: (index) => lines.at(first + index), release: () => undefined }
   }
 }
 

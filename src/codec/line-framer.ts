@@ -18,6 +18,8 @@ const NEWLINE = 0x0a
 const BLOCK = 1024 * 1024
 /** A read into less than this costs more than a new block. */
 const LEAST = 16 * 1024
+/** Blocks kept for use again. */
+const MOST_FREE = 32
 /** What is kept of a record that is no record (contract.ts, Unfit). */
 export const HEAD = 64 * 1024
 
@@ -32,6 +34,8 @@ export interface Framed {
   /** Offset after record i: reading goes on with record i + 1 from there. Found by looking, on first use. */
   at(index: number): number
   readonly misfits: readonly Misfit[]
+  /** Nobody looks at the batch any more (nor asks `at`): its memory is read into again. Once at most. */
+  release(): void
 }
 
 /** A byte stream becoming records. Bytes come in by `space` and `filled`, where the reader has no buffer of its own, or by `push`. */
@@ -58,7 +62,7 @@ export interface FramerOptions {
   readonly blockBytes?: number
 }
 
-interface Piece { readonly bytes: Buffer; readonly offset: number }
+interface Piece { readonly bytes: Buffer; readonly offset: number; readonly block: Buffer }
 /** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
 interface Giant { readonly offset: number; readonly hash: Hash; head: Buffer; length: number }
 
@@ -78,11 +82,13 @@ export class LineFramer implements Framer {
   /** Bytes of the pieces, and one for each misfit. */
   private held = 0
   private unterminated: number | undefined
+  private readonly blocks: Blocks
 
   constructor(options: FramerOptions) {
     this.maxRecord = options.maxRecord
     this.blockBytes = options.blockBytes ?? BLOCK
     this.blockOffset = options.offset ?? 0
+    this.blocks = new Blocks(this.blockBytes)
   }
 
   get pending(): number { return this.held + this.line - this.from }
@@ -138,7 +144,7 @@ export class LineFramer implements Framer {
       this.held -= isMisfit(item) ? 1 : item.bytes.length
     }
     const to = misfits.at(-1)?.offset ?? pieces.reduce((_, { offset, bytes }) => offset + bytes.length, 0)
-    return framed(pieces, misfits, to)
+    return framed(pieces, misfits, to, () => { for (const piece of pieces) this.blocks.drop(piece.block) })
   }
 
   end(): Framed | undefined {
@@ -159,8 +165,9 @@ export class LineFramer implements Framer {
   private renew(): void {
     this.close(this.line)
     const tail = this.free - this.line
-    const next = Buffer.allocUnsafeSlow(Math.max(this.blockBytes, tail + Math.min(Math.max(tail, LEAST), this.maxRecord)))
+    const next = this.blocks.take(Math.max(this.blockBytes, tail + Math.min(Math.max(tail, LEAST), this.maxRecord)))
     this.block.copy(next, 0, this.line, this.free)
+    this.blocks.drop(this.block)
     this.blockOffset += this.line
     this.block = next
     this.from = this.line = 0
@@ -170,7 +177,8 @@ export class LineFramer implements Framer {
   /** Whole lines of the block up to an index become a piece. */
   private close(upTo: number): void {
     if (upTo > this.from) {
-      this.queue.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from })
+      this.blocks.hold(this.block)
+      this.queue.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from, block: this.block })
       this.held += upTo - this.from
     }
     this.from = upTo
@@ -201,7 +209,8 @@ export class LineFramer implements Framer {
     this.giant = { offset: this.blockOffset + this.line, head: Buffer.from(known.subarray(0, HEAD)), hash: createHash('sha256').update(known), length: known.length }
     // A block of its own, filled again and again until the line ends: the old one may be in use downstream.
     this.blockOffset += this.free
-    this.block = Buffer.allocUnsafeSlow(this.blockBytes)
+    this.blocks.drop(this.block)
+    this.block = this.blocks.take(this.blockBytes)
     this.from = this.line = this.free = 0
   }
 
@@ -228,15 +237,41 @@ export class LineFramer implements Framer {
   }
 }
 
+/**
+ * Blocks in use, and a few that can be used again: fresh memory by the gigabyte costs page faults and garbage collections, more than the reading itself.
+ */
+class Blocks {
+  private readonly held = new Map<Buffer, number>()
+  private readonly free: Buffer[] = []
+
+  constructor(private readonly size: number) {}
+
+  /** Held once, by whoever fills it. */
+  take(size: number): Buffer {
+    const block = (size === this.size ? this.free.pop() : undefined) ?? Buffer.allocUnsafeSlow(size)
+    this.held.set(block, 1)
+    return block
+  }
+
+  hold(block: Buffer): void { this.held.set(block, (this.held.get(block) ?? 0) + 1) }
+
+  drop(block: Buffer): void {
+    const holders = (this.held.get(block) ?? 0) - 1
+    if (holders > 0) { this.held.set(block, holders); return }
+    if (!this.held.delete(block) || block.length !== this.size || this.free.length >= MOST_FREE) return
+    this.free.push(block)
+  }
+}
+
 function isMisfit(item: Piece | Misfit): item is Misfit { return 'why' in item }
 
-function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number): Framed {
+function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number, release: () => void): Framed {
   let count = 0
   for (const piece of pieces) count += countNewlines(piece.bytes)
   let offsets: number[] | undefined
   return {
     batch: count === 0 ? EMPTY : new LineBatch(pieces.map((piece) => piece.bytes), count),
-    to, misfits,
+    to, misfits, release,
     at: (index) => (offsets ??= offsetsOf(pieces))[index] ?? to,
   }
 }

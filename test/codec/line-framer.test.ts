@@ -83,3 +83,22 @@ test('a line of 64 MiB keeps memory within a few times max-record', () => {
   expect(next?.batch.lines().chunks.map(String)).toEqual(['next\n'])
   expect(next?.at(0)).toBe(64 * 1024 * 1024 + 6)
 })
+
+test('blocks are filled again only after everything that was taken from them is released', () => {
+  const framer = new LineFramer({ maxRecord: 1000, blockBytes: 64 * 1024 })
+  const taken: { readonly framed: Framed; readonly expected: string }[] = []
+  let n = 0
+  for (let round = 0; round < 2000; round++) {
+    let text = ''
+    for (let i = 0; i < 20; i++) text += `${++n} ${'x'.repeat(n % 97)}\n`
+    framer.push(Buffer.from(text))
+    const framed = framer.take()
+    if (framed !== undefined) taken.push({ framed, expected: text })
+    // Held for a while, released out of order.
+    while (taken.length > 40) {
+      const [{ framed: oldest, expected }] = taken.splice((n * 7) % 40, 1) as [typeof taken[number]]
+      expect(Buffer.concat(oldest.batch.lines().chunks).toString()).toBe(expected)
+      oldest.release()
+    }
+  }
+})
