@@ -67,6 +67,7 @@ test('it moves records from stdin to stdout, byte for byte', () => {
 test('it keeps state and holds its flow alone: the kernel lock is in it', async () => {
   const line = ['--from', 'generate:', 'rate=100', '--to', 'discard:', '--name', 'held', '--state', join(folder, 'state')]
   const child = spawn(program, line, { cwd: folder, env: env(), stdio: ['ignore', 'ignore', 'inherit'] })
+  const gone = once(child, 'exit')
   try {
     for (let tries = 0; tries < 100 && child.exitCode === null; tries++) {
       if (run(['ls', '--state', join(folder, 'state')]).stdout.includes('held')) break
@@ -75,11 +76,8 @@ test('it keeps state and holds its flow alone: the kernel lock is in it', async 
     const second = run(line)
     expect(second.status).toBe(75)
     expect(second.stderr).toContain(`process ${child.pid}`)
-  } finally {
-    const gone = once(child, 'exit')
-    child.kill('SIGTERM')
-    expect(await gone).toEqual([0, null])
-  }
+  } finally { child.kill('SIGTERM') }
+  expect(await gone).toEqual([0, null])
 })
 
 test('a WebSocket feed is read', async () => {

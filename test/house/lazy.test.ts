@@ -1,0 +1,26 @@
+/** What is not asked for is not loaded: start-up stays that of Node. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { manifold } from '../support/manifold'
+
+let folder: string
+beforeAll(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-lazy-')) })
+afterAll(() => { rmSync(folder, { recursive: true }) })
+
+async function loadedBy(args: readonly string[]): Promise<readonly string[]> {
+  const file = join(folder, 'loaded.json')
+  const { code, stderr } = await manifold(args, { env: { NODE_OPTIONS: `--require=${JSON.stringify(join(__dirname, 'loaded.js'))}`, LOADED_TO: file, HOME: folder }, input: 'a\n' })
+  if (code !== 0) throw new Error(stderr)
+  return JSON.parse(readFileSync(file, 'utf8')) as string[]
+}
+
+test('the version needs no package', async () => { expect(await loadedBy(['--version'])).toEqual([]) })
+test.each(['help', 'help s3', 'help ws', 'endpoints'])('manifold %s loads no SDK', async (words) => {
+  expect((await loadedBy(words.split(' '))).filter((name) => name !== 'commander')).toEqual([])
+})
+test('records from stdin to stdout load what parses the line and what logs', async () => {
+  const packages = await loadedBy(['--from', '-', '--to', '-'])
+  expect(packages).toContain('pino')
+  expect(packages.filter((name) => /^@aws-sdk|^@smithy|^ws$|^prom-client|^pino-pretty|proxy/.test(name))).toEqual([])
+})
