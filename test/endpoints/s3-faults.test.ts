@@ -127,6 +127,15 @@ describeWith('s3', 'the S3 sink and faults', () => {
     await holds(bytes)
   })
 
+  it('asks, before it sends a large object again, whether it is there', async () => {
+    await sink()
+    const segment = segmentOf(large())
+    expect(await made!.write(segment)).toEqual(CONFIRMED)
+    const sent = proxy.count('UploadPart')
+    expect(await made!.write(segment, 2)).toEqual(CONFIRMED)
+    expect(proxy.count('UploadPart')).toBe(sent)
+  })
+
   it('gets through a storm in which two of three requests fail, each part sent until it arrived', async () => {
     await sink({ partSize: 5 * MIB, timeout: 300 })
     const faults: Fault[] = [{ kind: 'status', status: 503, code: 'SlowDown' }, { kind: 'status', status: 500, code: 'InternalError' }, { kind: 'reset', afterBytes: 50_000 }, { kind: 'lose-answer' }, { kind: 'hang' }, { kind: 'ok-but-error', code: 'InternalError' }]

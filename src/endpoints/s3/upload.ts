@@ -54,6 +54,7 @@ export class Uploader {
 
   /** there: with this content, by this attempt or an earlier one. */
   private async create(key: string, segment: Segment, suspect: boolean, store: Store, log: Log, signal: AbortSignal): Promise<'there' | 'other' | 'vanished'> {
+    if (suspect && segment.length > SINGLE_PUT && this.settings.keepLocal === undefined && !this.begun.has(key) && await this.isThere(key, segment, store, signal)) return 'there'
     const local = this.settings.keepLocal === undefined ? undefined : await LocalCopy.begin(this.settings.keepLocal, key)
     let kept = false
     try {
@@ -68,6 +69,17 @@ export class Uploader {
       return 'there'
     } finally {
       if (!kept) await local?.discard()
+    }
+  }
+
+  /** An earlier attempt may have got further than anyone was told: one question saves sending it all to be told so at the end. */
+  private async isThere(key: string, segment: Segment, store: Store, signal: AbortSignal): Promise<boolean> {
+    try {
+      const stored = await store.head(key, signal)
+      return stored !== undefined && isSame(stored, segment)
+    } catch (error) {
+      if (error instanceof Refused) return false
+      throw error
     }
   }
 
