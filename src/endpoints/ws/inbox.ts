@@ -4,7 +4,7 @@
  * Messages lie one after the other in large blocks, each with a byte for its terminator, so that a read hands over what is there as it lies. Per message
  * this costs a copy and a note of where it ends; one search over all of them finds out whether any holds a newline, and only then are the terminators set.
  * Where one does, it cannot lie so: it is kept apart, the delivery that holds it has the form of entries, and from then on each message is looked at.
- * What was handed over is never written again.
+ * What was handed over is not written again before it was released; blocks whose every delivery was are filled anew.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, LineBatch } from '../../core/batch'
@@ -21,6 +21,8 @@ const OWN = 64 * 1024
 const READ = 1024 * 1024
 /** At this much waiting the connection is to be paused, at half of it resumed. */
 export const INBOX_BOUND = 8 * 1024 * 1024
+/** Blocks kept for filling anew. */
+const MOST_SPARE = 16
 /** What is kept of a message that is too large. */
 export const HEAD = 64 * 1024
 
@@ -31,10 +33,16 @@ export interface Taken {
   readonly unfit?: Misfit
   /** When its first message arrived, epoch milliseconds. */
   readonly receivedAt: number
+  /** Nobody looks at the batch's bytes any more. */
+  readonly release?: () => void
 }
+/** `held` counts the runs in it that were not released. */
+interface Block { readonly bytes: Buffer; held: number }
 interface Run {
   readonly receivedAt: number
   readonly bytes: number
+  /** Where it lies, if in a block that may be filled anew. */
+  readonly block?: Block
   readonly what: { readonly lines: Buffer; readonly count: number } | { readonly message: Buffer } | { readonly unfit: Misfit }
 }
 
@@ -49,6 +57,8 @@ export interface InboxParts {
 
 export class Inbox {
   private block: Buffer = Buffer.allocUnsafeSlow(0)
+  private holder: Block = { bytes: this.block, held: 0 }
+  private readonly spare: Buffer[] = []
   /** Of the block: [from, to) holds `count` messages nobody has taken, the first of them since `since`. */
   private from = 0
   private to = 0
@@ -111,7 +121,7 @@ export class Inbox {
     }
     const runs = this.runs.splice(0, taken)
     this.sealed -= bytes
-    return { batch: batchOf(runs), receivedAt: first.receivedAt, ...(unfit === undefined ? {} : { unfit }) }
+    return { batch: batchOf(runs), receivedAt: first.receivedAt, release: () => { this.release(runs) }, ...(unfit === undefined ? {} : { unfit }) }
   }
 
   private tick(): void {
@@ -126,9 +136,26 @@ export class Inbox {
   private turn(): void {
     this.seal()
     if (this.block.length - this.to > OWN) return
-    this.block = Buffer.allocUnsafeSlow(BLOCK)
-    this.from = this.to = 0
+    this.renew()
   }
+
+  private renew(): void {
+    const old = this.holder
+    this.block = this.spare.pop() ?? Buffer.allocUnsafeSlow(BLOCK)
+    this.holder = { bytes: this.block, held: 0 }
+    this.from = this.to = this.count = 0
+    this.keep(old)
+  }
+
+  private release(runs: readonly Run[]): void {
+    for (const { block } of runs) {
+      if (block === undefined) continue
+      block.held--
+      if (block !== this.holder) this.keep(block)
+    }
+  }
+
+  private keep({ bytes, held }: Block): void { if (held === 0 && bytes.length === BLOCK && this.spare.length < MOST_SPARE) this.spare.push(bytes) }
 
   private addCarefully(data: Buffer): void {
     const { length } = data
@@ -174,8 +201,9 @@ export class Inbox {
       const { block, from, to, count, ends, since } = this
       if (block.subarray(from, to).includes(NEWLINE)) {
         this.careful = true
-        this.block = Buffer.allocUnsafeSlow(BLOCK)
-        this.from = this.to = this.count = 0
+        // The old block is read from here: it must not be the next one.
+        this.holder.held++
+        this.renew()
         for (let i = 0, at = from; i < count; i++) {
           const end = ends[i] ?? at
           this.addCarefully(block.subarray(at, end))
@@ -189,7 +217,8 @@ export class Inbox {
   }
 
   private close(): void {
-    this.push({ receivedAt: this.since, bytes: this.to - this.from, what: { lines: this.block.subarray(this.from, this.to), count: this.count } })
+    this.holder.held++
+    this.push({ receivedAt: this.since, bytes: this.to - this.from, block: this.holder, what: { lines: this.block.subarray(this.from, this.to), count: this.count } })
     this.from = this.to
     this.count = 0
   }

@@ -138,7 +138,7 @@ class FeedSource implements Source {
     }
   }
 
-  private delivery(lane: Lane, { batch: received, unfit, receivedAt }: Taken): Delivery | undefined {
+  private delivery(lane: Lane, { batch: received, unfit, receivedAt, release }: Taken): Delivery | undefined {
     let batch = received
     if (this.dedupe !== undefined) {
       batch = this.dedupe.pass(batch, lane.epoch, receivedAt)
@@ -148,11 +148,11 @@ class FeedSource implements Source {
       for (const hole of this.expect.holes(batch, lane.partition)) this.ctx?.gap(hole)
       if (this.expect.unnumbered > 0) this.ctx?.gauge('unnumbered', this.expect.unnumbered)
     }
-    if (batch.count === 0 && unfit === undefined) return undefined
+    if (batch.count === 0 && unfit === undefined) { release?.(); return undefined }
     const before = lane.handed
     lane.handed += batch.count + (unfit === undefined ? 0 : 1)
     const last = String(lane.handed)
-    return { batch, partition: lane.partition, last, at: (index) => String(before + index + 1), receivedAt, ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
+    return { batch, partition: lane.partition, last, at: (index) => String(before + index + 1), receivedAt, ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
   }
 
   /** Why reading cannot go on; all that was received has been read. */
