@@ -12,6 +12,8 @@ export interface Examined {
   readonly tally: Tally
   /** Where the file is cut. */
   readonly end: number
+  /** Bytes below were known synced. */
+  readonly mark: number
   readonly holes: readonly Hole[]
   readonly lost: readonly Lost[]
   /** Damaged bytes below the durable mark. */
@@ -52,7 +54,7 @@ export async function examine(file: File, known: Knowledge): Promise<Examined> {
     highest = Math.max(highest, head.first + head.count)
   }
   const durable = known.durableSequence
-  const last = known.limit === Infinity
+  const newest = known.limit === Infinity
 
   const kept: Extract<Seen, { kind: 'frame' }>[] = []
   const holes: Hole[] = []
@@ -62,7 +64,7 @@ export async function examine(file: File, known: Knowledge): Promise<Examined> {
   let end = DATA_AT
   for (const one of seen) {
     if (one.kind === 'bad') {
-      if (expected >= known.limit || (last && one.from >= mark && expected >= durable)) break
+      if (expected >= known.limit || (newest && one.from >= mark && expected >= durable)) break
       damaged.push({ from: one.from, to: one.to })
       holes.push({ from: one.from, to: one.to, first: expected, next: expected })
       end = one.to
@@ -81,7 +83,7 @@ export async function examine(file: File, known: Knowledge): Promise<Examined> {
     end = one.end
   }
   // The last append has to be whole: without its last frame it was never acknowledged, and its position was never reached.
-  for (let tail = kept.at(-1); last && tail !== undefined && tail.end === end && (tail.head.flags & CONTINUED) !== 0 && tail.at >= mark && tail.head.first >= durable; tail = kept.at(-1)) {
+  for (let tail = kept.at(-1); newest && tail !== undefined && tail.end === end && (tail.head.flags & CONTINUED) !== 0 && tail.at >= mark && tail.head.first >= durable; tail = kept.at(-1)) {
     kept.pop()
     end = tail.at
     expected = tail.head.first
@@ -99,7 +101,7 @@ export async function examine(file: File, known: Knowledge): Promise<Examined> {
   }
   const beyond = seen.filter((one) => one.kind === 'frame' && one.at >= end).map((one) => one.kind === 'frame' ? { from: one.at, to: one.end } : { from: 0, to: 0 })
   return {
-    frames: seen.filter((one) => one.kind === 'frame').length, tally, end, holes, lost, damaged,
+    frames: seen.filter((one) => one.kind === 'frame').length, tally, end, mark, holes, lost, damaged,
     torn: { bytes: Math.max(0, known.size - end), frames: beyond }, progress: [...progress.values()], highest,
   }
 }

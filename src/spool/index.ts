@@ -53,7 +53,7 @@ export interface SpoolConfig {
   /**
    * From the flow file, all 0 and false where it is new. `sequence`: the largest that was known; after a clean stop (`clean`) exactly the next to be
    * given: then save the larger of `spool.head` and `OpenedSpool.nextSequence`. `tail`: the lowest cursor of the sinks that have one.
-   * `acceptedThrough`: the `head` up to which records were counted as accepted.
+   * `acceptedThrough`: the `next` of the newest append that resolved and was counted (`head` may be further, for a moment).
    */
   readonly known: Known
   /** Segment sinks; empty for flows that only write batches. All agree on sealBytes, sealAge, period and framing. */
@@ -95,7 +95,7 @@ export async function openSpool(config: SpoolConfig): Promise<OpenedSpool> {
   const looked = await look(fs, directory, config.id)
   const id = looked.id ?? randomBytes(16).toString('hex')
   const context: SpoolContext = { fs, directory, clock, log, id, seed: seedOf(id), policies: config.policies, render: config.render }
-  const recovery = new Recovery(context, config.known)
+  const recovery = new Recovery(context, config.known, looked.id !== undefined)
   const found = await recovery.run(looked.found)
   const store = new Store(context, found.head)
   store.segments.push(...found.segments)
@@ -129,7 +129,10 @@ class DiskSpool implements Spool {
 
   append(records: SpoolRecords): Promise<{ readonly first: Sequence; readonly next: Sequence }> {
     return new Promise((resolve, reject) => {
-      const item = recordsItem(this.context, records, this.writer.sequence, { resolve: () => { resolve({ first: item.first, next: item.next }) }, reject })
+      const item = recordsItem(this.context, records, this.writer.sequence, {
+        // Without records it takes no sequence: what a start has skipped is not to be taken for records.
+        resolve: () => { resolve(item.count === 0 ? { first: this.store.head, next: this.store.head } : { first: item.first, next: item.next }) }, reject,
+      })
       this.writer.push(item)
     })
   }

@@ -2,6 +2,7 @@
  * What a start finds on disk, made whole: nothing is changed before every header was understood; what survives is synced before it is served; what
  * is damaged is copied aside before anything is cut.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { Gap } from '../core/contract'
 import { DiskFailed, Fatal, lineOf, UsageError } from '../core/errors'
 import type { File } from '../kit/file-system'
@@ -9,7 +10,7 @@ import { examine, type Examined } from './examine'
 import { DATA_AT, decodeHeader, decodeSeal, FORMAT, HEADER_BYTES, SEAL_AT, SEAL_BYTES, type Header, type RecordedGap, type Seal } from './format'
 import type { Place } from './format'
 import type { Range } from './frames'
-import { digest, framingOf, makeSeal, Tally, writeSeal, type SegmentFile, type SpoolContext } from './segment'
+import { digest, framingOf, makeSeal, writeSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
 
 const NAME = /^(\d{16})(?:-(\d+))?\.seg$/
 const TWO32 = 2 ** 32
@@ -34,6 +35,8 @@ interface Found {
   readonly header: Header | undefined
 }
 
+export interface Carried { readonly gaps: RecordedGap[]; readonly progress: (Place & { readonly receivedAt: number })[]; readonly paths: string[] }
+
 export interface Recovered {
   readonly segments: readonly SegmentFile[]
   /** Newest of each partition, oldest frame first. */
@@ -46,7 +49,7 @@ export interface Recovered {
   readonly head: number
   readonly nextSequence: number
   /** Gaps and positions of a segment without records, and that file: to be written again before it goes. */
-  readonly carried: { readonly gaps: readonly RecordedGap[]; readonly progress: readonly (Place & { readonly receivedAt: number })[]; readonly paths: readonly string[] }
+  readonly carried: Carried
 }
 
 /** Reads all headers, so that a format of the future or another spool's file is refused before anything is touched. */
@@ -81,25 +84,37 @@ export class Recovery {
   private tornBytes = 0
   private highest = 0
 
-  constructor(private readonly context: SpoolContext, private readonly known: Known) {}
+  /** @param idKnown  the spool's id is not new: frames of its files can be told from other bytes */
+  constructor(private readonly context: SpoolContext, private readonly known: Known, private readonly idKnown: boolean) {}
 
   async run(found: readonly Found[]): Promise<Recovered> {
     const { context, known } = this
     const { fs, log } = context
     const segments: SegmentFile[] = []
     const remove: string[] = []
-    const carried: Recovered['carried'] & { gaps: RecordedGap[]; progress: (Place & { receivedAt: number })[]; paths: string[] } = { gaps: [], progress: [], paths: [] }
+    const carried: Carried = { gaps: [], progress: [], paths: [] }
     // From the newest to the oldest: where a segment ends is said by the one after it, if that has anything in it.
     let limit = Infinity
+    let records = false
     for (const one of found.toReversed()) {
       const seal = decodeSeal(one.page.subarray(SEAL_AT), context.seed)
       if (seal !== undefined) {
         this.highest = Math.max(this.highest, seal.next)
+        const newest = !records
         limit = one.first
-        if (seal.next <= known.tail) remove.push(one.path)
-        else segments.unshift(await this.sealed(one, seal))
+        records = true
+        if (one === found.at(-1)) await this.rewritten(one.path)
+        if (seal.next > known.tail || (!newest && seal.next === known.tail && seal.next === known.acceptedThrough)) { segments.unshift(await this.sealed(one, seal)); continue }
+        if (seal.next < known.tail || seal.next < known.acceptedThrough) { remove.push(one.path); continue }
+        // It ends where the cursors stand: a gap at its end may be known nowhere else.
+        const file = await fs.open(one.path, 'update')
+        try {
+          const result = await examine(file, { first: seal.first, size: Math.min(one.size, seal.end), seed: context.seed, durableSequence: seal.next, durableBytes: seal.end, limit: Infinity })
+          if (!(await this.carry(file, one.path, result, carried))) remove.push(one.path)
+        } finally { await file.close() }
         continue
       }
+      if (limit <= known.tail && records) { remove.push(one.path); continue }
       const file = await fs.open(one.path, 'update')
       try {
         const sequence = this.durableSequence(one.first, limit)
@@ -107,26 +122,27 @@ export class Recovery {
         this.highest = Math.max(this.highest, result.highest)
         if (result.tally.count === 0 && result.lost.length === 0) {
           const bare = result.tally.gaps.length === 0 && result.progress.length === 0
-          if (!bare && limit === Infinity) {
-            // It stays until its frames are durable in the next segment.
-            await synced(file, one.path)
-            carried.gaps.push(...result.tally.gaps)
-            carried.progress.push(...result.progress)
-            carried.paths.push(one.path)
-          } else {
-            if (result.frames === 0 && one.size > DATA_AT) await this.aside(file, one, [{ from: 0, to: one.size }], 'nothing in it can be read')
+          // Where a record follows in another file, what is carried has become durable before it.
+          if (records || !(await this.carry(file, one.path, result, carried))) {
+            if (!this.idKnown && one.size > DATA_AT) await this.aside(file, one, [{ from: 0, to: one.size }], 'its header cannot be read, and nothing else names the spool it belongs to')
             if (bare) log.info(`the spool file ${one.path} was being made when the last run ended: it is removed`)
             remove.push(one.path)
           }
           if (result.frames > 0) limit = one.first
           continue
         }
+        const newest = !records
         limit = one.first
-        if (result.tally.next <= known.tail && result.lost.length === 0) { remove.push(one.path); continue }
+        records = true
+        if (result.lost.length === 0 && (result.tally.next < known.tail || (result.tally.next === known.tail && (newest || result.tally.next < known.acceptedThrough)))) {
+          if (result.tally.next < known.acceptedThrough || !(await this.carry(file, one.path, result, carried))) remove.push(one.path)
+          continue
+        }
         segments.unshift(await this.finish(file, one, result))
       } finally { await file.close() }
     }
-    if (found.length > 0) await fs.syncDirectory(context.directory)
+    // Without any file too: one that the last run removed must not come back.
+    await fs.syncDirectory(context.directory)
     for (const path of remove) await fs.unlink(path).catch((error: unknown) => { log.warn(`the spool file ${path} cannot be removed: ${lineOf(error)}`) })
 
     let budget = VERIFY_AT_START
@@ -144,11 +160,22 @@ export class Recovery {
     }
   }
 
+  /** What came after the last record is written again into the next segment; the file stays until that is durable. False where there is nothing of the kind. */
+  private async carry(file: File, path: string, result: Examined, carried: Carried): Promise<boolean> {
+    const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
+    if (gaps.length === 0 && result.progress.length === 0) return false
+    await this.synced(file, path, result)
+    carried.gaps.unshift(...gaps.filter((gap) => !carried.gaps.some((other) => isDeepStrictEqual({ ...other, sequence: 0 }, { ...gap, sequence: 0 }))))
+    carried.progress.unshift(...result.progress)
+    carried.paths.push(path)
+    return true
+  }
+
   /** What the flow file and the next segment say was durable here. Sequences jump to a multiple of 2^32 at a start, and across a jump nothing can be said. */
   private durableSequence(first: number, limit: number): number {
     if (limit !== Infinity) return limit % TWO32 === 0 ? 0 : limit
     const through = this.known.acceptedThrough
-    return through > first && Math.floor((through - 1) / TWO32) === Math.floor(first / TWO32) ? through : 0
+    return through > Math.max(first, this.known.tail) && through % TWO32 !== 0 && Math.floor((through - 1) / TWO32) === Math.floor(first / TWO32) ? through : 0
   }
 
   private async sealed(one: Found, seal: Seal): Promise<SegmentFile> {
@@ -184,7 +211,7 @@ export class Recovery {
       await file.truncate(result.end)
       context.log.info(`the spool file ${one.path} ended in ${result.torn.bytes} bytes that were never acknowledged: they are cut off`)
     }
-    await synced(file, one.path)
+    await this.synced(file, one.path, result)
     for (const [sink, target] of Object.entries(one.header?.targets ?? {})) this.checkTarget(segment, sink, target)
     const facts = sourcesOf(result.tally)
     this.tallies.push([segment, facts])
@@ -193,10 +220,33 @@ export class Recovery {
     return segment
   }
 
+  /**
+   * Writes what may never have reached the disk once more, and syncs it. An fdatasync alone would not do: after one that failed in the last run, the
+   * kernel counts the pages as clean and serves them from memory until the power goes.
+   */
+  private async synced(file: File, path: string, result: Pick<Examined, 'mark' | 'end'>): Promise<void> {
+    try {
+      const chunk = Buffer.allocUnsafe(1024 * 1024)
+      for (let at = result.mark > DATA_AT ? result.mark : 0; at < result.end;) {
+        const filled = await file.read(chunk.subarray(0, Math.min(chunk.length, result.end - at)), at)
+        if (filled === 0) break
+        await file.write([chunk.subarray(0, filled)], at)
+        at += filled
+      }
+      await file.datasync()
+    } catch (error) { throw new DiskFailed(`the spool file ${path} cannot be synced: ${lineOf(error)}`, { cause: error }) }
+  }
+  /** The seal of the newest file: any other was synced before the next file was made. */
+  private async rewritten(path: string): Promise<void> {
+    const file = await this.context.fs.open(path, 'update')
+    try { await this.synced(file, path, { mark: 0, end: DATA_AT }) } finally { await file.close() }
+  }
+
   private losses(path: string, result: Pick<Examined, 'lost' | 'tally'>): Loss[] {
     const [source = ''] = result.tally.sources.keys()
-    for (const { first, next } of result.lost) this.context.log.warn(`${next - first} records (${first} to ${next - 1}) in the spool file ${path} are damaged and cannot be delivered`)
-    return result.lost.map(({ first, next }) => lossOf(source, first, next, `damaged in ${path}`))
+    const lost = result.lost.map((one) => ({ first: Math.max(one.first, this.known.tail), next: one.next })).filter((one) => one.next > one.first)
+    for (const { first, next } of lost) this.context.log.warn(`${next - first} records (${first} to ${next - 1}) in the spool file ${path} are damaged and cannot be delivered`)
+    return lost.map(({ first, next }) => lossOf(source, first, next, `damaged in ${path}`))
   }
 
   private async seal(file: File, segment: SegmentFile, tally: Tally, targets: Readonly<Record<string, string>> | undefined, former?: Seal): Promise<void> {
@@ -281,7 +331,7 @@ export class Recovery {
       if (expected > 0 && segment.first > expected && segment.first % TWO32 !== 0) this.missing(expected, segment.first)
       expected = Math.max(expected, segment.next)
     }
-    if (!known.clean && known.acceptedThrough > expected) {
+    if (!known.clean && known.acceptedThrough > expected && known.acceptedThrough % TWO32 !== 0) {
       const jump = Math.floor((known.acceptedThrough - 1) / TWO32) * TWO32
       this.missing(expected < jump ? jump : expected, known.acceptedThrough)
       expected = known.acceptedThrough
@@ -320,7 +370,4 @@ function sourcesOf(tally: Tally): Pick<Seal, 'sources' | 'gaps'> {
 function lossOf(source: string, first: number, next: number, why: string): Loss {
   const gap: Gap = { partition: '', from: String(first), to: String(next - 1), why, records: next - first }
   return { ...gap, source, sequence: first, lost: true }
-}
-async function synced(file: File, path: string): Promise<void> {
-  try { await file.datasync() } catch (error) { throw new DiskFailed(`the spool file ${path} cannot be synced: ${lineOf(error)}`, { cause: error }) }
 }

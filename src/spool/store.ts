@@ -21,7 +21,7 @@ export class Store {
 
   place(place: Place): void {
     let partitions = this.positions.get(place.source)
-    if (partitions === undefined) this.positions.set(place.source, partitions = new Map())
+    if (partitions === undefined) this.positions.set(place.source, partitions = new Map<string, string>())
     partitions.set(place.partition, place.last)
   }
   arrived(source: string, receivedAt: number): void { this.received.set(source, receivedAt) }
@@ -84,6 +84,7 @@ export class Store {
     }
     return freed
   }
+  dropped(segment: SegmentFile): boolean { return segment.next <= this.below }
   /** What was dropped already but could not go while its segment was open. */
   dropAgain(): Promise<boolean> { return this.drop(0) }
 }

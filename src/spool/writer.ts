@@ -54,9 +54,13 @@ export class Writer {
   private rejectFailed!: (error: Error) => void
   readonly failed: Promise<never>
 
-  /** @param replaced  files whose frames without records are carried in `carried`: removed once those are durable */
+  /** Files that go once the item is durable elsewhere. */
+  private replaced: { readonly path: string; readonly after: Item | undefined }[]
+
+  /** @param replaced  files whose frames without records are carried in `carried` */
   constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly space: Space, private readonly limits: Limits, private nextSequence: number,
-    carried: readonly Item[], private replaced: string[]) {
+    carried: readonly Item[], replaced: readonly string[]) {
+    this.replaced = replaced.map((path) => ({ path, after: carried.at(-1) }))
     this.failed = new Promise<never>((_, reject) => { this.rejectFailed = reject })
     this.failed.catch(() => undefined)
     this.queue.push(...carried)
@@ -158,7 +162,9 @@ export class Writer {
     if (group === undefined) { this.sealing = true; return }
     let bytes = 0
     for (const item of group) bytes += item.bytes
-    const shortage = await this.space.shortage(bytes + (this.open === undefined ? DATA_AT : 0), this.store.bytes)
+    // What holds no record yet cannot be delivered and make room.
+    const held = this.store.segments.some((segment) => segment.count > 0) ? this.store.bytes : 0
+    const shortage = await this.space.shortage(bytes + (this.open === undefined ? DATA_AT : 0), held)
     if (shortage !== undefined) { this.park(shortage); return }
     const segment = this.open ?? await this.create(group[0]?.first ?? this.nextSequence)
     if (segment === undefined) return
@@ -295,7 +301,7 @@ export class Writer {
       this.queue.unshift(...segment.recordless)
       this.forget(segment)
       if (segment.fresh) await this.context.fs.unlink(segment.path).catch(() => undefined)
-      else this.replaced.push(segment.path)
+      else this.replaced.push({ path: segment.path, after: segment.recordless.at(-1) })
     }
     if (outOfSpace(error)) this.park(`no space: ${lineOf(error)}`)
     else this.failedOnce(error, `the spool file ${segment.path} cannot be written`)
@@ -335,6 +341,12 @@ export class Writer {
     segment.age?.abort()
     this.sealing = false
     this.open = undefined
+    if (segment.recordless.length > 0 && this.store.dropped(segment)) {
+      // Its records are delivered, but the gaps at its end came after the drop and may be known nowhere else.
+      this.queue.unshift(...segment.recordless)
+      this.replaced.push({ path: segment.path, after: segment.recordless.at(-1) })
+      this.forget(segment)
+    }
     this.store.changed()
     await this.store.dropAgain()
     if (this.why !== undefined) this.parked = false
@@ -342,7 +354,9 @@ export class Writer {
   }
 
   private async removeReplaced(): Promise<void> {
-    for (const path of this.replaced.splice(0)) await this.context.fs.unlink(path).catch(() => undefined)
+    const gone = this.replaced.filter(({ after }) => after === undefined || !this.queue.includes(after))
+    this.replaced = this.replaced.filter((one) => !gone.includes(one))
+    for (const { path } of gone) await this.context.fs.unlink(path).catch(() => undefined)
   }
 
   private park(why: string): void {
