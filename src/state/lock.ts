@@ -18,9 +18,9 @@ export interface Lock { release(): void }
 
 /** The lock of an instance; undefined: another process (or this one) holds it. @throws DiskFailed the file system cannot lock */
 export async function acquire(path: string): Promise<Lock | undefined> {
-  // Somebody who only looks (`isHeld`) has the lock for a moment.
+  // Whoever only looks (`isHeld`) is in the way for a moment; at boot many look at once, so each waits differently.
   for (let attempt = 1; ; attempt++) {
-    const lock = attemptLock(path)
+    const lock = attemptLock(path, 'exclusive')
     if (lock !== undefined) {
       try { await fs.chmod(path, 0o600) } catch (error) {
         // The flow was forgotten between opening and locking: what is locked has no name any more.
@@ -30,15 +30,15 @@ export async function acquire(path: string): Promise<Lock | undefined> {
       await notePid(`${path}.pid`)
       return lock
     }
-    if (attempt === 3) return undefined
-    await setTimeout(15)
+    if (attempt === 5) return undefined
+    await setTimeout(5 + 20 * Math.random())
   }
 }
 
 /** Whether somebody holds it now. Leaves no trace. */
 export async function isHeld(path: string): Promise<boolean> {
   try { await fs.lstat(path) } catch { return false }
-  const lock = attemptLock(path, false)
+  const lock = attemptLock(path, 'shared')
   lock?.release()
   return lock === undefined
 }
@@ -56,31 +56,31 @@ export async function holderOf(path: string): Promise<number | undefined> {
   }
 }
 
-function attemptLock(path: string, keep = true): Lock | undefined {
+/** shared: refused by a holder, but not by others who look at the same time. */
+function attemptLock(path: string, kind: 'exclusive' | 'shared'): Lock | undefined {
   // Loaded on first use: stateless runs and --help never need it.
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
   let database: sqlite.DatabaseSync | undefined
   try {
     database = new DatabaseSync(path)
-    database.exec('BEGIN EXCLUSIVE')
+    database.exec(kind === 'exclusive' ? 'BEGIN EXCLUSIVE' : 'BEGIN; SELECT 1 FROM sqlite_schema')
   } catch (error) {
     database?.close()
     if ((error as { errcode?: number }).errcode === SQLITE_BUSY) return undefined
     throw new DiskFailed(`cannot lock ${path}: ${lineOf(error)}; its file system must support locks, name another folder with --state`, { cause: error })
   }
   const held = database
-  const free = (): void => {
-    process.off('exit', release)
-    if (held.isOpen) held.close()
-  }
+  if (kind === 'shared') return { release: () => { held.close() } }
   const release = (): void => {
+    process.off('exit', release)
+    if (!held.isOpen) return
     // The note goes first: whoever is refused from now on is not told a pid that has let go.
-    if (held.isOpen) rmSync(`${path}.pid`, { force: true })
-    free()
+    rmSync(`${path}.pid`, { force: true })
+    held.close()
   }
   // A database that is collected as garbage gives up its lock: being a listener keeps it alive, whatever the caller does.
-  if (keep) process.on('exit', release)
-  return { release: keep ? release : free }
+  process.on('exit', release)
+  return { release }
 }
 
 /** Best effort: a missing note only makes a message less helpful. */

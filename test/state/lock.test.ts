@@ -58,6 +58,21 @@ test('looking leaves no trace, where there is a lock file and where there is non
   expect(await readdir(folder)).toEqual(['lock'])
 })
 
+test('somebody else who is only looking does not look like a holder', async () => {
+  ;(await acquire(path))?.release()
+  expect((await other(['--look', path])).answers).toEqual(['looking'])
+  expect(await isHeld(path)).toBe(false)
+})
+
+test('somebody who looks just when a process starts does not keep it from starting', async () => {
+  ;(await acquire(path))?.release()
+  const looking = await other(['--look', path])
+  const lock = acquire(path)
+  await looking.kill()
+  expect(await lock).toBeDefined()
+  ;(await lock)?.release()
+})
+
 test('lock and pid can be read by their owner only', async () => {
   const lock = await acquire(path)
   expect((await stat(path)).mode & 0o777).toBe(0o600)
