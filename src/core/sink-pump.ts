@@ -104,7 +104,11 @@ export class SinkPump {
 
   private context(): EndpointContext {
     const { signal, clock, log, supervisor } = this.parts
-    return { signal, clock, log, gauge: (name, value) => { supervisor.gauges[name] = value } }
+    return { signal, clock, log, gauge: (name, value) => {
+        supervisor.gauges[name] = value
+        // A slow upload that moves is no stall.
+        this.lastMove = clock.now()
+      } }
   }
 
   private async open(): Promise<void> {
