@@ -211,8 +211,10 @@ export class History {
     if (this.disk.capacity !== Infinity || this.maxBytes !== undefined) return
     this.note('clean stop')
     await settled()
-    const ended = this.opened.spool.end().then(() => true, () => false)
-    if (!(await ended)) { this.failed = true; return }
+    let ended: boolean | undefined
+    this.opened.spool.end().then(() => { ended = true }, () => { ended = false })
+    for (let turn = 0; ended === undefined && turn < 20; turn++) { await settled(); this.clock.advance(1100) }
+    if (ended !== true) { this.failed = true; return }
     await this.opened.spool.close()
     this.save()
     this.flow = { ...this.flow, clean: true, sequence: Math.max(this.opened.spool.head, this.opened.nextSequence) }
