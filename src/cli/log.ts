@@ -37,7 +37,7 @@ export function createLog(settings: LogSettings): CliLog {
   const destination = {
     write(line: string): void {
       const text = settings.redact(settings.format === 'json' ? line : readable(line, settings))
-      if (settings.quiet) { held.push(text); if (held.length > 100) held.shift() } else put(text)
+      if (settings.quiet && !/"level":50/.test(line.slice(0, 20))) { held.push(text); if (held.length > 100) held.shift() } else put(text)
     },
   }
   const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)

@@ -96,6 +96,7 @@ export class SinkPump {
       for (const attempt of this.flying.values()) attempt.abort(new Disconnected('the run ended'))
       stop.controller.abort(new Disconnected('the run ended'))
       stop.dispose()
+      this.arrivedRoom.wake()
       await filling
       await sink.close()
       if (supervisor.current !== 'failed') supervisor.to('stopped')

@@ -83,7 +83,7 @@ export class SourcePump {
   }
 
   private async read(halted: AbortSignal): Promise<'ended'> {
-    const { source, supervisor, clock, until, live } = this.parts
+    const { source, supervisor, clock, live } = this.parts
     for (;;) {
       if (live && this.parts.pressed()) {
         // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
@@ -92,6 +92,8 @@ export class SourcePump {
         await this.open(halted)
       }
       await this.parts.room(halted)
+      // A source that always has something at hand need not look at the signal.
+      halted.throwIfAborted()
       const delivery = await this.next(halted)
       if (delivery === 'idle' || delivery === null) return 'ended'
       const receivedAt = delivery.receivedAt ?? clock.now()
@@ -102,7 +104,6 @@ export class SourcePump {
         supervisor.moved()
       }
       await this.parts.take(delivery, receivedAt)
-      if (until.count !== undefined && halted.aborted) throw halted.reason
     }
   }
 

@@ -225,3 +225,24 @@ test('a newline that cannot be framed is refused at reading where the way keeps 
   expect(letters).toMatchObject([{ position: '2' }])
   expect(receipt.sinks[0]).toMatchObject({ read: 3, delivered: 2, rejected: 1 })
 })
+
+test('a stop ends within the grace also when more waits for a hanging sink than one write takes', async () => {
+  const sink = new ScriptedSink((_n, _values, _write, signal) => new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(new Disconnected('aborted')) }) }), { maxBytes: 100 })
+  const flow = flowOf(new NumberSource(1000, 10), sink, { graceMs: 100 })
+  const done = flow.run()
+  while (sink.writes.length === 0 || flow.status().read < 1000) await new Promise((resolve) => { setTimeout(resolve, 1) })
+  const from = Date.now()
+  flow.stop()
+  expect((await done).ending).toEqual({ kind: 'stopped', safe: false })
+  expect(Date.now() - from).toBeLessThan(1500)
+})
+
+test('a stop is heard while a source always has something at hand', async () => {
+  const source = new NumberSource(Infinity, 10)
+  source.read = ((read) => async (_signal: AbortSignal) => read.call(source, new AbortController().signal))(source.read.bind(source))
+  const flow = flowOf(source, new ScriptedSink())
+  const done = flow.run()
+  while (flow.status().read < 100) await new Promise((resolve) => { setTimeout(resolve, 1) })
+  flow.stop()
+  expect((await done).ending).toEqual({ kind: 'stopped', safe: true })
+})
