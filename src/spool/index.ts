@@ -76,7 +76,7 @@ export interface OpenedSpool {
     /** Records from `acceptedThrough` on. */
     readonly recordsSince: number
     readonly quarantined: readonly Quarantined[]
-    /** Gaps recorded from `acceptedThrough` on, and records that are lost from the disk (`lost`). Missing files are reported at each start until they are below the tail. */
+    /** Gaps recorded from `acceptedThrough` on, and records that are lost from the disk (`lost`): reported once. */
     readonly gaps: readonly Loss[]
     readonly tornBytes: number
   }

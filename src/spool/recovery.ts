@@ -10,7 +10,7 @@ import { examine, type Examined } from './examine'
 import { DATA_AT, decodeHeader, decodeSeal, FORMAT, HEADER_BYTES, SEAL_AT, SEAL_BYTES, type Header, type RecordedGap, type Seal } from './format'
 import type { Place } from './format'
 import type { Range } from './frames'
-import { digest, framingOf, makeSeal, writeSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
+import { digest, framingOf, makeSeal, readSeal, writeSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
 
 const NAME = /^(\d{16})(?:-(\d+))?\.seg$/
 const TWO32 = 2 ** 32
@@ -152,7 +152,7 @@ export class Recovery {
       if (budget < 0) break
       this.gaps.push(...await this.verify(segment))
     }
-    const head = this.betweenSegments(segments)
+    const head = await this.betweenSegments(segments)
     const since = (gap: Loss): boolean => gap.lost || gap.sequence >= known.acceptedThrough
     return {
       segments, head, nextSequence: this.nextSequence(head, found.length), carried, foreign: this.foreign, tornBytes: this.tornBytes, quarantined: this.quarantined, ...this.newest(),
@@ -226,8 +226,9 @@ export class Recovery {
    */
   private async synced(file: File, path: string, result: Pick<Examined, 'mark' | 'end'>): Promise<void> {
     try {
-      const chunk = Buffer.allocUnsafe(1024 * 1024)
-      for (let at = result.mark > DATA_AT ? result.mark : 0; at < result.end;) {
+      const from = result.mark > DATA_AT ? result.mark : 0
+      const chunk = Buffer.allocUnsafe(Math.max(0, Math.min(1024 * 1024, result.end - from)))
+      for (let at = from; at < result.end;) {
         const filled = await file.read(chunk.subarray(0, Math.min(chunk.length, result.end - at)), at)
         if (filled === 0) break
         await file.write([chunk.subarray(0, filled)], at)
@@ -323,20 +324,32 @@ export class Recovery {
   }
 
   /** Records that are missing between files, and after the last one. Returns the sequence after the newest record. */
-  private betweenSegments(segments: readonly SegmentFile[]): number {
+  private async betweenSegments(segments: readonly SegmentFile[]): Promise<number> {
     const { known } = this
     let expected = known.tail
     for (const segment of segments) {
       // A tail of 0 may stand for a sink that begins at the oldest kept.
-      if (expected > 0 && segment.first > expected && segment.first % TWO32 !== 0) this.missing(expected, segment.first)
+      const noted = segment.holes.some((hole) => hole.next === segment.first && hole.first < hole.next)
+      if (expected > 0 && segment.first > expected && segment.first % TWO32 !== 0 && !noted) {
+        this.missing(expected, segment.first)
+        await this.note(segment, expected)
+      }
       expected = Math.max(expected, segment.next)
     }
-    if (!known.clean && known.acceptedThrough > expected && known.acceptedThrough % TWO32 !== 0) {
-      const jump = Math.floor((known.acceptedThrough - 1) / TWO32) * TWO32
-      this.missing(expected < jump ? jump : expected, known.acceptedThrough)
-      expected = known.acceptedThrough
-    }
-    return Math.max(expected, known.clean ? Math.max(known.acceptedThrough, 0) : 0)
+    const through = known.acceptedThrough
+    if (!known.clean && through > expected && through % TWO32 !== 0) this.missing(Math.max(expected, Math.floor((through - 1) / TWO32) * TWO32), through)
+    return known.clean ? Math.max(expected, through) : expected
+  }
+  /** Into the seal of the segment that follows: what is missing is reported once. */
+  private async note(segment: SegmentFile, first: number): Promise<void> {
+    const hole = { from: DATA_AT, to: DATA_AT, first, next: segment.first }
+    try {
+      const seal = await readSeal(this.context, segment.path)
+      if (seal === undefined) return
+      const file = await this.context.fs.open(segment.path, 'update')
+      try { await writeSeal(this.context, file, { ...seal, holes: [hole, ...seal.holes] }) } finally { await file.close() }
+      segment.holes = [hole, ...segment.holes]
+    } catch (error) { this.context.log.warn(`what is missing before ${segment.path} cannot be noted there and will be reported again: ${lineOf(error)}`) }
   }
   private missing(first: number, next: number): void {
     this.context.log.warn(`${next - first} records (${first} to ${next - 1}) are missing from the spool in ${this.context.directory}: a file is gone or was cut short`)

@@ -6,7 +6,7 @@ import { createHash, type Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { SpoolStatus } from '../core/ports'
 import type { File } from '../kit/file-system'
-import { DATA_AT, encodeHeader, FRAME_HEAD, SEAL_BYTES, writeHead } from './format'
+import { DATA_AT, encodeHeader, FRAME_HEAD, SEAL_BYTES, writeHead, type Draft } from './format'
 import type { Item } from './items'
 import { makeSeal, Tally, writeSeal, type SegmentFile, type SpoolContext } from './segment'
 import { outOfSpace, type Space } from './space'
@@ -25,10 +25,9 @@ interface Open extends SegmentFile {
   /** Its header is not on disk yet. */
   fresh: boolean
   readonly tally: Tally
-  readonly hash: Hash | undefined
+  /** Of the object bytes that are durable. */
+  hash: Hash | undefined
   objectLength: number
-  /** Object bytes that are durable and not in the hash yet. */
-  unhashed: Buffer[]
   period: string | undefined
   /** Durable frames without records (gaps, progress): where no record follows they move on to the next segment. */
   recordless: Item[]
@@ -173,24 +172,25 @@ export class Writer {
     const at = segment.fresh ? 0 : segment.end
     const buffers = assemble(group, segment.end)
     if (segment.fresh) buffers.unshift(this.header(segment), Buffer.alloc(SEAL_BYTES))
+    let hash: Hash | undefined
     let synced = false
     try {
-      const written = file.write(buffers, at)
-      // While the kernel copies: the group before goes into the object's hash.
-      hashDurable(segment)
-      await written
-      await file.datasync()
+      await file.write(buffers, at)
+      const syncing = file.datasync()
+      // While the disk is busy. Not later: once an append is settled its buffers may be filled anew.
+      hash = hashed(segment.hash, group)
+      await syncing
       synced = true
       if (segment.fresh) await this.context.fs.syncDirectory(this.context.directory)
     } catch (error) {
       await this.writeFailed(segment, error, !synced && outOfSpace(error))
       return
     }
+    segment.hash = hash
     this.failures = 0
     this.space.used(bytes)
     this.committed(segment, group, bytes)
     await this.removeReplaced()
-    if (this.queue.length === 0) hashDurable(segment)
   }
 
   /** From the head of the queue what goes into the open segment in one write; undefined where that has to be sealed first. */
@@ -221,12 +221,15 @@ export class Writer {
 
   private async create(first: number): Promise<Open | undefined> {
     const { fs, directory, policies } = this.context
-    for (let copy = 0; ; copy++) {
-      const path = `${directory}/${String(first).padStart(16, '0')}${copy === 0 ? '' : `-${copy}`}.seg`
+    const name = `${directory}/${String(first).padStart(16, '0')}`
+    // Files of one sequence are told apart by a number that grows: the later one holds what counts.
+    const others = [...this.replaced, ...this.store.segments].filter(({ path }) => path.startsWith(name)).map(({ path }) => Number(/-(\d+)\.seg$/.exec(path)?.[1] ?? 0) + 1)
+    for (let copy = Math.max(0, ...others); ; copy++) {
+      const path = `${name}${copy === 0 ? '' : `-${copy}`}.seg`
       try {
         const file = await fs.open(path, 'create')
         this.open = {
-          path, first, next: first, count: 0, end: DATA_AT, sealed: false, verified: true, holes: [], file, fresh: true, tally: new Tally(first), objectLength: 0, unhashed: [],
+          path, first, next: first, count: 0, end: DATA_AT, sealed: false, verified: true, holes: [], file, fresh: true, tally: new Tally(first), objectLength: 0,
           hash: policies.length === 0 ? undefined : createHash('sha256'), period: undefined, recordless: [], age: undefined,
         }
         return this.open
@@ -266,7 +269,6 @@ export class Writer {
         this.store.arrived(item.place.source, item.receivedAt)
       }
       if (item.gap === undefined) this.store.place(item.place)
-      if (segment.hash !== undefined) segment.unhashed.push(...item.object)
       segment.objectLength += item.objectLength
     }
     if (this.full(segment.objectLength, segment.end)) this.sealing = true
@@ -323,7 +325,6 @@ export class Writer {
         segment.file = await this.context.fs.open(segment.path, 'update')
         await segment.file.truncate(segment.end).catch(() => undefined)
       }
-      hashDurable(segment)
       const object = segment.hash === undefined ? { sha256: '', length: 0 } : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }
       await writeSeal(this.context, segment.file, makeSeal(this.context, segment, segment.tally, object))
     } catch (error) {
@@ -394,14 +395,18 @@ export class Writer {
   }
 }
 
-function hashDurable(segment: Open): void {
-  if (segment.hash === undefined) return
-  for (const chunk of segment.unhashed) segment.hash.update(chunk)
-  segment.unhashed = []
+/** A copy that has the group's object bytes in it too: where the group does not become durable, the hash is as before. */
+function hashed(hash: Hash | undefined, group: readonly Item[]): Hash | undefined {
+  const next = hash?.copy()
+  if (next !== undefined) for (const item of group) for (const chunk of item.object) next.update(chunk)
+  return next
 }
 
 /** The frames of a group as few buffers: heads and small frames copied together, large payloads as they are. */
 function assemble(group: readonly Item[], durable: number): Buffer[] {
+  const copied = (frame: Draft): number => frame.length < SMALL ? frame.length : FRAME_HEAD + frame.positions.length
+  let left = 0
+  for (const item of group) for (const frame of item.frames) left += copied(frame)
   const buffers: Buffer[] = []
   let slab = Buffer.allocUnsafe(0)
   let from = 0
@@ -412,12 +417,13 @@ function assemble(group: readonly Item[], durable: number): Buffer[] {
   }
   for (const item of group) {
     for (const frame of item.frames) {
-      const copied = frame.length < SMALL ? frame.length : FRAME_HEAD + frame.positions.length
-      if (at + copied > slab.length) {
+      const size = copied(frame)
+      if (at + size > slab.length) {
         flush()
-        slab = Buffer.allocUnsafe(Math.max(SLAB, copied))
+        slab = Buffer.allocUnsafe(Math.max(Math.min(SLAB, left), size))
         from = at = 0
       }
+      left -= size
       writeHead(slab, at, frame, durable)
       at += FRAME_HEAD
       at += frame.positions.copy(slab, at)

@@ -119,11 +119,14 @@ export class History {
     const appended: Appended = { index, entries, form, source: random.pick(['s1', 's2']), partition: random.pick(['p1', 'p2']), last: `end of ${index}`, receivedAt: this.clock.now() + random.next(), state: 'open', first: -1, known: false }
     this.appends.push(appended)
     this.note(`append ${index}: ${count} ${form}`)
-    const batch = form === 'entries' ? new EntryBatch(entries, 100) : new LineBatch(chunked(entries.map((entry) => Buffer.concat([entry.value ?? Buffer.alloc(0), Buffer.from('\n')])), random), count)
+    const batch = form === 'entries' ? new EntryBatch(entries.map((entry) => ({ ...entry, value: entry.value === null ? null : Buffer.from(entry.value), ...(entry.key === undefined ? {} : { key: Buffer.from(entry.key) }) })), 100) : new LineBatch(chunked(entries.map((entry) => Buffer.concat([entry.value ?? Buffer.alloc(0), Buffer.from('\n')])), random), count)
     const epoch = this.epoch
+    // Once it is acknowledged the source fills its buffers anew.
+    const buffers = form === 'lines' ? batch.lines().chunks : batch.entries().flatMap(({ value, key }) => [value, key].filter((one): one is Buffer => Buffer.isBuffer(one)))
     this.opened.spool.append({ source: appended.source, partition: { name: appended.partition, epoch: 1 }, batch, last: appended.last, at: (record) => `${index}@${record}`, receivedAt: appended.receivedAt }).then(({ first, next }) => {
       if (epoch !== this.epoch) this.fault(`append ${index} was acknowledged by a process that is dead`)
       if (next - first !== count) this.fault(`append ${index} got ${next - first} sequences`)
+      for (const buffer of buffers) buffer.fill('#')
       appended.state = 'there'
       appended.first = first
       if (count === 0 && first > this.opened.spool.head) this.fault(`append ${index} without records got sequence ${first}`)
