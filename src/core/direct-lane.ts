@@ -1,6 +1,6 @@
 /** From the sources straight to one sink, in memory: the ack window bounds it. */
 import { Wake } from '../kit/signal'
-import type { Feed, Piece } from './sink-pump'
+import type { Feed, Piece } from './job'
 
 export class DirectLane implements Feed {
   private readonly queue: Piece[] = []

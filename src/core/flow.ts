@@ -6,20 +6,22 @@
  * it. Whatever ends the run, the receipt's sums hold.
  */
 import { linkedAbort, unlessAborted } from '../kit/signal'
+import { receiptOf, stateOf, unaccounted, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Committer } from './committer'
 import { only } from './batch'
 import type { Delivery, Gap, Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
 import { DiskFailed, ReaderGone, UsageError, lineOf } from './errors'
-import type { FlowState, SinkState, SourceState } from './flow-state'
+import type { FlowState } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
 import { takeIn, type Taken } from './intake'
 import { Keeper } from './keeper'
 import { Ledger } from './ledger'
 import type { Sequence, Spool } from './ports'
-import { imbalance, type Receipt, type ReceiptSink } from './receipt'
-import { SinkPump, type Feed, type Tally } from './sink-pump'
+import { imbalance } from './receipt'
+import type { Feed, Tally } from './job'
+import { SinkPump } from './sink-pump'
 import { SourcePump } from './source-pump'
 import { SpoolLane } from './spool-lane'
 import type { FlowStatus } from './status'
@@ -330,26 +332,11 @@ export class Flow {
   }
 
   private compose(): FlowState {
-    const { spool, stored, spoolId, spoolDirectory } = this.parts
-    const command = this.parts.command ?? stored?.command
-    const sources: Record<string, SourceState> = { ...stored?.sources }
-    for (const { part, positions } of this.sources) {
-      const merged = new Map(positions)
-      for (const partition of spool?.partitions(part.id) ?? []) {
-        const position = spool?.position(part.id, partition)
-        if (position !== undefined) merged.set(partition, position)
-      }
-      sources[part.id] = { label: part.label, positions: Object.fromEntries(merged) }
-    }
-    const sinks: Record<string, SinkState> = { ...stored?.sinks }
-    for (const { part, lane, proven, pump } of this.sinks) {
-      this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
-      sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
-    }
-    return {
-      format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }), sequence: Math.max(spool?.head ?? 0, this.parts.nextSequence ?? 0), clean: this.ended !== undefined, acceptedThrough: this.acceptedThrough,
-      sources, sinks, run: this.ledger.durable(this.ended),
-    }
+    for (const { part, pump } of this.sinks) this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
+    return stateOf(this.parts, this.account())
+  }
+  private account(): Account {
+    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, started: this.started, ended: this.ended, acceptedThrough: this.acceptedThrough }
   }
   private ended: number | undefined
   private trimming: Promise<void> | undefined
@@ -366,7 +353,7 @@ export class Flow {
     await this.bounded(Promise.all(this.appends))
     this.ended = clock.now()
     let ending = this.ending()
-    const receipt = this.receipt(ending)
+    const receipt = receiptOf(this.parts, this.account(), ending)
     try {
       await this.keeper.flush()
     } catch (error) {
@@ -383,7 +370,7 @@ export class Flow {
 
   private ending(): Ending {
     if (this.failure !== undefined) return this.failure
-    const lost = this.unaccounted()
+    const lost = unaccounted(this.parts, this.account())
     if (this.stopping) return { kind: 'stopped', safe: lost.abandoned === 0 && (lost.returned === 0 || this.cleanEnd) }
     if (this.parts.bounded) {
       const refused = this.ledger.refusedAtRead + this.ledger.droppedAtRead + Math.max(0, ...this.sinks.map(({ part }) => this.ledger.of(part.id).rejected + this.ledger.of(part.id).dropped))
@@ -392,36 +379,4 @@ export class Flow {
     }
     return { kind: 'complete' }
   }
-
-  /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
-  private unaccounted(): { readonly returned: number; readonly abandoned: number } {
-    const missing = this.parts.spool !== undefined ? this.ledger.read - this.ledger.accepted - this.ledger.refusedAtRead - this.ledger.droppedAtRead
-      : this.ledger.read - this.ledger.refusedAtRead - this.ledger.droppedAtRead - Math.min(...this.sinks.map(({ part }) => { const counts = this.ledger.of(part.id); return counts.delivered + counts.rejected + counts.dropped }))
-    const resends = this.sources.every(({ part }) => part.position !== 'none')
-    return resends ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
-  }
-
-  private receipt(ending: Ending): Receipt {
-    const { spool, name, runId, clock } = this.parts
-    const { returned, abandoned } = this.unaccounted()
-    const sinks: ReceiptSink[] = this.sinks.map(({ part, lane, pump }) => {
-      const counts = this.ledger.of(part.id)
-      counts.returned = returned
-      counts.abandoned = abandoned
-      return {
-        ...counts, id: part.id, label: part.label, read: this.ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
-        rejected: counts.rejected + this.ledger.refusedAtRead, dropped: counts.dropped + this.ledger.droppedAtRead,
-        spooled: lane === undefined ? 0 : spool?.countFrom(lane.cursor) ?? 0,
-      }
-    })
-    const ended = this.ended ?? clock.now()
-    return {
-      flow: name, run: runId, started: iso(this.started), ended: iso(ended), seconds: Math.round(ended - this.started) / 1000,
-      outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' ? 'stopped' : 'failed',
-      read: this.ledger.read, bytesRead: this.ledger.bytesRead, restarts: this.ledger.restarts, sinks, gaps: this.ledger.gaps, gapCount: this.ledger.gapCount,
-      ...('why' in ending ? { why: ending.why } : {}),
-    }
-  }
 }
-
-function iso(ms: number): string { return new Date(ms).toISOString() }

@@ -1,7 +1,7 @@
 /** Counts of one run, kept so that what the flow file holds adds up at every instant: a sink's figures move only when its cursor does. */
 import type { Gap } from './contract'
 import { NOTHING, type RunLedger, type SinkLedger } from './flow-state'
-import type { Tally } from './sink-pump'
+import type { Tally } from './job'
 
 /** Gaps beyond these are counted, not listed. */
 const LISTED_GAPS = 1000

@@ -6,24 +6,11 @@
  */
 import { linkedAbort, Wake } from '../kit/signal'
 import { entrySize, joined, only } from './batch'
-import type { Batch, Clock, EndpointContext, Log, Origin, Outcome, Segment, Sink, Write } from './contract'
+import type { Batch, Clock, EndpointContext, Log, Outcome, Segment, Sink, Write } from './contract'
 import { Disconnected, Fatal, Throttled } from './errors'
+import { bytesOf, originOf, sliceAt, weight, type Feed, type Job, type Slice, type Tally, type Tracked } from './job'
 import type { DeadLetter, DeadLetters } from './ports'
 import type { Supervisor } from './supervisor'
-
-/** A run of records on their way to one sink. */
-export interface Piece {
-  readonly payload: Batch | Segment
-  readonly count: number
-  origin(index: number): Origin
-  /** All of it is settled, and how. */
-  settle(tally: Tally): void
-}
-export interface Tally { delivered: number; rejected: number; dropped: number; bytes: number }
-export interface Feed {
-  /** Rejects when the signal aborts. null: the end. */
-  next(signal: AbortSignal): Promise<Piece | null>
-}
 
 /** As things stand, for progress; the ledger counts what was settled. */
 export interface SinkCounts extends Tally { possibleDuplicates: number; pending: number }
@@ -45,11 +32,6 @@ export interface SinkPumpParts {
   /** A write was confirmed. */
   readonly onProgress: () => void
 }
-
-/** Part of a piece within a write. */
-interface Slice { readonly piece: Tracked; readonly from: number; readonly count: number }
-interface Tracked { readonly piece: Piece; left: number; stuck: boolean; readonly tally: Tally }
-interface Job { readonly id: string; attempt: number; readonly order: number; readonly payload: Batch | Segment; readonly slices: readonly Slice[]; readonly count: number; notBefore: number }
 
 /** Below this much waiting, a write waits for `linger` to gather more. */
 const WORTH_WRITING = 64 * 1024
@@ -389,23 +371,4 @@ export class SinkPump {
     this.lastMove = clock.now()
     for (const attempt of this.flying.values()) attempt.abort(new Disconnected(`${supervisor.label} did not answer for ${Math.round(stallMs / 1000)} s`))
   }
-}
-
-/** Bytes at hand; a segment lies on disk. */
-function weight(payload: Batch | Segment): number { return 'kind' in payload ? 1 : Math.max(1, payload.bytes) }
-
-function bytesOf(payload: Batch | Segment): number { return 'kind' in payload ? payload.length : payload.bytes }
-
-function sliceAt(job: Job, index: number): { readonly piece: Tracked; readonly index: number } {
-  let rest = index
-  for (const slice of job.slices) {
-    if (rest < slice.count) return { piece: slice.piece, index: slice.from + rest }
-    rest -= slice.count
-  }
-  throw new RangeError(`no record ${index} in a write of ${job.count}`)
-}
-
-function originOf(job: Job, index: number): Origin {
-  const { piece, index: within } = sliceAt(job, index)
-  return piece.piece.origin(within)
 }

@@ -1,5 +1,5 @@
 /** One sink's way out of the spool: hands pieces to its pump and moves the cursor over the contiguous prefix of what is settled. */
-import type { Piece, Feed, Tally } from './sink-pump'
+import type { Feed, Piece, Tally } from './job'
 import type { SealedSegment, Sequence, Spool, SpoolReader, Spooled } from './ports'
 
 interface Outstanding { readonly next: Sequence; tally: Tally | undefined }

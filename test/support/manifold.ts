@@ -42,7 +42,7 @@ export function start(args: readonly string[], options: StartOptions = {}): Runn
     child.stdin?.on('error', () => undefined)
     child.stdin?.end(options.input)
   }
-  const done = once(child, 'close').then(([code, signal]: [number | null, NodeJS.Signals | null]) => ({ code, signal, stdout: Buffer.concat(out), stderr: err, ms: Date.now() - from }))
+  const done = once(child, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as NodeJS.Signals | null, stdout: Buffer.concat(out), stderr: err, ms: Date.now() - from }))
   return { child, pid: child.pid ?? 0, stderr: () => err, kill: (signal) => { child.kill(signal) }, done }
 }
 

@@ -1,0 +1,65 @@
+/** What a run's counts mean: its receipt, and what is stored so that the next start can account for it. */
+import type { Position } from './contract'
+import type { Ending, FlowParts, SinkPart, SourcePart } from './flow-parts'
+import type { FlowState, SinkState, SourceState } from './flow-state'
+import type { Ledger } from './ledger'
+import type { Receipt, ReceiptSink } from './receipt'
+import type { SinkCounts } from './sink-pump'
+
+/** A run as it stands. */
+export interface Account {
+  readonly ledger: Ledger
+  readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position> }[]
+  readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts }; readonly proven: boolean }[]
+  readonly started: number
+  readonly ended: number | undefined
+  readonly acceptedThrough: number
+}
+
+/** Sinks that are not named any more are not kept: they had everything, or the start was refused. */
+export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, ...account }: Account): FlowState {
+  const command = parts.command ?? stored?.command
+  const sources: Record<string, SourceState> = { ...stored?.sources }
+  for (const { part, positions } of account.sources) {
+    const merged = new Map(positions)
+    for (const partition of spool?.partitions(part.id) ?? []) {
+      const position = spool?.position(part.id, partition)
+      if (position !== undefined) merged.set(partition, position)
+    }
+    sources[part.id] = { label: part.label, positions: Object.fromEntries(merged) }
+  }
+  const sinks: Record<string, SinkState> = {}
+  for (const { part, lane, proven } of account.sinks) sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
+  return {
+    format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
+    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, run: ledger.durable(ended),
+  }
+}
+
+/** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
+export function unaccounted(parts: FlowParts, { ledger, sources, sinks }: Account): { readonly returned: number; readonly abandoned: number } {
+  const refused = ledger.refusedAtRead + ledger.droppedAtRead
+  const settled = (id: string): number => { const counts = ledger.of(id); return counts.delivered + counts.rejected + counts.dropped }
+  const missing = ledger.read - refused - (parts.spool !== undefined ? ledger.accepted : Math.min(...sinks.map(({ part }) => settled(part.id))))
+  return sources.every(({ part }) => part.position !== 'none') ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
+}
+
+export function receiptOf(parts: FlowParts, account: Account, ending: Ending): Receipt {
+  const { spool, name, runId, clock } = parts
+  const { ledger, started } = account
+  const lost = unaccounted(parts, account)
+  const sinks: ReceiptSink[] = account.sinks.map(({ part, lane, pump }) => {
+    const counts = Object.assign(ledger.of(part.id), lost)
+    return {
+      ...counts, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
+      rejected: counts.rejected + ledger.refusedAtRead, dropped: counts.dropped + ledger.droppedAtRead,
+      spooled: lane === undefined ? 0 : spool?.countFrom(lane.cursor) ?? 0,
+    }
+  })
+  const ended = account.ended ?? clock.now()
+  return {
+    flow: name, run: runId, started: new Date(started).toISOString(), ended: new Date(ended).toISOString(), seconds: Math.round(ended - started) / 1000,
+    outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' ? 'stopped' : 'failed',
+    read: ledger.read, bytesRead: ledger.bytesRead, restarts: ledger.restarts, sinks, gaps: ledger.gaps, gapCount: ledger.gapCount, ...('why' in ending ? { why: ending.why } : {}),
+  }
+}
