@@ -3,6 +3,7 @@
  */
 import type { AnyEndpoint } from '../options/define'
 import discard from './discard'
+import file from './file'
 import generate from './generate'
 import s3 from './s3'
 import stdio from './stdio'
@@ -10,6 +11,7 @@ import ws from './ws'
 
 export const registry: readonly AnyEndpoint[] = [
   stdio,
+  file,
   generate,
   discard,
   s3,

@@ -6,15 +6,23 @@ import { unlessAborted } from './signal'
 /** Fills a landing from a descriptor, from a position on or, with null, from where the descriptor stands. */
 export class FileReader {
   private ahead: Promise<number> | undefined
+  private metEnd = false
 
-  constructor(private readonly fd: number, private readonly landing: Landing, private position: number | null) {}
+  /** @param goOn asked before a read that follows an end: it may reject, where the file is no longer what it was */
+  constructor(private readonly fd: number, private readonly landing: Landing, private position: number | null, private readonly goOn: () => Promise<void> = () => Promise.resolve()) {}
 
   /** Resolves with false at the end of the file, as it stands now, where nothing is pending. Rejects with the signal's reason, at once. */
   async wait(signal: AbortSignal): Promise<boolean> {
     while (this.landing.pending === 0) {
+      const fresh = this.ahead === undefined
       const length = await unlessAborted(this.ahead ??= this.start(), signal)
       this.ahead = undefined
-      if (length === 0) return false
+      this.metEnd = length === 0
+      if (length === 0) {
+        if (fresh) return false
+        // The read ahead met the end some time ago: the file may have grown since.
+        continue
+      }
       if (this.position !== null) this.position += length
       this.landing.filled(length)
       this.ahead = this.start()
@@ -23,12 +31,16 @@ export class FileReader {
   }
 
   private start(): Promise<number> {
-    const started = new Promise<number>((resolve, reject) => {
+    const started = this.metEnd ? this.goOn().then(() => this.read()) : this.read()
+    started.catch(() => undefined)
+    return started
+  }
+
+  private read(): Promise<number> {
+    return new Promise((resolve, reject) => {
       const space = this.landing.space()
       read(this.fd, space, 0, space.length, this.position, (error, length) => { if (error === null) resolve(length); else reject(error) })
     })
-    started.catch(() => undefined)
-    return started
   }
 
   /** Waits for the read under way, if any: its descriptor may be closed then, and not before. */

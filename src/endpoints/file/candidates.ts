@@ -1,0 +1,91 @@
+/** Which files there are: those that match, and the names under which rotation keeps older ones. */
+import * as fs from 'node:fs/promises'
+import * as path from 'node:path'
+import { compressionOf } from '../../codec/compression'
+import type { Compression } from '../../core/contract'
+import { Refused } from '../../core/errors'
+
+export interface Candidate {
+  /** Absolute. */
+  readonly path: string
+  /** By the pattern, not merely as a rotated name of a file that does. */
+  readonly matched: boolean
+  /** Of the file itself, under whatever name. */
+  readonly key: string
+  readonly inode: string
+  readonly born: string
+  readonly size: number
+  /** Epoch milliseconds. */
+  readonly modified: number
+  /** Pipes, sockets and devices are read like stdin. */
+  readonly kind: 'file' | 'stream'
+  readonly compression: Compression
+}
+export type CompressionChoice = Compression | 'auto'
+
+/** What matches, by name, each file once. Throws Refused where the path is a directory. */
+export async function findMatching(pattern: string, choice: CompressionChoice): Promise<readonly Candidate[]> {
+  const found = new Map<string, Candidate>()
+  for (const name of await matching(pattern)) {
+    const candidate = await candidateOf(path.resolve(name), true, choice)
+    if (candidate !== undefined && !found.has(candidate.key)) found.set(candidate.key, candidate)
+  }
+  return [...found.values()]
+}
+
+/** What lies under the names that rotation gives to files of these paths. */
+export async function findRotated(originals: Iterable<string>, choice: CompressionChoice, except: ReadonlySet<string>): Promise<readonly Candidate[]> {
+  const found = new Map<string, Candidate>()
+  const listings = new Map<string, readonly string[]>()
+  for (const original of new Set(originals)) {
+    const folder = path.dirname(original)
+    const names = listings.get(folder) ?? await fs.readdir(folder).catch(() => [])
+    listings.set(folder, names)
+    const stem = path.parse(original).name
+    const rotated = rotationOf(path.basename(original))
+    for (const name of names) {
+      if (!name.startsWith(stem) || !rotated.test(name)) continue
+      const candidate = await candidateOf(path.join(folder, name), false, choice)
+      if (candidate?.kind === 'file' && !except.has(candidate.key)) found.set(candidate.key, candidate)
+    }
+  }
+  return [...found.values()]
+}
+
+export function isGlob(pattern: string): boolean { return /[*?[\]{}]/.test(pattern) }
+
+async function matching(pattern: string): Promise<readonly string[]> {
+  const facts = await fs.stat(pattern).catch((error: unknown) => {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EACCES' || code === 'ELOOP' || code === 'ENAMETOOLONG') throw new Refused(`${pattern} cannot be looked at (${code})`, { cause: error })
+    return undefined
+  })
+  if (facts?.isDirectory() === true) throw new Refused(`${pattern} is a directory: name the files in it, such as '${path.join(pattern, '*')}'`)
+  if (facts !== undefined) return [pattern]
+  if (!isGlob(pattern)) return []
+  const names: string[] = []
+  for await (const name of fs.glob(pattern)) names.push(name)
+  return names.sort()
+}
+
+/** undefined: gone meanwhile, or a directory, or a stream that only a glob found. */
+async function candidateOf(file: string, matched: boolean, choice: CompressionChoice): Promise<Candidate | undefined> {
+  const facts = await fs.stat(file, { bigint: true }).catch(() => undefined)
+  if (facts === undefined || facts.isDirectory()) return undefined
+  return {
+    path: file, matched, key: `${facts.dev}:${facts.ino}`, inode: String(facts.ino), born: String(facts.birthtimeMs), size: Number(facts.size), modified: Number(facts.mtimeMs),
+    kind: facts.isFile() ? 'file' : 'stream', compression: choice === 'auto' ? compressionOf(file) : choice,
+  }
+}
+
+export function isRotationOf(name: string, original: string): boolean { return path.dirname(name) === path.dirname(original) && rotationOf(path.basename(original)).test(path.basename(name)) }
+
+/** Names that rotation gives: app.log.1, app.log-20260131, app-20260131.log, app.log.old, and these with .gz or .zst. */
+function rotationOf(base: string): RegExp {
+  const extension = path.extname(base)
+  const stem = escaped(base.slice(0, base.length - extension.length))
+  const stamp = String.raw`[-._]\d[\d._T:-]*`
+  return new RegExp(`^(?:${escaped(base)}(?:${stamp}|[-._](?:old|bak|prev))|${stem}${stamp}${escaped(extension)})(?:\\.gz|\\.zst)?$`)
+}
+
+function escaped(text: string): string { return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&') }

@@ -1,0 +1,33 @@
+/**
+ * Files, both ways.
+ *
+ * - A file that is read is a partition of its own, named by the path it was found under; two at once of one path (rotation) are told apart by `#2`.
+ *   What it is, its position says: inode, birth time and content. A renamed file is gone on with, a truncated or replaced one is a new one.
+ * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is finished.
+ * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. What was written and not confirmed is cut off before the next write.
+ */
+import { defineEndpoint } from '../../options/define'
+import { isGlob } from './candidates'
+import { options } from './options'
+import { startOf } from './start'
+import { templateFaults } from './template'
+
+export default defineEndpoint({
+  schemes: ['file'],
+  summary: 'Files: read, followed, written and rotated',
+  forms: ['file:PATH', "file:'GLOB'", 'PATH'],
+  examples: [
+    "manifold --from file:'/var/log/app/*.ndjson.gz' --to s3://lake/app",
+    'manifold --from file:/var/log/app.ndjson follow start=latest --to -',
+    "manifold --from - --to file:'/data/{yyyy}/{mm}/{dd}/feed-{HH}.ndjson.gz' rotate-size=256MiB",
+  ],
+  form: 'opaque',
+  options,
+  check: ({ uri, options: given }, role) => {
+    if (uri.path === '') return ['file: needs a path, such as file:/var/log/app.ndjson']
+    if (role === 'sink') return [...(isGlob(uri.path.replace(/\{\w+\}/g, '')) ? [`file:${uri.path} is a pattern; one file is written to`] : []), ...templateFaults(uri.path, given)]
+    try { startOf(given.start) } catch (error) { return [(error as Error).message] }
+    return []
+  },
+  source: { position: 'here', bounded: true, load: async () => (await import('./source.js')).create },
+})

@@ -1,0 +1,207 @@
+import * as path from 'node:path'
+import type { Delivery, Position, Source, SourceContext } from '../../core/contract'
+import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
+import { unlessAborted, Wake } from '../../kit/signal'
+import type { CreateSource, OptionsOf } from '../../options/define'
+import { OtherContent } from './compressed-feed'
+import { FileSet } from './file-set'
+import type { options } from './options'
+import { decodePosition, encodePosition, type FilePosition } from './position'
+import { startOf } from './start'
+import { Cut, Moved, type Tail } from './tail'
+import { Watcher } from './watcher'
+
+export const create: CreateSource<typeof options> = ({ options: given, uri }) => new FileSource(uri.path, given)
+export type SourceOptions = Pick<OptionsOf<typeof options>, 'framing' | 'maxRecord' | 'compression' | 'follow' | 'start' | 'pollEvery'>
+
+/** A file that no path leads to any more may still be written by who has it open: it is given up after so long without a byte, milliseconds. */
+const LINGER = 10_000
+/** Files that are open at once, where possible: each has memory of its own. */
+const MOST_OPEN = 16
+/** After so many bytes an open file makes way for one that waits. */
+const TURN = 16 * 1024 * 1024
+
+export class FileSource implements Source {
+  private set: FileSet | undefined
+  private context: SourceContext | undefined
+  private opens = 0
+  private readonly heard = new Wake()
+  private watcher: Watcher | undefined
+  private poll: { stop(): void } | undefined
+  private lookAround = false
+  /** Where `--until end` stops: sizes by file. */
+  private until: ReadonlyMap<string, number> | undefined
+
+  constructor(private readonly pattern: string, private readonly given: SourceOptions) {}
+
+  async open(context: SourceContext): Promise<void> {
+    const { given, pattern } = this
+    const known = new Map<string, FilePosition>()
+    for (const name of context.resumable()) {
+      const position = decodePosition(context.resume(name) ?? '')
+      if (position !== undefined) known.set(name, position)
+    }
+    const before = known.size
+    const { compression, framing, maxRecord, follow } = given
+    this.context = context
+    this.set = new FileSet({ pattern, compression, framing, maxRecord, follow, start: startOf(given.start), epoch: ++this.opens, log: context.log, now: () => context.clock.now() }, known)
+    await this.look(this.set)
+    if (this.set.tails.length === 0 && before === 0) {
+      if (!follow) throw new Refused(`no file matches ${pattern}`)
+      context.log.warn(`no file matches ${pattern} yet; waiting for one`)
+    }
+    if (follow) this.listen(context, this.set)
+  }
+
+  private listen({ clock }: SourceContext, set: FileSet): void {
+    this.watcher = new Watcher((file, names) => {
+      if (names) this.lookAround = true
+      for (const tail of set.tails) if (tail.candidate.path === file) tail.stirred = true
+      this.heard.wake()
+    })
+    this.watchFolders(set)
+    this.poll = clock.every(this.given.pollEvery, () => {
+      this.lookAround = true
+      this.heard.wake()
+    })
+  }
+
+  private watchFolders(set: FileSet): void { this.watcher?.folders(new Set([path.dirname(path.resolve(this.pattern)), ...set.tails.map((tail) => path.dirname(tail.candidate.path))])) }
+
+  async read(signal: AbortSignal): Promise<Delivery | null> {
+    const { set } = this
+    if (set === undefined) return null
+    for (;;) {
+      if (signal.aborted) throw signal.reason
+      const begun = set.begun.shift()
+      if (begun !== undefined) return this.handing(set, begun)
+      for (const tail of this.due(set)) {
+        const delivery = await this.next(set, tail, signal)
+        if (delivery === undefined) continue
+        // The others first, before this one is due again.
+        if (this.given.follow) {
+          set.tails = [...set.tails.filter((other) => other !== tail), tail]
+          if (tail.taken > TURN && set.tails.some((other) => !other.isOpen && other.stirred)) await tail.park()
+        }
+        return this.handing(set, delivery)
+      }
+      if (this.isFinished(set)) return null
+      if (this.given.follow && this.due(set).length === 0) {
+        await unlessAborted(this.heard.wait(), signal)
+        await this.attend(set)
+      }
+    }
+  }
+
+  private due(set: FileSet): readonly Tail[] {
+    const due = set.tails.filter((tail) => tail.stirred && tail.isNext)
+    if (!this.given.follow) return due.slice(0, 1)
+    const open = due.filter((tail) => tail.isOpen)
+    return [...open, ...due.filter((tail) => !tail.isOpen).slice(0, Math.max(0, MOST_OPEN - open.length))]
+  }
+
+  private isFinished(set: FileSet): boolean {
+    if (!this.given.follow) return set.tails.length === 0
+    return this.until !== undefined && set.tails.every((tail) => tail.offset >= (this.until?.get(tail.key) ?? 0) || !tail.stirred)
+  }
+
+  private handing(set: FileSet, delivery: Delivery): Delivery {
+    const position = decodePosition(delivery.last)
+    if (position !== undefined) set.known.set(delivery.partition.name, position)
+    return delivery
+  }
+
+  /** The next delivery of a file; undefined where it has no more for now. */
+  private async next(set: FileSet, tail: Tail, signal: AbortSignal): Promise<Delivery | undefined> {
+    const { follow } = this.given
+    const name = tail.candidate.path
+    try {
+      // What is heard from here on counts for the next time.
+      tail.stirred = false
+      tail.ended = !await tail.wait(signal)
+      tail.stirred ||= !tail.ended
+      if (!tail.ended) return await tail.take(false)
+      const over = !follow || tail.candidate.kind === 'stream' || tail.leavingSince === -Infinity
+      const rest = await tail.take(over)
+      if (rest !== undefined) {
+        tail.stirred = true
+        return rest
+      }
+      if (over) await set.drop(tail)
+    } catch (error) {
+      tail.stirred = true
+      if (signal.aborted) throw error
+      if (error instanceof Cut) await this.look(set)
+      else if (error instanceof Moved) {
+        await this.look(set)
+        if (tail.candidate.path === name && set.tails.includes(tail)) {
+          this.context?.log.warn(`${name} went away before it was read to its end`)
+          await set.drop(tail)
+        }
+      } else if (error instanceof OtherContent) {
+        this.context?.log.info(`${name} was written anew: it is read from its beginning`)
+        set.known.delete(tail.partition.name)
+        await set.drop(tail)
+        await this.look(set)
+      } else if (follow && isCutShort(error)) {
+        // Still being written: it is looked into again when it has grown.
+        tail.stirred = false
+        await tail.park()
+      } else throw faultOf(name, error)
+    }
+    return undefined
+  }
+
+  /** After something was heard, or a while has passed. */
+  private async attend(set: FileSet): Promise<void> {
+    if (this.lookAround) {
+      this.lookAround = false
+      await this.look(set)
+      this.watchFolders(set)
+    }
+    const now = this.context?.clock.now() ?? 0
+    for (const tail of set.tails) {
+      if (tail.leavingSince === undefined || tail.stirred) continue
+      if (now - tail.leavingSince >= LINGER || await tail.links() === 0) {
+        tail.leavingSince = -Infinity
+        tail.stirred = true
+      }
+    }
+    const idle = set.tails.filter((tail) => tail.isOpen && !tail.stirred && tail.leavingSince === undefined)
+    for (const tail of idle.slice(0, Math.max(0, idle.length - MOST_OPEN))) await tail.park()
+  }
+
+  private async look(set: FileSet): Promise<void> {
+    try { await set.look() } catch (error) { throw error instanceof ManifoldError ? error : faultOf(this.pattern, error) }
+    this.context?.gauge('files', set.tails.length)
+  }
+
+  async ends(): Promise<ReadonlyMap<string, Position | null>> {
+    const tails = this.set?.tails ?? []
+    this.until = new Map(tails.map(({ key, candidate }) => [key, candidate.size]))
+    return Promise.resolve(new Map(tails.map((tail) => [tail.partition.name, tail.candidate.size === 0 ? null : encodePosition(tail.position(tail.candidate.size, {}))])))
+  }
+
+  /** A file's position lives with the flow. */
+  commit(): Promise<void> { return Promise.resolve() }
+
+  async close(): Promise<void> {
+    this.poll?.stop()
+    this.watcher?.close()
+    await this.set?.close().catch(() => undefined)
+    this.set = this.poll = this.watcher = undefined
+  }
+}
+
+function isCutShort(error: unknown): boolean { return error instanceof Error && error.message.endsWith('ends too early') }
+
+function faultOf(name: string, error: unknown): Error {
+  if (error instanceof ManifoldError) return error
+  const { code, syscall } = error as NodeJS.ErrnoException
+  const facts = { cause: error }
+  if (code === 'EACCES' || code === 'EPERM') return new Refused(`${name} may not be read: permission denied`, facts)
+  if (code === 'EMFILE' || code === 'ENFILE') return new Disconnected(`${name} cannot be opened: too many files are open`, facts)
+  if (syscall !== undefined) return new Disconnected(`reading ${name} failed: ${lineOf(error)}`, facts)
+  // What zlib says about the content: no retry changes it.
+  return new Fatal(`${name}: ${lineOf(error)}; mend or move it, or say what it is with compression=`, facts)
+}

@@ -1,0 +1,227 @@
+import { close, constants, open } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { createFramer, deliveryOf, type Framed, type Framer, type Framing } from '../../codec/framing'
+import { EMPTY } from '../../core/batch'
+import type { Delivery, Partition } from '../../core/contract'
+import { FileReader } from '../../kit/file-reader'
+import { kindOf, PipeReader } from '../../kit/pipes'
+import type { Candidate } from './candidates'
+import { CompressedFeed } from './compressed-feed'
+import { encodePosition, PRINTED, printedLength, printOf, type FilePosition } from './position'
+import { offsetOfLast } from './start'
+
+const NEWLINE = 0x0a
+/** The offset of a compressed file of which nothing is wanted: its size is not known without reading it. */
+export const ALL = Number.MAX_SAFE_INTEGER
+
+export interface TailFacts {
+  readonly partition: Partition
+  /** The path under which a pattern found it first. */
+  readonly origin: string
+  readonly candidate: Candidate
+  /** Where to go on; absent: at the beginning. */
+  readonly known?: FilePosition
+  readonly since: number
+  /** Another file of the same path, to be read to its end first. */
+  readonly after?: Tail
+  readonly framing: Framing
+  readonly maxRecord: number
+  readonly follow: boolean
+}
+/** `handle` of files, `device` a bare descriptor; a pipe's belongs to its reader. */
+interface Opened { readonly feed: FileReader | CompressedFeed | PipeReader; readonly handle?: fs.FileHandle; readonly device?: number }
+
+/** The open file was truncated, or written anew. */
+export class Cut extends Error {}
+/** The path leads to another file by now, or to none. */
+export class Moved extends Error {}
+
+/** One file, whatever its name becomes, from where it was left to its end as it stands. Opened with the first wait. */
+export class Tail {
+  readonly partition: Partition
+  readonly key: string
+  readonly origin: string
+  readonly since: number
+  candidate: Candidate
+  /** After what was delivered. */
+  offset: number
+  /** Its end was met. */
+  ended = false
+  /** There may be something to read. */
+  stirred = true
+  /** Since when no path that is followed leads to it, milliseconds. */
+  leavingSince: number | undefined
+  private framer: Framer
+  private opened: Opened | undefined
+  /** Hashes, as of the last delivery. */
+  head: string | undefined
+  private headLength = 0
+  before: string | undefined
+  private whole: number | undefined
+  private openedAt = 0
+
+  constructor(private readonly facts: TailFacts) {
+    this.partition = facts.partition
+    this.candidate = facts.candidate
+    this.key = facts.candidate.key
+    this.origin = facts.origin
+    this.since = facts.since
+    this.offset = facts.known?.offset ?? 0
+    this.head = facts.known?.head
+    this.headLength = this.head === undefined ? 0 : printedLength(this.head)
+    this.before = facts.known?.before
+    this.whole = facts.known?.whole
+    this.framer = this.newFramer()
+  }
+
+  /** Nothing else comes before it. */
+  get isNext(): boolean { return this.facts.after?.stirred !== true }
+  get isOpen(): boolean { return this.opened !== undefined }
+  /** Bytes that wait for the end of their line. */
+  get unfinished(): number { return this.framer.unfinished }
+
+  /** Resolves with false at the end of the file as it stands. Throws Moved, OtherContent, or what the system says. */
+  async wait(signal: AbortSignal): Promise<boolean> {
+    if (this.offset === ALL) return false
+    this.opened ??= await this.open()
+    return this.opened.feed.wait(signal)
+  }
+
+  /** @param final the file is finished: a last line without newline counts */
+  async take(final: boolean): Promise<Delivery | undefined> {
+    const framed = final ? this.framer.end() : this.framer.take()
+    if (framed === undefined) return this.wholly(final)
+    if (this.candidate.kind === 'stream') return deliveryOf(framed, this.partition, String)
+    await this.print(framed, final)
+    const { head, before } = this
+    this.offset = framed.to
+    // Printed once a delivery: a hash per record would cost more than reading it.
+    return { ...deliveryOf(framed, this.partition, (offset) => encodePosition(this.position(offset, { head }))), last: encodePosition(this.position(framed.to, { head, before })) }
+  }
+
+  /** Mere progress: a compressed file was read to its end, and how long it was. */
+  private wholly(final: boolean): Delivery | undefined {
+    const feed = this.opened?.feed
+    if (!(final || this.ended) || !(feed instanceof CompressedFeed) || this.whole === feed.consumed || this.framer.unfinished > 0) return undefined
+    this.whole = feed.consumed
+    const position = encodePosition({ ...this.position(), whole: this.whole })
+    return { batch: EMPTY, partition: this.partition, last: position, at: () => position }
+  }
+
+  position(offset = this.offset, { head, before }: { readonly head?: string | undefined; readonly before?: string | undefined } = this): FilePosition {
+    const { inode, born } = this.candidate
+    return { path: this.origin, inode, born, offset, since: this.since, ...(head === undefined ? {} : { head }), ...(before === undefined ? {} : { before }) }
+  }
+
+  /** Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are passed over whole. */
+  async begin(lines: number): Promise<Delivery> {
+    const { candidate } = this
+    if (candidate.compression !== 'none') this.offset = ALL
+    else {
+      const handle = await fs.open(candidate.path, 'r')
+      try { this.offset = await offsetOfLast(lines, handle, candidate.size) } finally { await handle.close() }
+      this.framer = this.newFramer()
+      this.opened ??= await this.open()
+    }
+    const position = await this.printed(this.offset)
+    return { batch: EMPTY, partition: this.partition, last: encodePosition(position), at: () => encodePosition(position) }
+  }
+
+  /** Whether the file was cut since, or written anew. Only of one that is open and whose data is plain. */
+  async isCut(): Promise<boolean> {
+    const handle = this.opened?.handle
+    if (handle === undefined || this.candidate.compression !== 'none' || this.candidate.kind === 'stream') return false
+    const { size } = await handle.stat()
+    if (size < this.offset + this.framer.unfinished) return true
+    if (this.before !== undefined) return printOf(await this.bytesAt(this.offset - PRINTED, PRINTED)) !== this.before
+    return this.head !== undefined && printOf(await this.bytesAt(0, this.headLength)) !== this.head
+  }
+
+  /** Links that the open file still has; undefined where it is not open. */
+  async links(): Promise<number | undefined> { return (await this.opened?.handle?.stat())?.nlink }
+
+  /** Bytes delivered since it was opened. Compressed data is not interrupted: it would begin anew. */
+  get taken(): number { return this.candidate.compression === 'none' ? this.offset - this.openedAt : 0 }
+
+  /** Lets go of the file, to be opened by its path again with the next wait. What waits for the end of its line is read again. */
+  async park(): Promise<void> {
+    await this.close()
+    this.framer = this.newFramer()
+  }
+
+  async close(): Promise<void> {
+    const { feed, handle, device } = this.opened ?? {}
+    this.opened = undefined
+    if (feed instanceof PipeReader) feed.close()
+    else await feed?.idle()
+    await handle?.close()
+    if (device !== undefined) await promisify(close)(device)
+  }
+
+  private newFramer(): Framer { return createFramer(this.facts.framing, { maxRecord: this.facts.maxRecord, offset: this.offset }) }
+
+  private async open(): Promise<Opened> {
+    const { path, kind, compression, key } = this.candidate
+    this.openedAt = this.offset
+    if (kind === 'stream') return this.openStream(path)
+    const handle = await fs.open(path, 'r').catch((error: unknown) => { throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new Moved(path) : error })
+    try {
+      const { dev, ino } = await handle.stat({ bigint: true })
+      if (`${dev}:${ino}` !== key) throw new Moved(path)
+      if (compression !== 'none') return { feed: new CompressedFeed(handle, compression, this.framer, this.position()), handle }
+      await this.skipTerminator(handle)
+      return { feed: new FileReader(handle.fd, this.framer, this.offset, async () => { if (await this.isCut()) throw new Cut(path) }), handle }
+    } catch (error) {
+      await handle.close()
+      throw error
+    }
+  }
+
+  private async openStream(path: string): Promise<Opened> {
+    // A FIFO that nobody writes to yet must not block, and one that is followed must not end with its writer.
+    const fd = await promisify(open)(path, constants.O_NONBLOCK | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY))
+    return kindOf(fd) === 'device' ? { feed: new FileReader(fd, this.framer, null), device: fd } : { feed: new PipeReader(fd, this.framer) }
+  }
+
+  /** A last line that was delivered without its newline: where that was written since, it is no empty line. */
+  private async skipTerminator(handle: fs.FileHandle): Promise<void> {
+    if (this.offset === 0) return
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(2), 0, 2, this.offset - 1)
+    if (bytesRead < 2 || buffer[0] === NEWLINE || buffer[1] !== NEWLINE) return
+    this.offset++
+    this.before = undefined
+    this.framer = this.newFramer()
+  }
+
+  /** Hashes of the first bytes and of those before what is taken now. */
+  private async print(framed: Framed, final: boolean): Promise<void> {
+    const chunk = framed.batch.form === 'lines' && framed.misfits.length === 0 && !final ? framed.batch.lines().chunks.at(-1) : undefined
+    await this.printHead(framed.to)
+    if (framed.to <= PRINTED) this.before = undefined
+    else if (chunk !== undefined && chunk.length >= PRINTED) this.before = printOf(chunk.subarray(-PRINTED))
+    else if (this.candidate.compression === 'none') this.before = printOf(await this.bytesAt(framed.to - PRINTED, PRINTED))
+    else this.before = undefined
+  }
+
+  private async printHead(to: number): Promise<void> {
+    const length = Math.min(PRINTED, to)
+    if (length <= this.headLength) return
+    const feed = this.opened?.feed
+    const bytes = feed instanceof CompressedFeed ? feed.head.subarray(0, length) : await this.bytesAt(0, length)
+    this.head = printOf(bytes)
+    this.headLength = bytes.length
+  }
+
+  private async printed(offset: number): Promise<FilePosition> {
+    if (this.candidate.compression !== 'none') return this.position(offset, {})
+    await this.printHead(offset)
+    this.before = offset <= PRINTED ? undefined : printOf(await this.bytesAt(offset - PRINTED, PRINTED))
+    return this.position(offset)
+  }
+
+  private async bytesAt(position: number, length: number): Promise<Buffer> {
+    const read = await this.opened?.handle?.read(Buffer.allocUnsafe(length), 0, length, position)
+    return read === undefined ? Buffer.alloc(0) : read.buffer.subarray(0, read.bytesRead)
+  }
+}

@@ -1,0 +1,1 @@
+export function templateFaults(_path: string, _given: object): readonly string[] { return [] }

@@ -1,0 +1,27 @@
+import { watch, type FSWatcher } from 'node:fs'
+import * as path from 'node:path'
+
+/**
+ * Tells of changes below folders as soon as the system does. Where it does not (network file systems, too many watches), nothing is told, and polling
+ * has to do: a watch is never relied upon.
+ */
+export class Watcher {
+  private readonly watches = new Map<string, FSWatcher>()
+
+  /** @param changed the file's absolute path; `names`: files came, went or were renamed */
+  constructor(private readonly changed: (file: string, names: boolean) => void) {}
+
+  folders(wanted: ReadonlySet<string>): void {
+    for (const [folder, watching] of this.watches) if (!wanted.has(folder)) { watching.close(); this.watches.delete(folder) }
+    for (const folder of wanted) {
+      if (this.watches.has(folder)) continue
+      try {
+        const watching = watch(folder, { persistent: false }, (event, name) => { this.changed(name === null ? folder : path.join(folder, name), event === 'rename') })
+        watching.on('error', () => { watching.close(); this.watches.delete(folder) })
+        this.watches.set(folder, watching)
+      } catch { /* polling sees it */ }
+    }
+  }
+
+  close(): void { this.folders(new Set()) }
+}
