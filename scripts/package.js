@@ -26,6 +26,9 @@ function load(name) {
   const module = { exports: {} }
   loaded.set(name, module)
   compileFunction(getAsset(name, 'utf8'), ['exports', 'require', 'module'], { filename: name })(module.exports, (id) => id.startsWith('./') ? load(id.slice(2)) : require(id), module)
+  // A CommonJS package in a part of its own has but a default; to import() Node shows its names as well.
+  const { default: only, ...others } = module.exports
+  if (only !== null && typeof only === 'object' && Object.keys(others).length === 0) for (const key of Object.keys(only)) if (key !== 'default') Object.defineProperty(module.exports, key, { get: () => only[key], enumerable: true })
   return module.exports
 }
 load('main.js').main(process.argv.slice(2))

@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WebSocketServer } from 'ws'
+import { pathsOf } from '../../src/state/directory'
+import { isHeld } from '../../src/state/lock'
 import { describeWith } from '../services/describe-with'
 import { Bucket, startS3 } from '../services/s3'
 
@@ -69,9 +71,10 @@ test('it keeps state and holds its flow alone: the kernel lock is in it', async 
   const child = spawn(program, line, { cwd: folder, env: env(), stdio: ['ignore', 'ignore', 'inherit'] })
   const gone = once(child, 'exit')
   try {
-    for (let tries = 0; tries < 100 && child.exitCode === null; tries++) {
-      if (run(['ls', '--state', join(folder, 'state')]).stdout.includes('held')) break
-      await sleep(50)
+    const lock = pathsOf(join(folder, 'state'), 'held', 0).lockFile
+    while (!await isHeld(lock)) {
+      expect(child.exitCode).toBeNull()
+      await sleep(20)
     }
     const second = run(line)
     expect(second.status).toBe(75)
