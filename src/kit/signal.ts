@@ -36,6 +36,6 @@ export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Prom
     const aborted = (): void => { reject(signal.reason as Error) }
     if (signal.aborted) { promise.catch(() => undefined); aborted(); return }
     signal.addEventListener('abort', aborted, { once: true })
-    promise.then((value) => { signal.removeEventListener('abort', aborted); resolve(value) }, (error: Error) => { signal.removeEventListener('abort', aborted); reject(error) })
+    promise.finally(() => { signal.removeEventListener('abort', aborted) }).then(resolve, reject)
   })
 }
