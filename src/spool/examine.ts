@@ -1,9 +1,11 @@
-/** Reads a whole segment file and says what of it stands: frames kept, holes, records lost, the torn tail. Changes nothing. */
+/**
+ * Reads a whole segment file and says what of it stands: frames kept, holes, records lost, the torn tail. Changes nothing. Twice from front to back,
+ * for what is torn and what is damaged is only known once the last durable mark is; nothing is kept per frame.
+ */
 import type { File } from '../kit/file-system'
-import { CONTINUED, DATA_AT, type Hole } from './format'
+import { CONTINUED, DATA_AT, type Hole, type Place } from './format'
 import { Walker, type Frame, type Range } from './frames'
 import { gapOf, Tally } from './segment'
-import type { Place } from './format'
 
 export interface Lost { readonly first: number; readonly next: number }
 export interface Examined {
@@ -39,76 +41,111 @@ export interface Knowledge {
   readonly limit: number
 }
 
-type Seen = { readonly kind: 'bad' } & Range | { readonly kind: 'frame'; readonly at: number; readonly end: number; readonly head: Frame['head']; readonly place: Place; readonly gap: ReturnType<typeof gapOf> }
-
 export async function examine(file: File, known: Knowledge): Promise<Examined> {
-  const seen: Seen[] = []
-  const walker = new Walker(file, known.seed, DATA_AT, known.size)
   let mark = known.durableBytes
   let highest = known.first
-  for (let found = await walker.next(); found !== undefined; found = await walker.next()) {
-    if (found.kind === 'bad') { seen.push(found); continue }
-    const { at, end, head, place } = found
-    seen.push({ kind: 'frame', at, end, head, place, gap: gapOf(found) })
-    if (head.durable <= at) mark = Math.max(mark, head.durable)
-    highest = Math.max(highest, head.first + head.count)
+  let frames = 0
+  const first = new Walker(file, known.seed, DATA_AT, known.size)
+  for (let found = await first.next(); found !== undefined; found = await first.next()) {
+    if (found.kind === 'bad') continue
+    frames++
+    if (found.head.durable <= found.at) mark = Math.max(mark, found.head.durable)
+    highest = Math.max(highest, found.head.first + found.head.count)
   }
-  const durable = known.durableSequence
-  const newest = known.limit === Infinity
-
-  const kept: Extract<Seen, { kind: 'frame' }>[] = []
-  const holes: Hole[] = []
-  const lost: Lost[] = []
-  const damaged: Range[] = []
-  let expected = known.first
-  let end = DATA_AT
-  for (const one of seen) {
-    if (one.kind === 'bad') {
-      if (expected >= known.limit || (newest && one.from >= mark && expected >= durable)) break
-      damaged.push({ from: one.from, to: one.to })
-      holes.push({ from: one.from, to: one.to, first: expected, next: expected })
-      end = one.to
-      continue
-    }
-    const { first, count } = one.head
-    if (count > 0 && first >= known.limit) break
-    // A sequence seen before: passed over.
-    if (first < expected) { holes.push({ from: one.at, to: one.end, first: expected, next: expected }); end = one.end; continue }
-    if (first > expected) {
-      lost.push({ first: expected, next: first })
-      widen(holes, one.at, expected, first)
-    }
-    kept.push(one)
-    expected = first + count
-    end = one.end
+  const sight = new Sight(known, mark)
+  const second = new Walker(file, known.seed, DATA_AT, known.size)
+  const torn: Range[] = []
+  let cut = false
+  for (let found = await second.next(); found !== undefined; found = await second.next()) {
+    cut ||= !sight.take(found)
+    if (cut && found.kind === 'frame') torn.push({ from: found.at, to: found.end })
   }
-  // The last append has to be whole: without its last frame it was never acknowledged, and its position was never reached.
-  for (let tail = kept.at(-1); newest && tail !== undefined && tail.end === end && (tail.head.flags & CONTINUED) !== 0 && tail.at >= mark && tail.head.first >= durable; tail = kept.at(-1)) {
-    kept.pop()
-    end = tail.at
-    expected = tail.head.first
-  }
-  if (expected < durable) {
-    lost.push({ first: expected, next: durable })
-    widen(holes, end, expected, durable)
-  }
-  const tally = new Tally(known.first)
-  const progress = new Map<string, Place & { receivedAt: number }>()
-  for (const { head, place, gap } of kept) {
-    tally.add(head, place, gap)
-    if (head.count > 0) progress.clear()
-    else if (gap === undefined) progress.set(JSON.stringify([place.source, place.partition]), { ...place, receivedAt: head.receivedAt })
-  }
-  const beyond = seen.filter((one) => one.kind === 'frame' && one.at >= end).map((one) => one.kind === 'frame' ? { from: one.at, to: one.end } : { from: 0, to: 0 })
-  return {
-    frames: seen.filter((one) => one.kind === 'frame').length, tally, end, mark, holes, lost, damaged,
-    torn: { bytes: Math.max(0, known.size - end), frames: beyond }, progress: [...progress.values()], highest,
-  }
+  const kept = sight.finish()
+  return { ...kept, frames, mark, highest, torn: { bytes: Math.max(0, known.size - kept.end), frames: [...kept.unfinished, ...torn] } }
 }
 
-/** Says in the hole before the byte `at` which records went with it; without one, in a hole of no bytes. */
-function widen(holes: Hole[], at: number, first: number, next: number): void {
-  const last = holes.at(-1)
-  if (last !== undefined && last.to === at && last.first === first) holes[holes.length - 1] = { ...last, next }
-  else holes.push({ from: at, to: at, first, next })
+/** Decides frame by frame. */
+class Sight {
+  private readonly tally: Tally
+  private readonly holes: Hole[] = []
+  private readonly lost: Lost[] = []
+  private readonly damaged: Range[] = []
+  private readonly progress = new Map<string, Place & { receivedAt: number }>()
+  /** Frames of an append whose last frame has not come yet. */
+  private chain: Frame[] = []
+  private expected: number
+  private end = DATA_AT
+
+  constructor(private readonly known: Knowledge, private readonly mark: number) {
+    this.tally = new Tally(known.first)
+    this.expected = known.first
+  }
+
+  /** False where the file is to be cut: this and all that follows does not count. */
+  take(found: NonNullable<Awaited<ReturnType<Walker['next']>>>): boolean {
+    const { limit, durableSequence } = this.known
+    if (found.kind === 'bad') {
+      if (this.expected >= limit || (limit === Infinity && found.from >= this.mark && this.expected >= durableSequence)) return false
+      this.settle()
+      this.damaged.push({ from: found.from, to: found.to })
+      this.hole(found.from, found.to)
+      return true
+    }
+    const { first, count } = found.head
+    if (count > 0 && first >= limit) return false
+    if (first < this.expected) {
+      // A sequence seen before: passed over.
+      this.settle()
+      this.hole(found.at, found.end)
+      return true
+    }
+    if (first > this.expected) {
+      this.settle()
+      this.miss(found.at, first)
+    }
+    this.chain.push(found)
+    this.expected = first + count
+    this.end = found.end
+    if ((found.head.flags & CONTINUED) === 0) this.settle()
+    return true
+  }
+
+  finish(): Pick<Examined, 'tally' | 'end' | 'holes' | 'lost' | 'damaged' | 'progress'> & { readonly unfinished: readonly Range[] } {
+    const { limit, durableSequence } = this.known
+    const [begun] = this.chain
+    let unfinished: readonly Range[] = []
+    if (begun !== undefined && limit === Infinity && begun.at >= this.mark && begun.head.first >= durableSequence) {
+      // The last append has to be whole: without its last frame it was never acknowledged, and its position was never reached.
+      unfinished = this.chain.map((frame) => ({ from: frame.at, to: frame.end }))
+      this.end = begun.at
+      this.expected = begun.head.first
+      this.chain = []
+    }
+    this.settle()
+    if (this.expected < durableSequence) this.miss(this.end, durableSequence)
+    return { tally: this.tally, end: this.end, holes: this.holes, lost: this.lost, damaged: this.damaged, progress: [...this.progress.values()], unfinished }
+  }
+
+  private settle(): void {
+    for (const frame of this.chain) {
+      const { head, place } = frame
+      const gap = gapOf(frame)
+      this.tally.add(head, place, gap)
+      if (head.count > 0) this.progress.clear()
+      else if (gap === undefined) this.progress.set(JSON.stringify([place.source, place.partition]), { ...place, receivedAt: head.receivedAt })
+    }
+    this.chain = []
+  }
+  private hole(from: number, to: number): void {
+    this.holes.push({ from, to, first: this.expected, next: this.expected })
+    this.end = to
+  }
+  /** Says in the hole before the byte `at` which records went with it; without one, in a hole of no bytes. */
+  private miss(at: number, next: number): void {
+    const last = this.holes.at(-1)
+    this.lost.push({ first: this.expected, next })
+    if (last !== undefined && last.to === at && last.first === this.expected) this.holes[this.holes.length - 1] = { ...last, next }
+    else this.holes.push({ from: at, to: at, first: this.expected, next })
+    this.expected = next
+  }
 }

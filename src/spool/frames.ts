@@ -58,7 +58,8 @@ export class Walker {
     const bytes = this.window.subarray(offset, offset + head.length)
     if (!sound(bytes, head, this.seed)) return undefined
     const body = FRAME_HEAD + head.positionsLength
-    return { kind: 'frame', at, end: at + head.length, head, place: decodePlace(bytes.subarray(FRAME_HEAD, body)), payload: bytes.subarray(body) }
+    // The place on demand: content of objects is read without it.
+    return { kind: 'frame', at, end: at + head.length, head, get place() { return decodePlace(bytes.subarray(FRAME_HEAD, body)) }, payload: bytes.subarray(body) }
   }
 
   private async findFrame(from: number): Promise<number> {

@@ -28,13 +28,15 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
-import { UsageError } from '../core/errors'
+import { DiskFailed, lineOf, ManifoldError, UsageError } from '../core/errors'
 import type { SealedSegment, Sequence, Spool, Spooled, SpoolReader, SpoolRecords, SpoolStatus } from '../core/ports'
 import type { FileSystem } from '../kit/file-system'
 import { seedOf } from './format'
 import { gapItem, progressItem, recordsItem, type Settle } from './items'
 import { BatchReader, SegmentReader, type Verify } from './reader'
-import { look, Recovery, type Foreign, type Known, type Loss, type Quarantined } from './recovery'
+import { look } from './look'
+import { Recovery, type Foreign, type Known } from './recovery'
+import type { Loss, Quarantined } from './repair'
 import type { SegmentFile, SpoolContext } from './segment'
 import { Space } from './space'
 import { Store } from './store'
@@ -91,6 +93,13 @@ const MOST_SEGMENT_SINKS = 6
 /** Throws UsageError for what the user must change (a newer format, another spool's files), DiskFailed where the disk refuses. */
 export async function openSpool(config: SpoolConfig): Promise<OpenedSpool> {
   if (config.policies.length > MOST_SEGMENT_SINKS) throw new UsageError([`one flow can have ${MOST_SEGMENT_SINKS} sinks that store objects, not ${config.policies.length}: give the others a flow of their own`])
+  try { return await opened(config) } catch (error) {
+    if (error instanceof ManifoldError || (error as NodeJS.ErrnoException).code === undefined) throw error
+    throw new DiskFailed(`the spool in ${config.directory} cannot be opened: ${lineOf(error)}`, { cause: error })
+  }
+}
+
+async function opened(config: SpoolConfig): Promise<OpenedSpool> {
   const { fs, directory, clock, log } = config
   const looked = await look(fs, directory, config.id)
   const id = looked.id ?? randomBytes(16).toString('hex')

@@ -95,8 +95,8 @@ export class SegmentReader implements SpoolReader<SealedSegment> {
         continue
       }
       await this.verify(segment)
-      const seal = segment.count > 0 ? await readSeal(this.context, segment.path) : undefined
-      if (seal === undefined && segment.count > 0) throw new DiskFailed(`the seal of the spool file ${segment.path} has changed on disk: end manifold and start it again, it is made anew`)
+      const seal = segment.count > 0 && segment.foreign !== true ? await readSeal(this.context, segment.path) : undefined
+      if (seal === undefined && segment.count > 0 && segment.foreign !== true) throw new DiskFailed(`the seal of the spool file ${segment.path} has changed on disk: end manifold and start it again, it is made anew`)
       const found = seal === undefined ? undefined : sealedSegment(this.context, segment, seal, this.sink)
       this.at = segment.next
       if (found !== undefined) return found

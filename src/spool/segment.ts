@@ -39,6 +39,8 @@ export interface SegmentFile {
   /** All frames have been read and found sound, or were written by this process. */
   verified: boolean
   holes: readonly Hole[]
+  /** It has no seal on disk, for it is meant for sinks that are not there now. */
+  foreign?: boolean
 }
 
 /** Sums up frames as they become durable. */
