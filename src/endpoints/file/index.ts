@@ -30,4 +30,5 @@ export default defineEndpoint({
     return []
   },
   source: { position: 'here', bounded: true, load: async () => (await import('./source.js')).create },
+  sink: { load: async () => (await import('./sink.js')).create },
 })

@@ -1,8 +1,6 @@
 import { opt } from '../../options/define'
 import { framedSink, framedSource } from '../../options/shared'
 
-const MIB = 1024 * 1024
-
 export const options = {
   ...framedSource, ...framedSink,
   compression: opt.oneOf(['auto', 'none', 'gzip', 'zstd'], { doc: 'What the files are compressed with; auto: .gz and .zst by their names.', default: 'auto' }),
@@ -13,4 +11,3 @@ export const options = {
   rotateSize: opt.size({ doc: 'A file that has grown to this many bytes is followed by a new one; 0: never.', default: 0, min: 0, roles: ['sink'] }),
   rotateEvery: opt.duration({ doc: 'A new file begins whenever so much time has passed, counted from midnight UTC; 0: only when a time variable in the path changes.', default: 0, min: 0, roles: ['sink'] }),
 }
-export const SMALLEST_ROTATION = MIB

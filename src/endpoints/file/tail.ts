@@ -180,7 +180,7 @@ export class Tail {
 
   private async openStream(path: string): Promise<Opened> {
     // A FIFO that nobody writes to yet must not block, and one that is followed must not end with its writer.
-    const fd = await promisify(open)(path, constants.O_NONBLOCK | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY))
+    const fd = await promisify(open)(path, constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY))
     return kindOf(fd) === 'device' ? { feed: new FileReader(fd, this.framer, null), device: fd } : { feed: new PipeReader(fd, this.framer) }
   }
 

@@ -1,0 +1,138 @@
+import { statSync } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import * as path from 'node:path'
+import { compress, compressionOf } from '../../codec/compression'
+import { render } from '../../codec/framing'
+import { CONFIRMED, type Batch, type Compression, type EndpointContext, type Limits, type Outcome, type Sink, type Write } from '../../core/contract'
+import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
+import { unlessAborted } from '../../kit/signal'
+import type { CreateSink, OptionsOf } from '../../options/define'
+import type { options } from './options'
+import { OutFile, renameDurably } from './out-file'
+import { hasTimes, pathAt, rotatedPath } from './template'
+import { StreamFileSink } from './stream-sink'
+
+export const create: CreateSink<typeof options> = ({ options: given, uri }) => (isStream(uri.path) ? new StreamFileSink(uri.path, given) : new FileSink(uri.path, given))
+export type SinkOptions = Pick<OptionsOf<typeof options>, 'framing' | 'newline' | 'compression' | 'compressionLevel' | 'rotateSize' | 'rotateEvery'>
+
+const MIB = 1024 * 1024
+
+/** A FIFO or a device that exists. */
+function isStream(name: string): boolean {
+  const facts = statSync(name, { throwIfNoEntry: false })
+  return facts !== undefined && !facts.isFile() && !facts.isDirectory()
+}
+
+export class FileSink implements Sink {
+  readonly limits: Limits
+  readonly wants: 'lines' | 'entries'
+  private readonly compression: Compression
+  private readonly timed: boolean
+  private context: EndpointContext | undefined
+  private file: OutFile | undefined
+  /** When the file was written last, by us; what was in it before belongs to the time at which it was modified. */
+  private wroteAt: number | undefined
+  /** Of a write that was given up: closing waits for it. */
+  private under: Promise<unknown> = Promise.resolve()
+
+  constructor(private readonly template: string, private readonly given: SinkOptions) {
+    this.compression = given.compression === 'auto' ? compressionOf(template) : given.compression
+    this.timed = hasTimes(template)
+    this.wants = given.framing === 'lines' ? 'lines' : 'entries'
+    // Each write is compressed by itself: larger ones are worth more.
+    this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: (this.compression === 'none' ? 4 : 16) * MIB, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: 'each' }
+  }
+
+  /** The file is opened, so that a path that cannot be written to is told of at once. */
+  async open(context: EndpointContext): Promise<void> {
+    this.context = context
+    if (!this.timed) await this.guarded(this.template, () => this.fileAt(path.resolve(this.template), context.clock.now()))
+  }
+
+  async write(write: Write, signal: AbortSignal): Promise<Outcome> {
+    const { chunks, bytes, refused } = render(write.payload as Batch, this.given.framing, this.given.newline, (index) => write.origin(index))
+    if (bytes === 0) return refused.length === 0 ? CONFIRMED : { retry: [], rejected: refused }
+    // The time of the records, not that of a retry hours later.
+    const at = this.timed ? write.origin(0).receivedAt : this.context?.clock.now() ?? 0
+    const target = path.resolve(this.timed ? pathAt(this.template, at) : this.template)
+    const done = this.guarded(target, async () => {
+      const file = await this.fileAt(target, at)
+      await file.append(await this.packed(chunks))
+      this.wroteAt = at
+      // Given up meanwhile, it counts as not written and may come again.
+      if (signal.aborted) await file.retract()
+    })
+    this.under = done.catch(() => undefined)
+    await unlessAborted(done, signal)
+    return { retry: [], rejected: refused }
+  }
+
+  private async packed(chunks: readonly Buffer[]): Promise<readonly Buffer[]> {
+    if (this.compression === 'none') return chunks
+    // A member of its own, complete: whatever is cut off after a crash, the file stays readable.
+    const parts: Buffer[] = []
+    for await (const part of compress(this.compression, this.given.compressionLevel)(chunks)) parts.push(part)
+    return parts
+  }
+
+  /** The file to write to, rotated if that is due. */
+  private async fileAt(target: string, now: number): Promise<OutFile> {
+    if (this.file !== undefined && (this.file.path !== target || await this.file.isElsewhere())) await this.finish()
+    this.file ??= await this.opened(target)
+    if (!this.isFull(this.file, now)) return this.file
+    await this.finish()
+    await this.rotate(target, now)
+    this.file = await this.opened(target)
+    return this.file
+  }
+
+  private isFull(file: OutFile, now: number): boolean {
+    const { rotateSize, rotateEvery } = this.given
+    if (file.length === 0) return false
+    return (rotateSize > 0 && file.length >= rotateSize) || (rotateEvery > 0 && Math.floor((this.wroteAt ?? file.modified) / rotateEvery) < Math.floor(now / rotateEvery))
+  }
+
+  private opened(target: string): Promise<OutFile> {
+    return OutFile.open({
+      path: target, lines: this.compression === 'none', makeFolders: hasTimes(path.dirname(this.template)),
+      cut: (bytes) => { this.context?.log.warn(`${target}: ${bytes} bytes that were written and not confirmed before a crash were cut off`) },
+    })
+  }
+
+  private async rotate(target: string, now: number): Promise<void> {
+    let number = 0
+    let to = rotatedPath(target, now, number)
+    while (await fs.stat(to).catch(() => undefined) !== undefined) to = rotatedPath(target, now, ++number)
+    await renameDurably(target, to)
+    this.context?.log.info(`${target} is full and is ${path.basename(to)} now`)
+  }
+
+  private async finish(): Promise<void> {
+    const { file } = this
+    this.file = undefined
+    await file?.close()
+  }
+
+  private async guarded<T>(target: string, run: () => Promise<T>): Promise<T> {
+    try { return await run() } catch (error) { throw faultOf(target, error) }
+  }
+
+  async close(): Promise<void> {
+    await this.under
+    await this.finish()
+  }
+}
+
+export function faultOf(target: string, error: unknown): Error {
+  if (error instanceof ManifoldError) return error
+  const facts = { cause: error }
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'ENOSPC': case 'EDQUOT': return new Disconnected(`${target}: the disk is full; writing goes on when there is room`, facts)
+    case 'EACCES': case 'EPERM': return new Refused(`${target} may not be written: permission denied`, facts)
+    case 'EROFS': return new Refused(`${target} lies on a file system that is mounted read-only`, facts)
+    case 'ENOENT': case 'ENOTDIR': return new Refused(`${target} cannot be created: its folder does not exist`, facts)
+    case 'EISDIR': return new Refused(`${target} is a directory: name a file in it`, facts)
+    case 'EFBIG': return new Fatal(`${target} has grown as large as a file can be here; rotate-size= begins a new one in time`, facts)
+    default: return new Disconnected(`writing ${target} failed: ${lineOf(error)}`, facts)
+  }
+}
