@@ -1,5 +1,6 @@
 /** Walks the frames of a segment file through windows of memory that are never reused: what it yields are views that stay valid. */
-import { LineBatch, EntryBatch } from '../core/batch'
+import { EntryBatch, LineBatch } from '../core/batch'
+import { DiskFailed, lineOf } from '../core/errors'
 import type { Spooled } from '../core/ports'
 import type { File } from '../kit/file-system'
 import { decodeEntries } from './entries'
@@ -84,13 +85,18 @@ export class Walker {
     const offset = at - this.windowAt
     if (offset >= 0 && offset + length <= this.window.length) return offset
     // For a large frame exactly its bytes and the next head, so that nothing is read twice.
-    const size = Math.min(this.to - at, length > this.windowBytes ? length + FRAME_HEAD : this.windowBytes)
+    // And never into a hole: it may not even be readable.
+    const hole = this.skip.find((one) => one.from >= at + length && one.to > one.from)
+    const size = Math.min((hole?.from ?? this.to) - at, this.to - at, length > this.windowBytes ? length + FRAME_HEAD : this.windowBytes)
     const fresh = Buffer.allocUnsafeSlow(size)
     const kept = offset >= 0 && offset < this.window.length ? this.window.copy(fresh, 0, offset) : 0
-    const filled = kept + (kept < size ? await this.file.read(fresh.subarray(kept), at + kept) : 0)
+    const filled = kept + (kept < size ? await this.read(fresh.subarray(kept), at + kept) : 0)
     this.window = filled === size ? fresh : fresh.subarray(0, filled)
     this.windowAt = at
     return filled >= length ? 0 : undefined
+  }
+  private async read(into: Buffer, at: number): Promise<number> {
+    try { return await this.file.read(into, at) } catch (error) { throw new DiskFailed(`a file of the spool cannot be read at byte ${at}: ${lineOf(error)}`, { cause: error }) }
   }
 }
 

@@ -31,7 +31,7 @@ import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
 import { DiskFailed, lineOf, ManifoldError, UsageError } from '../core/errors'
 import type { SealedSegment, Sequence, Spool, Spooled, SpoolReader, SpoolRecords, SpoolStatus } from '../core/ports'
 import type { FileSystem } from '../kit/file-system'
-import { seedOf } from './format'
+import { encodeHeader, seedOf } from './format'
 import { gapItem, progressItem, recordsItem, type Settle } from './items'
 import { BatchReader, SegmentReader, type Verify } from './reader'
 import { look } from './look'
@@ -82,7 +82,7 @@ export interface OpenedSpool {
     readonly gaps: readonly Loss[]
     readonly tornBytes: number
   }
-  /** Segments with undelivered records for a sink or target that is not there now. No reader returns them. */
+  /** Segments with undelivered records that go to another target than their sink's of today; or, where `known` is all 0, to a sink that is not there. No reader returns them. */
   readonly foreign: readonly Foreign[]
   /** What the next record gets. */
   readonly nextSequence: Sequence
@@ -93,16 +93,18 @@ const MOST_SEGMENT_SINKS = 6
 /** Throws UsageError for what the user must change (a newer format, another spool's files), DiskFailed where the disk refuses. */
 export async function openSpool(config: SpoolConfig): Promise<OpenedSpool> {
   if (config.policies.length > MOST_SEGMENT_SINKS) throw new UsageError([`one flow can have ${MOST_SEGMENT_SINKS} sinks that store objects, not ${config.policies.length}: give the others a flow of their own`])
-  try { return await opened(config) } catch (error) {
-    if (error instanceof ManifoldError || (error as NodeJS.ErrnoException).code === undefined) throw error
-    throw new DiskFailed(`the spool in ${config.directory} cannot be opened: ${lineOf(error)}`, { cause: error })
-  }
+  try { return await opened(config) } catch (error) { throw asDiskFailed(error, `the spool in ${config.directory} cannot be opened`) }
+}
+
+function asDiskFailed(error: unknown, what: string): unknown {
+  return error instanceof ManifoldError || (error as NodeJS.ErrnoException).code === undefined ? error : new DiskFailed(`${what}: ${lineOf(error)}`, { cause: error })
 }
 
 async function opened(config: SpoolConfig): Promise<OpenedSpool> {
   const { fs, directory, clock, log } = config
   const looked = await look(fs, directory, config.id)
   const id = looked.id ?? randomBytes(16).toString('hex')
+  try { encodeHeader({ id, first: Number.MAX_SAFE_INTEGER, createdAt: clock.now(), targets: Object.fromEntries(config.policies.map(({ sink, policy }) => [sink, policy.target])) }) } catch (error) { throw new UsageError([lineOf(error)]) }
   const context: SpoolContext = { fs, directory, clock, log, id, seed: seedOf(id), policies: config.policies, render: config.render }
   const recovery = new Recovery(context, config.known, looked.id !== undefined)
   const found = await recovery.run(looked.found)
@@ -171,7 +173,7 @@ class DiskSpool implements Spool {
     if (segment.verified) return Promise.resolve()
     let verifying = this.verifying.get(segment)
     if (verifying === undefined) {
-      verifying = this.recovery.verify(segment).then((lost) => { if (lost.length > 0) this.config.lost?.(lost) }).finally(() => { this.verifying.delete(segment) })
+      verifying = this.recovery.verify(segment).then((lost) => { if (lost.length > 0) this.config.lost?.(lost) }).catch((error: unknown) => { throw asDiskFailed(error, `the spool file ${segment.path} cannot be read`) }).finally(() => { this.verifying.delete(segment) })
       this.verifying.set(segment, verifying)
     }
     return verifying

@@ -2,6 +2,7 @@
 import { UsageError } from '../core/errors'
 import type { FileSystem } from '../kit/file-system'
 import { decodeHeader, FORMAT, HEADER_BYTES, type Header } from './format'
+import { tolerant } from './repair'
 
 const NAME = /^(\d{16})(?:-(\d+))?\.seg$/
 
@@ -21,7 +22,7 @@ export async function look(fs: FileSystem, directory: string, id: string | undef
     const match = NAME.exec(name)
     if (match === null) continue
     const path = `${directory}/${name}`
-    const file = await fs.open(path, 'read')
+    const file = tolerant(await fs.open(path, 'read'))
     try {
       const page = Buffer.alloc(HEADER_BYTES)
       const header = decodeHeader(page.subarray(0, await file.read(page, 0)))

@@ -4,7 +4,7 @@ import type { SealedSegment, Sequence, Spooled, SpoolReader } from '../core/port
 import type { File } from '../kit/file-system'
 import { DATA_AT } from './format'
 import { spooled, Walker } from './frames'
-import { readSeal, sealedSegment, type SegmentFile, type SpoolContext } from './segment'
+import { openForReading, readSeal, sealedSegment, type SegmentFile, type SpoolContext } from './segment'
 import type { Store } from './store'
 
 /** Reads a segment of an earlier run once before it is served, sets aside what is damaged, and gives it a seal where the present sinks need one. */
@@ -58,7 +58,7 @@ export class BatchReader implements SpoolReader<Spooled> {
       if (following === undefined) return undefined
       await this.leave()
       await this.verify(following)
-      this.file = await this.context.fs.open(following.path, 'read')
+      this.file = await openForReading(this.context, following.path)
       this.segment = following
       this.walker = new Walker(this.file, this.context.seed, DATA_AT, following.end, following.holes)
     }

@@ -8,7 +8,7 @@ import type { File } from '../kit/file-system'
 import { examine, type Examined } from './examine'
 import { DATA_AT, type Place, type RecordedGap, type Seal } from './format'
 import type { Found } from './look'
-import { lossOf, Repair, sealedKnowledge, type Loss, type Quarantined } from './repair'
+import { lossOf, Repair, sealedKnowledge, tolerant, type Loss, type Quarantined } from './repair'
 import { readSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
 
 const TWO32 = 2 ** 32
@@ -16,7 +16,7 @@ const TWO32 = 2 ** 32
 const VERIFY_AT_START = 256 * 1024 * 1024
 
 export interface Known { readonly sequence: number; readonly clean: boolean; readonly tail: number; readonly acceptedThrough: number }
-/** A segment with undelivered records that names a sink or a target that is not there now. */
+/** A segment with undelivered records that names another target for a sink; or, where the flow file knows nothing, a sink that is not there. */
 export interface Foreign { readonly path: string; readonly sink: string; readonly target: string; readonly count: number }
 
 export interface Carried { readonly gaps: RecordedGap[]; readonly progress: (Place & { readonly receivedAt: number })[]; readonly paths: string[] }
@@ -72,7 +72,7 @@ export class Recovery {
         if (seal.next > known.tail || (!newest && seal.next === known.tail && seal.next === known.acceptedThrough)) { segments.unshift(await this.sealed(one, seal)); continue }
         if (seal.next < known.tail || seal.next < known.acceptedThrough) { remove.push(one.path); continue }
         // It ends where the cursors stand: a gap at its end may be known nowhere else.
-        const file = await fs.open(one.path, 'update')
+        const file = tolerant(await fs.open(one.path, 'update'))
         try {
           const result = await examine(file, sealedKnowledge(context, seal, one.size))
           if (!(await this.carry(file, one.path, result, carried))) remove.push(one.path)
@@ -80,7 +80,7 @@ export class Recovery {
         continue
       }
       if (limit <= known.tail && records) { remove.push(one.path); continue }
-      const file = await fs.open(one.path, 'update')
+      const file = tolerant(await fs.open(one.path, 'update'))
       try {
         const sequence = this.durableSequence(one.first, limit)
         const result = await examine(file, { first: one.first, size: one.size, seed: context.seed, durableSequence: sequence, durableBytes: 0, limit })
@@ -148,7 +148,7 @@ export class Recovery {
     this.checkTargets(segment, { ...one.header?.targets, ...Object.fromEntries(Object.entries(seal.sinks).map(([sink, { target }]) => [sink, target])) })
     let facts: Pick<Seal, 'sources' | 'gaps'> = seal
     if (seal.omitted !== undefined) {
-      const file = await this.context.fs.open(one.path, 'read')
+      const file = tolerant(await this.context.fs.open(one.path, 'read'))
       try { facts = sourcesOf((await examine(file, sealedKnowledge(this.context, segment, one.size))).tally) } finally { await file.close() }
     }
     this.newest(facts)
@@ -157,8 +157,11 @@ export class Recovery {
   }
   /** True where it names sinks or targets that are not there now. */
   private checkTargets(segment: SegmentFile, targets: Readonly<Record<string, string>>): boolean {
-    const strange = Object.entries(targets).filter(([sink, target]) => this.context.policies.find((one) => one.sink === sink)?.policy.target !== target)
-    if (segment.next > this.known.tail) for (const [sink, target] of strange) this.foreign.push({ path: segment.path, sink, target, count: segment.count })
+    const { acceptedThrough, sequence, tail } = this.known
+    const strange = Object.entries(targets).map(([sink, target]) => ({ sink, target, now: this.context.policies.find((one) => one.sink === sink)?.policy.target })).filter((one) => one.now !== one.target)
+    // A sink that is not named any more is the caller's to judge, who has its cursor; unless the flow file is lost.
+    const lostFlow = acceptedThrough === 0 && sequence === 0
+    if (segment.next > tail) for (const { sink, target, now } of strange) if (now !== undefined || lostFlow) this.foreign.push({ path: segment.path, sink, target, count: segment.count })
     return strange.length > 0
   }
 

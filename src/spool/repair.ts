@@ -14,6 +14,8 @@ export interface Loss extends RecordedGap {
 export interface Quarantined { readonly path: string; readonly why: string }
 export type Targets = Readonly<Record<string, string>>
 
+const SECTOR = 4096
+
 export class Repair {
   readonly quarantined: Quarantined[] = []
 
@@ -99,7 +101,7 @@ export class Repair {
   /** Reads a sealed segment once. What is damaged is set aside, and the seal made anew for the rest. Returns what was lost. */
   async verify(segment: SegmentFile): Promise<readonly Loss[]> {
     const { context } = this
-    const file = await context.fs.open(segment.path, 'update')
+    const file = tolerant(await context.fs.open(segment.path, 'update'))
     try {
       const page = Buffer.alloc(DATA_AT)
       await file.read(page, 0)
@@ -149,6 +151,29 @@ export class Repair {
 export function lossOf(source: string, first: number, next: number, why: string): Loss {
   const gap: Gap = { partition: '', from: String(first), to: String(next - 1), why, records: next - first }
   return { ...gap, source, sequence: first, lost: true }
+}
+
+/** Reads what can be read: a bad sector is NULs, which no frame is, and so is set aside like any other damage. */
+export function tolerant(file: File): File {
+  const read = async (into: Buffer, offset: number): Promise<number> => {
+    try { return await file.read(into, offset) } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EIO') throw error
+      if (into.length <= SECTOR) {
+        const there = Math.min(into.length, Math.max(0, await file.size() - offset))
+        into.fill(0, 0, there)
+        return there
+      }
+      let filled = 0
+      while (filled < into.length) {
+        const piece = into.subarray(filled, filled + SECTOR - (offset + filled) % SECTOR)
+        const got = await read(piece, offset + filled)
+        filled += got
+        if (got < piece.length) break
+      }
+      return filled
+    }
+  }
+  return { read, write: (buffers, offset) => file.write(buffers, offset), datasync: () => file.datasync(), truncate: (length) => file.truncate(length), size: () => file.size(), close: () => file.close() }
 }
 
 /** What a seal says of its segment. */

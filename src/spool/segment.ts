@@ -1,7 +1,7 @@
 /** What is known of one segment file, the tally its seal is made of, and its content as an object. */
 import { createHash } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
-import { DiskFailed, Fatal } from '../core/errors'
+import { DiskFailed, Fatal, lineOf } from '../core/errors'
 import type { SealedSegment, Spooled } from '../core/ports'
 import type { File, FileSystem } from '../kit/file-system'
 import { CONTINUED, DATA_AT, decodeSeal, encodeSeal, GAP, LINES, SEAL_AT, SEAL_BYTES, type Head, type Hole, type Place, type RecordedGap, type Seal } from './format'
@@ -78,6 +78,11 @@ export function keyId(id: string, first: number): string { return id.slice(0, 12
 
 export function framingOf(context: SpoolContext): 'lines' | 'envelope' { return context.policies[0]?.policy.framing ?? 'lines' }
 
+/** Opens for reading; what the disk refuses ends the run. */
+export async function openForReading(context: SpoolContext, path: string): Promise<File> {
+  try { return await context.fs.open(path, 'read') } catch (error) { throw new DiskFailed(`the spool file ${path} cannot be read: ${lineOf(error)}`, { cause: error }) }
+}
+
 /** The bytes a frame becomes in an object. */
 export function objectBytes(context: SpoolContext, framing: 'lines' | 'envelope', frame: Pick<Frame, 'head' | 'place' | 'payload'>): readonly Buffer[] {
   if (frame.head.count === 0) return []
@@ -91,7 +96,7 @@ type Marks = { readonly file: number; readonly object: number }[]
 /** Object bytes of a segment from the offset on, each frame's checksum verified. */
 export async function* contentOf(context: SpoolContext, segment: Pick<SegmentFile, 'path' | 'end' | 'holes'>, framing: 'lines' | 'envelope', offset: number, marks: Marks = []): AsyncGenerator<Buffer> {
   const start = marks.findLast((mark) => mark.object <= offset) ?? { file: DATA_AT, object: 0 }
-  const file = await context.fs.open(segment.path, 'read')
+  const file = await openForReading(context, segment.path)
   try {
     const walker = new Walker(file, context.seed, start.file, segment.end, segment.holes, 2 * CHUNK)
     let object = start.object
@@ -160,10 +165,14 @@ export async function writeSeal(context: SpoolContext, file: File, seal: Seal): 
 }
 
 export async function readSeal(context: SpoolContext, path: string): Promise<Seal | undefined> {
-  const file = await context.fs.open(path, 'read')
+  const file = await openForReading(context, path)
   try {
     const block = Buffer.alloc(SEAL_BYTES)
     return decodeSeal(block.subarray(0, await file.read(block, SEAL_AT)), context.seed)
+  } catch (error) {
+    // An unreadable sector is like any other damage to the seal: it is made anew.
+    if ((error as NodeJS.ErrnoException).code === 'EIO') return undefined
+    throw error
   } finally { await file.close() }
 }
 

@@ -146,3 +146,29 @@ test('a file that is gone is reported as records missing', async () => {
   expect(found).toEqual(ALL.filter((number) => number < 8 || number >= 16))
   expect(lostOf(opened)).toEqual([8, 9, 10, 11, 12, 13, 14, 15])
 })
+
+test('a sector that cannot be read is set aside like any damage, and all else is served', async () => {
+  const files = await made()
+  const disk = new CrashDisk(new Random(5))
+  for (const [name, bytes] of files) disk.plant(name, bytes)
+  const inner = disk.boot()
+  const bad = { path: names[1], from: 16_500, to: 16_520 }
+  const fs: typeof inner = {
+    ...inner, open: async (path, how) => {
+      const file = await inner.open(path, how)
+      return { ...file, read: async (into, offset) => {
+        if (path === bad.path && offset < bad.to && offset + into.length > bad.from) throw Object.assign(new Error('EIO: read'), { code: 'EIO' })
+        return file.read(into, offset)
+      } }
+    },
+  }
+  const { spool, recovered } = await openSpool({ ...config(disk, { sequence: 24, clean: false, tail: 0, acceptedThrough: 24 }), fs })
+  // All of this small segment lies in the one sector.
+  expect(recovered.gaps).toMatchObject([{ lost: true, from: '8', to: '15', records: 8 }])
+  await spool.end()
+  const reader = spool.batches('kafka', 0)
+  const found: string[] = []
+  for (let frame = await reader.next(forever); frame !== null; frame = await reader.next(forever)) found.push(...frame.batch.entries().map((entry) => String(entry.value).split(' ')[0]!))
+  expect(found.map(Number)).toEqual(ALL.filter((number) => number < 8 || number >= 16))
+  await spool.close()
+})

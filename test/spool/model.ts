@@ -387,7 +387,7 @@ async function now<T>(reader: SpoolReader<T>): Promise<T | null | undefined> {
   const late = new Error('nothing there')
   setImmediate(() => { stop.abort(late) })
   try { return await reader.next(stop.signal) } catch (error) {
-    if (error === late || (error as Error).name === 'Crashed' || (error as Error).message.includes('dead') || (error as Error).message.includes('machine')) return undefined
+    if (error === late || ['this process is dead', 'the machine stopped'].some((text) => (error as Error).message.includes(text))) return undefined
     throw error
   }
 }
