@@ -179,7 +179,7 @@ export async function readSeal(context: SpoolContext, path: string): Promise<Sea
 /** The segment as the object of one sink; undefined where it is none of its. */
 export function sealedSegment(context: SpoolContext, segment: SegmentFile, seal: Seal, sink: string): SealedSegment | undefined {
   const place = seal.sinks[sink]
-  if (place === undefined) return undefined
+  if (place === undefined || context.policies.find((one) => one.sink === sink)?.policy.target !== place.target) return undefined
   const marks: Marks = []
   // Lines are guarded frame by frame. What is rendered could come out otherwise in another version of the program, and would not be the object that was promised.
   async function* read(offset: number): AsyncGenerator<Buffer> {
