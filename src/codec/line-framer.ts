@@ -62,7 +62,7 @@ export interface FramerOptions {
   readonly blockBytes?: number
 }
 
-interface Piece { readonly bytes: Buffer; readonly offset: number; readonly block: Buffer }
+interface Piece { readonly bytes: Buffer; readonly offset: number; readonly block: Buffer; readonly lines: number }
 /** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
 interface Giant { readonly offset: number; readonly hash: Hash; head: Buffer; length: number }
 
@@ -76,6 +76,8 @@ export class LineFramer implements Framer {
   private from = 0
   private line = 0
   private free = 0
+  /** Between `from` and `line`. */
+  private lines = 0
   /** In the order of the stream. */
   private queue: (Piece | Misfit)[] = []
   private giant: Giant | undefined
@@ -123,6 +125,8 @@ export class LineFramer implements Framer {
       const whole = start + last + 1
       // Only the first of the new lines can hold bytes of earlier reads: where a read is no larger than a record may be, the others fit.
       if (fresh.length > this.maxRecord || start + fresh.indexOf(NEWLINE) - this.line > this.maxRecord) this.sift(whole)
+      // Now, while the bytes are in the processor's nearest cache.
+      else this.lines += countNewlines(this.block.subarray(start, whole))
       this.line = whole
     }
     if (this.free - this.line > this.maxRecord) this.becomeGiant()
@@ -154,6 +158,7 @@ export class LineFramer implements Framer {
       if (this.free === this.block.length) this.renew()
       this.block[this.free] = NEWLINE
       this.line = ++this.free
+      this.lines++
       // The terminator is ours and not in the stream.
       this.unterminated = this.blockOffset + this.free
     }
@@ -178,8 +183,9 @@ export class LineFramer implements Framer {
   private close(upTo: number): void {
     if (upTo > this.from) {
       this.blocks.hold(this.block)
-      this.queue.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from, block: this.block })
+      this.queue.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from, block: this.block, lines: this.lines })
       this.held += upTo - this.from
+      this.lines = 0
     }
     this.from = upTo
   }
@@ -193,7 +199,7 @@ export class LineFramer implements Framer {
         const record = this.block.subarray(at, end)
         this.misfit({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + end + 1, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
         this.from = end + 1
-      }
+      } else this.lines++
       at = end + 1
     }
   }
@@ -267,7 +273,7 @@ function isMisfit(item: Piece | Misfit): item is Misfit { return 'why' in item }
 
 function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number, release: () => void): Framed {
   let count = 0
-  for (const piece of pieces) count += countNewlines(piece.bytes)
+  for (const piece of pieces) count += piece.lines
   let offsets: number[] | undefined
   return {
     batch: count === 0 ? EMPTY : new LineBatch(pieces.map((piece) => piece.bytes), count),
