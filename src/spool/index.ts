@@ -67,6 +67,8 @@ export interface SpoolConfig {
   readonly maxBytes?: number
   /** Bytes that stay free on the disk. Default: 1 GiB or 5 %, whichever is more, but at most a quarter of the file system. */
   readonly reserve?: number
+  /** Payload of a frame, one record apart. 4 MiB; tests make it small. */
+  readonly frameBytes?: number
   /** Damage found after opening, when an old segment's turn came: its records are lost. */
   readonly lost?: (gaps: readonly Loss[]) => void
 }
@@ -89,6 +91,7 @@ export interface OpenedSpool {
 }
 
 const MOST_SEGMENT_SINKS = 6
+const FRAME_BYTES = 4 * 1024 * 1024
 
 /** Throws UsageError for what the user must change (a newer format, another spool's files), DiskFailed where the disk refuses. */
 export async function openSpool(config: SpoolConfig): Promise<OpenedSpool> {
@@ -105,7 +108,7 @@ async function opened(config: SpoolConfig): Promise<OpenedSpool> {
   const looked = await look(fs, directory, config.id)
   const id = looked.id ?? randomBytes(16).toString('hex')
   try { encodeHeader({ id, first: Number.MAX_SAFE_INTEGER, createdAt: clock.now(), targets: Object.fromEntries(config.policies.map(({ sink, policy }) => [sink, policy.target])) }) } catch (error) { throw new UsageError([lineOf(error)]) }
-  const context: SpoolContext = { fs, directory, clock, log, id, seed: seedOf(id), policies: config.policies, render: config.render }
+  const context: SpoolContext = { fs, directory, clock, log, id, seed: seedOf(id), policies: config.policies, render: config.render, frameBytes: config.frameBytes ?? FRAME_BYTES }
   const recovery = new Recovery(context, config.known, looked.id !== undefined)
   const found = await recovery.run(looked.found)
   const store = new Store(context, found.head)

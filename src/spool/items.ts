@@ -1,14 +1,11 @@
 /** An append as frames ready to be written, made at the call so that this work runs while the disk is busy with the group before. */
-import type { Gap } from '../core/contract'
+import { entrySize } from '../core/batch'
+import type { Entry, Gap } from '../core/contract'
 import type { SpoolRecords } from '../core/ports'
 import { encodeEntries } from './entries'
 import { CONTINUED, draft, encodePlace, ENTRIES, GAP, LINES, type Draft, type Place } from './format'
 import { framingOf, objectBytes, type SpoolContext } from './segment'
-import { entrySize } from '../core/batch'
-import type { Entry } from '../core/contract'
 
-/** A frame holds at most this much payload and one record. */
-const FRAME_PAYLOAD = 4 * 1024 * 1024
 const NEWLINE = 0x0a
 
 /** All of an append or none survives a crash: its frames lie in one segment and all but the last say that more follows. */
@@ -36,7 +33,7 @@ export function recordsItem(context: SpoolContext, records: SpoolRecords, first:
   const { source, batch, last, receivedAt } = records
   const partition = records.partition.name
   const encoding = batch.form === 'lines' ? LINES : ENTRIES
-  const parts = encoding === LINES ? lineParts(batch.lines().chunks, batch.count, records) : entryParts(batch.entries(), records)
+  const parts = encoding === LINES ? lineParts(batch.lines().chunks, batch.count, records, context.frameBytes) : entryParts(batch.entries(), records, context.frameBytes)
   const frames: Draft[] = []
   const object: Buffer[] = []
   let at = first
@@ -78,10 +75,10 @@ function objectOf(context: SpoolContext, frame: Draft, place: Place): readonly B
   return objectBytes(context, framingOf(context), { head: { ...frame, crc: 0, durable: 0, positionsLength: frame.positions.length }, place, payload })
 }
 
-function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecords): readonly Part[] {
+function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecords, most: number): readonly Part[] {
   let bytes = 0
   for (const chunk of chunks) bytes += chunk.length
-  if (bytes <= FRAME_PAYLOAD || count <= 1) return [{ count, payload: chunks, last: records.last }]
+  if (bytes <= most || count <= 1) return [{ count, payload: chunks, last: records.last }]
   const parts: Part[] = []
   let payload: Buffer[] = []
   let size = 0
@@ -96,7 +93,7 @@ function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecor
   }
   for (const chunk of chunks) {
     for (let from = 0; from < chunk.length;) {
-      const room = FRAME_PAYLOAD - size
+      const room = most - size
       // Up to the last newline that fits, or, where one record alone is larger, to its end.
       let end = chunk.length - from <= room ? chunk.length : chunk.lastIndexOf(NEWLINE, from + room - 1) + 1
       if (end <= from) {
@@ -107,20 +104,20 @@ function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecor
       payload.push(chunk.subarray(from, end))
       size += end - from
       from = end
-      if (size >= FRAME_PAYLOAD) cut()
+      if (size >= most) cut()
     }
   }
   if (size > 0) cut()
   return parts
 }
 
-function entryParts(entries: readonly Entry[], records: SpoolRecords): readonly Part[] {
+function entryParts(entries: readonly Entry[], records: SpoolRecords, most: number): readonly Part[] {
   if (entries.length === 0) return [{ count: 0, payload: [], last: records.last }]
   const parts: Part[] = []
   for (let from = 0; from < entries.length;) {
     let to = from
     let size = 0
-    while (to < entries.length && (to === from || size < FRAME_PAYLOAD)) size += entrySize(entries[to++] ?? { value: null })
+    while (to < entries.length && (to === from || size < most)) size += entrySize(entries[to++] ?? { value: null })
     const offset = from
     parts.push({ count: to - from, payload: [encodeEntries(entries.slice(from, to), (index) => records.at(index + offset), size)], last: records.at(to - 1) })
     from = to

@@ -24,6 +24,8 @@ export interface SpoolContext {
   readonly seed: number
   readonly policies: readonly { readonly sink: string; readonly policy: SegmentPolicy }[]
   readonly render: ((frame: Spooled) => readonly Buffer[]) | undefined
+  /** A frame holds at most this much payload and one record. */
+  readonly frameBytes: number
 }
 
 /** One file, open or sealed. Its durable part only. */

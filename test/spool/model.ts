@@ -56,6 +56,9 @@ export class History {
   private readonly sealAge: number
   private readonly maxBytes: number | undefined
   private readonly segmentBytes: number
+  private readonly frameBytes: number
+  /** Sequences below may have been given. */
+  private given = 0
   readonly log: string[] = []
 
   constructor(seed: number) {
@@ -72,6 +75,7 @@ export class History {
     this.sealAge = random.pick([0, 5000])
     this.maxBytes = random.chance(0.15) ? random.pick([1, 2 * HEADER, 4 * HEADER]) : undefined
     this.segmentBytes = HEADER + random.pick([1, 300, 1000])
+    this.frameBytes = random.pick([1 << 20, 30, 60])
     if (random.chance(0.2)) this.disk.capacity = HEADER * (1 + random.below(4)) + random.below(2000)
   }
 
@@ -118,6 +122,7 @@ export class History {
     })
     const appended: Appended = { index, entries, form, source: random.pick(['s1', 's2']), partition: random.pick(['p1', 'p2']), last: `end of ${index}`, receivedAt: this.clock.now() + random.next(), state: 'open', first: -1, known: false }
     this.appends.push(appended)
+    this.given += count
     this.note(`append ${index}: ${count} ${form}`)
     const batch = form === 'entries' ? new EntryBatch(entries.map((entry) => ({ ...entry, value: entry.value === null ? null : Buffer.from(entry.value), ...(entry.key === undefined ? {} : { key: Buffer.from(entry.key) }) })), 100) : new LineBatch(chunked(entries.map((entry) => Buffer.concat([entry.value ?? Buffer.alloc(0), Buffer.from('\n')])), random), count)
     const epoch = this.epoch
@@ -175,18 +180,24 @@ export class History {
   }
 
   private checkFrame(frame: Spooled): void {
-    const text = String(frame.batch.entries()[0]?.value)
-    const one = this.appends[Number(text.split('.')[0])]
-    if (one === undefined) this.fault(`a record nobody appended: ${text}`)
+    const one = this.appendOf(frame)
     if (one.state === 'gone') this.fault(`append ${one.index} is back from the dead`)
-    if (one.state === 'open' || one.first !== frame.first) this.fault(`append ${one.index} (${one.state}, at ${one.first}) is served at ${frame.first} before it was acknowledged`)
-    this.checkEqual(one, frame)
+    if (one.state === 'open') this.fault(`append ${one.index} is served at ${frame.first} before it was acknowledged`)
+    this.checkEqual(one, frame, frame.first - one.first)
   }
-  private checkEqual(one: Appended, frame: Spooled): void {
-    if (!isDeepStrictEqual(frame.batch.entries().map(plain), one.entries.map(plain))) this.fault(`append ${one.index} came out otherwise`)
+  private appendOf(frame: Spooled): Appended {
+    const text = String(frame.batch.entries()[0]?.value)
+    return this.appends[Number(text.split('.')[0])] ?? this.fault(`a record nobody appended: ${text}`)
+  }
+  /** @param from  record of the append that the frame begins with */
+  private checkEqual(one: Appended, frame: Spooled, from: number): void {
+    const to = from + frame.batch.count
+    if (!isDeepStrictEqual(frame.batch.entries().map(plain), one.entries.slice(from, to).map(plain))) this.fault(`append ${one.index} came out otherwise from record ${from} on`)
     if (frame.batch.form !== one.form || frame.source !== one.source || frame.partition !== one.partition || frame.receivedAt !== one.receivedAt) this.fault(`the facts of append ${one.index} came out otherwise`)
-    if (frame.at(0) !== (one.form === 'lines' ? one.last : `${one.index}@0`)) this.fault(`the position of append ${one.index} came out as ${frame.at(0)}`)
+    if (frame.at(0) !== this.positionOf(one, from, to)) this.fault(`the position of append ${one.index} came out as ${frame.at(0)}`)
   }
+  /** Records of lines have that of the last one in their frame. */
+  private positionOf(one: Appended, record: number, to: number): string { return one.form === 'entries' ? `${one.index}@${record}` : to === one.entries.length ? one.last : `${one.index}@${to - 1}` }
 
   private async checkSegment(segment: SealedSegment): Promise<void> {
     const expected = Buffer.concat(this.between(segment.first, segment.next).flatMap((one) => this.rendered(one)))
@@ -200,6 +211,7 @@ export class History {
     if (segment.length !== expected.length || segment.sha256 !== createHash('sha256').update(expected).digest('hex')) this.fault(`segment ${segment.first}: length or sha256 are wrong`)
     if (segment.count !== this.between(segment.first, segment.next).reduce((sum, one) => sum + one.entries.length, 0)) this.fault(`segment ${segment.first}: count ${segment.count} is wrong`)
     if (segment.count === 0) this.fault(`segment ${segment.first} is empty`)
+    if (new Set(this.between(segment.first, segment.next).map((one) => new Date(one.receivedAt).toISOString().slice(0, 10))).size > 1) this.fault(`segment ${segment.first} spans two days`)
     const now = { key: segment.key, sha256: segment.sha256, length: segment.length }
     const before = this.objects.get(segment.first)
     if (before !== undefined && !isDeepStrictEqual(before, now)) this.fault(`segment ${segment.first} was ${JSON.stringify(before)} and is ${JSON.stringify(now)}`)
@@ -207,7 +219,7 @@ export class History {
   }
   private rendered(one: Appended): Buffer[] {
     return this.framing === 'lines' && one.form === 'lines' ? one.entries.map((entry) => Buffer.from(`${String(entry.value)}\n`))
-      : one.entries.map((entry, index) => render(entry, one.form === 'lines' ? one.last : `${one.index}@${index}`))
+      : one.entries.map((entry, index) => render(entry, one.form === 'lines' ? '' : `${one.index}@${index}`))
   }
 
   private async cleanStop(): Promise<void> {
@@ -227,7 +239,7 @@ export class History {
   private async crash(): Promise<void> {
     // What was durable when the machine stopped may still be acknowledged.
     await settled()
-    const fs = this.random.chance(0.7) ? this.disk.powerCut() : this.disk.kill()
+    const fs = this.random.chance(this.failed ? 0.3 : 0.7) ? this.disk.powerCut() : this.disk.kill()
     await this.boot(fs)
   }
   private async boot(fs: FileSystem): Promise<void> {
@@ -250,7 +262,7 @@ export class History {
           fs: this.fs, directory: '/spool', clock: this.clock, log: silent, ...(this.flow.id === undefined ? {} : { id: this.flow.id }),
           known: { sequence: this.flow.sequence, clean: this.flow.clean, acceptedThrough: this.flow.acceptedThrough, tail: this.lowest() },
           policies: this.kind === 'batches' ? [] : [{ sink: 'archive', policy: policy(archive) }], segmentBytes: this.segmentBytes, reserve: 0, ...(this.maxBytes === undefined ? {} : { maxBytes: this.maxBytes }),
-          render: (frame) => frame.batch.entries().map((entry, index) => render(entry, frame.at(index))),
+          frameBytes: this.frameBytes, render: (frame) => frame.batch.entries().map((entry, index) => render(entry, frame.batch.form === 'lines' ? '' : frame.at(index))),
         })
         this.note(`opened, next ${this.opened.nextSequence}, torn ${this.opened.recovered.tornBytes}, flow ${JSON.stringify(this.flow)}, files ${[...this.disk.contents()].map(([name, bytes]) => `${name}:${bytes.length}`).join(' ')}`)
         await this.checkRecovered()
@@ -261,7 +273,9 @@ export class History {
       }
       this.fs = this.random.chance(0.7) ? this.disk.powerCut() : this.disk.kill()
     }
-    this.flow = { ...this.flow, clean: false }
+    // A start is saved before anything is read.
+    this.flow = { ...this.flow, id: this.opened.id, clean: false, sequence: Math.max(this.flow.sequence, this.opened.nextSequence) }
+    this.given = this.opened.nextSequence
     const { spool } = this.opened
     const epoch = this.epoch
     spool.failed.catch((error: unknown) => {
@@ -285,23 +299,25 @@ export class History {
       if (frame === undefined || frame === null) this.fault(`the spool counts ${spool.countFrom(0)} records and serves ${frames.reduce((sum, one) => sum + one.batch.count, 0)}`)
       frames.push(frame)
     }
-    const found = new Map<number, Spooled>()
+    const found = new Map<number, { readonly first: number; count: number }>()
     let previous = -1
     let next = 0
     for (const frame of frames) {
-      const index = Number(String(frame.batch.entries()[0]?.value).split('.')[0])
-      const one = this.appends[index]
-      if (one === undefined) this.fault(`a record nobody appended: ${index}`)
-      this.checkEqual(one, frame)
-      if (index <= previous) this.fault(`append ${index} comes after ${previous}`)
-      if (frame.first < next) this.fault(`sequence ${frame.first} comes after ${next - 1}`)
-      if (one.state === 'gone') this.fault(`append ${index} is back from the dead`)
-      if (one.state === 'there' && one.first !== frame.first) this.fault(`append ${index} was ${one.first} and is ${frame.first}`)
-      previous = index
+      const one = this.appendOf(frame)
+      const there = found.get(one.index)
+      this.checkEqual(one, frame, there?.count ?? 0)
+      if (there === undefined ? one.index <= previous : one.index !== previous) this.fault(`append ${one.index} comes after ${previous}`)
+      if (frame.first < next || (there !== undefined && frame.first !== next)) this.fault(`sequence ${frame.first} comes after ${next - 1}`)
+      if (one.state === 'gone') this.fault(`append ${one.index} is back from the dead`)
+      if (there === undefined && one.state === 'there' && one.first !== frame.first) this.fault(`append ${one.index} was ${one.first} and is ${frame.first}`)
+      previous = one.index
       next = frame.next
-      found.set(index, frame)
+      if (there === undefined) found.set(one.index, { first: frame.first, count: frame.batch.count })
+      else there.count += frame.batch.count
     }
-    if (nextSequence < next) this.fault(`sequence ${nextSequence} would be given again`)
+    for (const [index, { count }] of found) if (count !== this.appends[index]?.entries.length) this.fault(`of append ${index} only ${count} records are there`)
+    // With nothing ever written, a spool may begin at 0 again.
+    if (nextSequence < next || (!this.flow.clean && nextSequence > 0 && nextSequence < this.given)) this.fault(`sequence ${nextSequence} would be given again`)
     for (const one of this.appends) {
       const frame = found.get(one.index)
       if (one.entries.length === 0) { if (one.state === 'open') one.state = 'gone'; continue }
