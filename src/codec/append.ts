@@ -27,6 +27,8 @@ const WHY = 'it is not a JSON object, so nothing can be appended to it'
 
 /** A member ready to be written: `,"name":value`. The value is made anew for each record where it holds {uuid}. */
 interface Member { readonly prefix: string; readonly each: boolean; value(): string }
+/** `most`: bytes that they can add to a record. `fixed`: all of them as they are added to each record alike. */
+interface Members { readonly all: readonly Member[]; readonly most: number; readonly fixed: Buffer | undefined }
 
 /** Of several specs with one name the last counts. {now} is the time at which the batch was read. */
 export function makeAppender(specs: readonly AppendSpec[]): Appender {
@@ -35,7 +37,7 @@ export function makeAppender(specs: readonly AppendSpec[]): Appender {
   const host = hostname()
   return (batch, { source }) => {
     const now = new Date()
-    const members = chosen.map((spec) => memberOf(spec, (variable) => {
+    const all = chosen.map((spec) => memberOf(spec, (variable) => {
       switch (variable) {
         case 'now': return now.toISOString()
         case 'now:unix': return String(Math.floor(now.getTime() / 1000))
@@ -44,6 +46,8 @@ export function makeAppender(specs: readonly AppendSpec[]): Appender {
         default: return source
       }
     }))
+    const bytes = all.map((member) => Buffer.from(member.prefix + member.value()))
+    const members: Members = { all, most: bytes.reduce((sum, { length }) => sum + length, 0), fixed: all.some(({ each }) => each) ? undefined : Buffer.concat(bytes) }
     return batch.form === 'lines' ? appendToLines(batch, names, members) : appendToEntries(batch, names, members)
   }
 }
@@ -57,10 +61,9 @@ function memberOf({ name, kind, value }: AppendSpec, valueOf: (variable: string)
   return { prefix: `,${JSON.stringify(name)}:`, each, value: each ? make : () => fixed }
 }
 
-function appendToLines(batch: Batch, names: readonly Name[], members: readonly Member[]): Appended {
+function appendToLines(batch: Batch, names: readonly Name[], members: Members): Appended {
   const lines = batch.lines()
-  const most = members.reduce((sum, member) => sum + Buffer.byteLength(member.prefix) + Buffer.byteLength(member.value()), 0)
-  const out = Buffer.allocUnsafe(lines.bytes + lines.count * most)
+  const out = Buffer.allocUnsafe(lines.bytes + lines.count * members.most)
   const refused: Refusal[] = []
   let index = 0
   let length = 0
@@ -81,7 +84,7 @@ function appendToLines(batch: Batch, names: readonly Name[], members: readonly M
   return { batch: new LineBatch(length === 0 ? [] : [out.subarray(0, length)], lines.count, out.length), refused }
 }
 
-function appendToEntries(batch: Batch, names: readonly Name[], members: readonly Member[]): Appended {
+function appendToEntries(batch: Batch, names: readonly Name[], members: Members): Appended {
   const refused: Refusal[] = []
   let retained = batch.retained
   const entries = batch.entries().map((entry, index) => {
@@ -90,19 +93,24 @@ function appendToEntries(batch: Batch, names: readonly Name[], members: readonly
       refused.push({ index, why: WHY })
       return entry
     }
-    const most = members.reduce((sum, member) => sum + Buffer.byteLength(member.prefix) + Buffer.byteLength(member.value()), entry.value.length)
-    const out = Buffer.allocUnsafe(most)
-    retained += most
+    const out = Buffer.allocUnsafe(entry.value.length + members.most)
+    retained += out.length
     return { ...entry, value: out.subarray(0, write(out, 0, entry.value, scan, members)) }
   })
   return { batch: new EntryBatch(entries, retained), refused }
 }
 
 /** Bytes written. */
-function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, members: readonly Member[]): number {
+function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, members: Members): number {
+  const { all, fixed } = members
+  if (fixed !== undefined && !scan.empty && scan.found.every((found) => found === undefined)) {
+    let at = start + record.copy(out, start, 0, scan.last)
+    at = put(out, at, fixed, 0)
+    return put(out, at, record, scan.last) - start
+  }
   const edits: { readonly from: number; readonly to: number; readonly text: string }[] = []
   let added = ''
-  members.forEach((member, index) => {
+  all.forEach((member, index) => {
     const found = scan.found[index]
     if (found !== undefined) edits.push({ from: found.start, to: found.end, text: member.value() })
     else added += (added === '' && scan.empty ? member.prefix.slice(1) : member.prefix) + member.value()
@@ -117,4 +125,12 @@ function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, mem
     read = to
   }
   return at + record.copy(out, at, read) - start
+}
+
+/** The bytes from an index on; a few are copied sooner than the engine is called. */
+function put(out: Buffer, start: number, bytes: Buffer, from: number): number {
+  const length = bytes.length - from
+  if (length > 64) bytes.copy(out, start, from)
+  else for (let i = 0; i < length; i++) out[start + i] = bytes[from + i] ?? 0
+  return start + length
 }

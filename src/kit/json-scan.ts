@@ -112,13 +112,24 @@ function skipSpace(bytes: Buffer, from: number): number {
   return at
 }
 
+/** Strings longer than this are searched by the engine, which is quicker but costs a call. Control characters in them are let pass. */
+const SHORT = 32
+
 /** After the closing quote. */
 function skipString(bytes: Buffer, start: number): number {
-  for (let at = start + 1; at < bytes.length; at++) {
+  const near = Math.min(bytes.length, start + SHORT)
+  let at = start + 1
+  for (; at < near; at++) {
     const c = bytes[at]
     if (c === QUOTE) return at + 1
     if (c === BACKSLASH) at++
     else if (c !== undefined && c < 0x20) return BAD
+  }
+  const far = at
+  for (let quote = bytes.indexOf(QUOTE, far); quote !== -1; quote = bytes.indexOf(QUOTE, quote + 1)) {
+    let escapes = 0
+    while (quote - escapes > far && bytes[quote - escapes - 1] === BACKSLASH) escapes++
+    if (escapes % 2 === 0) return quote + 1
   }
   return BAD
 }

@@ -59,3 +59,12 @@ test('text is what a person would read: strings unescaped, numbers as typed, nul
 test('a mebibyte of brackets is refused, not a crash', () => {
   expect(findMember(Buffer.from(`{"a":${'['.repeat(1 << 20)}`), ['a'])).toBeUndefined()
 })
+
+test('long strings end at the first quote that is not escaped', () => {
+  fc.assert(fc.property(fc.array(fc.constantFrom('\\', '"', 'x', 'y'.repeat(20)), { maxLength: 40 }), (parts) => {
+    const text = parts.join('')
+    const bytes = Buffer.from(JSON.stringify({ a: text, b: 'end' }))
+    expect(jsonText(bytes, ['a'])).toBe(text)
+    expect(jsonText(bytes, ['b'])).toBe('end')
+  }), { numRuns: 500 })
+})

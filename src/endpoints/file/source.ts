@@ -3,6 +3,7 @@ import type { Delivery, Position, Source, SourceContext } from '../../core/contr
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
+import { isGlob } from './candidates'
 import { OtherContent } from './compressed-feed'
 import { FileSet } from './file-set'
 import type { options } from './options'
@@ -18,6 +19,8 @@ export type SourceOptions = Pick<OptionsOf<typeof options>, 'framing' | 'maxReco
 const LINGER = 10_000
 /** Files that are open at once, where possible: each has memory of its own. */
 const MOST_OPEN = 16
+/** Milliseconds between two looks around the disk that names call for; polling comes besides. */
+const LOOK_APART = 100
 /** After so many bytes an open file makes way for one that waits. */
 const TURN = 16 * 1024 * 1024
 
@@ -29,6 +32,7 @@ export class FileSource implements Source {
   private watcher: Watcher | undefined
   private poll: { stop(): void } | undefined
   private lookAround = false
+  private lookedAt = 0
   /** Where `--until end` stops: sizes by file. */
   private until: ReadonlyMap<string, number> | undefined
 
@@ -55,7 +59,8 @@ export class FileSource implements Source {
 
   private listen({ clock }: SourceContext, set: FileSet): void {
     this.watcher = new Watcher((file, names) => {
-      if (names) this.lookAround = true
+      // A folder where names come and go by the thousand is looked at now and then all the same.
+      if (names && clock.now() - this.lookedAt >= LOOK_APART) this.lookAround = true
       for (const tail of set.tails) if (tail.candidate.path === file) tail.stirred = true
       this.heard.wake()
     })
@@ -66,7 +71,7 @@ export class FileSource implements Source {
     })
   }
 
-  private watchFolders(set: FileSet): void { this.watcher?.folders(new Set([path.dirname(path.resolve(this.pattern)), ...set.tails.map((tail) => path.dirname(tail.candidate.path))])) }
+  private watchFolders(set: FileSet): void { this.watcher?.folders(new Set([folderOf(this.pattern), ...set.tails.map((tail) => path.dirname(tail.candidate.path))])) }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
     const { set } = this
@@ -172,6 +177,7 @@ export class FileSource implements Source {
   }
 
   private async look(set: FileSet): Promise<void> {
+    this.lookedAt = this.context?.clock.now() ?? 0
     try { await set.look() } catch (error) { throw error instanceof ManifoldError ? error : faultOf(this.pattern, error) }
     this.context?.gauge('files', set.tails.length)
   }
@@ -191,6 +197,13 @@ export class FileSource implements Source {
     await this.set?.close().catch(() => undefined)
     this.set = this.poll = this.watcher = undefined
   }
+}
+
+/** The lowest folder that the pattern names outright. */
+function folderOf(pattern: string): string {
+  let folder = path.dirname(path.resolve(pattern))
+  while (isGlob(folder)) folder = path.dirname(folder)
+  return folder
 }
 
 function isCutShort(error: unknown): boolean { return error instanceof Error && error.message.endsWith('ends too early') }
