@@ -26,6 +26,21 @@ export function envelopeBytes(maxRecord: number): number { return 2 * maxRecord 
 /** With its newline. */
 export function encodeEnvelope(entry: Entry, facts: EnvelopeFacts = {}): string { return `{${bodyOf(entry)}${tailOf(facts)}}\n` }
 
+/** Encodes one record after another, with their newlines: what they have in common is quoted once. */
+export function envelopeEncoder(): (entry: Entry, facts: Required<EnvelopeFacts>) => string {
+  let source: string | undefined
+  let partition: string | undefined
+  let common = ''
+  return (entry, facts) => {
+    if (facts.source !== source || facts.partition !== partition) {
+      source = facts.source
+      partition = facts.partition
+      common = tailOf({ source, partition })
+    }
+    return `{${bodyOf(entry)}${common},"position":${JSON.stringify(facts.position)}}\n`
+  }
+}
+
 /** A dead letter as a line, newline included. */
 export function encodeDeadLetter(letter: DeadLetter): Buffer {
   const record = 'unfit' in letter.record ? letter.record : entrySize(letter.record.entry) > ENVELOPE_LIMIT ? { unfit: headOf(letter.record.entry) } : letter.record

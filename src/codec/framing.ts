@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, entrySize } from '../core/batch'
 import type { Batch, Delivery, Entry, Lines, Origin, Partition, Position, Refusal } from '../core/contract'
-import { decodeEnvelope, encodeEnvelope, envelopeBytes, ENVELOPE_LIMIT } from './envelope'
+import { decodeEnvelope, envelopeBytes, envelopeEncoder, ENVELOPE_LIMIT } from './envelope'
 import { HEAD, LineFramer, type Framed, type Framer, type FramerOptions, type Misfit } from './line-framer'
 
 export type Framing = 'lines' | 'envelope'
@@ -101,6 +101,7 @@ export function render(batch: Batch, framing: Framing, newline: Newline, originO
 function envelopes(batch: Batch, originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>): Lines {
   const chunks: Buffer[] = []
   const refused: Refusal[] = []
+  const encode = envelopeEncoder()
   let text = ''
   let bytes = 0
   const flush = (): void => {
@@ -112,8 +113,7 @@ function envelopes(batch: Batch, originOf: (index: number) => Pick<Origin, 'sour
   }
   batch.entries().forEach((entry, index) => {
     if (entrySize(entry) > ENVELOPE_LIMIT) { refused.push({ index, why: `a record of ${entrySize(entry)} bytes is too large for an envelope` }); return }
-    const { source, partition, position } = originOf(index)
-    text += encodeEnvelope(entry, { source, partition, position })
+    text += encode(entry, originOf(index))
     if (text.length > CHUNK) flush()
   })
   flush()

@@ -14,6 +14,8 @@ import { offsetOfLast } from './start'
 const NEWLINE = 0x0a
 /** The offset of a compressed file of which nothing is wanted: its size is not known without reading it. */
 export const ALL = Number.MAX_SAFE_INTEGER
+/** Stands once in an encoded position: quotes inside its strings are escaped. */
+const AT_ZERO = '"offset":0,'
 
 export interface TailFacts {
   readonly partition: Partition
@@ -97,7 +99,8 @@ export class Tail {
     const { head, before } = this
     this.offset = framed.to
     // Printed once a delivery: a hash per record would cost more than reading it.
-    return { ...deliveryOf(framed, this.partition, (offset) => encodePosition(this.position(offset, { head }))), last: encodePosition(this.position(framed.to, { head, before })) }
+    const around = encodePosition(this.position(0, { head })).split(AT_ZERO)
+    return { ...deliveryOf(framed, this.partition, (offset) => around.join(`"offset":${offset},`)), last: encodePosition(this.position(framed.to, { head, before })) }
   }
 
   /** Mere progress: a compressed file was read to its end, and how long it was. */
