@@ -75,7 +75,7 @@ export class Recovery {
         const file = tolerant(await fs.open(one.path, 'update'))
         try {
           const result = await examine(file, sealedKnowledge(context, seal, one.size))
-          if (!(await this.carry(file, one.path, result, carried))) remove.push(one.path)
+          if (!(await this.carry(file, one, result, carried))) remove.push(one.path)
         } finally { await file.close() }
         continue
       }
@@ -88,7 +88,7 @@ export class Recovery {
         if (result.tally.count === 0 && result.lost.length === 0) {
           const bare = result.tally.gaps.length === 0 && result.progress.length === 0
           // Where a record follows in another file, what is carried has become durable before it.
-          if (records || !(await this.carry(file, one.path, result, carried))) {
+          if (records || !(await this.carry(file, one, result, carried))) {
             if (!this.idKnown && one.size > DATA_AT) await this.repair.aside(file, one, [{ from: 0, to: one.size }], 'its header cannot be read, and nothing else names the spool it belongs to')
             if (bare) log.info(`the spool file ${one.path} was being made when the last run ended: it is removed`)
             remove.push(one.path)
@@ -100,7 +100,7 @@ export class Recovery {
         limit = one.first
         records = true
         if (result.lost.length === 0 && (result.tally.next < known.tail || (result.tally.next === known.tail && (newest || result.tally.next < known.acceptedThrough)))) {
-          if (result.tally.next < known.acceptedThrough || !(await this.carry(file, one.path, result, carried))) remove.push(one.path)
+          if (result.tally.next < known.acceptedThrough || !(await this.carry(file, one, result, carried))) remove.push(one.path)
           continue
         }
         segments.unshift(await this.finish(file, one, result))
@@ -126,13 +126,13 @@ export class Recovery {
   }
 
   /** What came after the last record is written again into the next segment; the file stays until that is durable. False where there is nothing of the kind. */
-  private async carry(file: File, path: string, result: Examined, carried: Carried): Promise<boolean> {
+  private async carry(file: File, one: Found, result: Examined, carried: Carried): Promise<boolean> {
     const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
     if (gaps.length === 0 && result.progress.length === 0) return false
-    await this.repair.synced(file, path, result)
+    await this.cutTail(file, one, result)
     carried.gaps.unshift(...gaps.filter((gap) => !carried.gaps.some((other) => isDeepStrictEqual({ ...other, sequence: 0 }, { ...gap, sequence: 0 }))))
     carried.progress.unshift(...result.progress)
-    carried.paths.push(path)
+    carried.paths.push(one.path)
     return true
   }
 
@@ -165,19 +165,23 @@ export class Recovery {
     return strange.length > 0
   }
 
-  /** An open segment of the last run: damage aside, tail cut, synced, sealed as it is. */
-  private async finish(file: File, one: Found, result: Examined): Promise<SegmentFile> {
-    const { context } = this
-    const next = Math.max(result.tally.next, ...result.lost.map((lost) => lost.next))
-    const segment: SegmentFile = { path: one.path, first: one.first, next, count: result.tally.count, end: result.end, sealed: true, verified: true, holes: result.holes }
-    if (result.damaged.length > 0) await this.repair.aside(file, one, result.damaged, `damaged below its durable mark at byte ${result.damaged.map((range) => range.from).join(', ')}`)
+  /** Without what was never acknowledged, and the rest on disk for certain. */
+  private async cutTail(file: File, one: Found, result: Examined): Promise<void> {
     if (result.torn.frames.length > 0) await this.repair.aside(file, one, result.torn.frames, 'never acknowledged, behind a torn frame')
     if (result.torn.bytes > 0) {
       this.tornBytes += result.torn.bytes
       await file.truncate(result.end)
-      context.log.info(`the spool file ${one.path} ended in ${result.torn.bytes} bytes that were never acknowledged: they are cut off`)
+      this.context.log.info(`the spool file ${one.path} ended in ${result.torn.bytes} bytes that were never acknowledged: they are cut off`)
     }
     await this.repair.synced(file, one.path, result)
+  }
+
+  /** An open segment of the last run: damage aside, tail cut, synced, sealed as it is. */
+  private async finish(file: File, one: Found, result: Examined): Promise<SegmentFile> {
+    const next = Math.max(result.tally.next, ...result.lost.map((lost) => lost.next))
+    const segment: SegmentFile = { path: one.path, first: one.first, next, count: result.tally.count, end: result.end, sealed: true, verified: true, holes: result.holes }
+    if (result.damaged.length > 0) await this.repair.aside(file, one, result.damaged, `damaged below its durable mark at byte ${result.damaged.map((range) => range.from).join(', ')}`)
+    await this.cutTail(file, one, result)
     const facts = sourcesOf(result.tally)
     this.newest(facts)
     this.gaps.push(...facts.gaps.map((gap) => ({ ...gap, lost: false })), ...this.repair.losses(one.path, result))

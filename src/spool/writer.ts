@@ -2,35 +2,20 @@
  * The one that writes. A single loop: gather what was appended, one write, one fdatasync, then and only then settle the appends and show them to
  * readers; seal; wait for space where the disk is full. What is queued keeps its sequence whatever happens to the file it was first written to.
  */
-import { createHash, type Hash } from 'node:crypto'
+import type { Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { SpoolStatus } from '../core/ports'
-import type { File } from '../kit/file-system'
-import { DATA_AT, encodeHeader, SEAL_BYTES } from './format'
+import { DATA_AT } from './format'
 import { assemble, hashed } from './group'
 import type { Item } from './items'
-import { makeSeal, Tally, writeSeal, type SegmentFile, type SpoolContext } from './segment'
+import { createSegment, sealFile, type Open } from './open-segment'
+import type { SpoolContext } from './segment'
 import { outOfSpace, type Space } from './space'
 import type { Store } from './store'
 
 /** Bytes of one group: what one fdatasync makes durable. A single larger append is a group of its own. */
 const GROUP_BYTES = 16 * 1024 * 1024
 const PROBE_EVERY = 1000
-
-interface Open extends SegmentFile {
-  /** undefined: an fdatasync failed on it, or a write for another reason than space. It is never used again. */
-  file: File | undefined
-  /** Its header is not on disk yet. */
-  fresh: boolean
-  readonly tally: Tally
-  /** Of the object bytes that are durable. */
-  hash: Hash | undefined
-  objectLength: number
-  period: string | undefined
-  /** Durable frames without records (gaps, progress): where no record follows they move on to the next segment. */
-  recordless: Item[]
-  age: AbortController | undefined
-}
 
 export interface Limits { readonly sealBytes: number; readonly sealAge: number; readonly segmentBytes: number }
 
@@ -111,7 +96,7 @@ export class Writer {
     this.open?.age?.abort()
     this.probe?.stop()
     this.probe = undefined
-    await this.open?.file?.close()
+    await this.open?.file?.close().catch(() => undefined)
     if (this.open !== undefined) this.open.file = undefined
     const error = new Error('the spool was closed before this was durable')
     for (const item of this.queue.splice(0)) item.reject(error)
@@ -149,6 +134,8 @@ export class Writer {
   }
   private reached(after: Item | undefined): boolean { return after === undefined || this.parked || !this.queue.includes(after) }
   private settleSeals(): void {
+    // Still to be sealed, but not now: its descriptor is gone and there is no space.
+    if (this.sealing && this.open !== undefined && this.open.count > 0) return
     const done = this.sealAsked.filter((asked) => this.reached(asked.after))
     this.sealAsked = this.sealAsked.filter((asked) => !done.includes(asked))
     for (const asked of done) asked.done()
@@ -169,19 +156,19 @@ export class Writer {
     if (file === undefined) return
     const at = segment.fresh ? 0 : segment.end
     const buffers = assemble(group, segment.end)
-    if (segment.fresh) buffers.unshift(this.header(segment), Buffer.alloc(SEAL_BYTES))
+    if (segment.fresh) buffers.unshift(...segment.blocks)
     let hash: Hash | undefined
-    let synced = false
+    let written = false
     try {
       await file.write(buffers, at)
+      written = true
       const syncing = file.datasync()
       // While the disk is busy. Not later: once an append is settled its buffers may be filled anew.
       hash = hashed(segment.hash, group)
       await syncing
-      synced = true
       if (segment.fresh) await this.context.fs.syncDirectory(this.context.directory)
     } catch (error) {
-      await this.writeFailed(segment, error, !synced && outOfSpace(error))
+      await this.writeFailed(segment, error, !written && outOfSpace(error))
       return
     }
     segment.hash = hash
@@ -218,29 +205,13 @@ export class Writer {
   }
 
   private async create(first: number): Promise<Open | undefined> {
-    const { fs, directory, policies } = this.context
-    const name = `${directory}/${String(first).padStart(16, '0')}`
-    // Files of one sequence are told apart by a number that grows: the later one holds what counts.
-    const others = [...this.replaced, ...this.store.segments].filter(({ path }) => path.startsWith(name)).map(({ path }) => Number(/-(\d+)\.seg$/.exec(path)?.[1] ?? 0) + 1)
-    for (let copy = Math.max(0, ...others); ; copy++) {
-      const path = `${name}${copy === 0 ? '' : `-${copy}`}.seg`
-      try {
-        const file = await fs.open(path, 'create')
-        this.open = {
-          path, first, next: first, count: 0, end: DATA_AT, sealed: false, verified: true, holes: [], file, fresh: true, tally: new Tally(first), objectLength: 0,
-          hash: policies.length === 0 ? undefined : createHash('sha256'), period: undefined, recordless: [], age: undefined,
-        }
-        return this.open
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
-        if (outOfSpace(error)) this.park(`no space for a new file: ${lineOf(error)}`)
-        else this.failedOnce(error, `a new spool file cannot be made in ${directory}`)
-        return undefined
-      }
+    try {
+      return this.open = await createSegment(this.context, first, [...this.replaced, ...this.store.segments])
+    } catch (error) {
+      if (outOfSpace(error)) this.park(`no space for a new file: ${lineOf(error)}`)
+      else this.failedOnce(error, `a new spool file cannot be made in ${this.context.directory}`)
+      return undefined
     }
-  }
-  private header(segment: Open): Buffer {
-    return encodeHeader({ id: this.context.id, first: segment.first, createdAt: this.context.clock.now(), targets: Object.fromEntries(this.context.policies.map(({ sink, policy }) => [sink, policy.target])) })
   }
 
   private committed(segment: Open, group: readonly Item[], bytes: number): void {
@@ -285,7 +256,10 @@ export class Writer {
     }, () => undefined)
   }
 
-  /** The group is still queued and goes again: into the same file once there is space, into a new one where the descriptor can be trusted no more. */
+  /**
+   * The group is still queued and goes again: into the same file once there is space, into a new one where the descriptor can be trusted no more.
+   * @param space  it was the write that found the disk full: nothing is known to be wrong with the descriptor
+   */
   private async writeFailed(segment: Open, error: unknown, space: boolean): Promise<void> {
     if (space && !segment.fresh) {
       await segment.file?.truncate(segment.end).catch(() => undefined)
@@ -319,12 +293,7 @@ export class Writer {
     const segment = this.open
     if (segment === undefined) return true
     try {
-      if (segment.file === undefined) {
-        segment.file = await this.context.fs.open(segment.path, 'update')
-        await segment.file.truncate(segment.end).catch(() => undefined)
-      }
-      const object = segment.hash === undefined ? { sha256: '', length: 0 } : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }
-      await writeSeal(this.context, segment.file, makeSeal(this.context, segment, segment.tally, object))
+      await sealFile(this.context, segment)
     } catch (error) {
       const file = segment.file
       segment.file = undefined
@@ -334,7 +303,7 @@ export class Writer {
       else this.failedOnce(error, `the spool file ${segment.path} cannot be sealed`)
       return false
     }
-    await segment.file.close().catch(() => undefined)
+    await segment.file?.close().catch(() => undefined)
     segment.file = undefined
     segment.sealed = true
     segment.age?.abort()
