@@ -47,6 +47,8 @@ class RealFile implements File {
     while (rest.length > 0) {
       // IOV_MAX is 1024 on Linux and macOS.
       const { bytesWritten } = await this.handle.writev(rest.slice(0, 1024), at)
+      // POSIX allows it where not one byte fits; trying again and again would be a tight loop.
+      if (bytesWritten === 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
       at += bytesWritten
       let skip = bytesWritten
       let index = 0
