@@ -6,11 +6,19 @@
  * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is finished.
  * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. What was written and not confirmed is cut off before the next write.
  */
-import { defineEndpoint } from '../../options/define'
+import { compressionOf } from '../../codec/compression'
+import { defineEndpoint, type OptionsOf } from '../../options/define'
 import { isGlob } from './candidates'
 import { options } from './options'
 import { startOf } from './start'
 import { templateFaults } from './template'
+
+function levelFaults({ compression, compressionLevel }: OptionsOf<typeof options>, path: string): readonly string[] {
+  const kind = compression === 'auto' ? compressionOf(path) : compression
+  if (compressionLevel === undefined || kind === 'zstd') return []
+  if (kind === 'none') return ['compression-level needs compression=gzip or compression=zstd, or a path that ends in .gz or .zst']
+  return compressionLevel > 9 ? ['compression-level: 9 is the most for gzip'] : []
+}
 
 export default defineEndpoint({
   schemes: ['file'],
@@ -25,7 +33,7 @@ export default defineEndpoint({
   options,
   check: ({ uri, options: given }, role) => {
     if (uri.path === '') return ['file: needs a path, such as file:/var/log/app.ndjson']
-    if (role === 'sink') return [...(isGlob(uri.path.replace(/\{\w+\}/g, '')) ? [`file:${uri.path} is a pattern; one file is written to`] : []), ...templateFaults(uri.path, given)]
+    if (role === 'sink') return [...(isGlob(uri.path.replace(/\{\w+\}/g, '')) ? [`file:${uri.path} is a pattern; one file is written to`] : []), ...templateFaults(uri.path, given), ...levelFaults(given, uri.path)]
     try { startOf(given.start) } catch (error) { return [(error as Error).message] }
     return []
   },
