@@ -9,9 +9,15 @@
  *  4. A descriptor whose fdatasync failed is never used again. What was not acknowledged goes to a new file under the same sequences, after what was
  *     acknowledged in the old one has been sealed: hence a segment ends where the next one begins. A second failure in a row ends the run.
  *  5. Damage at or beyond the largest durable mark known is a torn tail and is cut; below it the bytes are copied aside, the records reported lost,
- *     and all else is served. No wrong byte is ever served: every frame is checked whenever it is read from disk.
+ *     and all else is served. No wrong byte is ever served: every frame is checked whenever it is read from disk. A sector that cannot be read is damage.
  *  6. A segment goes only to the targets named in its header. One without any (no segment sink at that time) takes on the first that comes.
- *  7. Files are only removed when all in them is below the durable cursors, or nothing in them was ever acknowledged.
+ *  7. Files are only removed when all in them is below the durable cursors, or nothing in them was ever acknowledged. Gaps and positions behind the
+ *     last record of a file (it has none, or they are delivered) are first written again into the next file.
+ *  8. A start cuts the torn tail, writes what was not known synced once more and syncs it, and syncs the directory, before anything is served: a page
+ *     that an earlier fdatasync failed on counts as clean and would be gone with the power.
+ *
+ * writer (with open-segment, items, group, space) appends and seals; reader, frames, entries and segment read; look, recovery, examine and repair make
+ * whole what a start finds; store is what they share; format has the bytes.
  *
  * The directory holds `SEQUENCE16[-N].seg`, and `….N.quarantine` (copies of damaged or torn bytes, for people; never read again). Little-endian.
  *

@@ -24,6 +24,8 @@ export class Writer {
   private queue: Item[] = []
   private running = false
   private parked = false
+  /** Bytes of a group; less while space is scarce. */
+  private most = GROUP_BYTES
   private sealing = false
   private sealAsked: { after: Item | undefined; done: () => void; failed: (error: Error) => void }[] = []
   private ended = false
@@ -149,7 +151,12 @@ export class Writer {
     // What holds no record yet cannot be delivered and make room.
     const held = this.store.segments.some((segment) => segment.count > 0) ? this.store.bytes : 0
     const shortage = await this.space.shortage(bytes + (this.open === undefined ? DATA_AT : 0), held)
-    if (shortage !== undefined) { this.park(shortage); return }
+    if (shortage !== undefined) {
+      // What does not fit together may fit in parts: what fits can be delivered, and that makes room.
+      if (group.length > 1) this.most = bytes / 2
+      else this.park(shortage)
+      return
+    }
     const segment = this.open ?? await this.create(group[0]?.first ?? this.nextSequence)
     if (segment === undefined) return
     const file = segment.file
@@ -168,11 +175,14 @@ export class Writer {
       await syncing
       if (segment.fresh) await this.context.fs.syncDirectory(this.context.directory)
     } catch (error) {
-      await this.writeFailed(segment, error, !written && outOfSpace(error))
+      const space = !written && outOfSpace(error)
+      if (space && group.length > 1) this.most = bytes / 2
+      await this.writeFailed(segment, error, space, group.length > 1)
       return
     }
     segment.hash = hash
     this.failures = 0
+    this.most = Math.min(GROUP_BYTES, this.most * 2)
     this.space.used(bytes)
     this.committed(segment, group, bytes)
     await this.removeReplaced()
@@ -187,7 +197,7 @@ export class Writer {
     let size = this.limits.sealBytes > 0 ? open?.objectLength ?? 0 : 0
     const group: Item[] = []
     for (const item of this.queue) {
-      if (group.length > 0 && bytes + item.bytes > GROUP_BYTES) break
+      if (group.length > 0 && bytes + item.bytes > this.most) break
       if (policy !== undefined && item.count > 0) {
         const own = policy.period(item.receivedAt)
         if (period !== undefined && own !== period) { if (group.length === 0) return undefined; break }
@@ -258,12 +268,13 @@ export class Writer {
 
   /**
    * The group is still queued and goes again: into the same file once there is space, into a new one where the descriptor can be trusted no more.
+   * @param divisible fewer of its appends may still fit
    * @param space  it was the write that found the disk full: nothing is known to be wrong with the descriptor
    */
-  private async writeFailed(segment: Open, error: unknown, space: boolean): Promise<void> {
+  private async writeFailed(segment: Open, error: unknown, space: boolean, divisible: boolean): Promise<void> {
     if (space && !segment.fresh) {
       await segment.file?.truncate(segment.end).catch(() => undefined)
-      this.park(`no space: ${lineOf(error)}`)
+      if (!divisible) this.park(`no space: ${lineOf(error)}`)
       return
     }
     const file = segment.file
@@ -277,8 +288,7 @@ export class Writer {
       if (segment.fresh) await this.context.fs.unlink(segment.path).catch(() => undefined)
       else this.replaced.push({ path: segment.path, after: segment.recordless.at(-1) })
     }
-    if (outOfSpace(error)) this.park(`no space: ${lineOf(error)}`)
-    else this.failedOnce(error, `the spool file ${segment.path} cannot be written`)
+    if (outOfSpace(error)) { if (!space || !divisible) this.park(`no space: ${lineOf(error)}`) } else this.failedOnce(error, `the spool file ${segment.path} cannot be written`)
   }
   private forget(segment: Open): void {
     this.open = undefined
