@@ -65,6 +65,8 @@ export class OutFile {
     let at = start
     for (let rest = chunks.filter((chunk) => chunk.length > 0); rest.length > 0;) {
       const { bytesWritten } = await this.file.writev(rest.slice(0, MOST_BUFFERS), at)
+      // Some file systems say so of a full disk.
+      if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
       at += bytesWritten
       rest = after(rest, bytesWritten)
     }

@@ -65,6 +65,8 @@ export class StdioSink implements Sink {
   private async append(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
     for (let rest = chunks; rest.length > 0;) {
       const { bytesWritten } = await promisify(writev)(this.fd, rest.slice(0, MOST_BUFFERS)) as unknown as { bytesWritten: number }
+      // Some file systems say so of a full disk.
+      if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
       begun.taken += bytesWritten
       rest = after(rest, bytesWritten)
     }
