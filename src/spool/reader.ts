@@ -55,8 +55,9 @@ export class BatchReader implements SpoolReader<Spooled> {
   private async step(): Promise<Spooled | undefined> {
     if (this.segment === undefined || this.walker === undefined || this.walker.at >= this.segment.end) {
       const following = this.following()
+      // A file that is unlinked while it is open still takes its space, which a full disk is waiting for.
+      if (following !== undefined || this.segment?.sealed === true) await this.leave()
       if (following === undefined) return undefined
-      await this.leave()
       await this.verify(following)
       this.file = await openForReading(this.context, following.path)
       this.segment = following

@@ -38,7 +38,7 @@ describeWith('s3', 'ws to s3', () => {
 
   const line = (): string[] => [
     '--from', feed.url, '--to', `s3://${bucket.name}/trades`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
-    'commit-file-size=8MiB', 'commit-duration=3s', 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'), '--dead-letter', '-',
+    'commit-file-size=8MiB', 'commit-duration=3s', 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'),
   ]
   const run = (): Running => start(line(), { env: { KEY: server.accessKey, SECRET: server.secretKey } })
 

@@ -86,6 +86,32 @@ test('a full tmpfs: appends wait, nothing acknowledged is lost, draining goes on
   } finally { execFileSync('umount', [mount]) }
 }, 60_000)
 
+test('a full tmpfs behind a sink of batches: groups are written as they fit, and a file that was read and dropped gives its space back', async () => {
+  const mount = join(home, 'small-batches')
+  await mkdir(mount)
+  try { execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', mount], { stdio: 'pipe' }) } catch (error) {
+    console.warn(`SKIPPED: a full tmpfs, for it cannot be mounted here: ${String((error as { stderr?: unknown }).stderr)}`)
+    return
+  }
+  try {
+    const { spool } = await openSpool({ ...config(join(mount, 'spool')), policies: [] })
+    const block = Buffer.concat(Array.from({ length: 500 }, () => Buffer.from(`${'z'.repeat(999)}\n`)))
+    const appends = Array.from({ length: 40 }, (_, index) => spool.append(lines([], { batch: new LineBatch([block], 500), last: String(index) })))
+    await new Promise<void>((resolve) => { spool.onStatus(({ full }) => { if (full) resolve() }) })
+    const reader = spool.batches('queue', 0)
+    let records = 0
+    while (records < 20_000) {
+      const frame = await reader.next(forever)
+      if (frame === null) break
+      records += frame.batch.count
+      await spool.drop(frame.next)
+    }
+    await Promise.all(appends)
+    expect(records).toBe(20_000)
+    await spool.close()
+  } finally { execFileSync('umount', ['-l', mount]) }
+}, 60_000)
+
 test('a file of the spool that is a symbolic link is not followed', async () => {
   const directory = join(home, 'linked')
   await mkdir(directory)
