@@ -224,16 +224,22 @@ describeWith('s3', 'an object store that refuses', () => {
   test('SIGTERM under load with the store hung: out within the grace, all of it safe, and delivered by the next run', async () => {
     const running = start([...line(bucket.name), 'commit-file-size=1MiB', '--grace', '2s'], { env: env(), input: 'open' })
     let written = 0
-    const pump = setInterval(() => { for (let i = 0; i < 500; i++) running.child.stdin?.write(`${String(++written).padStart(200, '0')}\n`) }, 5)
+    const pump = setInterval(() => {
+      let block = ''
+      for (let i = 0; i < 1000; i++) block += `${String(++written).padStart(200, '0')}\n`
+      running.child.stdin?.write(block)
+    }, 20)
+    void running.done.then(() => { clearInterval(pump) })
     running.child.stdin?.on('error', () => undefined)
     while ((await bucket.keys()).length === 0) await new Promise((resolve) => { setTimeout(resolve, 50) })
     server.freeze()
     await new Promise((resolve) => { setTimeout(resolve, 1000) })
     const from = Date.now()
     running.kill('SIGTERM')
-    const { code, signal } = await running.done
+    const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => { running.child.once('exit', (...end) => { resolve(end) }) })
     const took = Date.now() - from
     clearInterval(pump)
+    running.child.stdin?.destroy()
     server.thaw()
     expect({ code, signal }).toEqual({ code: 0, signal: null })
     expect(took).toBeLessThan(2500)
