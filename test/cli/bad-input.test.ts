@@ -203,7 +203,7 @@ describeWith('s3', 'an object store that refuses', () => {
   let bucket: Bucket
   beforeAll(async () => { server = await startS3(); bucket = await Bucket.make(server) })
   afterAll(async () => { bucket.close(); await server.stop() })
-  const line = (name: string): string[] => ['--from', '-', '--to', `s3://${name}/t`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}', ...state()]
+  const line = (name: string, ...words: string[]): string[] => ['--from', '-', '--to', `s3://${name}/t`, ...words, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}', ...state()]
   const env = (): NodeJS.ProcessEnv => ({ KEY: server.accessKey, SECRET: server.secretKey })
 
   test('no such bucket: exit 4, the bucket named, and what was read stays in the spool for the corrected line', async () => {
@@ -222,7 +222,7 @@ describeWith('s3', 'an object store that refuses', () => {
   })
 
   test('SIGTERM under load with the store hung: out within the grace, all of it safe, and delivered by the next run', async () => {
-    const running = start([...line(bucket.name), 'commit-file-size=1MiB', '--grace', '2s'], { env: env(), input: 'open' })
+    const running = start([...line(bucket.name, 'commit-file-size=1MiB'), '--grace', '2s'], { env: env(), input: 'open' })
     let written = 0
     const pump = setInterval(() => {
       let block = ''
@@ -231,7 +231,7 @@ describeWith('s3', 'an object store that refuses', () => {
     }, 20)
     void running.done.then(() => { clearInterval(pump) })
     running.child.stdin?.on('error', () => undefined)
-    while ((await bucket.keys()).length === 0) await new Promise((resolve) => { setTimeout(resolve, 50) })
+    while (running.child.exitCode === null && (await bucket.keys()).length === 0) await new Promise((resolve) => { setTimeout(resolve, 50) })
     server.freeze()
     await new Promise((resolve) => { setTimeout(resolve, 1000) })
     const from = Date.now()
