@@ -3,7 +3,8 @@
  * Real servers for tests and the demo, in the user's cache folder (MANIFOLD_SERVICES moves it).
  *
  *   node scripts/services.js install [--need s3] [--only versitygw,minio,moto]   installs what this machine can have; exit 1 where a service cannot be had
- *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]   in the foreground, until Ctrl-C
+ *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]   in the foreground, until Ctrl-C; with a bucket `lake`
+ *   node scripts/services.js start feed [--port 8080] [--rate 1000]              a WebSocket feed of trades, the same way
  */
 'use strict'
 const { install } = require('./services/install')
@@ -19,6 +20,13 @@ function flags(args, names) {
   return given
 }
 
+/** With the client that the program brings along: the servers have no common way of their own. */
+async function makeBucket(server, name) {
+  const { S3Client, CreateBucketCommand } = require('@aws-sdk/client-s3')
+  const client = new S3Client({ endpoint: server.endpoint, region: 'us-east-1', forcePathStyle: true, credentials: { accessKeyId: server.accessKey, secretAccessKey: server.secretKey } })
+  try { await client.send(new CreateBucketCommand({ Bucket: name })) } catch (error) { if (!/BucketAlready/.test(error.name)) throw error } finally { client.destroy() }
+}
+
 async function main([command, ...args]) {
   if (command === 'install') {
     const { need, only } = flags(args, ['need', 'only'])
@@ -29,12 +37,20 @@ async function main([command, ...args]) {
   if (command === 'start' && args[0] === 's3') {
     const { kind, port, dir } = flags(args.slice(1), ['kind', 'port', 'dir'])
     const server = await startS3(Object.assign({}, kind && { kind }, port && { port: Number(port) }, dir && { dir: require('path').resolve(dir) }))
+    await makeBucket(server, 'lake')
     console.log(`${server.kind} at ${server.endpoint}\naccess key ${server.accessKey}, secret key ${server.secretKey}`)
     for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { server.stop().then(() => process.exit(0), (error) => { console.error(error.message); process.exit(1) }) })
     setInterval(() => {}, 2 ** 30)
     return
   }
-  throw new Error('node scripts/services.js install [--need s3] [--only KIND,…] | start s3 [--kind KIND] [--port PORT] [--dir DIR]')
+  if (command === 'start' && args[0] === 'feed') {
+    const { port, rate } = flags(args.slice(1), ['port', 'rate'])
+    const feed = await require('./services/feed').startFeed({ port: Number(port || 0), perSecond: Number(rate || 1000) })
+    console.log(`trades at ${feed.url}`)
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { feed.stop(); process.exit(0) })
+    return
+  }
+  throw new Error('node scripts/services.js install [--need s3] [--only KIND,…] | start s3 [--kind KIND] [--port PORT] [--dir DIR] | start feed [--port PORT] [--rate N]')
 }
 
 main(process.argv.slice(2)).catch((error) => { console.error(error.message); process.exitCode = 1 })
