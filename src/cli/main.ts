@@ -21,7 +21,8 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
     process.stdout.write(`manifold ${(await import('./version.js')).version()}\n`)
     return EXIT.complete
   }
-  const runs = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
+  // A command is the first word; a run begins with a flag, and what looks like a command further on is an endpoint's.
+  const runs = (first === undefined || first.startsWith('-')) && argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
   if (!runs && (first !== undefined || process.env['MANIFOLD_ARGS'] === undefined)) return (await import('./commands.js')).runSubcommand(argv)
   return (await import('./run.js')).runCommand(argv)
 }

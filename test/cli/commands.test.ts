@@ -1,0 +1,115 @@
+/** The commands on flows, and what a run tells while it runs. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Bucket, startS3, type S3Server } from '../services/s3'
+import { describeWith } from '../services/describe-with'
+import { startFeed } from '../support/feed'
+import { manifold, start } from '../support/manifold'
+
+let folder: string
+beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-commands-')) })
+afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
+
+function get(socketPath: string, path: string): Promise<{ readonly code: number; readonly body: string } | undefined> {
+  return new Promise((resolve) => {
+    request({ socketPath, path }, (response) => {
+      let body = ''
+      response.on('data', (text: Buffer) => { body += text.toString() })
+      response.on('end', () => { resolve({ code: response.statusCode ?? 0, body }) })
+    }).on('error', () => { resolve(undefined) }).end()
+  })
+}
+
+test('metrics, health and status tell what a run does, and nothing secret', async () => {
+  const feed = await startFeed({ perSecond: 500 })
+  const socket = join(folder, 'metrics')
+  const running = start(['--from', `${feed.url}?token=canary-in-the-query`, 'header.APIKEY={env:CANARY}', '--to', 'discard:', '--metrics', `unix:${socket}`, '--log-level', 'debug'], { env: { CANARY: 'canary-in-a-header' } })
+  try {
+    let status: { readonly read: number } | undefined
+    for (let i = 0; i < 200 && (status?.read ?? 0) < 100; i++) {
+      await sleep(25)
+      const answer = await get(socket, '/status')
+      status = answer === undefined ? undefined : JSON.parse(answer.body) as { read: number }
+    }
+    expect(status?.read).toBeGreaterThanOrEqual(100)
+    const metrics = await get(socket, '/metrics')
+    expect(metrics?.body).toMatch(/^manifold_records_read_total\{flow="[^"]+"\} \d+$/m)
+    expect(metrics?.body).toMatch(/^manifold_endpoint_state\{.*state="running"\} 1$/m)
+    expect((await get(socket, '/healthz'))?.code).toBe(200)
+    expect((await get(socket, '/readyz'))?.code).toBe(200)
+    expect((await get(socket, '/nothing'))?.code).toBe(404)
+    expect(`${metrics?.body}${JSON.stringify(status)}`).not.toContain('canary')
+  } finally {
+    running.kill('SIGTERM')
+    await running.done
+    await feed.stop()
+  }
+  expect(running.stderr()).not.toContain('canary')
+})
+
+test('a source that cannot be reached ends with 3 where giving up at once was asked for', async () => {
+  const { code, stderr } = await manifold(['--from', 'ws://127.0.0.1:1/', '--to', '-', '--give-up-after', 'first'])
+  expect(code).toBe(3)
+  expect(stderr).toMatch(/ws:\/\/127\.0\.0\.1:1/)
+  expect(stderr.trim().split('\n').length).toBeLessThanOrEqual(10)
+})
+
+test('check says that nothing is wrong, or what is', async () => {
+  const good = await manifold(['check', '--from', '-', '--to', 'file:out.ndjson'])
+  expect({ code: good.code, text: good.stdout.toString() }).toEqual({ code: 0, text: 'stdin to file:out.ndjson: nothing wrong that can be seen without connecting\n' })
+  const bad = await manifold(['check', '--from', '-', '--to', 'file:out.ndjson', 'framming=lines'])
+  expect(bad.code).toBe(2)
+  expect(bad.stderr).toMatch(/framing/)
+})
+
+test('unit prints a systemd unit with the line quoted as systemd reads it', async () => {
+  const { code, stdout } = await manifold(['unit', 'trades', '--', '--from', 'wss://h/x', 'header.KEY={file:%d/key}', '--to', 's3://lake/t'])
+  expect(code).toBe(0)
+  expect(stdout.toString()).toMatch(/^ExecStart=.*--name trades --from wss:\/\/h\/x "header.KEY=\{file:%%d\/key\}"/m)
+  expect(stdout.toString()).toMatch(/^StateDirectory=manifold$/m)
+})
+
+test('an unknown command is refused with the nearest one', async () => {
+  const { code, stderr } = await manifold(['endpionts'])
+  expect(code).toBe(2)
+  expect(stderr).toMatch(/manifold: .*endpionts/)
+})
+
+describeWith('s3', 'a flow that stopped with records in its spool', () => {
+  let server: S3Server
+  let bucket: Bucket
+  beforeEach(async () => { server = await startS3(); bucket = await Bucket.make(server) })
+  afterEach(async () => { bucket.close(); await server.stop() })
+
+  test('is shown by ls, delivered by spool drain without its source, and removed by forget', async () => {
+    const state = join(folder, 'state')
+    const env = { KEY: server.accessKey, SECRET: server.secretKey }
+    const line = ['--from', 'generate:', 'rate=1000', '--to', `s3://${bucket.name}/t`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}', '--name', 'numbers', '--state', state, '--receipt', join(folder, 'receipts')]
+    await server.kill()
+    const running = start(line, { env })
+    await sleep(1500)
+    running.kill('SIGTERM')
+    expect((await running.done).code).toBe(0)
+    await server.restart()
+
+    const listed = (await manifold(['ls', '--state', state])).stdout.toString()
+    const waiting = Number(/(\d+) records wait for/.exec(listed)?.[1])
+    expect(listed).toMatch(/^numbers: not running; generate: to s3:/)
+    expect(waiting).toBeGreaterThan(100)
+
+    const drained = await manifold(['spool', 'drain', 'numbers', '--state', state], { env })
+    expect({ code: drained.code, stderr: drained.stderr }).toEqual({ code: 0, stderr: '' })
+    const records = (await bucket.all()).flatMap(({ bytes }) => bytes.toString().trim().split('\n').map((text) => (JSON.parse(text) as { seq: number }).seq))
+    expect(records).toEqual(Array.from({ length: waiting }, (_, i) => i + 1))
+    expect((await manifold(['ls', '--state', state])).stdout.toString()).not.toMatch(/wait for/)
+    const receipts = readFileSync(join(folder, 'receipts'), 'utf8').trim().split('\n').map((text) => JSON.parse(text) as { sinks: { spooled: number }[] })
+    expect(receipts[0]?.sinks[0]?.spooled).toBe(waiting)
+
+    expect((await manifold(['forget', 'numbers', '--state', state])).code).toBe(0)
+    expect((await manifold(['ls', '--state', state])).stdout.toString()).toBe('')
+  }, 60_000)
+})
