@@ -22,7 +22,9 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
     return EXIT.complete
   }
   // A command is the first word; a run begins with a flag, and what looks like a command further on is an endpoint's.
-  const runs = (first === undefined || first.startsWith('-')) && argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
-  if (!runs && (first !== undefined || process.env['MANIFOLD_ARGS'] === undefined)) return (await import('./commands.js')).runSubcommand(argv)
+  const flagged = first === undefined || first.startsWith('-')
+  const named = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
+  const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
+  if (!runs) return (await import('./commands.js')).runSubcommand(argv)
   return (await import('./run.js')).runCommand(argv)
 }

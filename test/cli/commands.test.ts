@@ -66,6 +66,13 @@ test('check says that nothing is wrong, or what is', async () => {
   expect(bad.stderr).toMatch(/framing/)
 })
 
+test('MANIFOLD_ARGS can hold the whole line, and flags beside it add to it', async () => {
+  const whole = await manifold([], { input: 'one\n', env: { MANIFOLD_ARGS: '--from - --to -' } })
+  expect({ code: whole.code, text: whole.stdout.toString() }).toEqual({ code: 0, text: 'one\n' })
+  const more = await manifold(['--append', 'a=b'], { input: '{}\n', env: { MANIFOLD_ARGS: '--from - --to -' } })
+  expect({ code: more.code, text: more.stdout.toString() }).toEqual({ code: 0, text: '{"a":"b"}\n' })
+})
+
 test('unit prints a systemd unit with the line quoted as systemd reads it', async () => {
   const { code, stdout } = await manifold(['unit', 'trades', '--', '--from', 'wss://h/x', 'header.KEY={file:%d/key}', '--to', 's3://lake/t'])
   expect(code).toBe(0)
