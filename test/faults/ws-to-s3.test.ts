@@ -6,7 +6,7 @@ import { imbalance, type Receipt } from '../../src/core/receipt'
 import { Bucket, startS3, type S3Server } from '../services/s3'
 import { describeWith } from '../services/describe-with'
 import { startFeed, type Feed } from '../support/feed'
-import { start, type Running } from '../support/manifold'
+import { manifold, start, type Running } from '../support/manifold'
 import { faultsOf, missing, read } from '../support/oracle'
 
 /** Seconds of feeding; MANIFOLD_LONG makes it the whole minute and more, with 20 kills. */
@@ -73,6 +73,11 @@ describeWith('s3', 'ws to s3', () => {
     running.kill('SIGTERM')
     const finished = await running.done
     expect({ code: finished.code, stderr: finished.code === 0 ? '' : finished.stderr }).toEqual({ code: 0, stderr: '' })
+
+    // What a store that was away has not yet taken is safe in the spool; whoever waits no longer delivers it so.
+    const first = JSON.parse(readFileSync(join(folder, 'receipts.ndjson'), 'utf8').split('\n')[0] ?? '') as Receipt
+    const drained = await manifold(['spool', 'drain', first.flow, '--state', join(folder, 'state')], { env: { KEY: server.accessKey, SECRET: server.secretKey } })
+    expect({ code: drained.code, stderr: drained.stderr }).toEqual({ code: 0, stderr: '' })
 
     const found = read(await bucket.all())
     expect(found.altered).toEqual([])

@@ -55,6 +55,7 @@ export function lines(texts: readonly string[], over: Partial<SpoolRecords> = {}
 
 export async function collect(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
   const all: Buffer[] = []
-  for await (const chunk of chunks) all.push(chunk)
+  // A chunk is valid until the next one is asked for.
+  for await (const chunk of chunks) all.push(Buffer.from(chunk))
   return Buffer.concat(all)
 }

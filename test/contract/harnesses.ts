@@ -1,0 +1,92 @@
+/** A place for each endpoint to be tried in: records for a source, a look at what a sink has stored. */
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { WebSocketServer } from 'ws'
+import { createFramer } from '../../src/codec/framing'
+import { StdioSource } from '../../src/endpoints/stdio/source'
+import type { AnyEndpoint, AnyTarget } from '../../src/options/define'
+import { makeSourceContext, makeTarget } from '../support/context'
+
+export interface SourceHarness { readonly target: AnyTarget; readonly expected: readonly string[]; stop(): Promise<void> }
+export interface SinkHarness {
+  readonly target: AnyTarget
+  /** What is there, once so many records are; absent where nothing can be looked at. */
+  readonly stored?: (count: number) => Promise<readonly string[]>
+  stop(): Promise<void>
+}
+interface Harness {
+  readonly source?: (endpoint: AnyEndpoint, records: readonly string[]) => Promise<SourceHarness>
+  /** Text: why not here, and where instead. */
+  readonly sink?: ((endpoint: AnyEndpoint) => Promise<SinkHarness>) | string
+}
+
+async function inFolder<T>(make: (folder: string, stop: () => Promise<void>) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'manifold-contract-'))
+  return make(folder, () => { rmSync(folder, { recursive: true, force: true }); return Promise.resolve() })
+}
+
+async function server(): Promise<{ readonly server: WebSocketServer; readonly url: string; stop(): Promise<void> }> {
+  const made = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  await new Promise((resolve) => { made.once('listening', resolve) })
+  return {
+    server: made, url: `ws://127.0.0.1:${(made.address() as AddressInfo).port}/`,
+    stop: () => new Promise((resolve) => { for (const client of made.clients) client.terminate(); made.close(() => { resolve() }) }),
+  }
+}
+
+/** stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
+export const harnesses: Readonly<Record<string, Harness>> = {
+  file: {
+    source: (endpoint, records) => inFolder((folder, stop) => {
+      writeFileSync(join(folder, 'in.ndjson'), records.map((each) => `${each}\n`).join(''))
+      return Promise.resolve({ target: makeTarget(endpoint, `file:${folder}/in.ndjson`), expected: records, stop })
+    }),
+    sink: (endpoint) => inFolder((folder, stop) => Promise.resolve({
+      target: makeTarget(endpoint, `file:${folder}/out.ndjson`), stop, stored: () => Promise.resolve(readFileSync(join(folder, 'out.ndjson'), 'utf8').trim().split('\n')),
+    })),
+  },
+  generate: {
+    source: async (endpoint) => {
+      const create = await endpoint.source?.load()
+      const target = makeTarget(endpoint, 'generate:', { count: '1000', size: '64' })
+      const source = create?.(target)
+      await source?.open(makeSourceContext().ctx)
+      const expected: string[] = []
+      for (let delivery = await source?.read(new AbortController().signal); delivery !== null && delivery !== undefined; delivery = await source?.read(new AbortController().signal)) expected.push(...delivery.batch.entries().map((entry) => String(entry.value)))
+      await source?.close()
+      return { target, expected, stop: () => Promise.resolve() }
+    },
+  },
+  discard: { sink: (endpoint) => Promise.resolve({ target: makeTarget(endpoint, 'discard:'), stop: () => Promise.resolve() }) },
+  ws: {
+    source: async (endpoint, records) => {
+      const { server: made, url, stop } = await server()
+      made.on('connection', (socket) => { for (const each of records) socket.send(each) })
+      return { target: makeTarget(endpoint, url), expected: records, stop }
+    },
+    sink: async (endpoint) => {
+      const { server: made, url, stop } = await server()
+      const seen: string[] = []
+      made.on('connection', (socket) => { socket.on('message', (data: Buffer) => { seen.push(data.toString()) }) })
+      return {
+        target: makeTarget(endpoint, url), stop,
+        stored: async (count) => { while (seen.length < count) await new Promise((resolve) => { setTimeout(resolve, 5) }); return seen },
+      }
+    },
+  },
+  stdio: {
+    source: (_, records) => {
+      // The source of the endpoint reads descriptor 0; the same class reads any other.
+      return inFolder((folder, stop) => {
+        writeFileSync(join(folder, 'in'), records.map((each) => `${each}\n`).join(''))
+        const fd = openSync(join(folder, 'in'), 'r')
+        const target = { options: {}, uri: { scheme: 'stdio', hosts: [], path: '', text: '-' }, label: '-', resolve: () => Promise.reject(new Error('not asked')), source: new StdioSource(fd, createFramer('lines', { maxRecord: 1 << 20 })) } as unknown as AnyTarget
+        return Promise.resolve({ target, expected: records, stop: async () => { closeSync(fd); await stop() } })
+      })
+    },
+    sink: 'stdout is a descriptor of the process: test/endpoints/stdio.test.ts tries it over real pipes',
+  },
+  s3: { sink: 'it writes sealed segments: test/endpoints/s3-sink.test.ts tries it on two real servers' },
+}
