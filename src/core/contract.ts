@@ -178,7 +178,7 @@ export interface Segment {
   readonly compression: Compression
   /** What the object's metadata tells: first and last sequence, receive times, source positions, gaps. Names in kebab-case, values printable ASCII. */
   readonly facts: Readonly<Record<string, string>>
-  /** Uncompressed content from `offset` on, in large chunks, read from disk on demand. */
+  /** Uncompressed content from `offset` on, in large chunks, read from disk on demand. A chunk is valid until the next one is asked for: its memory is used again. */
   read(offset: number): AsyncIterable<Buffer>
 }
 export type Compression = 'none' | 'gzip' | 'zstd'

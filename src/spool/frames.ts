@@ -1,4 +1,7 @@
-/** Walks the frames of a segment file through windows of memory that are never reused: what it yields are views that stay valid. */
+/**
+ * Walks the frames of a segment file through windows of memory. What it yields are views into them: they stay valid, for a window is never filled
+ * again; but where `reuse` says that each frame is done with before the next call, there is one window only, and fresh memory by the gigabyte is spared.
+ */
 import { EntryBatch, LineBatch } from '../core/batch'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { Spooled } from '../core/ports'
@@ -21,9 +24,10 @@ export interface Range { readonly from: number; readonly to: number }
 export class Walker {
   private window: Buffer = Buffer.alloc(0)
   private windowAt = 0
+  private reused: Buffer | undefined
 
-  /** @param to  end of what may be read; may grow @param skip  ranges passed over, ascending */
-  constructor(private readonly file: File, private readonly seed: number, public at: number, public to: number, private readonly skip: readonly Range[] = [], private readonly windowBytes = 1024 * 1024) {}
+  /** @param to  end of what may be read; may grow @param skip  ranges passed over, ascending @param reuse  a frame is valid until the next call only */
+  constructor(private readonly file: File, private readonly seed: number, public at: number, public to: number, private readonly skip: readonly Range[] = [], private readonly windowBytes = 1024 * 1024, private readonly reuse = false) {}
 
   /** undefined at the end. */
   async next(): Promise<Frame | Bad | undefined> {
@@ -88,12 +92,20 @@ export class Walker {
     // And never into a hole: it may not even be readable.
     const hole = this.skip.find((one) => one.from >= at + length && one.to > one.from)
     const size = Math.min((hole?.from ?? this.to) - at, this.to - at, length > this.windowBytes ? length + FRAME_HEAD : this.windowBytes)
-    const fresh = Buffer.allocUnsafeSlow(size)
+    const fresh = this.space(size)
+    // Also within the same memory: overlapping bytes are moved.
     const kept = offset >= 0 && offset < this.window.length ? this.window.copy(fresh, 0, offset) : 0
+    // Before the read: where that fails, the bytes behind may be anything.
+    this.window = fresh.subarray(0, kept)
+    this.windowAt = at
     const filled = kept + (kept < size ? await this.read(fresh.subarray(kept), at + kept) : 0)
     this.window = filled === size ? fresh : fresh.subarray(0, filled)
-    this.windowAt = at
     return filled >= length ? 0 : undefined
+  }
+  private space(size: number): Buffer {
+    if (!this.reuse) return Buffer.allocUnsafeSlow(size)
+    if (this.reused === undefined || this.reused.length < size) this.reused = Buffer.allocUnsafeSlow(Math.max(size, Math.min(this.windowBytes, this.to - this.at)))
+    return this.reused.subarray(0, size)
   }
   private async read(into: Buffer, at: number): Promise<number> {
     try { return await this.file.read(into, at) } catch (error) { throw new DiskFailed(`a file of the spool cannot be read at byte ${at}: ${lineOf(error)}`, { cause: error }) }

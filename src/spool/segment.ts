@@ -7,6 +7,9 @@ import type { File, FileSystem } from '../kit/file-system'
 import { CONTINUED, DATA_AT, decodeSeal, encodeSeal, GAP, LINES, SEAL_AT, SEAL_BYTES, type Head, type Hole, type Place, type RecordedGap, type Seal } from './format'
 import { spooled, Walker, type Frame } from './frames'
 
+const WINDOW = 1024 * 1024
+/** Pieces below SMALL come together, so that a segment of tiny frames is not as many chunks. */
+const SMALL = 32 * 1024
 const CHUNK = 256 * 1024
 /** One remembered place per so many object bytes: a read from the middle begins near it. */
 const MARK_EVERY = 1024 * 1024
@@ -95,15 +98,15 @@ export function objectBytes(context: SpoolContext, framing: 'lines' | 'envelope'
 
 type Marks = { readonly file: number; readonly object: number }[]
 
-/** Object bytes of a segment from the offset on, each frame's checksum verified. */
+/** Object bytes of a segment from the offset on, each frame's checksum verified. A chunk is valid until the next one is asked for. */
 export async function* contentOf(context: SpoolContext, segment: Pick<SegmentFile, 'path' | 'end' | 'holes'>, framing: 'lines' | 'envelope', offset: number, marks: Marks = []): AsyncGenerator<Buffer> {
   const start = marks.findLast((mark) => mark.object <= offset) ?? { file: DATA_AT, object: 0 }
   const file = await openForReading(context, segment.path)
   try {
-    const walker = new Walker(file, context.seed, start.file, segment.end, segment.holes, 2 * CHUNK)
+    const walker = new Walker(file, context.seed, start.file, segment.end, segment.holes, WINDOW, true)
     let object = start.object
-    let small: Buffer[] = []
-    let smallBytes = 0
+    let slab: Buffer | undefined
+    let filled = 0
     for (;;) {
       if (object >= (marks.at(-1)?.object ?? 0) + MARK_EVERY) marks.push({ file: walker.at, object })
       if (framing === 'lines') {
@@ -122,17 +125,16 @@ export async function* contentOf(context: SpoolContext, segment: Pick<SegmentFil
         const chunk = object >= offset ? whole : whole.subarray(Math.min(whole.length, offset - object))
         object += whole.length
         if (chunk.length === 0) continue
-        if (small.length === 0 && chunk.length >= CHUNK) { yield chunk; continue }
-        small.push(chunk)
-        smallBytes += chunk.length
-        if (smallBytes >= CHUNK) {
-          yield Buffer.concat(small, smallBytes)
-          small = []
-          smallBytes = 0
+        if (slab !== undefined && filled > 0 && (chunk.length >= SMALL || filled + chunk.length > CHUNK)) {
+          yield slab.subarray(0, filled)
+          filled = 0
         }
+        if (chunk.length >= SMALL) { yield chunk; continue }
+        slab ??= Buffer.allocUnsafeSlow(CHUNK)
+        filled += chunk.copy(slab, filled)
       }
     }
-    if (smallBytes > 0) yield Buffer.concat(small, smallBytes)
+    if (slab !== undefined && filled > 0) yield slab.subarray(0, filled)
   } finally { await file.close() }
 }
 
