@@ -8,7 +8,7 @@ import { destinationOf, segmentPolicy } from './policy'
 import { Uploader } from './upload'
 
 /** Parts on their way, over all uploads: with the SDK and a spool beside them the process stays below 200 MiB. */
-const PART_MEMORY = 48 * 1024 * 1024
+const PART_MEMORY = 32 * 1024 * 1024
 
 export const create: CreateSink<typeof options> = (target): Sink => {
   const { options: o } = target
