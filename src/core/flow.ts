@@ -29,6 +29,8 @@ import { EndpointFailed, Supervisor } from './supervisor'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
+/** On the way into the spool: enough for one group that is being synced and one that gathers. */
+const APPENDING_BYTES = 24 * 1024 * 1024
 /** What went into a pipe is committed this long after, if no EPIPE came. */
 const PIPE_HOLD_MS = 1000
 
@@ -192,7 +194,8 @@ export class Flow {
   private async room(signal: AbortSignal): Promise<void> {
     const { spool, memory } = this.parts
     if (spool === undefined) { await this.window.room(signal); return }
-    while ((this.appending >= memory / 2 && this.appending > 0) || spool.status().full) {
+    const most = Math.min(memory / 2, APPENDING_BYTES)
+    while ((this.appending >= most && this.appending > 0) || spool.status().full) {
       if (signal.aborted) throw signal.reason
       await new Promise<void>((resolve) => {
         const done = (): void => { signal.removeEventListener('abort', done); resolve() }
