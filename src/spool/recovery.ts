@@ -109,6 +109,8 @@ export class Recovery {
     // Without any file too: one that the last run removed must not come back.
     await fs.syncDirectory(context.directory)
     for (const path of remove) await fs.unlink(path).catch((error: unknown) => { log.warn(`the spool file ${path} cannot be removed: ${lineOf(error)}`) })
+    // Before what was recovered counts as accepted: an empty newer copy that came back after a power cut would be believed to have held it.
+    if (remove.length > 0) await fs.syncDirectory(context.directory)
 
     let budget = VERIFY_AT_START
     for (const segment of segments) {
