@@ -1,5 +1,5 @@
 import * as fc from 'fast-check'
-import { countBySearch, countNewlines, lastNewline } from '../../src/kit/lines'
+import { countBySearch, countNewlines, countsByBlocks, lastNewline } from '../../src/kit/lines'
 
 const plain = (bytes: Uint8Array): number => bytes.reduce((sum, byte) => sum + (byte === 10 ? 1 : 0), 0)
 
@@ -15,6 +15,10 @@ test('newlines are counted alike by the module and by searching, for any bytes, 
 test.each([0, 1, 63, 64, 65, 16_319, 16_320, 16_321, 65_536, 262_143, 262_144, 262_145, 1_048_577])('a buffer of %d newlines counts all of them', (length) => {
   expect(countNewlines(Buffer.alloc(length, 10))).toBe(length)
   expect(countNewlines(Buffer.alloc(length, 0x8a))).toBe(0)
+})
+
+test('the engine takes the module: what falls back to searching counts right as well, and nobody would notice', () => {
+  expect(countsByBlocks()).toBe(true)
 })
 
 test('the last newline is found, or -1', () => {
