@@ -85,7 +85,13 @@ export interface Membership { readonly group: string; readonly generation: numbe
 export interface CommitAsk { readonly topic: string; readonly partition: number; /** Next to read. */ readonly offset: number; readonly leaderEpoch: number }
 export interface Committed { readonly topic: string; readonly partition: number; readonly error: number; /** -1: none. */ readonly offset: number; readonly leaderEpoch: number }
 
-/** The calls of a group, at its coordinator. Each finds the coordinator anew where it is not known (any more). */
+/**
+ * The calls of a group, at its coordinator. Each finds the coordinator anew where it is not known (any more); an error code that finding it brings is the
+ * call's own (`error`; for commit and committed that of every partition).
+ *
+ * `join` is answered once every member has joined: after as long as the rebalance timeout. A broker answers a connection's requests in order, so that it
+ * needs a connection of its own: heartbeats and commits go on beside it. After a call was aborted or has rejected, the next one may use a new connection.
+ */
 export interface GroupWire {
   join(ask: Joining, signal: AbortSignal): Promise<Joined>
   sync(membership: Membership, protocol: string, assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[], signal: AbortSignal): Promise<{ readonly error: number; readonly assignment: Buffer }>
