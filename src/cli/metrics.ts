@@ -1,18 +1,21 @@
 /** Prometheus metrics, health and status over HTTP or a unix socket, or as a file for the node exporter's textfile collector. */
-import { rename, writeFile } from 'node:fs/promises'
+import { rename, unlink, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
+import { connect } from 'node:net'
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Log } from '../core/contract'
 import { UsageError, lineOf } from '../core/errors'
 import type { EndpointState, FlowStatus } from '../core/status'
+import type { MetricsPlace } from '../options/flags'
 
 /** How often the file is written, milliseconds. */
 const FILE_EVERY = 15_000
 const STATES: readonly EndpointState[] = ['opening', 'running', 'backing off', 'draining', 'stopped', 'failed']
 
-export async function serveMetrics(where: string, status: () => FlowStatus, log: Log): Promise<{ close(): Promise<void> }> {
+/** @throws UsageError it cannot be served or written there */
+export async function serveMetrics(where: MetricsPlace, status: () => FlowStatus, log: Log): Promise<{ close(): Promise<void> }> {
   const render = renderer(status)
-  if (where.startsWith('file:')) return toFile(where.slice(5), render, log)
+  if (where.kind === 'file') return toFile(where.path, render, log)
   const server = createServer((request, response) => {
     const path = (request.url ?? '/').split('?')[0]
     const answer = (code: number, type: string, body: string): void => { response.writeHead(code, { 'content-type': type }).end(body) }
@@ -29,28 +32,39 @@ export async function serveMetrics(where: string, status: () => FlowStatus, log:
 
 function ready(status: FlowStatus): boolean { return [...status.sources, ...status.sinks].every(({ state }) => state === 'running' || state === 'draining' || state === 'stopped') }
 
-async function listen(server: Server, where: string): Promise<void> {
-  const unix = where.startsWith('unix:')
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d+)$/.exec(where)
-  if (!unix && match === null) throw new UsageError([`--metrics ${where}: HOST:PORT, unix:PATH or file:PATH.prom is expected`])
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => { reject(new UsageError([`--metrics ${where}: ${lineOf(error)}`])) })
-    if (unix) server.listen(where.slice(5), resolve)
-    // An empty host is loopback: what a flow tells is nobody else's unless asked.
-    else server.listen(Number(match?.[3]), match?.[1] ?? (match?.[2] === '' ? '127.0.0.1' : match?.[2]), resolve)
+async function listen(server: Server, where: Exclude<MetricsPlace, { kind: 'file' }>): Promise<void> {
+  const at = where.kind === 'unix' ? { path: where.path } : { host: where.host, port: where.port }
+  const attempt = (): Promise<void> => new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(at, () => { server.off('error', reject); resolve() })
+  })
+  try {
+    await attempt().catch(async (error: unknown) => {
+      // A killed run leaves its socket behind; where nobody answers, nobody needs it.
+      if (where.kind !== 'unix' || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || await answers(where.path)) throw error
+      await unlink(where.path)
+      await attempt()
+    })
+  } catch (error) { throw new UsageError([`--metrics: ${lineOf(error)}`]) }
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => { socket.destroy(); resolve(true) })
+    socket.on('error', (error: NodeJS.ErrnoException) => { resolve(error.code !== 'ECONNREFUSED') })
   })
 }
 
-function toFile(path: string, render: () => Promise<string>, log: Log): { close(): Promise<void> } {
+/** Renamed into place, for whoever reads it must not see half of it. */
+async function toFile(path: string, render: () => Promise<string>, log: Log): Promise<{ close(): Promise<void> }> {
   const write = async (): Promise<void> => {
-    try {
-      await writeFile(`${path}.tmp`, await render())
-      await rename(`${path}.tmp`, path)
-    } catch (error) { log.warn(`metrics could not be written to ${path}: ${lineOf(error)}`) }
+    await writeFile(`${path}.tmp`, await render())
+    await rename(`${path}.tmp`, path)
   }
-  const timer = setInterval(() => { void write() }, FILE_EVERY)
-  void write()
-  return { close: async () => { clearInterval(timer); await write() } }
+  try { await write() } catch (error) { throw new UsageError([`--metrics file:${path} cannot be written: ${lineOf(error)}`]) }
+  const again = (): Promise<void> => write().catch((error: unknown) => { log.warn(`metrics could not be written to ${path}: ${lineOf(error)}`) })
+  const timer = setInterval(() => { void again() }, FILE_EVERY)
+  return { close: async () => { clearInterval(timer); await again() } }
 }
 
 function renderer(status: () => FlowStatus): () => Promise<string> {

@@ -1,5 +1,7 @@
 /** One run from argv to exit code: the plan, signals, progress, receipts, and what is said at the end. */
-import { appendFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { access, appendFile, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { setFlagsFromString } from 'node:v8'
 import { DiskFailed, FlowHeld, UsageError, lineOf } from '../core/errors'
 import type { FlowResult } from '../core/flow-parts'
@@ -42,6 +44,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   const say = (level: 'debug' | 'info' | 'warn') => (message: string, facts?: object): void => { if (planned) log[level](message, facts); else early.push([level, message, facts]) }
   let assembled: Assembled
   try {
+    if (flags.receipt !== undefined) await canAppend(flags.receipt)
     assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn') }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
   } catch (error) {
     for (const [level, message, facts] of early) log[level](message, facts)
@@ -62,7 +65,14 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   }
   for (const signal of SIGNALS) process.on(signal, onSignal)
   if (flags.progress === 'on' || (flags.progress === 'auto' && terminal && !flags.quiet)) live = liveLine(() => flow.status())
-  const metrics = flags.metrics === undefined ? undefined : await (await import('./metrics.js')).serveMetrics(flags.metrics, () => flow.status(), log)
+  let metrics: { close(): Promise<void> } | undefined
+  try {
+    if (flags.metrics !== undefined) metrics = await (await import('./metrics.js')).serveMetrics(flags.metrics, () => flow.status(), log)
+  } catch (error) {
+    live?.stop()
+    await assembled.release()
+    return usage(error, redact)
+  }
   let result: FlowResult
   try {
     result = await flow.run()
@@ -85,7 +95,16 @@ async function issue(receipt: Receipt, file: string | undefined, log: CliLog): P
   if (file === undefined) return
   try {
     await appendFile(file, `${JSON.stringify(receipt)}\n`)
-  } catch (error) { log.warn(`the receipt could not be written to ${file}: ${lineOf(error)}`) }
+  } catch (error) { log.error(`the receipt could not be written to ${file}: ${lineOf(error)}`) }
+}
+
+/** Told at the start: at the end it would be the one thing that went wrong, and nobody could do anything about it. */
+async function canAppend(file: string): Promise<void> {
+  try {
+    const there = await stat(file).catch((error: unknown) => { if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined; throw error })
+    if (there?.isDirectory() === true) throw new Error('it is a directory')
+    await access(there === undefined ? dirname(file) : file, constants.W_OK)
+  } catch (error) { throw new UsageError([`--receipt ${file} cannot be written: ${lineOf(error)}`]) }
 }
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */

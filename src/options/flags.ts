@@ -50,7 +50,7 @@ export const flags = {
   linger: opt.duration({ doc: 'How long small deliveries are gathered into one write.', default: 5, defaultText: '5ms', max: 60_000 }),
   deadLetter: opt.string({ doc: 'Where records go that cannot be delivered, as envelopes; discard: drops them, counted. Options of its endpoint follow it.', argument: 'URI', defaultText: 'rejected.ndjson in the flow\'s state; without state the run ends with 5' }),
   receipt: opt.string({ doc: 'Writes the receipt of the run, as JSON, to this file.', argument: 'FILE' }),
-  metrics: opt.string({ doc: 'Serves Prometheus metrics, /healthz, /readyz and /status, or writes metrics to a file.', argument: 'HOST:PORT|unix:PATH|file:PATH.prom' }),
+  metrics: parsed({ doc: 'Serves Prometheus metrics, /healthz, /readyz and /status, or writes metrics to a file.', argument: 'HOST:PORT|unix:PATH|file:PATH.prom' }, parseMetrics),
   logFormat: opt.oneOf(['auto', 'text', 'json'], { doc: 'How log lines on stderr look; auto: level prefixes under journald, text elsewhere.', default: 'auto' }),
   logLevel: opt.oneOf(['debug', 'info', 'warn', 'error', 'silent'], { doc: 'The least level that is logged.', default: 'info' }),
   quiet: { ...opt.flag({ doc: 'Errors alone: no start lines, no progress.', default: false }), short: 'q' },
@@ -73,6 +73,17 @@ function parseUntil(raw: string): UntilPoint {
   try { at = parseTime(raw) } catch (error) { throw new Error(`end, a time, idle=DURATION or count=N is expected; ${(error as Error).message}`, { cause: error }) }
   if (at > Date.now()) throw new Error('this time is yet to come: a time limit is the caller\'s, as in timeout 1h manifold ...')
   return { kind: 'time', at }
+}
+
+/** Where metrics go. An empty host is loopback: what a flow tells is nobody else's unless asked. */
+export type MetricsPlace = { readonly kind: 'tcp'; readonly host: string; readonly port: number } | { readonly kind: 'unix'; readonly path: string } | { readonly kind: 'file'; readonly path: string }
+
+function parseMetrics(raw: string): MetricsPlace {
+  const [, kind, path] = /^(unix|file):(.+)$/s.exec(raw) ?? []
+  if (path !== undefined) return kind === 'unix' ? { kind, path } : { kind: 'file', path }
+  const [, bracketed, host = '', port] = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(raw) ?? []
+  if (port === undefined || Number(port) > 65_535) throw new Error('HOST:PORT, unix:PATH or file:PATH.prom is expected')
+  return { kind: 'tcp', host: bracketed ?? (host === '' ? '127.0.0.1' : host), port: Number(port) }
 }
 
 function parseGiveUp(raw: string): number | 'never' | 'first' {

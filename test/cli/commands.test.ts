@@ -1,5 +1,5 @@
 /** The commands on flows, and what a run tells while it runs. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -49,6 +49,40 @@ test('metrics, health and status tell what a run does, and nothing secret', asyn
     await feed.stop()
   }
   expect(running.stderr()).not.toContain('canary')
+})
+
+test('metrics are served again after a kill, which leaves the socket behind; one that is in use is refused', async () => {
+  const socket = join(folder, 'metrics')
+  const line = ['--from', 'generate:', 'rate=100', '--to', 'discard:', '--metrics', `unix:${socket}`]
+  const served = async (): Promise<void> => { while ((await get(socket, '/healthz'))?.code !== 200) await sleep(10) }
+  const killed = start(line)
+  await served()
+  killed.kill('SIGKILL')
+  await killed.done
+  expect(existsSync(socket)).toBe(true)
+  const again = start(line)
+  try {
+    await served()
+    const { code, stderr } = await manifold(line)
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/\nmanifold: --metrics: .*EADDRINUSE.*\n$/) as string })
+    await served()
+  } finally {
+    again.kill('SIGTERM')
+    await again.done
+  }
+}, 30_000)
+
+test.each([
+  ['--metrics', 'nonsense', /--metrics .nonsense. is not valid: HOST:PORT, unix:PATH or file:PATH\.prom is expected/],
+  ['--metrics', '127.0.0.1:99999', /HOST:PORT/],
+  ['--metrics', 'file:/no-such-folder/metrics.prom', /--metrics file:\/no-such-folder\/metrics\.prom cannot be written/],
+  ['--receipt', '/no-such-folder/receipts', /--receipt \/no-such-folder\/receipts cannot be written/],
+  ['--receipt', '/', /--receipt \/ cannot be written: it is a directory/],
+])('%s %s is refused with one line before anything is read', async (flag, value, message) => {
+  const { code, stdout, stderr } = await manifold(['--from', '-', '--to', '-', flag, value], { input: 'one\n' })
+  expect({ code, text: stdout.toString() }).toEqual({ code: 2, text: '' })
+  expect(stderr).toMatch(message)
+  expect(stderr.trim().split('\n')).toHaveLength(1)
 })
 
 test('a source that cannot be reached ends with 3 where giving up at once was asked for', async () => {
