@@ -1,9 +1,10 @@
 #!/bin/sh
-':' //; self=$0; case $self in */*) ;; *) self=./$self ;; esac; while [ -L "$self" ]; do link=$(readlink -- "$self"); case $link in /*) self=$link ;; *) self=${self%/*}/$link ;; esac; done; at=${self%/*}; own=$at/../node_modules/.bin/node; near=$at/../../.bin/node; if [ -x "$own" ]; then exec "$own" --disable-sigusr1 "$self" "$@"; elif [ -x "$near" ]; then exec "$near" "$self" "$@"; elif command -v node >/dev/null 2>&1; then exec node "$self" "$@"; fi; echo "manifold: no Node to run with: 'npm ci' in $at/.. brings the right one, or put Node 24 or later into PATH" >&2; exit 2
+':' //; self=$0; case $self in */*) ;; *) self=./$self ;; esac; while [ -L "$self" ]; do link=$(readlink -- "$self"); case $link in /*) self=$link ;; *) self=${self%/*}/$link ;; esac; done; at=${self%/*}; own=$at/../node_modules/.bin/node; near=$at/../../.bin/node; if [ -x "$own" ]; then exec "$own" --disable-sigusr1 --max-semi-space-size=2 "$self" "$@"; elif [ -x "$near" ]; then exec "$near" --max-semi-space-size=2 "$self" "$@"; elif command -v node >/dev/null 2>&1; then exec node "$self" "$@"; fi; echo "manifold: no Node to run with: 'npm ci' in $at/.. brings the right one, or put Node 24 or later into PATH" >&2; exit 2
 /**
  * The launcher: shell to the kernel, JavaScript to Node. The shell line above goes over (exec) into the project's own Node, so that no second process is left
  * behind; the rest runs in whatever Node there is and makes sure that it is one that will do. It must parse in old ones.
  *
+ * --max-semi-space-size: src/cli/memory.ts says why.
  * --disable-sigusr1: before a handler exists, SIGUSR1 opens the inspector port. Only the pinned Node is certain to know the flag.
  */
 'use strict'

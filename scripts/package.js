@@ -103,7 +103,7 @@ async function main() {
     await sea(script, {
       targets: [{ nodeRange: `node${version}`, platform: process.platform === 'darwin' ? 'macos' : process.platform, arch: process.arch, output: made }],
       signature: true,
-      seaConfig: { disableExperimentalSEAWarning: true, useSnapshot: false, useCodeCache: false, execArgv: ['--disable-sigusr1'], execArgvExtension: 'none', assets },
+      seaConfig: { disableExperimentalSEAWarning: true, useSnapshot: false, useCodeCache: false, execArgv: ['--disable-sigusr1', '--max-semi-space-size=2'], execArgvExtension: 'none', assets },
     })
     fs.chmodSync(made, 0o755)
     fs.renameSync(made, output)

@@ -2,6 +2,7 @@
 import type { Position } from './contract'
 import type { Ending, FlowParts, SinkPart, SourcePart } from './flow-parts'
 import type { FlowState, SinkState, SourceState } from './flow-state'
+import type { Held } from './held'
 import type { Ledger } from './ledger'
 import type { Receipt, ReceiptSink } from './receipt'
 import type { SinkCounts } from './sink-pump'
@@ -9,7 +10,8 @@ import type { SinkCounts } from './sink-pump'
 /** A run as it stands. */
 export interface Account {
   readonly ledger: Ledger
-  readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position> }[]
+  readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position>; readonly released: ReadonlyMap<string, Position> }[]
+  readonly held: Held | undefined
   readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts }; readonly proven: boolean }[]
   readonly started: number
   readonly ended: number | undefined
@@ -20,19 +22,20 @@ export interface Account {
 export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, ...account }: Account): FlowState {
   const command = parts.command ?? stored?.command
   const sources: Record<string, SourceState> = { ...stored?.sources }
-  for (const { part, positions } of account.sources) {
+  for (const { part, positions, released } of account.sources) {
     const merged = new Map(positions)
     for (const partition of spool?.partitions(part.id) ?? []) {
       const position = spool?.position(part.id, partition)
       if (position !== undefined) merged.set(partition, position)
     }
-    sources[part.id] = { label: part.label, positions: Object.fromEntries(merged) }
+    sources[part.id] = { label: part.label, positions: Object.fromEntries(merged), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
   }
   const sinks: Record<string, SinkState> = {}
   for (const { part, lane, proven } of account.sinks) sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
+  const held = account.held?.state() ?? []
   return {
     format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
-    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, run: ledger.durable(ended),
+    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), run: ledger.durable(ended),
   }
 }
 
@@ -49,11 +52,11 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   const { ledger, started } = account
   const lost = unaccounted(parts, account)
   const sinks: ReceiptSink[] = account.sinks.map(({ part, lane, pump }) => {
-    const counts = Object.assign(ledger.of(part.id), lost)
+    const counts = ledger.of(part.id)
     return {
-      ...counts, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
+      ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
       rejected: counts.rejected + ledger.refusedAtRead, dropped: counts.dropped + ledger.droppedAtRead,
-      spooled: lane === undefined ? 0 : spool?.countFrom(lane.cursor) ?? 0,
+      spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0),
     }
   })
   const ended = account.ended ?? clock.now()

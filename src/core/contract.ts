@@ -102,9 +102,18 @@ export interface SourceContext extends EndpointContext {
   readonly lastReceivedAt?: number
   /** The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at the deadline. */
   revoke(partition: Partition, deadlineMs: number): Promise<void>
+  /**
+   * Partitions with recovered records that wait to be sent again: a source with `covers` tells of commits that it learns of, others' too (`committed`),
+   * and looks for them now and then where it is not assigned the partition.
+   */
+  held(): readonly string[]
+  committed(partition: string, upTo: Position): void
   /** A partition is gone already. Its deliveries go on to the sink; their commits are dropped. */
   lost(partition: Partition): void
-  /** Records that nobody can deliver any more: a disconnect, retention, an offset out of range. Into log, metrics, spool and receipt. */
+  /**
+   * Records that nobody can deliver any more: a disconnect, retention, an offset out of range. Into log, metrics, spool and receipt. To be called before
+   * what follows the gap is returned by `read`: held records of the partition fill it, as far as `covers` says that `to` is not beyond them.
+   */
   gap(gap: Gap): void
 }
 /** `from` and `to` are ISO times for feeds, positions elsewhere. */
@@ -134,6 +143,13 @@ export interface Source {
   commit(partition: Partition, upTo: Position): Promise<void>
   /** Where `--until end` stops, per partition as it stands now; null where a partition is empty. Absent: the source has no end to ask for. */
   ends?(): Promise<ReadonlyMap<string, Position | null>>
+  /** Where `--until TIME` stops: as `ends`, but as each partition stood at that time (epoch milliseconds, in the past). Absent: the source keeps no times. */
+  endsAt?(time: number): Promise<ReadonlyMap<string, Position | null>>
+  /**
+   * For sources whose position lives upstream and is shared (a Kafka group, leases): whether what is committed at `upTo` covers `position`. A position
+   * that cannot be compared (of a topic that was made anew) is not covered. Behind a spool it decides when recovered records were sent again.
+   */
+  covers?(upTo: Position, position: Position): boolean
   /** Releases everything; never throws. */
   close(): Promise<void>
 }

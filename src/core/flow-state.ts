@@ -21,13 +21,24 @@ export interface FlowState {
   readonly sources: Readonly<Record<string, SourceState>>
   /** By identity. */
   readonly sinks: Readonly<Record<string, SinkState>>
+  /** Recovered records that upstream is to send again (held.ts); every cursor stands beyond them. */
+  readonly held?: readonly HeldRange[]
   /** Of the run that wrote this: the next start issues its receipt if it could not do so itself. */
   readonly run?: RunLedger
 }
 export interface FlowCommand { readonly argv: readonly string[]; readonly args?: string; readonly cwd: string }
-export interface SourceState { readonly label: string; readonly positions: Readonly<Record<string, Position>> }
+/** `released`: where the position lives upstream, the newest that may be committed there. */
+export interface SourceState { readonly label: string; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>> }
 /** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. */
 export interface SinkState { readonly label: string; readonly cursor: number; readonly target?: string; readonly proven?: boolean }
+
+/** Sequences from `from` to before `to`; `counts`: records of them that each sink is owed; `until`: by source and partition, the position whose commit upstream means that all of it was returned. */
+export interface HeldRange {
+  readonly from: number
+  readonly to: number
+  readonly counts: Readonly<Record<string, number>>
+  readonly until: Readonly<Record<string, Readonly<Record<string, Position>>>>
+}
 
 /** Records and bytes since `started`, over all restarts of the run. */
 export interface RunLedger {

@@ -10,7 +10,7 @@ import { receiptOf, stateOf, unaccounted, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Committer } from './committer'
 import { only } from './batch'
-import type { Delivery, Gap, Partition, Position } from './contract'
+import type { Delivery, Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
 import { DiskFailed, ReaderGone, UsageError, lineOf } from './errors'
 import type { FlowState } from './flow-state'
@@ -20,7 +20,11 @@ import { Keeper } from './keeper'
 import { Ledger } from './ledger'
 import type { Sequence, Spool } from './ports'
 import { imbalance } from './receipt'
+import { Gaps } from './gaps'
+import { hold, type Held } from './held'
 import type { Feed, Tally } from './job'
+import { Releases } from './releases'
+import { SpoolRoom } from './room'
 import { SinkPump } from './sink-pump'
 import { SourcePump } from './source-pump'
 import { SpoolLane } from './spool-lane'
@@ -29,13 +33,11 @@ import { EndpointFailed, Supervisor } from './supervisor'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
-/** On the way into the spool: enough for one group that is being synced and one that gathers. */
-const APPENDING_BYTES = 24 * 1024 * 1024
 /** What went into a pipe is committed this long after, if no EPIPE came. */
 const PIPE_HOLD_MS = 1000
 
 interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean }
-interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor; readonly pump: SourcePump; readonly committer: Committer; readonly positions: Map<string, Position> }
+interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor; readonly pump: SourcePump; readonly committer: Committer; readonly positions: Map<string, Position>; readonly released: Map<string, Position> }
 
 export class Flow {
   private readonly stopReading = new AbortController()
@@ -48,11 +50,11 @@ export class Flow {
   private readonly sources: SourceRun[] = []
   private readonly direct: DirectLane | undefined
   private readonly window: AckWindow
-  /** Appends under way, in bytes: the memory that the way into the spool may hold. */
-  private appending = 0
   private readonly appends = new Set<Promise<void>>()
-  private roomWaiters: (() => void)[] = []
-  private readonly releases: { readonly next: Sequence; readonly run: SourceRun; readonly partition: Partition; readonly position: Position }[] = []
+  private readonly spoolRoom: SpoolRoom | undefined
+  private readonly releases = new Releases()
+  private readonly held: Held | undefined
+  private readonly gaps: Gaps
   private acceptedThrough: Sequence
   private failure: Ending | undefined
   private stopping = false
@@ -63,14 +65,17 @@ export class Flow {
     const { clock, log, spool, sinks, sources, stored, deadLetters } = parts
     this.started = clock.now()
     this.acceptedThrough = spool?.head ?? 0
-    const carriedIn = new Map(sinks.map((sink) => [sink.id, spool?.countFrom(stored?.sinks[sink.id]?.cursor ?? spool.tail) ?? 0]))
-    this.ledger = new Ledger(parts.runId, this.started, stored?.run === undefined ? 0 : stored.run.restarts + 1, carriedIn)
+    const holding = spool === undefined ? undefined : hold(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
+    this.held = holding?.held
+    this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
+    this.ledger = new Ledger(parts.runId, this.started, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
     this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
+    this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) } })
     this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
     this.direct = spool === undefined ? new DirectLane() : undefined
     for (const part of sinks) {
       const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
-      const lane = spool === undefined ? undefined : new SpoolLane(spool, part.id, part.sink.limits.unit, stored?.sinks[part.id]?.cursor ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
+      const lane = spool === undefined ? undefined : new SpoolLane(spool, part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
       const feed: Feed = lane ?? this.direct ?? new DirectLane()
       const pump = new SinkPump({
         sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,
@@ -79,7 +84,6 @@ export class Flow {
       this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
-    spool?.onStatus(() => { this.wakeRoom() })
     spool?.failed.catch((error: unknown) => { this.fail(error) })
   }
 
@@ -92,12 +96,15 @@ export class Flow {
     const committer = new Committer({
       label: part.label, clock, log, holdMs, everyMs: here ? 100 : 1000,
       commit: async (partition, position) => {
-        if (part.position === 'upstream') await part.source.commit(partition, position)
-        else if (here) { positions.set(partition.name, position); this.keeper.touch() }
+        if (part.position === 'upstream') {
+          await part.source.commit(partition, position)
+          run.released.set(partition.name, position)
+          this.gaps.committed(part, partition.name, position)
+        } else if (here) { positions.set(partition.name, position); this.keeper.touch() }
       },
     })
     const run: SourceRun = {
-      part, supervisor, committer, positions,
+      part, supervisor, committer, positions, released: new Map(),
       pump: new SourcePump({
         id: part.id, source: part.source, supervisor, live: part.live && spool !== undefined, clock, log, until, signal: this.cut.signal, stopReading: this.stopReading.signal,
         stored: (partition) => spool?.position(part.id, partition) ?? positions.get(partition),
@@ -106,7 +113,9 @@ export class Flow {
         room: (signal) => this.room(signal),
         pressed: () => spool?.status().full === true,
         take: (delivery, receivedAt) => this.take(run, delivery, receivedAt),
-        gap: (gap) => { this.gap(part, gap) },
+        gap: (gap) => { this.gaps.gap(part, gap) },
+        held: () => this.gaps.held(part.id),
+        committed: (partition, upTo) => { this.gaps.committed(part, partition, upTo) },
         revoke: (partition, deadlineMs) => this.revoke(run, partition, deadlineMs),
         lost: (partition) => { committer.lost(partition) },
         saw: (partition) => { committer.saw(partition) },
@@ -153,7 +162,7 @@ export class Flow {
   abort(): void {
     this.stopReading.abort(new Error('aborted'))
     this.cut.abort(new Error('aborted'))
-    this.wakeRoom()
+    this.spoolRoom?.wake()
   }
 
   status(): FlowStatus {
@@ -161,9 +170,9 @@ export class Flow {
     return {
       name: this.parts.name, started: this.started, read: this.ledger.read, bytesRead: this.ledger.bytesRead, gaps: this.ledger.gapCount,
       sources: this.sources.map(({ supervisor }) => supervisor.status()),
-      sinks: this.sinks.map(({ supervisor, pump, lane }) => ({
+      sinks: this.sinks.map(({ part, supervisor, pump, lane }) => ({
         ...supervisor.status(), delivered: pump.counts.delivered, rejected: pump.counts.rejected, bytes: pump.counts.bytes,
-        pending: lane === undefined ? pump.counts.pending : this.parts.spool?.countFrom(lane.cursor) ?? 0,
+        pending: lane === undefined ? pump.counts.pending : (this.parts.spool?.countFrom(lane.cursor) ?? 0) + (this.held?.of(part.id) ?? 0),
       })),
       ...(spool === undefined ? {} : { spool }),
     }
@@ -191,24 +200,13 @@ export class Flow {
     this.stop()
   }
 
-  private async room(signal: AbortSignal): Promise<void> {
-    const { spool, memory } = this.parts
-    if (spool === undefined) { await this.window.room(signal); return }
-    const most = Math.min(memory / 2, APPENDING_BYTES)
-    while ((this.appending >= most && this.appending > 0) || spool.status().full) {
-      if (signal.aborted) throw signal.reason
-      await new Promise<void>((resolve) => {
-        const done = (): void => { signal.removeEventListener('abort', done); resolve() }
-        this.roomWaiters.push(done)
-        signal.addEventListener('abort', done, { once: true })
-      })
-    }
-  }
-  private wakeRoom(): void { for (const wake of this.roomWaiters.splice(0)) wake() }
+  private room(signal: AbortSignal): Promise<void> { return this.spoolRoom?.wait(signal) ?? this.window.room(signal) }
 
   private async take(run: SourceRun, delivery: Delivery, receivedAt: number): Promise<void> {
     const { part } = run
     const { spool, until, deadLetters } = this.parts
+    // What fills a gap comes before what follows it.
+    await this.gaps.filled(part.id)
     let limited = delivery
     const limit = until.count
     if (limit !== undefined && this.ledger.read + delivery.batch.count >= limit) limited = this.limit(delivery, limit - this.ledger.read)
@@ -235,20 +233,21 @@ export class Flow {
     const { part } = run
     const { batch, last, stop } = taken
     if (stop !== undefined && batch.count === 0) return
-    this.appending += batch.retained
-    const append = spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
+    this.spoolRoom?.enter(batch.retained)
+    this.track(spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
       this.ledger.accepted += batch.count
       this.acceptedThrough = Math.max(this.acceptedThrough, next)
       if (part.releasedAtAccept) run.committer.offer(partition, last)
-      else if (part.position === 'upstream') { this.releases.push({ next, run, partition, position: last }); this.release() }
+      else if (part.position === 'upstream') { this.releases.add(next, run.committer, partition, last); this.release() }
       this.keeper.touch()
       release()
-    }, (error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => {
-      this.appending -= batch.retained
-      this.appends.delete(append)
-      this.wakeRoom()
-    })
-    this.appends.add(append)
+    }).finally(() => { this.spoolRoom?.leave(batch.retained) }))
+  }
+
+  /** Awaited before the run is over; its failure ends the run. */
+  private track(work: Promise<unknown>): void {
+    const tracked = work.then(() => undefined, (error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => { this.appends.delete(tracked) })
+    this.appends.add(tracked)
   }
 
   private hand(run: SourceRun, partition: Partition, taken: Taken, receivedAt: number, release: () => void): void {
@@ -278,24 +277,7 @@ export class Flow {
     this.keeper.touch()
   }
 
-  private lowestCursor(): Sequence { return Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity)) }
-
-  private release(): void {
-    const low = this.lowestCursor()
-    while (this.releases[0] !== undefined && this.releases[0].next <= low) {
-      const due = this.releases.shift()
-      due?.run.committer.offer(due.partition, due.position)
-    }
-  }
-
-  private gap(part: SourcePart, gap: Gap): void {
-    this.ledger.gap(gap)
-    this.parts.log.warn(`${part.label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`)
-    const { spool } = this.parts
-    if (spool === undefined) { this.keeper.touch(); return }
-    const noted = spool.gap(part.id, gap).catch((error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => { this.appends.delete(noted) })
-    this.appends.add(noted)
-  }
+  private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }
 
   private async revoke(run: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
     const { clock, spool } = this.parts
@@ -304,7 +286,7 @@ export class Flow {
     try {
       await unlessAborted(Promise.all(this.appends), deadline.controller.signal)
       if (spool !== undefined && !run.part.releasedAtAccept) await unlessAborted(spool.seal('revoke'), deadline.controller.signal)
-      while (spool === undefined ? this.window.unsettled(run.part.id) > 0 : this.releases.some((due) => due.run === run && due.partition.name === partition.name)) await clock.sleep(20, deadline.controller.signal)
+      while (spool === undefined ? this.window.unsettled(run.part.id) > 0 : this.releases.awaits(run.committer, partition.name)) await clock.sleep(20, deadline.controller.signal)
       await unlessAborted(run.committer.flush(partition.name), deadline.controller.signal)
     } catch (error) {
       if (!deadline.controller.signal.aborted) throw error
@@ -318,9 +300,9 @@ export class Flow {
   }
 
   private async endInput(): Promise<void> {
-    await Promise.all(this.appends)
-    if (this.cut.signal.aborted) { this.direct?.end(); return }
+    while (this.appends.size > 0) await Promise.all(this.appends)
     this.direct?.end()
+    if (this.cut.signal.aborted) return
     try { await this.parts.spool?.end() } catch (error) { this.fail(error) }
     this.inputEnded = true
   }
@@ -339,7 +321,7 @@ export class Flow {
     return stateOf(this.parts, this.account())
   }
   private account(): Account {
-    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, started: this.started, ended: this.ended, acceptedThrough: this.acceptedThrough }
+    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started, ended: this.ended, acceptedThrough: this.acceptedThrough }
   }
   private ended: number | undefined
   private trimming: Promise<void> | undefined
@@ -347,7 +329,7 @@ export class Flow {
   private saved(state: FlowState): void {
     const { spool } = this.parts
     if (spool === undefined) return
-    const low = Math.min(...Object.values(state.sinks).map((sink) => sink.cursor))
+    const low = Math.min(...Object.values(state.sinks).map((sink) => sink.cursor), this.held?.low ?? Infinity)
     this.trimming = spool.drop(low).catch((error: unknown) => { this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`) })
   }
 

@@ -33,6 +33,11 @@ export class Ledger {
 
   duplicates(sink: string, count: number): void { this.of(sink).possibleDuplicates = count }
 
+  /** Upstream has them again, or sent them again: they are not ours to deliver any more. */
+  returned(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).returned += count }
+  /** Delivered once more, as far as anybody knows. */
+  carriedAgain(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count }
+
   gap(gap: Gap): void {
     this.gapCount++
     if (this.gaps.length < LISTED_GAPS) this.gaps.push(gap)

@@ -9,6 +9,8 @@ import type { Supervisor } from './supervisor'
 export interface Until {
   /** Where each partition ended at the start. */
   readonly end?: boolean
+  /** As each partition stood at that time, epoch milliseconds. */
+  readonly time?: number
   /** Milliseconds without a record. */
   readonly idleMs?: number
   /** Records over all sources. */
@@ -39,6 +41,8 @@ export interface SourcePumpParts {
   revoke(partition: Partition, deadlineMs: number): Promise<void>
   lost(partition: Partition): void
   saw(partition: Partition): void
+  held(): readonly string[]
+  committed(partition: string, upTo: Position): void
 }
 
 export class SourcePump {
@@ -79,6 +83,7 @@ export class SourcePump {
     supervisor.to('opening')
     await unlessAborted(source.open(this.context()), halted)
     if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
+    if (until.time !== undefined && source.endsAt !== undefined) await unlessAborted(source.endsAt(until.time), halted)
     supervisor.opened()
   }
 
@@ -145,6 +150,8 @@ export class SourcePump {
       revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs),
       lost: (partition) => { this.parts.lost(partition) },
       gap: (gap) => { this.parts.gap(gap) },
+      held: () => this.parts.held(),
+      committed: (partition, upTo) => { this.parts.committed(partition, upTo) },
     }
   }
 }

@@ -114,6 +114,8 @@ export interface Target<S extends Spec> extends Given<S> {
 export type CreateSource<S extends Spec> = (target: Target<S>) => Source
 export type CreateSink<S extends Spec> = (target: Target<S>) => Sink
 
+export type PositionPlace = 'upstream' | 'here' | 'none'
+
 /** What a start line says about an endpoint as it is configured: `resume` how it begins, `drops` what its framing loses. */
 export interface Endpoint<S extends Spec> {
   /** `defaultPort` by scheme is the endpoint's own matter. */
@@ -134,9 +136,9 @@ export interface Endpoint<S extends Spec> {
   check?(given: Given<S>, role: Role): readonly string[]
   readonly source?: {
     /** Where a position lives: with the server, with us, or nowhere. */
-    readonly position: 'upstream' | 'here' | 'none'
+    readonly position: PositionPlace | ((given: Given<S>) => PositionPlace)
     /** It is read by several processes that share the work, or by nobody else ever: such flows take the lowest free instance. */
-    readonly sharesWork?: true
+    readonly sharesWork?: true | ((given: Given<S>) => boolean)
     /** Behind a spool it is released at the fsync, not at the delivery (a RabbitMQ queue). */
     readonly releasedAtAccept?: true
     /** It cannot be asked to wait: while the spool is full it is closed and a gap opens. */

@@ -15,7 +15,7 @@ import type { Receipt } from '../core/receipt'
 import { systemClock } from '../kit/clock'
 import { realFileSystem } from '../kit/file-system'
 import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
-import type { AnyTarget } from '../options/define'
+import type { AnyTarget, PositionPlace } from '../options/define'
 import { identityOf } from '../options/identity'
 import type { Newline } from '../options/shared'
 import { parseEndpoint, type ParsedEndpoint, type Surroundings } from '../options/target'
@@ -46,7 +46,7 @@ export interface Assembled {
   release(): Promise<void>
 }
 
-export interface SourceEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly source: Source }
+export interface SourceEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly source: Source; readonly position: PositionPlace; readonly sharesWork: boolean }
 export interface SinkEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly sink: Sink; readonly newline: Newline; readonly ephemeral: boolean }
 
 export interface AssembleOptions {
@@ -64,13 +64,13 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
   const bounded = drain !== undefined || line.until !== undefined || sources.every(({ parsed, target }) => isBounded(parsed, target))
   const spooled = needsSpool({ sinks, live: named.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
   const keepsState = spooled || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
-    || (sources.some(({ parsed }) => parsed.endpoint.source?.position === 'here') && sinks.some(({ ephemeral }) => !ephemeral))
+    || (sources.some(({ position }) => position === 'here') && sinks.some(({ ephemeral }) => !ephemeral))
   const undo: (() => Promise<void> | void)[] = []
   const release = async (): Promise<void> => { for (const step of undo.splice(0).reverse()) await step() }
   try {
     const identity: FlowIdentity = { sources: named.map(({ id, label }) => ({ id, label })), sinks: sinks.map(({ id, label }) => ({ id, label })) }
     const buffer = sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
-    const state = keepsState ? await holdState(line, buffer, identity, named.some(({ parsed }) => parsed.endpoint.source?.sharesWork === true), drain, log, undo) : undefined
+    const state = keepsState ? await holdState(line, buffer, identity, named.some(({ sharesWork }) => sharesWork), drain, log, undo) : undefined
     const segments = segmentPlan(sinks, (id) => sources.find((source) => source.id === id)?.label ?? id)
     const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
     if (state?.stored !== undefined) refuseRemovedSinks(state, identity, opened)
@@ -83,7 +83,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     const parts: FlowParts = {
       name, runId: randomUUID(),
       sources: sources.map((end): SourcePart => ({
-        id: end.id, label: end.label, source: end.source, position: end.parsed.endpoint.source?.position ?? 'none', releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
+        id: end.id, label: end.label, source: end.source, position: end.position, releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
         live: end.parsed.endpoint.source?.live === true, supervision: { giveUpAfter, knownGood: Object.keys(state?.stored?.sources[end.id]?.positions ?? {}).length > 0 },
       })),
       sinks: sinks.map((end): SinkPart => ({
@@ -121,7 +121,12 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
   for (const [index, parsed] of line.from.entries()) {
     const target = targets.from[index]
     const create = await parsed.endpoint.source?.load()
-    if (target !== undefined && create !== undefined) sources.push({ parsed, id: identityOf(parsed).hash, label: parsed.label, target, source: create(target) })
+    if (target === undefined || create === undefined) continue
+    const { position = 'none', sharesWork = false } = parsed.endpoint.source ?? {}
+    sources.push({
+      parsed, id: identityOf(parsed).hash, label: parsed.label, target, source: create(target),
+      position: typeof position === 'function' ? position(target) : position, sharesWork: typeof sharesWork === 'function' ? sharesWork(target) : sharesWork,
+    })
   }
   for (const [index, parsed] of line.to.entries()) {
     const target = targets.to[index]
@@ -132,7 +137,7 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
   }
   const point = line.until?.point
   for (const { parsed, source } of sources) if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true) faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
-  if (point?.kind === 'time') faults.push('--until TIME: none of these sources keeps times that can be asked for')
+  for (const { parsed, source } of sources) if (point?.kind === 'time' && source.endsAt === undefined) faults.push(`--until TIME: ${parsed.label} keeps no times that can be asked for; --until end or idle=DURATION can stop it`)
   if (faults.length > 0) throw new UsageError(faults)
   return { sources, sinks }
 }
@@ -146,7 +151,7 @@ function isBounded(parsed: ParsedEndpoint, target: AnyTarget): boolean {
 
 function untilOf(line: CommandLine): FlowParts['until'] {
   const { point, idle, count } = line.until ?? {}
-  return { ...(point?.kind === 'end' ? { end: true } : {}), ...(idle === undefined ? {} : { idleMs: idle }), ...(count === undefined ? {} : { count }) }
+  return { ...(point?.kind === 'end' ? { end: true } : point?.kind === 'time' ? { time: point.at } : {}), ...(idle === undefined ? {} : { idleMs: idle }), ...(count === undefined ? {} : { count }) }
 }
 
 /** Damage on disk: records that were accepted and are gone. */
@@ -185,7 +190,7 @@ async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segment
     fs: realFileSystem, directory: state.spoolDirectory, clock, log, ...(stored?.spoolId === undefined ? {} : { id: stored.spoolId }),
     known: {
       sequence: stored?.sequence ?? 0, clean: stored?.clean ?? false, acceptedThrough: stored?.acceptedThrough ?? 0,
-      tail: stored === undefined ? 0 : Math.min(...cursors, ...Object.values(stored.sinks).map(({ cursor }) => cursor)),
+      tail: stored === undefined ? 0 : Math.min(...cursors, ...Object.values(stored.sinks).map(({ cursor }) => cursor), ...(stored.held ?? []).map(({ from }) => from)),
     },
     policies: segments.policies, ...(segments.render === undefined ? {} : { render: segments.render }), segmentBytes: DEFAULT_SEGMENT,
     ...(line.flags.spoolMax === undefined ? {} : { maxBytes: line.flags.spoolMax }), ...(line.flags.diskReserve === undefined ? {} : { reserve: line.flags.diskReserve }),

@@ -13,9 +13,9 @@ export function priorReceipt(flow: string, stored: FlowState, spool: Spool | und
   const read = run.read + recovered.accepted
   const sinks = Object.entries(run.sinks).map(([id, ledger]) => {
     const settled = ledger.delivered + ledger.rejected + ledger.dropped + ledger.filtered
-    const spooled = spool?.countFrom(stored.sinks[id]?.cursor ?? 0) ?? 0
+    const spooled = (spool?.countFrom(stored.sinks[id]?.cursor ?? 0) ?? 0) + (stored.held ?? []).reduce((sum, { counts }) => sum + (counts[id] ?? 0), 0)
     // Without a spool what was under way is back with its source, or gone with a process that kept nothing.
-    const returned = spool === undefined ? ledger.carriedIn + read - settled : 0
+    const returned = spool === undefined ? ledger.carriedIn + read - settled : ledger.returned
     return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: recovered.lost }
   })
   return {

@@ -20,8 +20,7 @@ export function startLines({ sources, sinks, state, spooled, others, deadLetterP
   if (state !== undefined) {
     lines.push(`flow ${state.name}${state.instance === 0 ? '' : ` (instance ${state.instance})`}${spooled ? `, spool in ${state.spoolDirectory}: what lies there and is not yet delivered dies with this disk` : ''}`)
   }
-  for (const { parsed, id, label } of sources) {
-    const position = parsed.endpoint.source?.position
+  for (const { parsed, id, label, position } of sources) {
     const known = Object.keys(state?.stored?.sources[id]?.positions ?? {}).length
     if (position === 'here' && state === undefined) lines.push(`${label}: begins anew each time; --name keeps its position`)
     else if (position === 'here' && known > 0) lines.push(`${label}: resumes after ${known} stored position${known === 1 ? '' : 's'}${parsed.given.has('start') ? ', which win over start=' : ''}; manifold forget ${state?.name ?? ''} begins anew`)
@@ -30,7 +29,7 @@ export function startLines({ sources, sinks, state, spooled, others, deadLetterP
   }
   for (const { label, sink, parsed } of sinks) {
     if (sink.limits.confirms === 'none' && parsed.uri.scheme !== 'stdio') lines.push(`${label}: cannot confirm; what was written counts as delivered`)
-    if (sink.wants === 'lines' && sources.some((source) => source.parsed.endpoint.source?.position === 'upstream')) lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
+    if (sink.wants === 'lines' && sources.some(({ position }) => position === 'upstream')) lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
     const policy = sink.segments
     if (policy !== undefined) lines.push(`${label}: an object each ${[policy.sealBytes > 0 ? `${Math.round(policy.sealBytes / 1048576 * 10) / 10} MiB` : '', policy.sealAge > 0 ? formatDuration(policy.sealAge) : ''].filter((part) => part !== '').join(' or ') || 'run'}`)
   }

@@ -76,7 +76,7 @@ describe('run by the kernel', () => {
     expect(report.pid).toBe(child.pid)
     expect(report.argv).toEqual(['--from', 'a b', '', '$HOME', '*', '-'])
     expect(report.version).toBe(process.version)
-    expect(report.execArgv).toEqual(['--disable-sigusr1'])
+    expect(report.execArgv).toEqual(['--disable-sigusr1', '--max-semi-space-size=2'])
     expect(await ended(child)).toEqual([0, null])
   })
 

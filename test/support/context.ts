@@ -9,6 +9,7 @@ export interface Told {
   readonly gauges: Map<string, number>
   readonly gaps: Gap[]
   readonly lost: Partition[]
+  readonly committed: { readonly partition: string; readonly upTo: Position }[]
   /** Everything as one text: where planted secrets must not be found. */
   text(): string
 }
@@ -16,6 +17,8 @@ export interface ContextOptions {
   readonly signal?: AbortSignal
   readonly lastReceivedAt?: number
   readonly positions?: Readonly<Record<string, Position>>
+  /** Partitions with recovered records that wait. */
+  readonly held?: readonly string[]
   revoke?(partition: Partition, deadlineMs: number): Promise<void>
 }
 
@@ -25,7 +28,7 @@ export function makeEndpointContext(options: Pick<ContextOptions, 'signal'> = {}
 }
 
 export function makeSourceContext(options: ContextOptions = {}): { readonly ctx: SourceContext; readonly told: Told } {
-  const told: Told = { logs: [], gauges: new Map(), gaps: [], lost: [], text: () => JSON.stringify([told.logs, [...told.gauges], told.gaps, told.lost]) }
+  const told: Told = { logs: [], gauges: new Map(), gaps: [], lost: [], committed: [], text: () => JSON.stringify([told.logs, [...told.gauges], told.gaps, told.lost]) }
   const log = (level: 'debug' | 'info' | 'warn') => (message: string, facts?: object): void => { told.logs.push({ level, message, ...(facts === undefined ? {} : { facts }) }) }
   const ctx: SourceContext = {
     signal: options.signal ?? new AbortController().signal,
@@ -38,6 +41,8 @@ export function makeSourceContext(options: ContextOptions = {}): { readonly ctx:
     revoke: options.revoke ?? (() => Promise.resolve()),
     lost: (partition) => { told.lost.push(partition) },
     gap: (gap) => { told.gaps.push(gap) },
+    held: () => options.held ?? [],
+    committed: (partition, upTo) => { told.committed.push({ partition, upTo }) },
   }
   return { ctx, told }
 }

@@ -1,0 +1,66 @@
+/** Gaps as sources tell them, and the records of earlier runs that fill them or that upstream has sent again. */
+import type { Gap, Log, Position } from './contract'
+import type { SourcePart } from './flow-parts'
+import type { Held } from './held'
+import type { Ledger } from './ledger'
+import type { Spool } from './ports'
+
+export interface GapsParts {
+  readonly held: Held | undefined
+  readonly ledger: Ledger
+  readonly spool: Spool | undefined
+  readonly log: Log
+  /** The state has changed. */
+  touch(): void
+  /** To be awaited before the run is over; a failure ends it. */
+  track(work: Promise<unknown>): void
+}
+
+export class Gaps {
+  /** By source: what is still on its way from the held records into the spool. */
+  private readonly filling = new Map<string, Promise<void>>()
+
+  constructor(private readonly parts: GapsParts) {}
+
+  /** Resolves when what fills this source's gaps is in the spool, or on its way: what the source returns now comes behind it. */
+  filled(source: string): Promise<void> | undefined { return this.filling.get(source) }
+
+  held(source: string): readonly string[] { return this.parts.held?.partitions(source) ?? [] }
+
+  /** Upstream has it: recovered records up to there were sent again, and are not ours to deliver any more. */
+  committed({ id, source }: SourcePart, partition: string, upTo: Position): void {
+    const returned = source.covers === undefined ? undefined : this.parts.held?.committed(id, partition, upTo, (a, b) => source.covers?.(a, b) === true)
+    if (returned === undefined) return
+    this.parts.ledger.returned(returned)
+    this.parts.touch()
+  }
+
+  gap(part: SourcePart, gap: Gap): void {
+    const { held } = this.parts
+    if (held === undefined || !held.partitions(part.id).includes(gap.partition)) { this.note(part, gap); return }
+    const before = this.filling.get(part.id)
+    const filling = (async () => {
+      await before
+      await this.fill(held, part, gap)
+    })().finally(() => { if (this.filling.get(part.id) === filling) this.filling.delete(part.id) })
+    this.filling.set(part.id, filling)
+    this.parts.track(filling)
+  }
+
+  private async fill(held: Held, part: SourcePart, gap: Gap): Promise<void> {
+    const { ledger, log } = this.parts
+    const filled = await held.fill(part.id, gap, (a, b) => part.source.covers?.(a, b) === true)
+    ledger.carriedAgain(filled.again)
+    ledger.returned(held.settled())
+    if (filled.records > 0) log.warn(`${part.label}: ${gap.partition} cannot send ${filled.records} records again (${gap.why}): they are delivered out of the spool`)
+    if (filled.gap !== undefined) this.note(part, filled.gap)
+    this.parts.touch()
+  }
+
+  private note({ id, label }: SourcePart, gap: Gap): void {
+    this.parts.ledger.gap(gap)
+    this.parts.log.warn(`${label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`)
+    if (this.parts.spool === undefined) this.parts.touch()
+    else this.parts.track(this.parts.spool.gap(id, gap))
+  }
+}
