@@ -22,14 +22,15 @@ export interface Found {
   readonly mapKey?: string
 }
 
-/** The option of that name or alias; where two share an alias, the one for this role. */
+/** The option of that name or alias; where two share an alias, the one for this role. The dots of an alias (`group.id`) are part of it. */
 export function findOption(spec: Spec, name: string, role?: Role): Found | undefined {
   const { base, rest } = splitName(name)
   let other: Found | undefined
   for (const [key, option] of Object.entries(spec)) {
-    if (rest !== undefined && option.kind !== 'map') continue
-    if (![key, ...(option.aliases ?? [])].some((known) => splitName(known).base === base)) continue
-    const found: Found = rest === undefined ? { key, option } : { key, option, mapKey: rest }
+    const dotted = rest !== undefined && option.aliases?.some((known) => known.includes('.') && known.toLowerCase() === name.toLowerCase()) === true
+    if (rest !== undefined && option.kind !== 'map' && !dotted) continue
+    if (!dotted && ![key, ...(option.aliases ?? [])].some((known) => !known.includes('.') && splitName(known).base === base)) continue
+    const found: Found = rest === undefined || dotted ? { key, option } : { key, option, mapKey: rest }
     if (role === undefined || hasRole(option, role)) return found
     other ??= found
   }
