@@ -12,7 +12,7 @@ export async function runSubcommand(argv: readonly string[]): Promise<End> {
     .usage('--from URI [name=value ...] --to URI [name=value ...] [flags]').description('Moves streams of records between Kinesis, S3, RabbitMQ, Kafka, WebSocket, files and stdio.')
     .helpCommand(false).helpOption('-h, --help', 'this').showSuggestionAfterError(true).configureHelp({ showGlobalOptions: false })
   program.action(async () => { process.stdout.write(await overview(program)) })
-  program.command('help').argument('[scheme]', 'an endpoint, or a command').description('what an endpoint or a flag does').action(async (scheme?: string) => { end = await help(program, scheme) })
+  program.command('help').argument('[scheme]', 'an endpoint, or a command').description('what an endpoint or a command does; alone, this').action(async (scheme?: string) => { end = await help(program, scheme) })
   program.command('endpoints').description('what there is to read from and write to').action(async () => { process.stdout.write(await (await import('./help.js')).endpointsText()) })
   program.command('ls').description('flows known here: where they are, what they hold').option('--state <DIR>', 'directory of state').option('--json', 'one JSON object a flow')
     .action(async (given: { state?: string; json?: true }) => { await (await import('./flows.js')).list(given.state, given.json === true) })
@@ -24,7 +24,7 @@ export async function runSubcommand(argv: readonly string[]): Promise<End> {
   program.command('check').description('reads the command line that follows, resolves its placeholders and opens nothing').allowUnknownOption().allowExcessArguments().helpOption(false)
     .action(async () => { end = await (await import('./check.js')).check(argv.slice(argv.indexOf('check') + 1)) })
   program.command('unit').argument('<name>').description('a systemd unit for the command line after --').allowUnknownOption().allowExcessArguments()
-    .action(async (name: string) => { process.stdout.write((await import('./unit.js')).unit(name, argv.slice(argv.indexOf('--') + 1))) })
+    .action(async (name: string) => { process.stdout.write((await import('./unit.js')).unit(name, argv.includes('--') ? argv.slice(argv.indexOf('--') + 1) : [])) })
   program.command('completions').argument('<shell>', 'bash, zsh or fish').description('a completion script').action(async (shell: string) => { process.stdout.write(await (await import('./help.js')).completions(shell)) })
   try {
     await program.parseAsync(argv, { from: 'user' })

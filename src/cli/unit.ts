@@ -1,19 +1,32 @@
 /** `manifold unit NAME -- LINE`: a systemd unit that runs the line for years. */
 import { UsageError } from '../core/errors'
+import { registry } from '../endpoints/registry'
+import { parseCommandLine } from '../options/command-line'
+import { nameFault } from '../state/directory'
 
+/** What `{file:%d/NAME}` stands for, systemd has to be told of. */
+const CREDENTIAL = /\{file:%d\/([^{}/]+)\}/g
+
+/** @throws UsageError the line cannot be run */
 export function unit(name: string, line: readonly string[]): string {
   if (line.length === 0) throw new UsageError(['the command line stands after --: manifold unit NAME -- --from URI --to URI'])
+  const fault = nameFault(name)
+  if (fault !== undefined) throw new UsageError([fault])
+  parseCommandLine(['--name', name, ...line], {}, registry)
+  const credentials = new Set(line.flatMap((word) => [...word.matchAll(CREDENTIAL)].map(([, credential]) => credential)))
   const words = line.map((word) => (/^[\w@+=:,./-]+$/.test(word) ? word : `"${word.replace(/[\\"]/g, '\\$&').replace(/%/g, '%%').replace(/\$/g, '$$$$')}"`))
   return `[Unit]
 Description=manifold ${name}
 Wants=network-online.target
 After=network-online.target
+# It is to run for years: however often it ended, it is started again.
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=/usr/bin/env manifold --name ${name} ${words.join(' ')}
 # Its state and spool: /var/lib/manifold
 StateDirectory=manifold
-DynamicUser=yes
+${[...credentials].map((credential) => `LoadCredential=${credential}:/etc/manifold/${credential}\n`).join('')}DynamicUser=yes
 Restart=always
 RestartSec=1
 # Usage, another process on this flow, a failed disk: trying again does not mend them.

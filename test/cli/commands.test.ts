@@ -1,5 +1,6 @@
 /** The commands on flows, and what a run tells while it runs. */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -107,11 +108,28 @@ test('MANIFOLD_ARGS can hold the whole line, and flags beside it add to it', asy
   expect({ code: more.code, text: more.stdout.toString() }).toEqual({ code: 0, text: '{"a":"b"}\n' })
 })
 
-test('unit prints a systemd unit with the line quoted as systemd reads it', async () => {
+test('unit prints a systemd unit with the line quoted as systemd reads it, and the credentials it names', async () => {
   const { code, stdout } = await manifold(['unit', 'trades', '--', '--from', 'wss://h/x', 'header.KEY={file:%d/key}', '--to', 's3://lake/t'])
   expect(code).toBe(0)
-  expect(stdout.toString()).toMatch(/^ExecStart=.*--name trades --from wss:\/\/h\/x "header.KEY=\{file:%%d\/key\}"/m)
-  expect(stdout.toString()).toMatch(/^StateDirectory=manifold$/m)
+  const text = stdout.toString()
+  expect(text).toMatch(/^ExecStart=.*--name trades --from wss:\/\/h\/x "header.KEY=\{file:%%d\/key\}"/m)
+  expect(text).toMatch(/^StateDirectory=manifold\nLoadCredential=key:\/etc\/manifold\/key$/m)
+  const file = join(folder, 'trades.service')
+  writeFileSync(file, text)
+  const verified = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' })
+  // Where systemd is, it finds nothing wrong.
+  if (verified.error === undefined) expect({ status: verified.status, text: verified.stderr }).toEqual({ status: 0, text: '' })
+})
+
+test.each([
+  [['unit', 'trades', '--', '--from', 'wss://h/x', '--too', 's3://lake/t'], /unknown flag '?--too'?.*--to/],
+  [['unit', 'trades', '--', '--from', '-', '--to', '-', '--name', 'other'], /--name is given twice/],
+  [['unit', 'a/b', '--', '--from', '-', '--to', '-'], /cannot be a flow's name/],
+  [['unit', 'trades'], /stands after --/],
+])('%j is refused: the unit could not run', async (args, message) => {
+  const { code, stdout, stderr } = await manifold(args)
+  expect({ code, text: stdout.toString() }).toEqual({ code: 2, text: '' })
+  expect(stderr).toMatch(message)
 })
 
 test('an unknown command is refused with the nearest one', async () => {
