@@ -34,7 +34,7 @@ class Flow {
     running.push(this)
   }
   context(): SourceContext {
-    return { signal: this.stop.signal, clock: systemClock, log: quiet, gauge: () => undefined, resume: (name) => this.positions.get(name), resumable: () => [...this.positions.keys()], revoke: () => Promise.resolve(), lost: () => undefined, gap: () => undefined }
+    return { signal: this.stop.signal, clock: systemClock, log: quiet, gauge: () => undefined, resume: (name) => this.positions.get(name), resumable: () => [...this.positions.keys()], revoke: () => Promise.resolve(), lost: () => undefined, gap: () => undefined, held: () => [], committed: () => undefined }
   }
   open(): Promise<void> { return this.source.open(this.context()) }
   async next(ms = 5000): Promise<Delivery | null> {

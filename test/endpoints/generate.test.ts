@@ -7,7 +7,7 @@ import { systemClock } from '../../src/kit/clock'
 const never = new AbortController().signal
 function context(facts: { readonly resume?: string; readonly clock?: Clock } = {}): SourceContext {
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined }
-  return { signal: never, clock: facts.clock ?? systemClock, log, gauge: () => undefined, resume: () => facts.resume, resumable: () => [], revoke: () => Promise.resolve(), lost: () => undefined, gap: () => undefined }
+  return { signal: never, clock: facts.clock ?? systemClock, log, gauge: () => undefined, resume: () => facts.resume, resumable: () => [], revoke: () => Promise.resolve(), lost: () => undefined, gap: () => undefined, held: () => [], committed: () => undefined }
 }
 async function all(source: GenerateSource, given: SourceContext): Promise<{ text: string; deliveries: Delivery[] }> {
   await source.open(given)
