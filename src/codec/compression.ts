@@ -55,7 +55,10 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
         }
       }
       if (pump !== undefined && !pump.ended) yield* pump.end()
-    } catch (error) { throw new Error(clauseOf(error, kind), { cause: error }) } finally { pump?.close() }
+    } catch (error) {
+      // What the system says of the input is no clause about the data, and its code decides whether to try again.
+      throw (error as NodeJS.ErrnoException).syscall === undefined ? new Error(clauseOf(error, kind), { cause: error }) : error
+    } finally { pump?.close() }
   }
 }
 

@@ -161,6 +161,15 @@ test('a file that is full is renamed, and a new one begins', async () => {
   expect(names().map(read)).toEqual(['x\n', '12345\n67890\n', 'abc\ndefghijk\n'])
 })
 
+test('a full file replaces nothing, not even a link that leads nowhere', async () => {
+  fs.symlinkSync(at('nowhere'), at('out.ndjson-20260131T235958'))
+  const sink = await sinkAt('out.ndjson', { rotateSize: 1 })
+  for (const text of ['a\n', 'b\n']) await sink.write(writeOf(text), never)
+  await sink.close()
+  expect(fs.readlinkSync(at('out.ndjson-20260131T235958'))).toBe(at('nowhere'))
+  expect(read('out.ndjson-20260131T235958.1')).toBe('a\n')
+})
+
 test('rotate-every begins a new file when its time has come, after a restart as well', async () => {
   const hour = 3_600_000
   let sink = await sinkAt('out.gz', { rotateEvery: hour })

@@ -5,6 +5,9 @@ import * as path from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import type { Delivery, SourceContext } from '../../src/core/contract'
 import { Fatal, Refused } from '../../src/core/errors'
+import type { Candidate } from '../../src/endpoints/file/candidates'
+import { bindByInode, type Bound } from '../../src/endpoints/file/identity'
+import { printOf, type FilePosition } from '../../src/endpoints/file/position'
 import { FileSource, type SourceOptions } from '../../src/endpoints/file/source'
 import { systemClock } from '../../src/kit/clock'
 
@@ -22,6 +25,13 @@ const rename = (from: string, to: string): void => { fs.renameSync(at(from), at(
 const numbers = (from: number, to: number): string => Array.from({ length: to - from + 1 }, (_, i) => `${from + i}\n`).join('')
 const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined }
 let running: Flow[] = []
+
+/** Root may read everything, so that nothing could be refused to it. */
+async function asNobody<T>(run: () => Promise<T>): Promise<T> {
+  const self = process.geteuid?.() ?? 1
+  if (self === 0) process.seteuid?.(65_534)
+  try { return await run() } finally { if (self === 0) process.seteuid?.(0) }
+}
 
 /** What the core is to a source: keeps positions, reads, and forgets at will what was not committed. */
 class Flow {
@@ -175,6 +185,48 @@ describe('reading to the end', () => {
     await expect(new Flow('none.log').all()).rejects.toThrow(Refused)
     await expect(new Flow('*.none').all()).rejects.toThrow(/no file matches .*\*\.none/)
     await expect(new Flow(folder).all()).rejects.toThrow(/is a directory: name the files in it/)
+  })
+
+  test('what may not be read is refused; a folder that a glob cannot look into is told of, for the engine passes over it without a word', async () => {
+    fs.mkdirSync(at('open'))
+    fs.mkdirSync(at('closed'))
+    write('open/a.log', 'a\n')
+    write('closed/b.log', 'b\n')
+    fs.chmodSync(folder, 0o755)
+    await asNobody(async () => {
+      const told: string[] = []
+      const flow = new Flow('*/*.log')
+      await flow.source.open({ ...flow.context(), log: { ...quiet, warn: (text) => { told.push(text) } } })
+      expect(told).toEqual([])
+      await flow.source.close()
+    })
+    fs.chmodSync(at('open/a.log'), 0)
+    await asNobody(() => expect(new Flow('open/*.log').all()).rejects.toThrow(/open\/a\.log may not be read: permission denied/))
+    fs.chmodSync(at('open/a.log'), 0o644)
+    // Listed, but not to be entered: the name is known, the file is not.
+    fs.chmodSync(at('closed'), 0o744)
+    await asNobody(() => expect(new Flow('closed/*.log').all()).rejects.toThrow(Refused))
+    fs.chmodSync(at('closed'), 0o700)
+    await asNobody(async () => {
+      const told: string[] = []
+      const flow = new Flow('*/*.log')
+      await flow.source.open({ ...flow.context(), log: { ...quiet, warn: (text) => { told.push(text) } } })
+      expect(told).toEqual([`${at('closed')} may not be read: whatever matches ${at('*/*.log')} in it is left out`])
+      while (await flow.next() !== null);
+      expect(flow.text.join('')).toBe('a\n')
+      await flow.source.close()
+    })
+  })
+
+  test('a compressed file that cannot be read for now is not taken for another one', async () => {
+    const position: FilePosition = { path: at('a.gz'), inode: '1', born: '0', offset: 10, since: 0, head: printOf(Buffer.from('0123456789')) }
+    // Reading a folder fails as a disk does: with what the system says.
+    fs.mkdirSync(at('a.gz'))
+    const candidate: Candidate = { path: at('a.gz'), matched: true, key: '0:1', inode: '1', born: '0', size: 99, modified: 0, kind: 'file', compression: 'gzip' }
+    await expect(bindByInode(new Map(), [{ name: 'a', position }], [candidate], () => Promise.resolve(false))).rejects.toThrow('EISDIR')
+    const bound: Bound = new Map()
+    await bindByInode(bound, [{ name: 'a', position }], [{ ...candidate, path: at('gone.gz') }], () => Promise.resolve(false))
+    expect(bound.size).toBe(0)
   })
 
   test('where files were read before, none left is the end and no fault', async () => {

@@ -1,4 +1,5 @@
 /** Which files there are: those that match, and the names under which rotation keeps older ones. */
+import type { Dirent } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { compressionOf } from '../../codec/compression'
@@ -39,7 +40,7 @@ export async function findRotated(originals: Iterable<string>, choice: Compressi
   const listings = new Map<string, readonly string[]>()
   for (const original of new Set(originals)) {
     const folder = path.dirname(original)
-    const names = listings.get(folder) ?? await fs.readdir(folder).catch(() => [])
+    const names = listings.get(folder) ?? await listed(folder)
     listings.set(folder, names)
     const stem = path.parse(original).name
     const rotated = rotationOf(path.basename(original))
@@ -68,9 +69,39 @@ async function matching(pattern: string): Promise<readonly string[]> {
   return names.sort()
 }
 
-/** undefined: gone meanwhile, or a directory, or a stream that only a glob found. */
+/** Folders that a glob leads into and that may not be read: the engine passes over them without a word. */
+export async function closedFolders(pattern: string): Promise<readonly string[]> {
+  if (!isGlob(pattern)) return []
+  const folders = new Set<string>()
+  const note = (entry: Dirent): boolean => {
+    if (entry.isDirectory()) folders.add(path.resolve(entry.parentPath, entry.name))
+    return false
+  }
+  for await (const _ of fs.glob(pattern, { withFileTypes: true, exclude: note })) { /* what it meets on its way is what counts */ }
+  const closed: string[] = []
+  for (const folder of [...folders].sort()) {
+    // Listing takes one permission, entering another. Not access(2), which asks for the user that started us, not for the one we are.
+    const open = await Promise.all([fs.opendir(folder).then((listing) => listing.close()), fs.stat(`${folder}/.`)]).then(() => true, (error: unknown) => (error as NodeJS.ErrnoException).code !== 'EACCES')
+    if (!open) closed.push(folder)
+  }
+  return closed
+}
+
+/** What a folder holds; nothing where it is gone, or may be entered and not listed: what is in it under its own name is read all the same. */
+async function listed(folder: string): Promise<readonly string[]> {
+  return fs.readdir(folder).catch((error: unknown) => {
+    if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
+    throw error
+  })
+}
+
+/** undefined: gone meanwhile, a link that leads nowhere, or a directory. Throws Refused where it may not be looked at. */
 async function candidateOf(file: string, matched: boolean, choice: CompressionChoice): Promise<Candidate | undefined> {
-  const facts = await fs.stat(file, { bigint: true }).catch(() => undefined)
+  const facts = await fs.stat(file, { bigint: true }).catch((error: unknown) => {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined
+    throw code === 'EACCES' ? new Refused(`${file} may not be looked at: permission denied`, { cause: error }) : error
+  })
   if (facts === undefined || facts.isDirectory()) return undefined
   return {
     path: file, matched, key: `${facts.dev}:${facts.ino}`, inode: String(facts.ino), born: String(facts.birthtimeMs), size: Number(facts.size), modified: Number(facts.mtimeMs),

@@ -73,7 +73,11 @@ async function beginning({ path: file, compression }: Candidate): Promise<Buffer
       length += part.length
       if (length >= PRINTED) break
     }
-  } catch { /* too short, damaged or gone: what was read of it decides */ }
+  } catch (error) {
+    // Too short, damaged or gone: what was read of it decides. Where it cannot be read now, nothing does: taken for another file, it would come twice.
+    const { code, syscall } = error as NodeJS.ErrnoException
+    if (syscall !== undefined && code !== 'ENOENT') throw error
+  }
   return Buffer.concat(parts).subarray(0, PRINTED)
 }
 

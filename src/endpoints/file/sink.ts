@@ -102,7 +102,7 @@ export class FileSink implements Sink {
   private async rotate(target: string, now: number): Promise<void> {
     let number = 0
     let to = rotatedPath(target, now, number)
-    while (await fs.stat(to).catch(() => undefined) !== undefined) to = rotatedPath(target, now, ++number)
+    while (await isTaken(to)) to = rotatedPath(target, now, ++number)
     await renameDurably(target, to)
     this.context?.log.info(`${target} is full and is ${path.basename(to)} now`)
   }
@@ -121,6 +121,14 @@ export class FileSink implements Sink {
     await this.under
     await this.finish()
   }
+}
+
+/** Renaming replaces what is there: only a name that is known to be free will do. */
+async function isTaken(name: string): Promise<boolean> {
+  return fs.lstat(name).then(() => true, (error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  })
 }
 
 export function faultOf(target: string, error: unknown): Error {

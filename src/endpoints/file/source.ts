@@ -3,7 +3,7 @@ import type { Delivery, Position, Source, SourceContext } from '../../core/contr
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
-import { isGlob } from './candidates'
+import { closedFolders, isGlob } from './candidates'
 import { OtherContent } from './compressed-feed'
 import { FileSet } from './file-set'
 import type { options } from './options'
@@ -44,12 +44,14 @@ export class FileSource implements Source {
     for (const name of context.resumable()) {
       const position = decodePosition(context.resume(name) ?? '')
       if (position !== undefined) known.set(name, position)
+      else context.log.warn(`the stored position of ${name} cannot be understood: it is read from its beginning`)
     }
     const before = known.size
     const { compression, framing, maxRecord, follow } = given
     this.context = context
     this.set = new FileSet({ pattern, compression, framing, maxRecord, follow, start: startOf(given.start), epoch: ++this.opens, log: context.log, now: () => context.clock.now() }, known)
     await this.look(this.set)
+    for (const closed of await closedFolders(pattern)) context.log.warn(`${closed} may not be read: whatever matches ${pattern} in it is left out`)
     if (this.set.tails.length === 0 && before === 0) {
       if (!follow) throw new Refused(`no file matches ${pattern}`)
       context.log.warn(`no file matches ${pattern} yet; waiting for one`)
