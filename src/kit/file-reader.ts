@@ -32,6 +32,7 @@ export class FileReader {
 
   private start(): Promise<number> {
     const started = this.metEnd ? this.goOn().then(() => this.read()) : this.read()
+    // Whoever waits for it is told; until somebody does, it is nobody's.
     started.catch(() => undefined)
     return started
   }
@@ -44,5 +45,5 @@ export class FileReader {
   }
 
   /** Waits for the read under way, if any: its descriptor may be closed then, and not before. */
-  async idle(): Promise<void> { await this.ahead?.catch(() => undefined) }
+  async idle(): Promise<void> { await this.ahead?.catch(() => undefined /* what it failed of is nobody's concern any more */) }
 }

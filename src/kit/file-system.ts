@@ -31,6 +31,9 @@ export interface FileSystem {
   space(path: string): Promise<{ readonly free: number; readonly total: number }>
 }
 
+/** Closes what is given up, or what was synced before: whatever closing may say, it changes nothing any more. */
+export async function letGo(file: { close(): Promise<void> } | undefined): Promise<void> { await file?.close().catch(() => undefined) }
+
 const HOW = {
   create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
   update: constants.O_RDWR | constants.O_NOFOLLOW,

@@ -53,7 +53,7 @@ export function decodeHeader(page: Buffer): Header | { readonly newer: number } 
   if (page.readUInt32LE(12) !== crc32(page.subarray(16, HEADER_BYTES), crc32(page.subarray(0, 12)))) return undefined
   const version = page.readUInt32LE(8)
   if (version > FORMAT) return { newer: version }
-  try { return JSON.parse(page.toString('utf8', 20, 20 + page.readUInt32LE(16))) as Header } catch { return undefined }
+  try { return JSON.parse(page.toString('utf8', 20, 20 + page.readUInt32LE(16))) as Header } catch { return undefined /* no better than a wrong checksum */ }
 }
 
 export interface RecordedGap extends Gap {
@@ -115,7 +115,7 @@ export function decodeSeal(block: Buffer, seed: number): Seal | undefined {
   const length = block.readUInt32LE(4)
   if (length > SEAL_BYTES - 12) return undefined
   if (block.readUInt32LE(8) !== crc32(block.subarray(12, 12 + length), crc32(block.subarray(0, 8), seed))) return undefined
-  try { return JSON.parse(block.toString('utf8', 12, 12 + length)) as Seal } catch { return undefined }
+  try { return JSON.parse(block.toString('utf8', 12, 12 + length)) as Seal } catch { return undefined /* no better than a wrong checksum */ }
 }
 
 /** A frame but for what is known only at writing: how much of its segment is durable. */

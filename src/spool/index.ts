@@ -36,7 +36,7 @@ import { randomBytes } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
 import { DiskFailed, lineOf, ManifoldError, UsageError } from '../core/errors'
 import type { SealedSegment, Sequence, Spool, Spooled, SpoolReader, SpoolRecords, SpoolStatus } from '../core/ports'
-import type { FileSystem } from '../kit/file-system'
+import { letGo, type FileSystem } from '../kit/file-system'
 import { encodeHeader, seedOf } from './format'
 import { gapItem, progressItem, recordsItem, type Settle } from './items'
 import { BatchReader, SegmentReader, type Verify } from './reader'
@@ -143,7 +143,7 @@ class DiskSpool implements Spool {
       ...carried.gaps.map(({ source, sequence: _, ...gap }) => gapItem(context, source, gap, first, context.clock.now(), settle)),
     ]
     for (const place of carried.progress) store.place(place)
-    this.writer = new Writer(context, store, new Space(config.fs, config.directory, config.reserve, config.maxBytes),
+    this.writer = new Writer(context, store, new Space(config.fs, config.directory, config.reserve, config.maxBytes, context.log),
       { sealBytes: policy?.sealBytes ?? 0, sealAge: policy?.sealAge ?? 0, segmentBytes: config.segmentBytes }, first, items, [...carried.paths])
   }
 
@@ -169,7 +169,7 @@ class DiskSpool implements Spool {
 
   batches(sink: string, from: Sequence): SpoolReader<Spooled> {
     // A sink that is opened again begins anew: the file that its former reader holds is let go.
-    void this.readers.get(sink)?.close().catch(() => undefined)
+    void letGo(this.readers.get(sink))
     const reader = new BatchReader(this.context, this.store, this.verify, from)
     this.readers.set(sink, reader)
     return reader

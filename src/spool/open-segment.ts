@@ -44,6 +44,7 @@ export async function createSegment(context: SpoolContext, first: number, others
 export async function sealFile(context: SpoolContext, segment: Open): Promise<void> {
   if (segment.file === undefined) {
     segment.file = await context.fs.open(segment.path, 'update')
+    // For the looks of it: the seal says where the records end, and nobody reads beyond.
     await segment.file.truncate(segment.end).catch(() => undefined)
   }
   const object = segment.hash === undefined ? { sha256: '', length: 0 } : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }

@@ -1,4 +1,6 @@
 /** Whether there is room to write: the reserve of the disk, the bound of the spool. Asks the file system now and then, not at every write. */
+import type { Log } from '../core/contract'
+import { lineOf } from '../core/errors'
 import { formatSize } from '../kit/sizes'
 import type { FileSystem } from '../kit/file-system'
 
@@ -13,15 +15,20 @@ export function outOfSpace(error: unknown): boolean {
 export class Space {
   private sinceAsked = Infinity
   private short = false
+  private told = false
 
-  constructor(private readonly fs: FileSystem, private readonly directory: string, private readonly reserve: number | undefined, private readonly maxBytes: number | undefined) {}
+  constructor(private readonly fs: FileSystem, private readonly directory: string, private readonly reserve: number | undefined, private readonly maxBytes: number | undefined, private readonly log: Log) {}
 
   /** Why so many bytes cannot be written now; undefined where they can. */
   async shortage(bytes: number, held: number): Promise<string | undefined> {
     // An empty spool takes one group, however small its bound: otherwise nothing would ever move.
     if (this.maxBytes !== undefined && held > 0 && held + bytes > this.maxBytes) return `it holds ${formatSize(held)} of at most ${formatSize(this.maxBytes)}`
     if (!this.short && this.sinceAsked < ASK_EVERY) return undefined
-    const space = await this.fs.space(this.directory).catch(() => undefined)
+    const space = await this.fs.space(this.directory).catch((error: unknown) => {
+      if (!this.told) this.log.warn(`how much space is left for the spool in ${this.directory} cannot be found out, so nothing is kept free: ${lineOf(error)}`)
+      this.told = true
+      return undefined
+    })
     if (space === undefined) return undefined
     const { free, total } = space
     const reserve = this.reserve ?? Math.min(Math.max(GIB, total * 0.05), total / 4)

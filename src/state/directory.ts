@@ -27,12 +27,17 @@ export async function openStateRoot(path: string): Promise<string> {
   try {
     const first = await fs.mkdir(path, { recursive: true, mode: 0o700 })
     const real = await fs.realpath(path)
-    if (first !== undefined) for (let made = real; made.length >= first.length && made !== dirname(made); made = dirname(made)) await realFileSystem.syncDirectory(dirname(made)).catch(() => undefined)
+    if (first !== undefined) for (let made = real; made.length >= first.length && made !== dirname(made); made = dirname(made)) await synced(dirname(made))
     const facts = await fs.stat(real)
     if (!facts.isDirectory()) throw new UsageError([`the state folder ${path} is not a directory: name another with --state`])
     if ((facts.mode & constants.S_IWOTH) !== 0 && (facts.mode & 0o1000) === 0) throw new UsageError([`everybody may rename what lies in the state folder ${path}: chmod o-w it, or name another with --state`])
     return real
   } catch (error) { throw usageOf(error, path, 'state folder') }
+}
+
+/** A folder that may be entered and not read cannot be opened to be synced; its file system syncs it in its own time. */
+async function synced(folder: string): Promise<void> {
+  await realFileSystem.syncDirectory(folder).catch((error: unknown) => { if (!['EACCES', 'EPERM'].includes(codeOf(error) ?? '')) throw error })
 }
 
 /** STATE with its links resolved; undefined where it does not exist. For looking only. */

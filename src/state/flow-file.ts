@@ -14,7 +14,7 @@ import { dirname } from 'node:path'
 import type { Log } from '../core/contract'
 import { DiskFailed, lineOf, UsageError } from '../core/errors'
 import type { FlowFile } from '../core/ports'
-import type { File, FileSystem } from '../kit/file-system'
+import { letGo, type File, type FileSystem } from '../kit/file-system'
 
 const MAGIC = Buffer.from('MNFDflow')
 const FORMAT = 1
@@ -36,7 +36,7 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
     if (slotAt<T>(image, other, path) === undefined) log.info('the last write of the flow file was cut short; the one before it is used', { path })
     return new OpenFlowFile<T>(fs, path, log, file, image.length / 2, newest)
   } catch (error) {
-    await file.close().catch(() => undefined)
+    await letGo(file)
     throw error
   }
 }
@@ -87,10 +87,11 @@ class OpenFlowFile<T> implements FlowFile<T> {
 
   async close(): Promise<void> {
     this.closed = true
+    // Whoever asked for it is told of its fault.
     await (this.waiting?.done ?? this.running)?.catch(() => undefined)
     const file = this.file
     this.file = undefined
-    await file?.close().catch(() => undefined)
+    await letGo(file)
   }
 
   private start(take: () => T): Promise<void> {
@@ -115,7 +116,7 @@ class OpenFlowFile<T> implements FlowFile<T> {
         // Nothing read or synced through this descriptor says anything about the disk any more.
         const lost = this.file
         this.file = undefined
-        await lost.close().catch(() => undefined)
+        await letGo(lost)
       }
     }
     await this.replace(generation, body)
@@ -138,8 +139,8 @@ class OpenFlowFile<T> implements FlowFile<T> {
       await this.fs.rename(beside, this.path)
       await this.fs.syncDirectory(dirname(this.path))
     } catch (error) {
-      await made?.close().catch(() => undefined)
-      if (this.file === undefined) await old?.close().catch(() => undefined)
+      await letGo(made)
+      if (this.file === undefined) await letGo(old)
       const full = codeOf(error) === 'ENOSPC' || codeOf(error) === 'EDQUOT'
       throw new DiskFailed(`cannot write the flow file ${this.path}: ${full ? 'no space left on its file system; make room and start again' : `${lineOf(error)}; check the disk`}`, { cause: error })
     }
@@ -147,7 +148,7 @@ class OpenFlowFile<T> implements FlowFile<T> {
     this.slotSize = slotSize
     this.generation = generation + 1
     this.current = 1
-    await old?.close().catch(() => undefined)
+    await letGo(old)
   }
 }
 

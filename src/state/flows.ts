@@ -160,6 +160,7 @@ export async function forgetFlow(root: string, name: string, log: Log, sink?: st
   } finally {
     for (const lock of locks) lock.release()
     if (sink === undefined) {
+      // Not empty where another instance began meanwhile. And a flow that a power cut brings back can be forgotten again.
       await fs.rmdir(join(root, name)).catch(() => undefined)
       await realFileSystem.syncDirectory(root).catch(() => undefined)
     }

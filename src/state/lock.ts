@@ -37,7 +37,8 @@ export async function acquire(path: string): Promise<Lock | undefined> {
 
 /** Whether somebody holds it now. Leaves no trace. */
 export async function isHeld(path: string): Promise<boolean> {
-  try { await fs.lstat(path) } catch { return false }
+  const there = await fs.lstat(path).catch((error: unknown) => { if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined; throw error })
+  if (there === undefined) return false
   const lock = attemptLock(path, 'shared')
   lock?.release()
   return lock === undefined
@@ -88,5 +89,5 @@ async function notePid(path: string): Promise<void> {
   try {
     const file = await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600)
     try { await file.writeFile(`${process.pid}\n`) } finally { await file.close() }
-  } catch { /* see above */ }
+  } catch { /* as said above */ }
 }

@@ -1,7 +1,7 @@
 import { faultsOf, fullKey, otherKey, segmentPolicy } from '../../src/endpoints/s3/policy'
 import { metadataOf } from '../../src/endpoints/s3/metadata'
 import { MAX_METADATA, options } from '../../src/endpoints/s3/options'
-import { given, type S3Options, segmentOf } from '../support/s3-sink'
+import { given, opened, type S3Options, segmentOf } from '../support/s3-sink'
 
 const at = (iso: string, fraction = 0): number => Date.parse(iso) + fraction
 const keyOf = (words: Partial<S3Options>, receivedAt: number, sealedAt = receivedAt, id = 'f00d-7'): string => segmentPolicy(given(words)).key({ receivedAt, sealedAt, id })
@@ -142,6 +142,7 @@ describe('faults of the options', () => {
     ['a token without keys', { sessionToken: 't' }, /session-token goes with/],
     ['an external id without a role', { externalId: 'e' }, /goes with role-arn/],
     ['an endpoint without scheme', { endpoint: '127.0.0.1:9000' }, /endpoint is a URL/],
+    ['a region that is none', { region: 'eu west 1' }, /region=eu west 1 is none/],
     ['eleven tags', { tag: Array.from({ length: 11 }, (_, i) => [`t${i}`, 'v'] as const) }, /10 tags at the most/],
     ['a tag twice', { tag: [['a', '1'], ['a', '2']] }, /twice/],
     ['what a tag cannot hold', { tag: [['a', 'b & c']] }, /letters, digits/],
@@ -150,6 +151,16 @@ describe('faults of the options', () => {
   ])('names %s', (_, words, message) => { expect(faultsOf(given(words)).join('\n')).toMatch(message) })
   it('names every fault at once', () => {
     expect(faultsOf(given({ key: '{nope}', accessKeyId: 'a', timeZone: 'X/Y' }, '')).length).toBe(4)
+  })
+  it('does not pass over a region of the environment that is none', async () => {
+    const before = process.env['AWS_REGION']
+    process.env['AWS_REGION'] = 'eu west 1'
+    try {
+      await expect(opened({ endpoint: 'http://127.0.0.1:9', accessKeyId: 'k', secretAccessKey: 's' }, 'lake')).rejects.toThrow(/settings of S3 cannot be used.*eu west 1/)
+    } finally {
+      if (before === undefined) delete process.env['AWS_REGION']
+      else process.env['AWS_REGION'] = before
+    }
   })
   it('wants a bucket, and no credentials in the URI', () => {
     expect(faultsOf(given({}, ''))).toEqual([expect.stringMatching(/no bucket/)])

@@ -116,6 +116,15 @@ describe('a full disk', () => {
       await spool.close()
     }
   })
+
+  test('where nobody can say how much space there is, that is told once, and records are taken', async () => {
+    const told: string[] = []
+    const { spool } = await open({ policies: [], fs: { ...disk.boot(), space: () => Promise.reject(Object.assign(new Error('ENOSYS: function not implemented, statfs'), { code: 'ENOSYS' })) }, log: { ...silent, warn: (text) => { told.push(text) } } })
+    await spool.append(lines(['a']))
+    await spool.append(lines(['b']))
+    expect(told).toEqual([expect.stringMatching(/how much space is left for the spool in \/spool cannot be found out.*ENOSYS/)])
+    await spool.close()
+  })
 })
 
 test('at its bound the spool seals what is open where nothing else could be delivered, and goes on once that is', async () => {

@@ -46,6 +46,7 @@ export class CompressedFeed {
 
   private start(): Promise<IteratorResult<Buffer, void>> {
     const started = this.parts.next()
+    // Whoever waits for it is told; until somebody does, it is nobody's.
     started.catch(() => undefined)
     return started
   }
@@ -71,6 +72,7 @@ export class CompressedFeed {
   }
 
   async idle(): Promise<void> {
+    // What it failed of is nobody's concern any more.
     await this.ahead?.catch(() => undefined)
     await this.parts.return()
   }

@@ -3,6 +3,7 @@ import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { crc32 } from 'node:zlib'
 import { Refused } from '../../core/errors'
+import { letGo } from '../../kit/file-system'
 import { durableLength, Marker } from './marker'
 
 /** IOV_MAX is 1024 on Linux and macOS. */
@@ -83,6 +84,7 @@ export class OutFile {
 
   /** Somebody has renamed or removed it: its path leads elsewhere. */
   async isElsewhere(): Promise<boolean> {
+    // Where it cannot be looked at, opening it anew says why.
     const facts = await fs.stat(this.path, { bigint: true }).catch(() => undefined)
     return facts === undefined || String(facts.ino) !== this.identity.inode
   }
@@ -95,7 +97,7 @@ export class OutFile {
         await this.file.datasync()
       }
       await this.marker.remove()
-    } catch { await this.marker.close().catch(() => undefined) } finally { await this.file.close().catch(() => undefined) }
+    } catch { await letGo(this.marker) } finally { await letGo(this.file) }
   }
 }
 

@@ -1,6 +1,7 @@
 import * as path from 'node:path'
 import type { Delivery, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
+import { letGo } from '../../kit/file-system'
 import { unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
 import { closedFolders, isGlob } from './candidates'
@@ -196,7 +197,7 @@ export class FileSource implements Source {
   async close(): Promise<void> {
     this.poll?.stop()
     this.watcher?.close()
-    await this.set?.close().catch(() => undefined)
+    await letGo(this.set)
     this.set = this.poll = this.watcher = undefined
   }
 }

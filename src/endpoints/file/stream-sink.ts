@@ -44,6 +44,7 @@ export class StreamFileSink implements Sink {
 
   async close(): Promise<void> {
     this.pipe?.close()
+    // A device has nothing that closing could still lose.
     if (this.device !== undefined) await promisify(close)(this.device).catch(() => undefined)
     this.pipe = this.device = undefined
   }

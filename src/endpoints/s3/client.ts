@@ -5,7 +5,7 @@
  */
 import type { S3Client } from '@aws-sdk/client-s3'
 import type { Log } from '../../core/contract'
-import { Disconnected, Refused } from '../../core/errors'
+import { Disconnected, lineOf, Refused } from '../../core/errors'
 import type { OptionsOf } from '../../options/define'
 import { classify, isDenied, isTaken, type Place, regionIn, statusOf } from './errors'
 import type { options } from './options'
@@ -182,8 +182,10 @@ async function makeStore(sdk: Sdk, options: Options, bucket: string, environment
   let place: string
   try {
     client = await make(own)
-    try { place = await client.config.region() } catch {
+    try { place = await client.config.region() } catch (error) {
       client.destroy()
+      // The one thing to make up for; a region that is none is to be told.
+      if (!/region is missing/i.test(lineOf(error))) throw error
       place = environment.MANIFOLD_AWS_REGION ?? ANY_REGION
       client = await make(place)
     }

@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
+import { letGo } from '../../kit/file-system'
 
 export class LocalCopy {
   private constructor(private readonly handle: fs.FileHandle, private readonly root: string, private readonly path: string, private readonly temporary: string) {}
@@ -41,7 +42,8 @@ export class LocalCopy {
 
   /** Never throws. */
   async discard(): Promise<void> {
-    await this.handle.close().catch(() => undefined)
+    await letGo(this.handle)
+    // What cannot be removed is written over when the object is tried again.
     await fs.unlink(this.temporary).catch(() => undefined)
   }
 }

@@ -72,6 +72,7 @@ export function faultsOf(given: Given<typeof options>): readonly string[] {
   if (o.externalId !== undefined && o.roleArn === undefined) faults.push('external-id goes with role-arn')
   // A placeholder is resolved at opening; a URL that is wrong then is refused there.
   if (o.endpoint !== undefined && !o.endpoint.includes('{') && !/^https?:\/\/[^/]/i.test(o.endpoint)) faults.push('endpoint is a URL: http://HOST:PORT or https://HOST')
+  if (o.region !== undefined && !o.region.includes('{') && !/^[a-z0-9]+(?:-[a-z0-9]+)*$/i.test(o.region)) faults.push(`region=${o.region} is none: eu-west-1 is such a name`)
   if (o.tag.length > MAX_TAGS) faults.push(`an object has ${MAX_TAGS} tags at the most, not ${o.tag.length}`)
   for (const [name, value] of o.tag) {
     if (name === '') faults.push('a tag is given as tag.NAME=VALUE')

@@ -175,6 +175,7 @@ export class Uploader {
     }
   }
 
+  /** Where it cannot be ended, the fault that led here is the one that counts, and the next start looks for it again. */
   private async end(key: string, upload: Begun, store: Store): Promise<void> {
     await store.abort(key, upload.id, AbortSignal.timeout(ABORT_MS)).catch(() => undefined)
   }

@@ -45,6 +45,7 @@ export class StdioSink implements Sink {
       const taken = this.begun?.id === write.id ? this.begun.taken : 0
       this.begun = { id: write.id, taken }
       const done = this.put(after(chunks, taken), this.begun)
+      // Where the write is given up before it is done, the next one learns of its fault.
       done.catch(() => undefined)
       this.under = { id: write.id, bytes: bytes - taken, done }
     }
@@ -74,6 +75,7 @@ export class StdioSink implements Sink {
   }
 
   async close(): Promise<void> {
+    // A write that was given up and fails by now is tried again where the sink is opened again, and was not confirmed where it is not.
     if (this.pipe === undefined) { await this.under?.done.catch(() => undefined); return }
     if (this.under !== undefined && this.begun !== undefined) this.begun.taken += this.under.bytes - this.pipe.untaken
     this.under = undefined

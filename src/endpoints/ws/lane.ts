@@ -81,7 +81,7 @@ export class Lane {
     this.link.close()
     if (ms === undefined) { await this.over; return }
     const timer = new AbortController()
-    await Promise.race([this.over, this.parts.clock.sleep(ms, timer.signal).catch(() => undefined)])
+    await Promise.race([this.over, this.parts.clock.sleep(ms, timer.signal).catch(() => undefined /* it rejects only when told to end */)])
     timer.abort(new Error('closed'))
     this.link.cut('closed here')
     await this.over

@@ -85,7 +85,7 @@ async function overlapped({ overlapMs, clock, dedupe, join, leave }: SwapParts, 
   try {
     for (let left = overlapMs; left > 0 && old.end === undefined && next.end === undefined && !next.isFull; left = until - clock.now()) {
       signal.throwIfAborted()
-      await Promise.race([clock.sleep(Math.min(LOOK_MS, left), looking.signal).catch(() => undefined), old.ended, next.ended])
+      await Promise.race([clock.sleep(Math.min(LOOK_MS, left), looking.signal).catch(() => undefined /* it rejects only when told to end */), old.ended, next.ended])
     }
     signal.throwIfAborted()
   } finally {
