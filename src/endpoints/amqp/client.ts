@@ -1,0 +1,216 @@
+/**
+ * One connection to one of several hosts, with one channel. The only file that touches amqplib, of which version 2.3.1 is expected: it does handshake, heartbeat,
+ * RPCs and closing; messages pass it by, in both directions (`deliveries.ts`, `publishing.ts`), through its connection's `recvFrame` and `sendBytes`.
+ *
+ * - A link ends once, and `ended` resolves with why; every call rejects with that from then on.
+ * - `close` waits for the broker's answer, within CLOSE_MS: what was acknowledged before has then been seen.
+ */
+import type { Socket } from 'node:net'
+import type { ChannelModel, ConfirmChannel, Message as Returned } from 'amqplib'
+import type { Clock, Log } from '../../core/contract'
+import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
+import { formatDuration } from '../../kit/durations'
+import { unlessAborted } from '../../kit/signal'
+import { DeliveryReader, type Message } from './deliveries'
+import { openingFault, runningFault, type Place } from './errors'
+import { encodePublications, type Publication } from './publishing'
+import type { Host, Settings } from './settings'
+
+const CLOSE_MS = 5000
+
+/** What is used of amqplib's connection beyond its public face. */
+interface Inner {
+  rest: Buffer
+  recvSinceLastCheck: boolean
+  readonly frameMax: number
+  readonly stream: Socket
+  recvFrame(): unknown
+  sendBytes(bytes: Buffer): void
+}
+
+export interface Handlers {
+  /** What is under way, for messages: "read queue 'jobs'". */
+  readonly doing: string
+  message?(message: Message): void
+  /** The broker ended the consumer: its queue was deleted, or its node went away. */
+  cancelled?(): void
+  confirmed?(tag: number, multiple: boolean, acked: boolean): void
+  returned?(message: Returned): void
+  blocked?(reason: string | undefined): void
+}
+
+/** Tries the hosts one after the other, from `first` on. Rejects with a classified error, or the signal's reason when it aborts. */
+export async function connect(settings: Settings, first: number, handlers: Handlers, clock: Clock, log: Log, signal: AbortSignal): Promise<{ readonly link: Link; readonly host: number }> {
+  const amqp = await import('amqplib')
+  const place: Place = { secure: settings.secure, vhost: settings.vhost, user: settings.login?.user ?? '', scrub: settings.scrub }
+  const faults: ManifoldError[] = []
+  for (let offset = 0; offset < settings.hosts.length; offset++) {
+    const index = (first + offset) % settings.hosts.length
+    const host = settings.hosts[index]
+    if (host === undefined) continue
+    try {
+      const model = await dial(amqp, host, settings, clock, signal)
+      if (offset > 0) log.info(`connected to ${host.host}:${host.port} instead: ${faults.map(({ message }) => message).join('; ')}`)
+      return { link: await Link.open(model, place, handlers, clock, signal), host: index }
+    } catch (error) {
+      signal.throwIfAborted()
+      faults.push(openingFault(error, `${host.host}:${host.port}`, place))
+    }
+  }
+  const [only] = faults
+  if (faults.length === 1 && only !== undefined) throw only
+  const all = `none of the hosts: ${faults.map(({ message }) => message).join('; ')}`
+  throw faults.some((fault) => fault instanceof Refused) ? new Refused(all, { cause: faults }) : new Disconnected(all, { cause: faults })
+}
+
+async function dial(amqp: typeof import('amqplib'), { host, port }: Host, settings: Settings, clock: Clock, signal: AbortSignal): Promise<ChannelModel> {
+  const { login, heartbeat, tls } = settings
+  const opening = amqp.connect({
+    protocol: settings.secure ? 'amqps' : 'amqp', hostname: host, port, vhost: encodeURIComponent(settings.vhost), frameMax: settings.frameMax, channelMax: settings.channelMax,
+    ...(heartbeat === undefined ? {} : { heartbeat }),
+  }, {
+    noDelay: true, keepAlive: true, ...(settings.secure ? tls : {}),
+    credentials: login === undefined ? amqp.credentials.external() : amqp.credentials.plain(login.user, login.password),
+    clientProperties: { product: 'manifold', connection_name: settings.name },
+  })
+  const timer = new AbortController()
+  const late = clock.sleep(settings.connectMs, timer.signal).then(() => { throw new Disconnected(`${host}:${port} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`) })
+  late.catch(() => undefined)
+  try {
+    return await unlessAborted(Promise.race([opening, late]), signal)
+  } catch (error) {
+    // The library knows no way to stop an opening: what comes of it is closed at once.
+    opening.then((model) => { destroy(model) }, () => undefined)
+    throw error
+  } finally { timer.abort(new Error('open')) }
+}
+
+function inner(model: ChannelModel): Inner { return model.connection as unknown as Inner }
+function destroy(model: ChannelModel): void {
+  // It would become an unhandled one.
+  model.on('error', () => undefined)
+  // Only an error or an end of the stream makes the library stop its heartbeat timers.
+  inner(model).stream.destroy(new Error('closed here'))
+}
+
+export class Link {
+  /** Why it ended. */
+  readonly ended: Promise<ManifoldError>
+  private fault: ManifoldError | undefined
+  private finish: (fault: ManifoldError) => void = () => undefined
+  private readonly inner: Inner
+  private readonly asking = new Set<(fault: ManifoldError) => void>()
+  private held = false
+  private leaving = false
+  private blocked = false
+  private awake: { stop(): void } | undefined
+
+  private constructor(private readonly model: ChannelModel, readonly channel: ConfirmChannel, private readonly place: Place, private readonly handlers: Handlers, private readonly clock: Clock) {
+    this.inner = inner(model)
+    this.ended = new Promise((resolve) => { this.finish = resolve })
+  }
+
+  static async open(model: ChannelModel, place: Place, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
+    let early: unknown
+    // Without a listener an error ends the process.
+    model.on('error', (error) => { early ??= error })
+    try {
+      const channel = await unlessAborted(model.createConfirmChannel(), signal)
+      const link = new Link(model, channel, place, handlers, clock)
+      link.listen()
+      return link
+    } catch (error) {
+      destroy(model)
+      throw early ?? error
+    }
+  }
+
+  /** Bytes of a frame at most, overhead included. */
+  get frameMax(): number { return this.inner.frameMax }
+  get isOpen(): boolean { return this.fault === undefined }
+
+  private listen(): void {
+    const { model, channel, handlers } = this
+    const number = (channel as unknown as { readonly ch: number }).ch
+    const reader = new DeliveryReader(number, (message) => { handlers.message?.(message) })
+    const receive = this.inner.recvFrame.bind(this.inner)
+    this.inner.recvFrame = () => {
+      if (this.held) return false
+      const taken = reader.take(this.inner.rest)
+      if (taken > 0) this.inner.rest = this.inner.rest.subarray(taken)
+      return receive()
+    }
+    model.on('error', (error) => { this.end(error) })
+    model.on('close', (error?: Error) => { this.end(error ?? new Disconnected('closed here')) })
+    model.on('blocked', (reason) => { this.blocked = true; handlers.blocked?.(this.place.scrub(reason)) })
+    model.on('unblocked', () => { this.blocked = false; handlers.blocked?.(undefined) })
+    channel.on('error', (error) => { this.end(error) })
+    channel.on('close', () => { if (!this.leaving) this.end(new Disconnected('the channel was closed')) })
+    // The library keeps a place for a callback of each message it published itself; it published none.
+    for (const event of ['ack', 'nack'] as const) {
+      channel.removeAllListeners(event)
+      channel.on(event, ({ deliveryTag, multiple }: { readonly deliveryTag: number; readonly multiple: boolean }) => { handlers.confirmed?.(deliveryTag, multiple, event === 'ack') })
+    }
+    channel.on('return', (message) => { handlers.returned?.(message) })
+  }
+
+  private end(error: unknown): void {
+    if (this.fault !== undefined) return
+    this.fault = runningFault(error, this.handlers.doing, this.place)
+    this.awake?.stop()
+    for (const reject of this.asking) reject(this.fault)
+    this.finish(this.fault)
+  }
+
+  /** The broker's answer; or why the link ended, as soon as it does. */
+  ask<T>(answer: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.fault !== undefined) { reject(this.fault); return }
+      // Not by way of `ended`, which would keep each of these for as long as the link lives.
+      this.asking.add(reject)
+      answer(this.channel).finally(() => { this.asking.delete(reject) }).then(resolve, (error: unknown) => { reject(this.fault ?? runningFault(error, this.handlers.doing, this.place)) })
+    })
+  }
+
+  /** The consumer's tag; messages go to the handler. */
+  async consume(queue: string, options: { readonly consumerTag?: string; readonly exclusive?: boolean; readonly priority?: number; readonly arguments?: object }): Promise<string> {
+    const { consumerTag } = await this.ask((channel) => channel.consume(queue, (message) => { if (message === null) this.handlers.cancelled?.() }, options))
+    return consumerTag
+  }
+
+  acknowledge(tag: number): void {
+    if (this.fault !== undefined) throw this.fault
+    this.channel.ack({ fields: { deliveryTag: tag } } as Returned, true)
+  }
+
+  /** In one write. The broker counts them on from the last one. */
+  publish(publications: readonly Publication[]): void {
+    if (this.fault !== undefined) throw this.fault
+    this.inner.sendBytes(encodePublications(publications, (this.channel as unknown as { readonly ch: number }).ch, this.inner.frameMax))
+  }
+
+  /** While held nothing is read from the socket, and the silence is no death. */
+  hold(held: boolean): void {
+    if (this.held === held || this.fault !== undefined) return
+    this.held = held
+    if (held) this.awake = this.clock.every(1000, () => { this.inner.recvSinceLastCheck = true })
+    else {
+      this.awake?.stop()
+      this.inner.stream.emit('readable')
+    }
+  }
+
+  async close(): Promise<void> {
+    this.hold(false)
+    this.leaving = true
+    // A broker that blocks a connection reads nothing from it, its end neither.
+    if (this.fault === undefined && !this.blocked) {
+      const timer = new AbortController()
+      const closing = this.channel.close().then(() => this.model.close()).catch(() => undefined)
+      await Promise.race([closing, this.ended, this.clock.sleep(CLOSE_MS, timer.signal).catch(() => undefined)])
+      timer.abort(new Error('closed'))
+    }
+    this.end(new Disconnected('closed here'))
+    destroy(this.model)
+  }
+}

@@ -1,0 +1,74 @@
+/** Messages between the socket and the core, as they came. */
+import { EntryBatch } from '../../core/batch'
+import type { Batch, Entry, Lines } from '../../core/contract'
+import type { Message } from './deliveries'
+import { entryOf } from './properties'
+
+/** Of one delivery to the core. */
+const MOST_BYTES = 1024 * 1024
+const MOST_MESSAGES = 8192
+
+export class Inbox {
+  private messages: Message[] = []
+  private at = 0
+  /** On the wire, of what waits. */
+  bytes = 0
+
+  get length(): number { return this.messages.length - this.at }
+
+  push(message: Message): void {
+    this.messages.push(message)
+    this.bytes += message.bytes
+  }
+
+  /** What waits, at most about 1 MiB and `most` messages; a larger message alone. */
+  take(most: number): readonly Message[] {
+    const from = this.at
+    let bytes = 0
+    while (this.at < this.messages.length && this.at - from < Math.min(most, MOST_MESSAGES)) {
+      const size = this.messages[this.at]?.bytes ?? 0
+      if (bytes > 0 && bytes + size > MOST_BYTES) break
+      bytes += size
+      this.at++
+    }
+    this.bytes -= bytes
+    if (from === 0 && this.at === this.messages.length) {
+      const all = this.messages
+      this.messages = []
+      this.at = 0
+      return all
+    }
+    const taken = this.messages.slice(from, this.at)
+    // Taken off the front in one go, and seldom: a long queue is not moved for every delivery.
+    if (this.at * 2 >= this.messages.length) {
+      this.messages = this.messages.slice(this.at)
+      this.at = 0
+    }
+    return taken
+  }
+
+  clear(): void {
+    this.messages = []
+    this.at = this.bytes = 0
+  }
+}
+
+/** Headers are decoded only where somebody asks for entries. */
+export class MessageBatch implements Batch {
+  readonly form = 'entries'
+  readonly count: number
+  readonly bytes: number
+  readonly retained: number
+  private made: readonly Entry[] | undefined
+  private text: Lines | undefined
+
+  constructor(private readonly messages: readonly Message[]) {
+    this.count = messages.length
+    let bytes = 0
+    for (const message of messages) bytes += message.bytes
+    this.bytes = this.retained = bytes
+  }
+
+  entries(): readonly Entry[] { return (this.made ??= this.messages.map(entryOf)) }
+  lines(): Lines { return (this.text ??= new EntryBatch(this.messages.map(({ body }) => ({ value: body })), 0).lines()) }
+}

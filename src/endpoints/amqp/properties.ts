@@ -1,0 +1,172 @@
+/**
+ * A message as a record and back. Value: the body; key: the routing key; timestamp: the property of that name; headers: the message's own, and every other
+ * property as `amqp.NAME`, so that it survives a file, a spool or Kafka. `amqp.exchange` tells where a message was published, `amqp.types` which headers are
+ * of other types than text (`table.ts`).
+ *
+ * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`) is not published again.
+ */
+import { isUtf8 } from 'node:buffer'
+import type { Entry, HeaderValue } from '../../core/contract'
+import type { Message } from './deliveries'
+import { MAX_EXPIRATION } from './options'
+import { SHORT_STRING } from './publishing'
+import { decodeTable, encodeTable, type Field } from './table'
+
+/** As they follow each other in a header frame (AMQP 0-9-1, 1.8.3.1); flags begin at the highest bit. */
+const NAMES = ['content-type', 'content-encoding', 'headers', 'delivery-mode', 'priority', 'correlation-id', 'reply-to', 'expiration', 'message-id', 'timestamp', 'type', 'user-id', 'app-id', 'cluster-id'] as const
+type Name = (typeof NAMES)[number]
+const PREFIX = 'amqp.'
+const TYPES = `${PREFIX}types`
+const EXCHANGE = `${PREFIX}exchange`
+const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name]))
+const WRITTEN_BY_BROKER = new Set(['x-stream-offset', 'x-delivery-count'])
+const PERSISTENT = 2
+/** What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties. */
+const MORE = 1
+
+type Header = readonly [name: string, value: HeaderValue]
+
+export function entryOf({ body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>): Entry {
+  const headers: Header[] = []
+  let timestamp: number | undefined
+  let mode = 1
+  try {
+    read(properties, (name, value) => {
+      if (name === 'headers') addFields(headers, decodeTable(value as Buffer))
+      else if (name === 'delivery-mode') mode = Number(value)
+      else if (name === 'timestamp' && Number.isSafeInteger(Number(value) * 1000)) timestamp = Number(value) * 1000
+      else headers.push([PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
+    })
+  } catch {
+    // Bytes that nobody can read are kept as they are.
+    headers.splice(0, headers.length, [`${PREFIX}properties`, properties])
+  }
+  if (mode !== PERSISTENT) headers.push([`${PREFIX}delivery-mode`, mode])
+  if (exchange.length > 0) headers.push([EXCHANGE, exchange.toString()])
+  return { value: body, ...(routingKey.length === 0 ? {} : { key: routingKey }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
+}
+
+function addFields(headers: Header[], fields: readonly Field[]): void {
+  let types: Record<string, string> | undefined
+  for (const { name, value, type } of fields) {
+    headers.push([name, value])
+    if (type !== undefined) (types ??= {})[name] = type
+  }
+  if (types !== undefined) headers.push([TYPES, JSON.stringify(types)])
+}
+
+/** The value of one field of a stream's delivery that the broker has put there; undefined where it is not. */
+export function streamOffset(properties: Buffer): number | undefined {
+  let offset: number | undefined
+  read(properties, (name, value) => {
+    if (name !== 'headers') return
+    for (const field of decodeTable(value as Buffer)) if (field.name === 'x-stream-offset') offset = Number(field.value)
+  })
+  return offset
+}
+
+function read(bytes: Buffer, found: (name: Name, value: HeaderValue) => void): void {
+  const flags = bytes.readUInt16BE(0)
+  if ((flags & MORE) !== 0) throw new RangeError('more properties than are known')
+  let at = 2
+  for (const [index, name] of NAMES.entries()) {
+    if ((flags & (0x8000 >> index)) === 0) continue
+    if (name === 'headers') {
+      const end = at + 4 + bytes.readUInt32BE(at)
+      found(name, bytes.subarray(at + 4, end))
+      at = end
+    } else if (name === 'delivery-mode' || name === 'priority') found(name, bytes.readUInt8(at++))
+    else if (name === 'timestamp') {
+      found(name, bytes.readBigUInt64BE(at))
+      at += 8
+    } else {
+      const end = at + 1 + bytes.readUInt8(at)
+      found(name, bytes.subarray(at + 1, end))
+      at = end
+    }
+  }
+}
+
+/** What a sink's options say of every message. */
+export interface Fixed {
+  readonly persistent: 'true' | 'false' | 'keep'
+  readonly contentType?: string
+  /** Milliseconds. */
+  readonly expiration?: number
+  readonly priority?: number
+  /** The user who is logged in: the broker refuses messages in another's name (https://www.rabbitmq.com/docs/validated-user-id). */
+  readonly user?: string
+}
+
+/** Property flags and property list. Throws a RangeError that says what no message can hold. @param id where the record brings none */
+export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined): Buffer {
+  const values: Partial<Record<Name, HeaderValue>> = {}
+  const fields: Field[] = []
+  let types: Readonly<Record<string, string>> = {}
+  for (const [name, value] of entry.headers ?? []) if (name === TYPES) types = typesOf(value)
+  for (const [name, value] of entry.headers ?? []) {
+    const property = HEADER_OF.get(name)
+    if (property === 'user-id' && textOf(value) !== fixed.user) fields.push({ name, value })
+    else if (property !== undefined && property !== 'headers') values[property] = value
+    else if (name !== TYPES && name !== EXCHANGE && !WRITTEN_BY_BROKER.has(name)) fields.push(types[name] === undefined ? { name, value } : { name, value, type: types[name] })
+  }
+  values['delivery-mode'] = fixed.persistent === 'keep' ? Number(textOf(values['delivery-mode'] ?? PERSISTENT)) : fixed.persistent === 'true' ? PERSISTENT : 1
+  if (fixed.contentType !== undefined) values['content-type'] = fixed.contentType
+  if (fixed.expiration !== undefined) values.expiration = String(fixed.expiration)
+  if (fixed.priority !== undefined) values.priority = fixed.priority
+  if (values['message-id'] === undefined && id !== undefined) values['message-id'] = id
+  if (entry.timestamp !== undefined && values.timestamp === undefined && entry.timestamp >= 0) values.timestamp = Math.floor(entry.timestamp / 1000)
+  return written(values, fields)
+}
+
+function typesOf(value: HeaderValue): Readonly<Record<string, string>> {
+  try {
+    const parsed: unknown = JSON.parse(textOf(value))
+    return typeof parsed === 'object' && parsed !== null ? parsed as Record<string, string> : {}
+  } catch { return {} }
+}
+function textOf(value: HeaderValue): string { return Buffer.isBuffer(value) ? value.toString() : String(value) }
+
+function written(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: readonly Field[]): Buffer {
+  const parts: Buffer[] = [Buffer.alloc(2)]
+  let flags = 0
+  for (const [index, name] of NAMES.entries()) {
+    if (name === 'headers' ? fields.length === 0 : values[name] === undefined) continue
+    flags |= 0x8000 >> index
+    if (name === 'headers') {
+      const table = encodeTable(fields)
+      const length = Buffer.allocUnsafe(4)
+      length.writeUInt32BE(table.length)
+      parts.push(length, table)
+    } else parts.push(property(name, values[name] ?? ''))
+  }
+  parts[0]?.writeUInt16BE(flags)
+  return Buffer.concat(parts)
+}
+
+function property(name: Name, value: HeaderValue): Buffer {
+  if (name === 'delivery-mode' || name === 'priority') {
+    const number = Number(textOf(value))
+    if (!Number.isInteger(number) || number < 0 || number > 255) throw new RangeError(`its ${name} is no number from 0 to 255`)
+    return Buffer.from([number])
+  }
+  // The broker closes the channel on any other.
+  if (name === 'expiration' && !(/^\d{1,10}$/.test(textOf(value)) && Number(textOf(value)) <= MAX_EXPIRATION)) throw new RangeError('its expiration is no number of milliseconds')
+  if (name === 'timestamp') {
+    const out = Buffer.allocUnsafe(8)
+    if (!/^\d{1,19}$/.test(textOf(value))) throw new RangeError('its timestamp is no number of seconds')
+    out.writeBigUInt64BE(BigInt(textOf(value)))
+    return out
+  }
+  return shortString(value, `its ${name}`)
+}
+
+/** With its length. */
+export function shortString(value: HeaderValue, what: string): Buffer {
+  const bytes = Buffer.isBuffer(value) ? value : Buffer.from(textOf(value))
+  if (bytes.length > SHORT_STRING) throw new RangeError(`${what} is longer than ${SHORT_STRING} bytes`)
+  const out = Buffer.allocUnsafe(bytes.length + 1)
+  out[0] = bytes.length
+  bytes.copy(out, 1)
+  return out
+}

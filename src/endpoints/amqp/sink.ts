@@ -1,0 +1,159 @@
+/**
+ * Records as messages, one each, in their order. Delivered means: confirmed by the broker and not returned.
+ *
+ * - The message-id is the incoming message's; else the one that the core gives, which a resend has again.
+ * - What no message can hold, and what the broker takes from nobody, is rejected; what it refuses for the moment (nack) goes again.
+ * - While the broker blocks publishers nothing is confirmed: that is its backpressure, not a stall.
+ */
+import { CONFIRMED, type EndpointContext, type Limits, type Outcome, type Refusal, type Sink, type Write } from '../../core/contract'
+import { Disconnected } from '../../core/errors'
+import { linkedAbort, unlessAborted } from '../../kit/signal'
+import { formatSize } from '../../kit/sizes'
+import type { CreateSink, Target } from '../../options/define'
+import { connect, type Link } from './client'
+import { Confirms, type Sent } from './confirms'
+import { MessageTooLarge } from './errors'
+import { keyOf, type KeyOf } from './key'
+import { messageId } from './message-id'
+import { MAX_MESSAGE, type AmqpOptions } from './options'
+import { propertiesOf, type Fixed } from './properties'
+import { headerBytes, type Publication } from './publishing'
+import { isInsecure, settingsOf } from './settings'
+import { prepareExchange, prepareQueue } from './topology'
+
+const MIB = 1024 * 1024
+/** A nack says that a queue could not take it, mostly because it is full. */
+const AFTER_NACK_MS = 500
+
+export const create: CreateSink<AmqpOptions> = (target) => new ExchangeSink(target)
+
+class ExchangeSink implements Sink {
+  readonly limits: Limits
+  readonly wants = 'entries'
+  private readonly keyOf: KeyOf
+  private readonly exchange: Buffer
+  private confirms = new Confirms()
+  private link: Link | undefined
+  private life: ReturnType<typeof linkedAbort> | undefined
+  private ctx: EndpointContext | undefined
+  private fixed: Fixed = { persistent: 'true' }
+  private host = 0
+  /** Bytes of a body beyond which the broker takes none. */
+  private largest = MAX_MESSAGE
+  private nacks = 0
+  private blocked: { readonly since: number; readonly ticker: { stop(): void } } | undefined
+
+  constructor(private readonly target: Target<AmqpOptions>) {
+    const { queue, exchange = '', key, inFlight } = target.options
+    this.limits = { maxEntries: 2048, maxBytes: MIB, maxEntryBytes: MAX_MESSAGE + MIB, inFlight, ordered: true, unit: 'batch', confirms: 'each' }
+    this.exchange = Buffer.from(exchange)
+    // A queue's name may hold braces.
+    const named = queue === undefined ? undefined : Buffer.from(queue)
+    this.keyOf = named === undefined ? keyOf(key ?? '{key}') : () => named
+  }
+
+  async open(ctx: EndpointContext): Promise<void> {
+    this.ctx = ctx
+    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
+    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps') ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
+    const given = await this.target.resolve()
+    const { options } = given
+    const settings = await settingsOf(given, 'sink')
+    const { persistent, contentType, expiration, priority } = options
+    this.fixed = {
+      persistent, ...(contentType === undefined ? {} : { contentType }), ...(expiration === undefined ? {} : { expiration: Math.round(expiration) }), ...(priority === undefined ? {} : { priority }),
+      ...(settings.login === undefined ? {} : { user: settings.login.user }),
+    }
+    const confirms = this.confirms = new Confirms()
+    const { link, host } = await connect(settings, this.host, {
+      doing: options.queue === undefined ? `publishing to exchange '${options.exchange ?? ''}'` : `publishing to queue '${options.queue}'`,
+      confirmed: (tag, multiple, acked) => { confirms.confirmed(tag, multiple, acked) },
+      returned: ({ content, properties, fields }) => {
+        const { replyText = 'returned' } = fields as { readonly replyText?: string }
+        if (!confirms.returned(content, properties.messageId as string | undefined, `the broker returned it: ${replyText} (exchange '${fields.exchange}', key '${fields.routingKey}')`)) ctx.log.warn('the broker returned a message that is not known here')
+      },
+      blocked: (reason) => { this.block(reason, ctx) },
+    }, ctx.clock, ctx.log, signal)
+    this.link = link
+    this.host = host
+    void link.ended.then((fault) => { confirms.end(fault) })
+    await link.ask(async (channel) => {
+      await prepareExchange(channel, options.exchange ?? '', options.exchangeType)
+      if (options.queue !== undefined) await prepareQueue(channel, options.queue, options)
+    })
+    signal.throwIfAborted()
+  }
+
+  async write(write: Write, signal: AbortSignal): Promise<Outcome> {
+    const { link, confirms } = this
+    if (link === undefined) throw new Disconnected('not connected')
+    const rejected: Refusal[] = []
+    const publications: Publication[] = []
+    const sent: Sent[] = []
+    const indexes: number[] = []
+    this.prepare(write, link.frameMax, (index, publication, id) => { publications.push(publication); sent.push({ body: publication.body, id }); indexes.push(index) }, rejected)
+    if (publications.length === 0) return { retry: [], rejected }
+    const answered = confirms.await(sent)
+    try {
+      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked for.
+      link.publish(publications)
+      const { nacked, returned } = await unlessAborted(answered, signal)
+      for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
+      if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
+      const retry = nacked.map((index) => ({ index: indexes[index] ?? 0, why: 'the broker refused it for now (nack): its queue is full, or not available', afterMs: AFTER_NACK_MS }))
+      return retry.length === 0 && rejected.length === 0 ? CONFIRMED : { retry, rejected }
+    } catch (error) {
+      if (error instanceof MessageTooLarge) this.largest = Math.min(this.largest, error.limit)
+      throw error
+    }
+  }
+
+  async close(): Promise<void> {
+    const { link, life } = this
+    this.link = this.life = undefined
+    this.unblock()
+    life?.controller.abort(new Disconnected('closed here'))
+    life?.dispose()
+    await link?.close()
+  }
+
+  private prepare(write: Write, frameMax: number, found: (index: number, publication: Publication, id: string | undefined) => void, rejected: Refusal[]): void {
+    if ('kind' in write.payload) throw new Error('a queue takes batches')
+    const { exchange, fixed, largest } = this
+    const { mandatory } = this.target.options
+    write.payload.entries().forEach((entry, index) => {
+      try {
+        if (entry.value === null) throw new RangeError('a null value is no message')
+        if (entry.value.length > largest) throw new RangeError(`${formatSize(entry.value.length)} are more than the ${formatSize(largest)} that the broker takes`)
+        const id = messageId(entry, () => write.origin(index))
+        const properties = propertiesOf(entry, fixed, id)
+        if (headerBytes(properties) > frameMax) throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
+        found(index, { exchange, routingKey: this.keyOf(entry), mandatory, properties, body: entry.value }, id)
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error
+        rejected.push({ index, why: error.message })
+      }
+    })
+  }
+
+  private block(reason: string | undefined, ctx: EndpointContext): void {
+    const { blocked } = this
+    this.unblock()
+    if (reason === undefined) {
+      if (blocked !== undefined) ctx.log.info(`${this.target.label}: the broker takes messages again after ${Math.round((ctx.clock.now() - blocked.since) / 1000)} s`)
+      return
+    }
+    ctx.log.warn(`${this.target.label}: the broker blocks publishers for now: ${reason}`)
+    const since = ctx.clock.now()
+    ctx.gauge('blocked', 1)
+    // Seconds, and a word to the core that this is no stall.
+    this.blocked = { since, ticker: ctx.clock.every(1000, () => { ctx.gauge('blocked', Math.max(1, Math.round((ctx.clock.now() - since) / 1000))) }) }
+  }
+
+  private unblock(): void {
+    if (this.blocked === undefined) return
+    this.blocked.ticker.stop()
+    this.blocked = undefined
+    this.ctx?.gauge('blocked', 0)
+  }
+}

@@ -1,0 +1,43 @@
+/** What has to be at the broker before the first message: looked for, or made where the options say so. Making what is there, as it is there, is no fault. */
+import type { Channel } from 'amqplib'
+import type { OptionsOf } from '../../options/define'
+import type { AmqpOptions } from './options'
+
+export interface Binding { readonly exchange: string; readonly key: string }
+/** `EXCHANGE:KEY`; without a colon the key is empty, which is all that fanout and headers exchanges ask for. */
+export function parseBinding(raw: string): Binding {
+  const colon = raw.indexOf(':')
+  return colon === -1 ? { exchange: raw, key: '' } : { exchange: raw.slice(0, colon), key: raw.slice(colon + 1) }
+}
+
+type Argument = string | number | boolean
+/** Numbers, true and false as such: RabbitMQ refuses `x-max-length` as text. */
+export function argumentOf(text: string): Argument {
+  if (/^-?\d{1,15}$/.test(text)) return Number(text)
+  return text === 'true' ? true : text === 'false' ? false : text
+}
+
+type Options = OptionsOf<AmqpOptions>
+export function queueArguments(options: Pick<Options, 'declare' | 'argument' | 'singleActiveConsumer'>): Readonly<Record<string, Argument>> {
+  return {
+    ...(options.declare === 'classic' || options.declare === 'false' ? {} : { 'x-queue-type': options.declare }),
+    ...(options.singleActiveConsumer ? { 'x-single-active-consumer': true } : {}),
+    ...Object.fromEntries(options.argument.map(([name, text]) => [name, argumentOf(text)])),
+  }
+}
+
+/** Messages that lie in the queue as it stands. Rejects with the library's errors. */
+export async function prepareQueue(channel: Channel, queue: string, options: Options): Promise<number> {
+  const { declare, durable, autoDelete, bind } = options
+  const { messageCount } = declare === 'false' ? await channel.checkQueue(queue)
+    : await channel.assertQueue(queue, { durable, autoDelete, arguments: queueArguments(options) })
+  for (const { exchange, key } of bind.map(parseBinding)) await channel.bindQueue(queue, exchange, key)
+  return messageCount
+}
+
+/** The default exchange is always there, and cannot be asked about. */
+export async function prepareExchange(channel: Channel, exchange: string, type: string | undefined): Promise<void> {
+  if (exchange === '') return
+  if (type === undefined) await channel.checkExchange(exchange)
+  else await channel.assertExchange(exchange, type, { durable: true })
+}
