@@ -78,10 +78,11 @@ export class Link {
         const coded = (error as { readonly response?: R }).response
         if (coded !== undefined) { resolve(coded); return }
         this.drop()
-        reject((this.fault ?? classify(error, doing, this.peer)) as Error)
+        const fault = this.fault ?? classify(error, doing, this.peer)
+        reject(fault instanceof Error ? fault : error)
       }
-      const send: (connection: Connection, ...rest: never[]) => void = api
-      send(this.connection, ...[...args, answered] as never[])
+      const send = api as unknown as (connection: Connection, ...rest: unknown[]) => void
+      send(this.connection, ...args, answered)
     })
   }
 
