@@ -1,11 +1,44 @@
-/** A group of appends as what one write takes, and in the hash of the object. */
+/** A group of appends: which go together, what one write takes of them, and in the hash of the object. */
 import type { Hash } from 'node:crypto'
-import { FRAME_HEAD, writeHead, type Draft } from './format'
+import type { SegmentPolicy } from '../core/contract'
+import { DATA_AT, FRAME_HEAD, writeHead, type Draft } from './format'
 import type { Item } from './items'
+import type { Open } from './open-segment'
+
+/** `sealBytes`: of an object, 0 for never. `segmentBytes`: of a file, where no sink stores objects. */
+export interface GroupLimits { readonly sealBytes: number; readonly segmentBytes: number }
 
 /** Frames below this are copied together, so that a group of small ones is not thousands of buffers. */
 const SMALL = 16 * 1024
 const SLAB = 256 * 1024
+
+/**
+ * From the head of the queue what goes into the open segment in one write; undefined where that has to be sealed first.
+ * @param most  bytes, one append apart
+ */
+export function gather(queue: readonly Item[], open: Open | undefined, most: number, policy: SegmentPolicy | undefined, limits: GroupLimits): readonly Item[] | undefined {
+  let period = open?.count === 0 ? undefined : open?.period
+  let bytes = 0
+  let size = limits.sealBytes > 0 ? open?.objectLength ?? 0 : 0
+  const group: Item[] = []
+  for (const item of queue) {
+    if (group.length > 0 && bytes + item.bytes > most) break
+    if (policy !== undefined && item.count > 0) {
+      const own = policy.period(item.receivedAt)
+      if (period !== undefined && own !== period) { if (group.length === 0) return undefined; break }
+      period = own
+    }
+    group.push(item)
+    bytes += item.bytes
+    size += item.objectLength
+    if (isFull(size, (open?.end ?? DATA_AT) + bytes, policy !== undefined, limits)) break
+  }
+  return group
+}
+
+export function isFull(objectLength: number, end: number, storesObjects: boolean, { sealBytes, segmentBytes }: GroupLimits): boolean {
+  return storesObjects ? sealBytes > 0 && objectLength >= sealBytes : end >= segmentBytes
+}
 
 /** A copy that has the group's object bytes in it too: where the group does not become durable, the hash is as before. */
 export function hashed(hash: Hash | undefined, group: readonly Item[]): Hash | undefined {

@@ -16,7 +16,7 @@
  *  8. A start cuts the torn tail, writes what was not known synced once more and syncs it, and syncs the directory, before anything is served: a page
  *     that an earlier fdatasync failed on counts as clean and would be gone with the power.
  *
- * writer (with open-segment, items, group, space) appends and seals; reader, frames, entries and segment read; look, recovery, examine and repair make
+ * writer (with open-segment, items, group, space, pressure) appends and seals; reader, frames, entries and segment read; look, recovery, examine and repair make
  * whole what a start finds; store is what they share; format has the bytes.
  *
  * The directory holds `SEQUENCE16[-N].seg`, and `….N.quarantine` (copies of damaged or torn bytes, for people; never read again). Little-endian.

@@ -5,19 +5,20 @@
 import type { Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { SpoolStatus } from '../core/ports'
+import { letGo } from '../kit/file-system'
 import { DATA_AT } from './format'
-import { assemble, hashed } from './group'
+import { assemble, gather, hashed, isFull, type GroupLimits } from './group'
 import type { Item } from './items'
 import { createSegment, sealFile, type Open } from './open-segment'
+import { Pressure } from './pressure'
 import type { SpoolContext } from './segment'
 import { outOfSpace, type Space } from './space'
 import type { Store } from './store'
 
 /** Bytes of one group: what one fdatasync makes durable. A single larger append is a group of its own. */
 const GROUP_BYTES = 16 * 1024 * 1024
-const PROBE_EVERY = 1000
 
-export interface Limits { readonly sealBytes: number; readonly sealAge: number; readonly segmentBytes: number }
+export interface WriterLimits extends GroupLimits { readonly sealAge: number }
 
 export class Writer {
   private open: Open | undefined
@@ -31,9 +32,7 @@ export class Writer {
   private ended = false
   private failures = 0
   private failure: Error | undefined
-  private why: string | undefined
-  private readonly changes: ((status: SpoolStatus) => void)[] = []
-  private probe: { stop(): void } | undefined
+  private readonly pressure: Pressure
   private stopped: (() => void) | undefined
   private rejectFailed!: (error: Error) => void
   readonly failed: Promise<never>
@@ -42,10 +41,12 @@ export class Writer {
   private replaced: { readonly path: string; readonly after: Item | undefined }[]
 
   /** @param replaced  files whose frames without records are carried in `carried` */
-  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly space: Space, private readonly limits: Limits, private nextSequence: number,
+  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly space: Space, private readonly limits: WriterLimits, private nextSequence: number,
     carried: readonly Item[], replaced: readonly string[]) {
     this.replaced = replaced.map((path) => ({ path, after: carried.at(-1) }))
+    this.pressure = new Pressure(context, () => store.bytes, () => { this.retry() })
     this.failed = new Promise<never>((_, reject) => { this.rejectFailed = reject })
+    // Every append is told besides.
     this.failed.catch(() => undefined)
     this.queue.push(...carried)
     this.kick()
@@ -83,8 +84,8 @@ export class Writer {
     this.store.changed()
   }
 
-  status(): SpoolStatus { return { bytes: this.store.bytes, full: this.why !== undefined, ...(this.why === undefined ? {} : { why: this.why }) } }
-  onStatus(changed: (status: SpoolStatus) => void): void { this.changes.push(changed) }
+  status(): SpoolStatus { return this.pressure.status() }
+  onStatus(changed: (status: SpoolStatus) => void): void { this.pressure.onStatus(changed) }
 
   /** Space may have come free. */
   retry(): void {
@@ -96,9 +97,8 @@ export class Writer {
     this.store.closed = true
     if (this.running) await new Promise<void>((resolve) => { this.stopped = resolve })
     this.open?.age?.abort()
-    this.probe?.stop()
-    this.probe = undefined
-    await this.open?.file?.close().catch(() => undefined)
+    this.pressure.stop()
+    await letGo(this.open?.file)
     if (this.open !== undefined) this.open.file = undefined
     const error = new Error('the spool was closed before this was durable')
     for (const item of this.queue.splice(0)) item.reject(error)
@@ -144,7 +144,7 @@ export class Writer {
   }
 
   private async commit(): Promise<void> {
-    const group = this.gather()
+    const group = gather(this.queue, this.open, this.most, this.context.policies[0]?.policy, this.limits)
     if (group === undefined) { this.sealing = true; return }
     let bytes = 0
     for (const item of group) bytes += item.bytes
@@ -188,32 +188,6 @@ export class Writer {
     await this.removeReplaced()
   }
 
-  /** From the head of the queue what goes into the open segment in one write; undefined where that has to be sealed first. */
-  private gather(): readonly Item[] | undefined {
-    const open = this.open
-    const policy = this.context.policies[0]?.policy
-    let period = open?.count === 0 ? undefined : open?.period
-    let bytes = 0
-    let size = this.limits.sealBytes > 0 ? open?.objectLength ?? 0 : 0
-    const group: Item[] = []
-    for (const item of this.queue) {
-      if (group.length > 0 && bytes + item.bytes > this.most) break
-      if (policy !== undefined && item.count > 0) {
-        const own = policy.period(item.receivedAt)
-        if (period !== undefined && own !== period) { if (group.length === 0) return undefined; break }
-        period = own
-      }
-      group.push(item)
-      bytes += item.bytes
-      size += item.objectLength
-      if (this.full(size, (open?.end ?? DATA_AT) + bytes)) break
-    }
-    return group
-  }
-  private full(objectLength: number, end: number): boolean {
-    return this.context.policies.length > 0 ? this.limits.sealBytes > 0 && objectLength >= this.limits.sealBytes : end >= this.limits.segmentBytes
-  }
-
   private async create(first: number): Promise<Open | undefined> {
     try {
       return this.open = await createSegment(this.context, first, [...this.replaced, ...this.store.segments])
@@ -250,8 +224,8 @@ export class Writer {
       if (item.gap === undefined) this.store.place(item.place)
       segment.objectLength += item.objectLength
     }
-    if (this.full(segment.objectLength, segment.end)) this.sealing = true
-    this.notFull()
+    if (isFull(segment.objectLength, segment.end, this.context.policies.length > 0, this.limits)) this.sealing = true
+    this.pressure.end()
     for (const item of group) item.resolve()
     this.store.changed()
   }
@@ -273,18 +247,20 @@ export class Writer {
    */
   private async writeFailed(segment: Open, error: unknown, space: boolean, divisible: boolean): Promise<void> {
     if (space && !segment.fresh) {
+      // Where that fails, the next write goes over what is there, and a start cuts it off.
       await segment.file?.truncate(segment.end).catch(() => undefined)
       if (!divisible) this.park(`no space: ${lineOf(error)}`)
       return
     }
     const file = segment.file
     segment.file = undefined
-    await file?.close().catch(() => undefined)
+    await letGo(file)
     if (segment.count > 0) this.sealing = true
     else {
       // Nothing but gaps and positions is durable in it: they go first into the next one, and it goes after that.
       this.queue.unshift(...segment.recordless)
       this.forget(segment)
+      // Nothing in it was ever acknowledged: what cannot be removed now, a start removes.
       if (segment.fresh) await this.context.fs.unlink(segment.path).catch(() => undefined)
       else this.replaced.push({ path: segment.path, after: segment.recordless.at(-1) })
     }
@@ -307,13 +283,13 @@ export class Writer {
     } catch (error) {
       const file = segment.file
       segment.file = undefined
-      await file?.close().catch(() => undefined)
+      await letGo(file)
       this.sealing = true
       if (outOfSpace(error)) this.park(`no space to seal ${segment.path}: ${lineOf(error)}`)
       else this.failedOnce(error, `the spool file ${segment.path} cannot be sealed`)
       return false
     }
-    await segment.file?.close().catch(() => undefined)
+    await letGo(segment.file)
     segment.file = undefined
     segment.sealed = true
     segment.age?.abort()
@@ -327,13 +303,14 @@ export class Writer {
     }
     this.store.changed()
     await this.store.dropAgain()
-    if (this.why !== undefined) this.parked = false
+    if (this.pressure.full) this.parked = false
     return true
   }
 
   private async removeReplaced(): Promise<void> {
     const gone = this.replaced.filter(({ after }) => after === undefined || !this.queue.includes(after))
     this.replaced = this.replaced.filter((one) => !gone.includes(one))
+    // What stays is written again by the next start, which knows gaps that it has seen before.
     for (const { path } of gone) await this.context.fs.unlink(path).catch(() => undefined)
   }
 
@@ -341,19 +318,7 @@ export class Writer {
     this.parked = true
     // Nothing sealed is left that could be delivered and make room: what is open has to become deliverable.
     if (this.open !== undefined && this.open.count > 0 && this.store.segments.length === 1) this.sealing = true
-    this.probe ??= this.context.clock.every(PROBE_EVERY, () => { this.retry() })
-    if (this.why === undefined) this.context.log.warn(`the spool in ${this.context.directory} is full, appends wait: ${why}`)
-    const changed = this.why === undefined
-    this.why = why
-    if (changed) for (const listener of this.changes) listener(this.status())
-  }
-  private notFull(): void {
-    this.probe?.stop()
-    this.probe = undefined
-    if (this.why === undefined) return
-    this.why = undefined
-    this.context.log.info(`the spool in ${this.context.directory} has space again`)
-    for (const listener of this.changes) listener(this.status())
+    this.pressure.begin(why)
   }
 
   private failedOnce(error: unknown, what: string): void {
@@ -363,7 +328,7 @@ export class Writer {
   }
   private fail(error: unknown): void {
     this.failure = error instanceof Error ? error : new Error(lineOf(error))
-    this.probe?.stop()
+    this.pressure.stop()
     this.open?.age?.abort()
     this.rejectFailed(this.failure)
     for (const item of this.queue.splice(0)) item.reject(this.failure)
