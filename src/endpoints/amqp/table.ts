@@ -99,7 +99,7 @@ function jsonOf({ letter, value }: Read): Json {
       for (let at = 0; at < (value as Buffer).length;) { const { name, read } = member(value as Buffer, at); table[name] = jsonOf(read); at = read.end }
       return Object.hasOwn(table, '!') ? { '!': 'F', value: table } : table
     }
-    default: return { '!': letter, value: String(value) }
+    default: return { '!': letter, value: Object.is(value, -0) ? '-0' : String(value) }
   }
 }
 
