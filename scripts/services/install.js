@@ -1,20 +1,33 @@
-/** Puts what this machine can have into the cache: what Go builds, what pip installs. Never into the tree. Quick where it is there already. */
+/**
+ * Puts what this machine can have into the cache: what Go builds, what pip and Maven bring; from apt, where root may, into the system. Never into the tree.
+ * Quick where it is there already.
+ */
 'use strict'
 const { execFile } = require('child_process')
 const fs = require('fs')
 const path = require('path')
 const { cache } = require('./process')
+const kafka = require('./kafka')
 const { kinds: s3 } = require('./s3')
 
 /** What each service may be, best first; the last resort only where none of the others can be had. */
-const services = { s3: { wanted: ['versitygw', 'minio'], lastResort: ['moto'], kinds: s3 } }
+const services = {
+  s3: { wanted: ['versitygw', 'minio'], lastResort: ['moto'], kinds: s3 },
+  kafka: { wanted: ['kafka'], kinds: kafka.kinds },
+  kcat: { wanted: ['kcat'], kinds: kafka.peers },
+}
 
 function run(file, args, env) {
   return new Promise((resolve) => {
     execFile(file, args, { env: Object.assign({}, process.env, env), maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
-      resolve(error ? { ok: false, why: `${stderr || error.message}`.trim().split('\n').slice(-1)[0].slice(0, 300) } : { ok: true, out: stdout })
+      resolve(error ? { ok: false, why: reason(stderr, stdout, error) } : { ok: true, out: stdout, err: stderr })
     })
   })
+}
+/** Maven tells on stdout, and what failed comes first; all others on stderr, last. */
+function reason(stderr, stdout, error) {
+  const first = /^\[ERROR\] (.*)/m.exec(stdout)
+  return (first ? first[1] : `${stderr || error.message}`.trim().split('\n').slice(-1)[0]).slice(0, 300)
 }
 async function has(file, args) { return (await run(file, args)).ok }
 
@@ -44,10 +57,52 @@ async function withPython(kind) {
   return { state: 'installed' }
 }
 
+async function withMaven() {
+  const java = await run('java', ['-version'])
+  if (!java.ok) return { state: 'skipped', why: 'no java in PATH' }
+  const version = /version "(\d+)/.exec(java.err)
+  if (version !== null && Number(version[1]) < 17) return { state: 'skipped', why: `Java ${version[1]} is in PATH, 17 or later is needed` }
+  if (!await has('mvn', ['-v'])) return { state: 'skipped', why: 'no mvn in PATH' }
+  const building = path.join(cache, `building-${process.pid}`)
+  fs.mkdirSync(building, { recursive: true })
+  try {
+    const dependencies = kafka.artifacts.map((each) => { const [group, name, wanted] = each.split(':'); return `<dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${wanted}</version></dependency>` })
+    fs.writeFileSync(path.join(building, 'pom.xml'), `<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>x</artifactId><version>1</version><dependencies>${dependencies.join('')}</dependencies></project>`)
+    const got = await run('mvn', ['-q', '-B', '-f', path.join(building, 'pom.xml'), 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${path.join(building, 'libs')}`])
+    if (!got.ok) return { state: 'failed', why: got.why }
+    // What a start needs besides names the jars' final place: it is made there, and the installation counts once the last file is.
+    fs.rmSync(kafka.home, { recursive: true, force: true })
+    fs.renameSync(building, kafka.home)
+    await kafka.prepare(kafka.home)
+    fs.writeFileSync(kafka.kinds.kafka.file, '')
+    return { state: 'installed' }
+  } catch (error) { return { state: 'failed', why: error.message.split('\n')[0].slice(0, 600) } } finally { fs.rmSync(building, { recursive: true, force: true }) }
+}
+
+async function withApt(kind) {
+  if (!await has('apt-get', ['--version'])) return { state: 'skipped', why: 'no apt-get in PATH' }
+  if (process.getuid() !== 0) return { state: 'skipped', why: `apt-get needs root: apt-get install ${kind.package}` }
+  // A package's service is not to start with it.
+  const policy = '/usr/sbin/policy-rc.d'
+  const own = !fs.existsSync(policy)
+  if (own) fs.writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
+  try {
+    const get = () => run('apt-get', ['install', '-y', '-q', '--no-install-recommends', kind.package], { DEBIAN_FRONTEND: 'noninteractive' })
+    let got = await get()
+    if (!got.ok) {
+      const updated = await run('apt-get', ['update', '-q'])
+      if (updated.ok) got = await get()
+    }
+    return got.ok ? { state: 'installed' } : { state: 'failed', why: got.why }
+  } finally { if (own) fs.rmSync(policy) }
+}
+
+const ways = { apt: withApt, go: withGo, python: withPython, maven: withMaven }
+
 async function installKind(name, kind, say) {
-  if (fs.existsSync(kind.file)) { say(`${name}: there (${kind.file})`); return true }
+  if (kind.file !== undefined && fs.existsSync(kind.file)) { say(`${name}: there (${kind.file})`); return true }
   const started = Date.now()
-  const { state, why } = await (kind.needs === 'go' ? withGo(kind, (line) => say(`${name}: ${line}`)) : withPython(kind))
+  const { state, why } = await ways[kind.needs](kind, (line) => say(`${name}: ${line}`))
   say(`${name}: ${state}${why ? `: ${why}` : ''}${state === 'installed' ? ` in ${Math.round((Date.now() - started) / 1000)} s` : ''}`)
   return state === 'installed'
 }
@@ -57,7 +112,8 @@ async function installKind(name, kind, say) {
  * @returns {Promise<string[]>} services that cannot be had
  */
 async function install(options) {
-  const { need = Object.keys(services), only, say = console.log } = options || {}
+  const { only, say = console.log } = options || {}
+  const need = options && options.need || Object.keys(services).filter((name) => !only || Object.keys(services[name].kinds).some((kind) => only.includes(kind)))
   const missing = []
   for (const name of need) {
     const service = services[name]
@@ -65,7 +121,7 @@ async function install(options) {
     const wanted = only ? Object.keys(service.kinds).filter((kind) => only.includes(kind)) : service.wanted
     let found = 0
     for (const kind of wanted) if (await installKind(kind, service.kinds[kind], say)) found++
-    if (found === 0 && !only) for (const kind of service.lastResort) if (await installKind(kind, service.kinds[kind], say)) found++
+    if (found === 0 && !only) for (const kind of service.lastResort || []) if (await installKind(kind, service.kinds[kind], say)) found++
     if (found === 0) missing.push(name)
   }
   return missing

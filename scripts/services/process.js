@@ -14,13 +14,27 @@ const cache = process.env.MANIFOLD_SERVICES || path.join(process.env.XDG_CACHE_H
 const bin = (name) => path.join(cache, 'bin', name)
 const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms) })
 
-function freePort() {
+/** Whether nobody listens there; `then` runs while it is held. */
+function holding(port, then) {
   return new Promise((resolve, reject) => {
     const server = net.createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => { const { port } = server.address(); server.close(() => resolve(port)) })
+    server.once('error', (error) => { if (error.code === 'EADDRINUSE') resolve(undefined); else reject(error) })
+    server.listen(port, '127.0.0.1', () => { then().then((value) => { server.close(() => resolve(value)) }, (error) => { server.close(() => reject(error)) }) })
   })
 }
+
+/**
+ * Ports nobody listens on, all different. From below the range that connections take their own ports from: else the port of a server that was killed could
+ * be another connection's before the restart, and a client that tries it could connect to itself.
+ */
+async function freePorts(count) {
+  for (;;) {
+    const port = 12000 + Math.floor(Math.random() * 20000)
+    const found = await holding(port, async () => [port, ...count > 1 ? await freePorts(count - 1) : []])
+    if (found !== undefined) return found
+  }
+}
+async function freePort() { return (await freePorts(1))[0] }
 
 /** Whether anything speaks HTTP there; `ok`: and answers 200. */
 function answers(url, ok) {
@@ -31,22 +45,28 @@ function answers(url, ok) {
   })
 }
 
+// Ends the server with the process that started it, however that one ends: after a kill -9 nobody is left to do it.
+const SETPRIV = '/usr/bin/setpriv'
+
 /**
- * @param {{ name: string, command: (port: number, dir: string) => { file: string, args: string[], env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, dir?: string, port?: number }} what
- *   dir: kept at the end where it is given; else a temporary one, removed
+ * @param {{ name: string, command: (port: number, dir: string, ports: number[]) => { file: string, args: string[], env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, graceMs?: number, dir?: string, port?: number, portCount?: number, gone?: () => void }} what
+ *   dir: kept at the end where it is given; else a temporary one, removed. graceMs: for SIGTERM. portCount: all in `ports`, the first is `port`.
+ *   gone: whatever else the server left behind, after it ended for good
  */
 async function startProcess(what) {
   const own = what.dir === undefined
   const dir = own ? fs.mkdtempSync(path.join(os.tmpdir(), `manifold-${what.name}-`)) : what.dir
   fs.mkdirSync(dir, { recursive: true })
   const log = path.join(dir, 'server.log')
+  const graceMs = what.graceMs || 5000
   let child
   let ended
 
-  function launch(port) {
-    const { file, args, env } = what.command(port, dir)
+  function launch(ports) {
+    const { file, args, env } = what.command(ports[0], dir, ports)
     const out = fs.openSync(log, 'a')
-    child = spawn(file, args, { stdio: ['ignore', out, out], env: Object.assign({}, process.env, env), cwd: dir })
+    const bound = fs.existsSync(SETPRIV)
+    child = spawn(bound ? SETPRIV : file, bound ? ['--pdeathsig', 'KILL', '--', file, ...args] : args, { stdio: ['ignore', out, out], env: Object.assign({}, process.env, env), cwd: dir })
     fs.closeSync(out)
     ended = new Promise((resolve) => { child.once('exit', resolve); child.once('error', resolve) })
   }
@@ -75,20 +95,23 @@ async function startProcess(what) {
   const atExit = () => { if (child.pid !== undefined) child.kill('SIGKILL') }
   process.on('exit', atExit)
 
-  let port = what.port
+  let ports
   for (let attempt = 1; ; attempt++) {
-    if (what.port === undefined) port = await freePort()
-    launch(port)
-    try { await awaitReady(port); break } catch (error) {
+    ports = await freePorts(what.portCount || 1)
+    if (what.port !== undefined) ports[0] = what.port
+    launch(ports)
+    try { await awaitReady(ports[0]); break } catch (error) {
       // Between asking for a free port and taking it somebody else may have been quicker.
       if (attempt < 3 && what.port === undefined) continue
       process.removeListener('exit', atExit)
+      if (what.gone) what.gone()
       if (own) fs.rmSync(dir, { recursive: true, force: true })
       throw error
     }
   }
+  const [port] = ports
   return {
-    port, dir, log,
+    port, ports, dir, log,
     get pid() { return child.pid },
     /** As a power cut: at once. The data stay. */
     kill: () => end('SIGKILL', 0),
@@ -96,9 +119,11 @@ async function startProcess(what) {
     freeze: () => { child.kill('SIGSTOP') },
     thaw: () => { child.kill('SIGCONT') },
     /** On the same port, with the same data. */
-    restart: async () => { await end('SIGTERM', 5000); launch(port); await awaitReady(port) },
+    restart: async () => { await end('SIGTERM', graceMs); launch(ports); await awaitReady(port) },
     stop: async () => {
-      await end('SIGTERM', 5000)
+      // What is about to be removed needs no orderly end.
+      await end(own ? 'SIGKILL' : 'SIGTERM', graceMs)
+      if (what.gone) what.gone()
       process.removeListener('exit', atExit)
       if (own) fs.rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
     },
@@ -106,7 +131,8 @@ async function startProcess(what) {
 }
 
 function tail(file) {
-  try { return fs.readFileSync(file, 'utf8').trim().split('\n').slice(-3).join(' | ').slice(-600) } catch { return 'it wrote nothing' }
+  // Where a stack was in the code tells nobody anything here.
+  try { return fs.readFileSync(file, 'utf8').trim().split('\n').filter((line) => !/^\s+at /.test(line)).slice(-3).join(' | ').slice(-600) } catch { return 'it wrote nothing' }
 }
 
-module.exports = { answers, bin, cache, freePort, startProcess, tail }
+module.exports = { answers, bin, cache, freePort, freePorts, startProcess, tail }

@@ -2,14 +2,23 @@
  * Tests that need a real server. Where it cannot be had they are skipped, loudly and counted, with the reason in their title; with
  * MANIFOLD_REQUIRE_SERVICES=1 they fail instead. What is there: scripts/services.
  */
-import { available } from '../../scripts/services/s3'
+import { available as kafka, kcat } from '../../scripts/services/kafka'
+import { available as s3 } from '../../scripts/services/s3'
 
-export type Need = 's3' | 'versitygw' | 'minio'
+export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat'
+
+/** By need: whether it can be had, what it is called, what installs it. */
+const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly what: string; readonly install: string }>> = {
+  s3: { there: () => s3().length > 0 || process.env['MANIFOLD_TEST_S3'] !== undefined, what: 'S3 server', install: 's3' },
+  versitygw: { there: () => s3().includes('versitygw'), what: 'versitygw', install: 's3' },
+  minio: { there: () => s3().includes('minio'), what: 'minio', install: 's3' },
+  kafka: { there: () => kafka().length > 0 || process.env['MANIFOLD_TEST_KAFKA'] !== undefined, what: 'Kafka', install: 'kafka' },
+  kcat: { there: () => kafka().length > 0 && kcat() !== undefined, what: 'Kafka and kcat', install: 'kafka,kcat' },
+}
 
 function whyNot(need: Need): string | undefined {
-  const kinds = available()
-  if (need === 's3' ? kinds.length > 0 || process.env['MANIFOLD_TEST_S3'] !== undefined : kinds.includes(need)) return undefined
-  return `no ${need === 's3' ? 'S3 server' : need} here: node scripts/services.js install --need s3`
+  const { there, what, install } = needs[need]
+  return there() ? undefined : `no ${what} here: node scripts/services.js install --need ${install}`
 }
 
 export function describeWith(need: Need, title: string, body: () => void): void {
