@@ -1,18 +1,13 @@
 /** Error codes that a group's coordinator answers with (Kafka protocol guide, "Error Codes"), and what they mean where waiting within the protocol does not help. */
 import { Disconnected, Fatal, Refused, type ManifoldError } from '../../core/errors'
+import { COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, GROUP_AUTHORIZATION_FAILED, nameOfCode, NOT_COORDINATOR, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_OR_PARTITION } from './codes'
 
-export const UNKNOWN_TOPIC_OR_PARTITION = 3
-export const COORDINATOR_LOAD_IN_PROGRESS = 14
-export const COORDINATOR_NOT_AVAILABLE = 15
-export const NOT_COORDINATOR = 16
 export const ILLEGAL_GENERATION = 22
 export const INCONSISTENT_GROUP_PROTOCOL = 23
 export const INVALID_GROUP_ID = 24
 export const UNKNOWN_MEMBER_ID = 25
 export const INVALID_SESSION_TIMEOUT = 26
 export const REBALANCE_IN_PROGRESS = 27
-export const TOPIC_AUTHORIZATION_FAILED = 29
-export const GROUP_AUTHORIZATION_FAILED = 30
 export const MEMBER_ID_REQUIRED = 79
 export const GROUP_MAX_SIZE_REACHED = 81
 export const FENCED_INSTANCE_ID = 82
@@ -28,7 +23,7 @@ export interface Asked { readonly group: string; readonly instanceId?: string; r
 export function groupFault(code: number, { group, instanceId, sessionTimeoutMs, assignor, doing }: Asked): ManifoldError {
   const where = `group ${group}: ${doing}`
   switch (code) {
-    case COORDINATOR_LOAD_IN_PROGRESS: case COORDINATOR_NOT_AVAILABLE: case NOT_COORDINATOR: return new Disconnected(`${where}: its coordinator is not available (code ${code})`)
+    case COORDINATOR_LOAD_IN_PROGRESS: case COORDINATOR_NOT_AVAILABLE: case NOT_COORDINATOR: return new Disconnected(`${where}: its coordinator is not available (${nameOfCode(code)})`)
     case REBALANCE_IN_PROGRESS: case ILLEGAL_GENERATION: case UNKNOWN_MEMBER_ID: case UNSTABLE_OFFSET_COMMIT: return new Disconnected(`${where}: the group's state does not allow it now (code ${code})`)
     case GROUP_AUTHORIZATION_FAILED: return new Refused(`${where}: no permission for this group: the principal needs READ on group ${group}`)
     case TOPIC_AUTHORIZATION_FAILED: return new Refused(`${where}: no permission for a topic: the principal needs READ on it`)
@@ -38,6 +33,6 @@ export function groupFault(code: number, { group, instanceId, sessionTimeoutMs, 
     case INVALID_SESSION_TIMEOUT: return new Refused(`${where}: a session timeout of ${sessionTimeoutMs} ms is not between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms`)
     case GROUP_MAX_SIZE_REACHED: return new Refused(`${where}: the group is full (the broker's group.max.size)`)
     case FENCED_INSTANCE_ID: return new Fatal(`${where}: another process runs as instance ${instanceId ?? '?'} of this group: give each its own instance id`)
-    default: return new Disconnected(`${where}: the coordinator answered with error code ${code}`)
+    default: return new Disconnected(`${where}: the coordinator answered with ${nameOfCode(code)}`)
   }
 }

@@ -19,11 +19,13 @@ export interface Kept {
   topics: string
   /** Where the coordinator has made us the leader. */
   leading: Leading | undefined
+  /** It has joined with what it holds. */
+  seated: boolean
   /** The newest: grows with every assignment of this process. */
   epochs: number
 }
 
-export function nobody(): Kept { return { memberId: '', membership: undefined, synced: undefined, generation: -1, owned: new Map(), target: [], topics: '', leading: undefined, epochs: 0 } }
+export function nobody(): Kept { return { memberId: '', membership: undefined, synced: undefined, generation: -1, owned: new Map(), target: [], topics: '', leading: undefined, seated: false, epochs: 0 } }
 
 /** Epochs go on: what was read under an old one stays old. */
 export function forget(kept: Kept, memberId: string): void {

@@ -2,7 +2,7 @@
  * The state machine of a member, from `start` to `suspend` or `leave`. Promises: see group.ts.
  *
  *     resuming ── heartbeat answered ──────────────┐
- *        │ unknown, or a join was under way        ▼
+ *        │ unknown, or its answer was missed       ▼
  *        └──────────► joining ─► syncing ─► stable ⇄ releasing
  *                        ▲          │          │         │ released, or the deadline
  *                        └──────────┴──────────┴─────────┘
@@ -28,6 +28,8 @@ type State = 'resuming' | 'joining' | 'syncing' | 'stable' | 'releasing' | 'ende
 
 /** A coordinator that loads or moves, a sync that comes too late: asked again at this pace. */
 const PACE_MS = 250
+/** A coordinator that did not answer a heartbeat is looked for again after this long. */
+const LOOK_MS = 1000
 /** What a revoke may take of the rebalance timeout: the join has to arrive in time. */
 const DRAIN_SHARE = 0.8
 
@@ -90,8 +92,7 @@ export class GroupRun {
   private topics(): readonly string[] { return [...new Set(this.ground.topics())].sort() }
 
   private async live(): Promise<void> {
-    const { membership, synced } = this.kept
-    if (membership !== undefined && membership === synced) await this.resume(membership)
+    if (this.kept.membership !== undefined) await this.resume(this.kept.membership)
     for (;;) {
       if (this.state === 'resuming' || this.rejoinDue) {
         if (this.settings.assignor === 'range') await this.release(this.held(), this.calmAt - this.ground.clock.now())
@@ -101,14 +102,17 @@ export class GroupRun {
     }
   }
 
-  /** A heartbeat under the old generation tells whether it still is one. */
+  /** A heartbeat under the old generation tells whether we are a member still. */
   private async resume(membership: Membership): Promise<void> {
+    const { synced, topics } = this.kept
     const { error } = await this.asLongAsItMoves('coming back', () => this.ground.wire.heartbeat(membership, this.signal))
+    // A join that was cut off may have been answered: what it claimed is still ours, if the next one finds us known.
+    if (error === ILLEGAL_GENERATION && synced !== membership) return
     if (isFenced(error)) { this.fenced(error); return }
     if (error !== 0 && error !== REBALANCE_IN_PROGRESS) throw this.fault(error, 'coming back')
     this.announce()
     this.to('stable')
-    this.rejoinDue = error !== 0 || this.topics().join(' ') !== this.kept.topics
+    this.rejoinDue = error !== 0 || synced !== membership || this.topics().join(' ') !== topics
   }
 
   private async join(): Promise<void> {
@@ -167,6 +171,10 @@ export class GroupRun {
       ground.hooks.assigned(added, epoch)
     }
     if (added.length > 0 || leaving.length > 0) ground.log.info(`${this.name}: generation ${kept.generation}: ${kept.target.length} partitions, ${added.length} new${leaving.length > 0 ? `, ${leaving.length} to give up` : ''}`)
+    // A static member that was killed while it drained comes back without a rebalance, to what it was left with: what it was to give up is nobody's until
+    // somebody joins anew. It cannot know, so it does; nothing moves by that.
+    if (this.settings.instanceId !== undefined && this.settings.assignor !== 'range' && !kept.seated) this.rejoinDue = true
+    kept.seated = true
     if (leaving.length > 0) {
       await this.release(leaving, 0)
       this.rejoinDue = true
@@ -201,8 +209,13 @@ export class GroupRun {
     const { membership } = this.kept
     if (membership === undefined || this.beating || (this.state !== 'stable' && this.state !== 'releasing')) return
     this.beating = true
-    const error = await this.beatOnce(membership).finally(() => { this.beating = false })
-    // Of an earlier generation, or not heard at all.
+    let error = await this.beatOnce(membership)
+    // Whoever has taken the group over is to hear of us before the session ends.
+    while (error === undefined && this.kept.membership === membership && !this.signal.aborted) {
+      await this.ground.clock.sleep(Math.min(this.settings.heartbeatMs, LOOK_MS), this.signal)
+      error = await this.beatOnce(membership)
+    }
+    this.beating = false
     if (error === undefined || this.kept.membership !== membership) return
     this.heardAt = this.ground.clock.now()
     if (error === 0) this.calmAt = this.heardAt

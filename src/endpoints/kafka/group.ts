@@ -12,7 +12,8 @@
  * - One object for the source's life. `open`: `await member.start(ground, signal)`, which resolves once the coordinator has taken us in and rejects with
  *   what `open` is to throw. `close`: `suspend()` where it follows a throw of `read`, `open` or `commit` (the core opens again), else `leave()`.
  * - `assigned` under an epoch that was seen before means: go on after the last delivery (`ctx.resume`). Under a new one: at the committed offset.
- * - `revoked` may name partitions that were never announced since the last `start`: what is in flight of them is to be drained all the same.
+ * - `revoked` may name partitions that were never announced since the last `start`: what is in flight of them is to be drained all the same. One that is
+ *   lost meanwhile may be assigned anew before its drain is over: the drain must not end the new assignment.
  *
  * What is retried here, and why: heartbeats are due again by themselves, so one that fails says nothing until the session timeout has passed without any;
  * a coordinator that moves or loads is asked again at a pace for as long (the protocol's way of saying "wait"). All else is the core's to retry: `failed`.
@@ -82,6 +83,9 @@ export class GroupMember {
 
   /** Partitions held, with the epoch of each by `keyOf`. */
   get owned(): ReadonlyMap<string, { readonly at: TopicPartition; readonly epoch: number }> { return this.kept.owned }
+
+  /** As the coordinator knows it; empty: not at all. */
+  get memberId(): string { return this.kept.memberId }
 
   /** Resolves once the coordinator has taken us in; assignments come by `ground.hooks`. Rejects where that fails, and with the signal's reason. */
   async start(ground: GroupGround, signal: AbortSignal): Promise<void> {
