@@ -8,6 +8,7 @@ const fs = require('fs')
 const path = require('path')
 const { cache } = require('./process')
 const kafka = require('./kafka')
+const rabbitmq = require('./rabbitmq')
 const { kinds: s3 } = require('./s3')
 
 /** What each service may be, best first; the last resort only where none of the others can be had. */
@@ -15,6 +16,7 @@ const services = {
   s3: { wanted: ['versitygw', 'minio'], lastResort: ['moto'], kinds: s3 },
   kafka: { wanted: ['kafka'], kinds: kafka.kinds },
   kcat: { wanted: ['kcat'], kinds: kafka.peers },
+  rabbitmq: { wanted: ['rabbitmq'], kinds: rabbitmq.kinds },
 }
 
 function run(file, args, env) {

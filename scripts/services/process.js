@@ -47,6 +47,7 @@ function answers(url, ok) {
 
 // Ends the server with the process that started it, however that one ends: after a kill -9 nobody is left to do it.
 const SETPRIV = '/usr/bin/setpriv'
+function bound(file, args) { return fs.existsSync(SETPRIV) ? [SETPRIV, ['--pdeathsig', 'KILL', '--', file, ...args]] : [file, args] }
 
 /**
  * @param {{ name: string, command: (port: number, dir: string, ports: number[]) => { file: string, args: string[], env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, graceMs?: number, dir?: string, port?: number, portCount?: number, gone?: () => void }} what
@@ -65,8 +66,7 @@ async function startProcess(what) {
   function launch(ports) {
     const { file, args, env } = what.command(ports[0], dir, ports)
     const out = fs.openSync(log, 'a')
-    const bound = fs.existsSync(SETPRIV)
-    child = spawn(bound ? SETPRIV : file, bound ? ['--pdeathsig', 'KILL', '--', file, ...args] : args, { stdio: ['ignore', out, out], env: Object.assign({}, process.env, env), cwd: dir })
+    child = spawn(...bound(file, args), { stdio: ['ignore', out, out], env: Object.assign({}, process.env, env), cwd: dir })
     fs.closeSync(out)
     ended = new Promise((resolve) => { child.once('exit', resolve); child.once('error', resolve) })
   }
@@ -135,4 +135,4 @@ function tail(file) {
   try { return fs.readFileSync(file, 'utf8').trim().split('\n').filter((line) => !/^\s+at /.test(line)).slice(-3).join(' | ').slice(-600) } catch { return 'it wrote nothing' }
 }
 
-module.exports = { answers, bin, cache, freePort, freePorts, startProcess, tail }
+module.exports = { answers, bin, bound, cache, freePort, freePorts, startProcess, tail }

@@ -3,9 +3,10 @@
  * MANIFOLD_REQUIRE_SERVICES=1 they fail instead. What is there: scripts/services.
  */
 import { available as kafka, kcat } from '../../scripts/services/kafka'
+import { available as rabbitmq } from '../../scripts/services/rabbitmq'
 import { available as s3 } from '../../scripts/services/s3'
 
-export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat'
+export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq'
 
 /** By need: whether it can be had, what it is called, what installs it. */
 const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly what: string; readonly install: string }>> = {
@@ -14,6 +15,7 @@ const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly wha
   minio: { there: () => s3().includes('minio'), what: 'minio', install: 's3' },
   kafka: { there: () => kafka().length > 0 || process.env['MANIFOLD_TEST_KAFKA'] !== undefined, what: 'Kafka', install: 'kafka' },
   kcat: { there: () => kafka().length > 0 && kcat() !== undefined, what: 'Kafka and kcat', install: 'kafka,kcat' },
+  rabbitmq: { there: () => rabbitmq().length > 0 || process.env['MANIFOLD_TEST_RABBITMQ'] !== undefined, what: 'RabbitMQ', install: 'rabbitmq' },
 }
 
 function whyNot(need: Need): string | undefined {

@@ -1,0 +1,45 @@
+import type { Pem } from './kafka'
+
+export interface RabbitmqServer {
+  readonly kind: 'rabbitmq' | 'environment'
+  /** Without a path; as guest where no user is given. */
+  readonly uri: string
+  /** Password by name. alice may do everything; carol may read from `readable…`, write to `writable…` and the default exchange, declare nothing. */
+  readonly users: { readonly guest: string; readonly alice: string; readonly carol: string }
+  readonly port: number
+  /** All it listens on: messages, messages with TLS, distribution, port mapper. */
+  readonly ports: readonly number[]
+  readonly pid?: number
+  readonly dir: string
+  readonly log: string
+  /** rabbitmqctl for this node: a second or two. Rejects where it fails. */
+  ctl(...args: string[]): Promise<string>
+  /** As a power cut of the process: at once. The data stay. */
+  kill(): Promise<void>
+  /** Holds the process still: connections stay, nothing is answered. */
+  freeze(): void
+  thaw(): void
+  /** On the same ports, with the same data; also after `kill`. */
+  restart(): Promise<void>
+  /** Ends it and its port mapper, and removes its data. */
+  stop(): Promise<void>
+}
+export interface SecureRabbitmqServer extends RabbitmqServer {
+  /** With TLS, for any login: PLAIN, AMQPLAIN, or EXTERNAL with a client certificate, whose common name is the user. */
+  readonly tlsUri: string
+  /** Paths of PEM files. `stranger`: of an authority the node does not know. */
+  readonly certificates: Pem & { readonly ca: string; readonly clients: { readonly alice: Pem; readonly carol: Pem }; readonly stranger: Pem }
+}
+export interface RabbitmqOptions {
+  readonly dir?: string
+  readonly port?: number
+  /** A channel whose consumer leaves a delivery unacknowledged for longer is closed, up to a second later. */
+  readonly consumerTimeoutMs?: number
+  /** More lines of rabbitmq.conf. */
+  readonly conf?: readonly string[]
+  /** Not the server named in the environment: for tests that kill it. */
+  readonly own?: boolean
+}
+export function startRabbitmq(options: RabbitmqOptions & { readonly secure: true }): Promise<SecureRabbitmqServer>
+export function startRabbitmq(options?: RabbitmqOptions): Promise<RabbitmqServer>
+export function available(): readonly 'rabbitmq'[]
