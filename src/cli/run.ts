@@ -18,7 +18,6 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** @param drain deliver what lies in the spool of this flow, and nothing else */
 export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv = process.env, drain?: { readonly name: string; readonly instance: number }): Promise<number | NodeJS.Signals> {
-  fitMemory()
   let line: CommandLine
   try {
     line = parseCommandLine(argv, env, registry)
@@ -57,6 +56,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   for (const text of assembled.startLines) log.info(text)
   if (assembled.prior !== undefined) await issue(assembled.prior, flags.receipt, log)
 
+  fitMemory()
   const { flow } = assembled
   let signalled: NodeJS.Signals | undefined
   const onSignal = (signal: NodeJS.Signals): void => {

@@ -19,7 +19,7 @@ const BLOCK = 1024 * 1024
 /** A read into less than this costs more than a new block. */
 const LEAST = 16 * 1024
 /** Blocks kept for use again. */
-const MOST_FREE = 32
+const MOST_FREE = 16
 /** What is kept of a record that is no record (contract.ts, Unfit). */
 export const HEAD = 64 * 1024
 

@@ -2,7 +2,7 @@
 import type { Spool } from './ports'
 
 /** Enough for one group that is being synced and one that gathers. */
-const APPENDING_BYTES = 24 * 1024 * 1024
+const APPENDING_BYTES = 16 * 1024 * 1024
 
 export class SpoolRoom {
   private bytes = 0
