@@ -17,6 +17,11 @@ import { encodePublications, type Publication } from './publishing'
 import type { Host, Settings } from './settings'
 
 const CLOSE_MS = 5000
+/** A chunk of a stream holds 4096 messages at most (osiris_writer). */
+const CHUNK_MESSAGES = 8192
+/** A stream of which nothing comes for so long is empty; one of whose last chunk nothing more comes for so long was read. */
+const EMPTY_MS = 2000
+const QUIET_MS = 250
 
 /** What is used of amqplib's connection beyond its public face. */
 interface Inner {
@@ -176,6 +181,49 @@ export class Link {
   async consume(queue: string, options: { readonly consumerTag?: string; readonly exclusive?: boolean; readonly priority?: number; readonly arguments?: object }): Promise<string> {
     const { consumerTag } = await this.ask((channel) => channel.consume(queue, (message) => { if (message === null) this.handlers.cancelled?.() }, options))
     return consumerTag
+  }
+
+  /** Ends the consumer and gives back what it has not acknowledged: to RabbitMQ 4.3 and later a nack is no failed delivery, as the end of a channel is one. */
+  async giveBack(consumerTag: string): Promise<void> {
+    if (this.fault !== undefined || consumerTag === '') return
+    await this.ask((channel) => channel.cancel(consumerTag))
+    this.channel.nackAll(true)
+  }
+
+  /**
+   * Offset of the last message of a stream, found by reading its last chunk on a channel of its own until nothing more comes; at once where it is `enough` or
+   * more. undefined: nothing came, for there is nothing. A passive declaration counts no messages of streams.
+   */
+  async lastOffset(stream: string, enough: number): Promise<number | undefined> {
+    const channel = await this.ask(() => this.model.createChannel())
+    const quiet = new AbortController()
+    let last: number | undefined
+    let seenAt = this.clock.now()
+    channel.on('error', () => undefined)
+    try {
+      await this.ask(() => channel.prefetch(CHUNK_MESSAGES))
+      await this.ask(() => channel.consume(stream, (message) => {
+        const offset = Number(message?.properties.headers?.['x-stream-offset'])
+        if (!Number.isInteger(offset)) return
+        last = Math.max(last ?? 0, offset)
+        seenAt = this.clock.now()
+        if (last >= enough) quiet.abort(new Error('found'))
+      }, { arguments: { 'x-stream-offset': 'last' } }))
+      while (this.fault === undefined && !quiet.signal.aborted && this.clock.now() - seenAt < (last === undefined ? EMPTY_MS : QUIET_MS)) await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
+    } finally { await channel.close().catch(() => undefined) }
+    if (this.fault !== undefined) throw this.fault
+    return last
+  }
+
+  /** A queue that is none refuses to be read from an offset. */
+  async isStream(queue: string): Promise<boolean> {
+    const channel = await this.ask(() => this.model.createChannel())
+    channel.on('error', () => undefined)
+    try {
+      await channel.prefetch(1)
+      await channel.consume(queue, () => undefined, { arguments: { 'x-stream-offset': 'next' } })
+      return true
+    } catch { return false } finally { await channel.close().catch(() => undefined) }
   }
 
   acknowledge(tag: number): void {

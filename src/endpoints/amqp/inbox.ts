@@ -62,13 +62,14 @@ export class MessageBatch implements Batch {
   private made: readonly Entry[] | undefined
   private text: Lines | undefined
 
-  constructor(private readonly messages: readonly Message[]) {
+  /** @param leave a header that is the broker's, not the message's */
+  constructor(private readonly messages: readonly Message[], private readonly leave?: string) {
     this.count = messages.length
     let bytes = 0
     for (const message of messages) bytes += message.bytes
     this.bytes = this.retained = bytes
   }
 
-  entries(): readonly Entry[] { return (this.made ??= this.messages.map(entryOf)) }
+  entries(): readonly Entry[] { return (this.made ??= this.messages.map((message) => entryOf(message, this.leave))) }
   lines(): Lines { return (this.text ??= new EntryBatch(this.messages.map(({ body }) => ({ value: body })), 0).lines()) }
 }

@@ -34,7 +34,7 @@ export const options = {
   consumerPriority: opt.integer({ doc: 'Consumers of a higher priority are served first.', roles: ['source'], defaultText: '0', aliases: ['x-priority'] }),
   singleActiveConsumer: opt.flag({ doc: 'With declare: of several consumers one is served, and another only after it has gone.', default: false, defaultText: 'false' }),
   stream: opt.flag({ doc: 'The queue is a stream: its position is kept here. Understood from declare=stream.', default: false, defaultText: 'false', roles: ['source'] }),
-  start: opt.string({ doc: 'Where a stream is begun that has no position yet: oldest, latest, an offset, a time or an age such as -1h.', default: 'oldest', roles: ['source'] }),
+  start: opt.string({ doc: 'Where a stream is begun that has no position yet: oldest, latest, an offset, -100 for the last hundred, a time or an age such as -1h.', default: 'oldest', roles: ['source'] }),
   mandatory: opt.flag({ doc: 'A message that reaches no queue comes back and is a dead letter; without it the broker drops it in silence.', default: true, defaultText: 'true', roles: ['sink'] }),
   persistent: opt.oneOf(['true', 'false', 'keep'], { doc: 'Messages survive a restart of the broker in durable queues; keep: as the source had them.', default: 'true', roles: ['sink'] }),
   contentType: opt.string({ doc: 'Content type of every message.', roles: ['sink'], defaultText: 'as the source had it' }),

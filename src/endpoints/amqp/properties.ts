@@ -3,7 +3,7 @@
  * property as `amqp.NAME`, so that it survives a file, a spool or Kafka. `amqp.exchange` tells where a message was published, `amqp.types` which headers are
  * of other types than text (`table.ts`).
  *
- * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`) is not published again.
+ * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`, `x-acquired-count`) is not published again.
  */
 import { isUtf8 } from 'node:buffer'
 import type { Entry, HeaderValue } from '../../core/contract'
@@ -18,21 +18,23 @@ type Name = (typeof NAMES)[number]
 const PREFIX = 'amqp.'
 const TYPES = `${PREFIX}types`
 const EXCHANGE = `${PREFIX}exchange`
+export const STREAM_OFFSET = 'x-stream-offset'
 const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name]))
-const WRITTEN_BY_BROKER = new Set(['x-stream-offset', 'x-delivery-count'])
+const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
 const PERSISTENT = 2
 /** What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties. */
 const MORE = 1
 
 type Header = readonly [name: string, value: HeaderValue]
 
-export function entryOf({ body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>): Entry {
+/** @param leave a header that is the broker's, not the message's */
+export function entryOf({ body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>, leave?: string): Entry {
   const headers: Header[] = []
   let timestamp: number | undefined
   let mode = 1
   try {
     read(properties, (name, value) => {
-      if (name === 'headers') addFields(headers, decodeTable(value as Buffer))
+      if (name === 'headers') addFields(headers, decodeTable(value as Buffer), leave)
       else if (name === 'delivery-mode') mode = Number(value)
       else if (name === 'timestamp' && Number.isSafeInteger(Number(value) * 1000)) timestamp = Number(value) * 1000
       else headers.push([PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
@@ -46,21 +48,22 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
   return { value: body, ...(routingKey.length === 0 ? {} : { key: routingKey }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
 }
 
-function addFields(headers: Header[], fields: readonly Field[]): void {
+function addFields(headers: Header[], fields: readonly Field[], leave: string | undefined): void {
   let types: Record<string, string> | undefined
   for (const { name, value, type } of fields) {
+    if (name === leave) continue
     headers.push([name, value])
     if (type !== undefined) (types ??= {})[name] = type
   }
   if (types !== undefined) headers.push([TYPES, JSON.stringify(types)])
 }
 
-/** The value of one field of a stream's delivery that the broker has put there; undefined where it is not. */
+/** Where a message lies in its stream, as the broker says in a header; undefined where it does not. */
 export function streamOffset(properties: Buffer): number | undefined {
   let offset: number | undefined
   read(properties, (name, value) => {
     if (name !== 'headers') return
-    for (const field of decodeTable(value as Buffer)) if (field.name === 'x-stream-offset') offset = Number(field.value)
+    for (const field of decodeTable(value as Buffer)) if (field.name === STREAM_OFFSET) offset = Number(field.value)
   })
   return offset
 }

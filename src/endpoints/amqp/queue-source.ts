@@ -5,7 +5,7 @@
  * - What waits here unread at the end goes back to the queue.
  */
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
-import { Disconnected, type ManifoldError } from '../../core/errors'
+import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
 import type { Target } from '../../options/define'
 import { connect, type Link } from './client'
@@ -13,6 +13,7 @@ import type { Message } from './deliveries'
 import { Inbox, MessageBatch } from './inbox'
 import type { AmqpOptions } from './options'
 import { Prefetch } from './prefetch'
+import { streamOffset } from './properties'
 import { isInsecure, settingsOf } from './settings'
 import { prepareQueue } from './topology'
 
@@ -81,7 +82,10 @@ export class QueueSource implements Source {
       if (this.fault !== undefined) throw this.fault
       if (this.left <= 0) return null
       const messages = this.inbox.take(this.left)
-      if (messages.length > 0) return this.delivery(messages)
+      if (messages.length > 0) {
+        await this.notAStream(messages)
+        return this.delivery(messages)
+      }
       if (this.left === Infinity) await unlessAborted(this.wake.wait(), signal)
       else if (await this.emptied(signal)) return null
     }
@@ -105,7 +109,10 @@ export class QueueSource implements Source {
     this.link = this.life = undefined
     life?.controller.abort(new Disconnected('closed here'))
     life?.dispose()
-    await link?.close()
+    if (link !== undefined) {
+      await link.giveBack(this.consumer).catch(() => undefined)
+      await link.close()
+    }
     this.inbox.clear()
   }
 
@@ -140,6 +147,12 @@ export class QueueSource implements Source {
     this.left -= messages.length
     // Tags of a channel count up by one, and it has one consumer at a time.
     return { batch: new MessageBatch(messages), partition: this.partition, last: String(this.handed), at: (index) => String(first + index) }
+  }
+
+  /** Read as a queue, a stream would begin anew each time, at what is published next. The header alone may come from elsewhere. */
+  private async notAStream([first]: readonly Message[]): Promise<void> {
+    if (this.handed > 0 || first === undefined || this.link === undefined || streamOffset(first.properties) === undefined || !await this.link.isStream(this.queue)) return
+    throw new Refused(`${this.queue} is a stream, whose position is kept here: add the word stream`)
   }
 
   private async steer(link: Link, ahead: number): Promise<void> {
