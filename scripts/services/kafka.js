@@ -111,7 +111,7 @@ function clientsOf(bootstrap) {
     }),
     deleteTopics: (topics) => admin((client) => client.deleteTopics({ topics })),
     /** Up to `partitions` in all. */
-    addPartitions: (name, partitions) => admin((client) => client.createPartitions({ topics: [{ name, count: partitions, assignments: [] }] })),
+    addPartitions: (name, partitions) => admin((client) => client.createPartitions({ topics: [{ name, count: partitions, assignments: null }] })),
     /** Gives rights to a user of a secure node. */
     allow: (user, rights) => admin(async (client) => {
       const { AclOperations, AclPermissionTypes, ResourcePatternTypes, ResourceTypes } = await import('@platformatic/kafka')
