@@ -43,7 +43,7 @@ export function openingFault(error: unknown, at: string, place: Place): Manifold
   if (/^Expected ConnectionOpenOk/.test(text)) return new Refused(`${at} does not let ${place.user === '' ? 'this user' : place.user} into the vhost ${place.vhost}: there is none of that name, it is not open to this user, or it is down or full`, facts)
   if (/Handshake terminated by server: (.*)/.test(text)) return new Disconnected(`${at} ended the login: ${text.replace(/^.*Handshake terminated by server: /, '')}`, facts)
   if (NO_FRAMES.test(text)) return new Refused(`${at} does not speak AMQP 0-9-1${place.secure ? '' : ': is it another port, or amqps:// that is meant?'}`, facts)
-  if (/Socket closed abruptly/.test(text)) return new Disconnected(`${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${place.secure ? '' : ' without TLS'}`, facts)
+  if (/Socket closed abruptly|(read|write) (ECONNRESET|EPIPE)/.test(text)) return new Disconnected(`${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${place.secure ? '' : ' without TLS'}`, facts)
   return new Disconnected(`no connection to ${at}: ${text}`, facts)
 }
 

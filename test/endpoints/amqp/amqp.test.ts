@@ -1,13 +1,14 @@
 import type { Entry } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
 import { makeSourceContext } from '../../support/context'
-import { available, Broker } from './broker'
+import { describeWith } from '../../services/describe-with'
+import { Broker } from './broker'
 import { forever, makeSource, openSink, openSource, take, until, writeOf } from './support'
 
 const bodies = (n: number, from = 1): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
 const values = (entries: readonly Entry[]): string[] => entries.map(({ value }) => String(value))
 
-describe('rabbitmq', () => {
+describeWith('rabbitmq', 'queues', () => {
   let broker: Broker
   beforeAll(async () => { broker = await Broker.start() }, 90_000)
   afterAll(async () => { await broker.stop() }, 30_000)

@@ -1,96 +1,23 @@
 /** A RabbitMQ node of the tests' own, and a look into its queues by another client object than the endpoint's. */
-import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createConnection, createServer, type AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { connect, type ChannelModel, type ConfirmChannel, type GetMessage, type Options } from 'amqplib'
+import { startRabbitmq, type RabbitmqOptions, type RabbitmqServer, type SecureRabbitmqServer } from '../../services/rabbitmq'
 
-const BIN = '/usr/lib/rabbitmq/bin'
-
-export interface BrokerOptions { readonly consumerTimeoutMs?: number; readonly conf?: readonly string[]; readonly certificates?: { readonly ca: string; readonly cert: string; readonly key: string } }
-
-export function available(): boolean { return existsSync(join(BIN, 'rabbitmq-server')) }
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
-export class Broker {
-  private child: ChildProcess | undefined
+export class Broker<S extends RabbitmqServer = RabbitmqServer> {
   private peer: ChannelModel | undefined
 
-  private constructor(readonly dir: string, readonly port: number, readonly tlsPort: number, private readonly distPort: number) {}
+  private constructor(readonly server: S) {}
 
-  static async start(options: BrokerOptions = {}): Promise<Broker> {
-    const dir = mkdtempSync(join(tmpdir(), 'manifold-rabbitmq-'))
-    for (const folder of ['mnesia', 'log', 'config']) mkdirSync(join(dir, folder))
-    const broker = new Broker(dir, await freePort(), await freePort(), await freePort())
-    const { certificates, consumerTimeoutMs } = options
-    writeFileSync(join(dir, 'rabbitmq.conf'), [
-      `listeners.tcp.1 = 127.0.0.1:${broker.port}`, 'loopback_users.guest = true', 'disk_free_limit.absolute = 50MB', 'vm_memory_high_watermark.absolute = 1GB', 'log.console = true', 'log.file = false',
-      ...(certificates === undefined ? [] : [
-        `listeners.ssl.1 = 127.0.0.1:${broker.tlsPort}`, `ssl_options.cacertfile = ${certificates.ca}`, `ssl_options.certfile = ${certificates.cert}`, `ssl_options.keyfile = ${certificates.key}`,
-        'ssl_options.verify = verify_peer', 'ssl_options.fail_if_no_peer_cert = false', 'auth_mechanisms.1 = PLAIN', 'auth_mechanisms.2 = EXTERNAL', 'ssl_cert_login_from = common_name',
-      ]),
-      ...(options.conf ?? []), '',
-    ].join('\n'))
-    // As keys of rabbitmq.conf these prevent the start.
-    writeFileSync(join(dir, 'advanced.config'), `[{rabbit,[${consumerTimeoutMs === undefined ? '' : `{consumer_timeout,${consumerTimeoutMs}},`}{channel_tick_interval,${consumerTimeoutMs === undefined ? 60_000 : 1000}}]}].\n`)
-    writeFileSync(join(dir, 'enabled_plugins'), `[${certificates === undefined ? '' : 'rabbitmq_auth_mechanism_ssl'}].\n`)
-    writeFileSync(join(dir, 'rabbitmq-env.conf'), '')
-    await broker.launch()
-    return broker
-  }
+  static async start(options: RabbitmqOptions = {}): Promise<Broker> { return new Broker(await startRabbitmq({ own: true, ...options })) }
+  static async startSecure(): Promise<Broker<SecureRabbitmqServer>> { return new Broker(await startRabbitmq({ secure: true })) }
 
-  private environment(): NodeJS.ProcessEnv {
-    const { dir } = this
-    return {
-      ...process.env, HOME: dir, RABBITMQ_NODENAME: `m${this.port}@localhost`, RABBITMQ_BASE: dir, RABBITMQ_MNESIA_BASE: join(dir, 'mnesia'), RABBITMQ_LOG_BASE: join(dir, 'log'), RABBITMQ_CONFIG_FILE: join(dir, 'rabbitmq.conf'),
-      RABBITMQ_ADVANCED_CONFIG_FILE: join(dir, 'advanced.config'), RABBITMQ_CONF_ENV_FILE: join(dir, 'rabbitmq-env.conf'), RABBITMQ_ENABLED_PLUGINS_FILE: join(dir, 'enabled_plugins'), RABBITMQ_GENERATED_CONFIG_DIR: join(dir, 'config'),
-      RABBITMQ_PID_FILE: join(dir, 'pid'), RABBITMQ_DIST_PORT: String(this.distPort), ERL_EPMD_ADDRESS: '127.0.0.1', RABBITMQ_NODE_IP_ADDRESS: '127.0.0.1', RABBITMQ_NODE_PORT: String(this.port), LANG: 'C.UTF-8', LC_ALL: 'C.UTF-8',
-      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
-    }
-  }
-
-  private async launch(): Promise<void> {
-    rmSync(join(this.dir, 'pid'), { force: true })
-    const child = this.child = spawn(join(BIN, 'rabbitmq-server'), [], { env: this.environment(), stdio: 'ignore', detached: true })
-    for (let tries = 0; tries < 600 && child.exitCode === null; tries++) {
-      if (existsSync(join(this.dir, 'pid')) && await this.answers()) return
-      await new Promise((resolve) => { setTimeout(resolve, 100) })
-    }
-    throw new Error('RabbitMQ did not start')
-  }
-
-  /** Whether it begins to speak AMQP. */
-  private answers(): Promise<boolean> {
-    return new Promise((resolve) => {
-      const socket = createConnection(this.port, '127.0.0.1', () => { socket.write('AMQP\0\0\x09\x01') })
-      socket.setTimeout(1000, () => { socket.destroy() })
-      socket.once('data', () => { resolve(true); socket.destroy() })
-      socket.on('error', () => undefined)
-      socket.once('close', () => { resolve(false) })
-    })
-  }
-
+  get port(): number { return this.server.port }
   uri(rest = '', login = ''): string { return `amqp://${login}127.0.0.1:${this.port}${rest}` }
-
-  /** rabbitmqctl: a second or two. */
-  async ctl(...args: string[]): Promise<string> { return (await promisify(execFile)(join(BIN, 'rabbitmqctl'), ['-q', ...args], { env: this.environment() })).stdout }
+  ctl(...args: string[]): Promise<string> { return this.server.ctl(...args) }
 
   /** A connection for looking and putting; made anew after the node was down. */
   async channel(): Promise<ConfirmChannel> {
     if (this.peer === undefined) {
-      const peer = this.peer = await connect(this.uri(), { noDelay: true })
+      const peer = this.peer = await connect(`amqp://guest:guest@127.0.0.1:${this.port}`, { noDelay: true })
       peer.on('error', () => undefined)
       peer.on('close', () => { if (this.peer === peer) this.peer = undefined })
     }
@@ -151,23 +78,17 @@ export class Broker {
     return messages
   }
 
-  private get pid(): number { return Number(readFileSync(join(this.dir, 'pid'), 'utf8')) }
-
   /** As a power cut of the process. */
-  async kill(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
-    const { child } = this
+  async kill(): Promise<void> {
     this.peer = undefined
-    if (child === undefined || child.exitCode !== null) return
-    process.kill(this.pid, signal)
-    if (child.exitCode === null) await once(child, 'exit')
+    await this.server.kill()
   }
-  async restart(): Promise<void> {
-    await this.kill()
-    await this.launch()
+  restart(): Promise<void> {
+    this.peer = undefined
+    return this.server.restart()
   }
   async stop(): Promise<void> {
     await this.peer?.close().catch(() => undefined)
-    await this.kill()
-    rmSync(this.dir, { recursive: true, force: true, maxRetries: 3 })
+    await this.server.stop()
   }
 }

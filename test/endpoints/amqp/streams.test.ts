@@ -1,0 +1,115 @@
+import type { Delivery } from '../../../src/core/contract'
+import { Disconnected, Refused } from '../../../src/core/errors'
+import { makeSourceContext } from '../../support/context'
+import { describeWith } from '../../services/describe-with'
+import { Broker } from './broker'
+import { forever, makeSource, openSource, take } from './support'
+
+const bodies = (n: number, from = 0): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
+const values = ({ entries }: Awaited<ReturnType<typeof take>>): string[] => entries.map(({ value }) => String(value))
+
+describeWith('rabbitmq', 'streams', () => {
+  let broker: Broker
+  beforeAll(async () => { broker = await Broker.start() }, 90_000)
+  afterAll(async () => { await broker.stop() }, 30_000)
+  let serial = 0
+  const stream = (): Promise<string> => broker.declare(`stream-${++serial}`, { arguments: { 'x-queue-type': 'stream' } })
+  const positionAfter = (deliveries: readonly Delivery[], count: number): string => {
+    let left = count
+    for (const delivery of deliveries) {
+      if (left <= delivery.batch.count) return delivery.at(left - 1)
+      left -= delivery.batch.count
+    }
+    throw new Error('not so many')
+  }
+
+  test('a stream is read from its start, without the broker\'s own header, and resumed right after a position', async () => {
+    const queue = await stream()
+    await broker.put(queue, bodies(5000), { headers: { mine: 'x' } })
+    const { source } = await openSource(broker.uri(), { queue, stream: true })
+    const first = await take(source, 5000)
+    await source.close()
+    expect(values(first)).toEqual(bodies(5000))
+    expect(first.entries[0]!.headers).toEqual([['mine', 'x']])
+    const { source: again } = await openSource(broker.uri(), { queue, stream: true }, { positions: { [queue]: positionAfter(first.deliveries, 1234) } })
+    expect(values(await take(again, 5000 - 1234))).toEqual(bodies(5000 - 1234, 1234))
+    await again.close()
+  })
+
+  test('start says where it begins: latest, an offset, the last hundred', async () => {
+    const queue = await stream()
+    await broker.put(queue, bodies(300))
+    for (const [start, from] of [['250', 250], ['-100', 200]] as const) {
+      const { source } = await openSource(broker.uri(), { queue, stream: true, start })
+      expect(values(await take(source, 300 - from))).toEqual(bodies(300 - from, from))
+      await source.close()
+    }
+    const { source } = await openSource(broker.uri(), { queue, stream: true, start: 'latest' })
+    // Where it begins is told before anything is read, so that what comes while nobody reads is not missed.
+    const begun = await source.read(forever)
+    expect(begun?.batch.count).toBe(0)
+    await source.close()
+    await broker.put(queue, bodies(5, 300))
+    const { source: again } = await openSource(broker.uri(), { queue, stream: true, start: 'latest' }, { positions: { [queue]: begun!.last } })
+    expect(values(await take(again, 5))).toEqual(bodies(5, 300))
+    await again.close()
+  })
+
+  test('--until end: it ends with what was there, also where more comes meanwhile', async () => {
+    const queue = await stream()
+    await broker.put(queue, bodies(100))
+    const { source } = await openSource(broker.uri(), { queue, stream: true })
+    await source.ends!()
+    await broker.put(queue, bodies(50, 100))
+    expect(values(await take(source, Infinity))).toEqual(bodies(100))
+    await source.close()
+    const empty = await stream()
+    const { source: nothing } = await openSource(broker.uri(), { queue: empty, stream: true })
+    await nothing.ends!()
+    expect(await nothing.read(forever)).toBeNull()
+    await nothing.close()
+  })
+
+  test('a stream that was deleted and made anew is read from its start: a longer one, a shorter one, an empty one', async () => {
+    const queue = await stream()
+    await broker.put(queue, bodies(100))
+    const { source } = await openSource(broker.uri(), { queue, stream: true })
+    const position = positionAfter((await take(source, 100)).deliveries, 100)
+    await source.close()
+    for (const count of [150, 40, 0]) {
+      const channel = await broker.channel()
+      await channel.deleteQueue(queue)
+      await channel.close()
+      await broker.declare(queue, { arguments: { 'x-queue-type': 'stream' } })
+      await broker.put(queue, bodies(count, 1000))
+      const again = await makeSource(broker.uri(), { queue, stream: true })
+      const { ctx, told } = makeSourceContext({ positions: { [queue]: position } })
+      await again.open(ctx)
+      if (count === 150) {
+        // Only its messages tell; the core opens it again.
+        await expect(again.read(forever)).rejects.toThrow(Disconnected)
+        await again.close()
+        await again.open(ctx)
+      }
+      if (count === 0) await broker.put(queue, bodies(1, 1000))
+      expect(values(await take(again, Math.max(1, count)))).toEqual(bodies(Math.max(1, count), 1000))
+      expect(told.text()).toMatch(/made anew/)
+      await again.close()
+    }
+  }, 30_000)
+
+  test('a stream that is read as a queue is refused, with what to do', async () => {
+    const queue = await stream()
+    const { source } = await openSource(broker.uri(), { queue })
+    await broker.put(queue, bodies(1))
+    await expect(source.read(forever)).rejects.toThrow(new Refused(`${queue} is a stream, whose position is kept here: add the word stream`))
+    await source.close()
+    const plain = await broker.declare('no-stream')
+    await expect(openSource(broker.uri(), { queue: plain, stream: true })).rejects.toThrow(/x-stream-offset/)
+    // The header alone says nothing: it may have come with the message.
+    await broker.put(plain, bodies(1), { headers: { 'x-stream-offset': 5 } })
+    const { source: queueSource } = await openSource(broker.uri(), { queue: plain })
+    expect(values(await take(queueSource, 1))).toEqual(bodies(1))
+    await queueSource.close()
+  })
+})
