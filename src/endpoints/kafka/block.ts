@@ -30,6 +30,16 @@ export class Block {
 
   offset(index: number): number { return this.section.head.baseOffset + (this.deltas?.[index] ?? this.firstDelta + index) }
 
+  /** The records below an offset; undefined where there are none. */
+  below(offset: number): Block | undefined {
+    let count = 0
+    let valueBytes = 0
+    for (; count < this.count && this.offset(count) < offset; count++) valueBytes += Math.max(0, this.values[2 * count + 1] as number)
+    if (count === this.count) return this
+    // Bytes of keys and headers in proportion: they are only counted.
+    return count === 0 ? undefined : new Block(this.section, this.start, this.values.subarray(0, 2 * count), count, valueBytes, valueBytes + Math.round((this.bytes - this.valueBytes) * count / this.count), this.firstDelta, this.deltas)
+  }
+
   /** Appends the records as entries, views into the buffer. */
   entries(into: Entry[]): void {
     const { bytes, head } = this.section
@@ -118,7 +128,7 @@ function scan(section: Section, least: number, most: number): readonly Block[] {
     const headers = reader.int()
     if (headers !== 0) passHeaders(reader, headers)
     if (reader.at !== end) throw new Damaged('a record is not as long as it says')
-    if (delta < least) { start = end; continue }
+    if (delta < least) continue
     if (kept === 0) { start = begin; first = delta }
     if (deltas !== undefined) deltas.push(delta)
     else if (delta !== first + kept) {

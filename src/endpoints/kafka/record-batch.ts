@@ -75,3 +75,14 @@ export function readHead(bytes: Buffer, at: number): BatchHead {
 
 /** 64 bits, exact up to 2^53. */
 function long(bytes: Buffer, at: number): number { return bytes.readInt32BE(at) * 0x1_0000_0000 + bytes.readUInt32BE(at + 4) }
+
+/** Offset after the last whole batch of a record set; `from` where there is none. Nothing is checked: what is asked for next is seen before it is decoded. */
+export function nextOffset(records: Buffer, from: number): number {
+  let next = from
+  let at = 0
+  for (let size = batchSize(records, at); size >= HEADER_BYTES && size <= records.length - at; size = batchSize(records, at)) {
+    next = Math.max(next, long(records, at) + records.readInt32BE(at + LAST_DELTA_AT) + 1)
+    at += size
+  }
+  return next
+}

@@ -205,6 +205,12 @@ describe('a record set', () => {
       expect([textsOf(set), offsetsOf(set), set.next]).toEqual([['record 3', 'record 4', 'record 5', 'record 6', 'record 7', 'record 8', 'record 9'], [103, 104, 105, 106, 107, 108, 109], 110])
     }
   })
+  it('is cut where reading is to end', async () => {
+    const { blocks } = await decodeRecordSet(await batch(texts(0, 5).map((one) => ({ ...one, key: Buffer.from('k') })), { base: 100 }), all({ from: 101 }))
+    const made = new BlockBatch(blocks.map((block) => block.below(103)).filter((block) => block !== undefined))
+    expect([made.entries().map(({ value }) => String(value)), made.offset(1), made.bytes, made.lines().count]).toEqual([['record 1', 'record 2'], 102, 18, 2])
+    expect(blocks[0]?.below(101)).toBeUndefined()
+  })
   it('keeps the offsets of what compaction has left, and goes on beyond what it took', async () => {
     // Offsets 0, 4, 7 of a batch that once had ten records.
     const writer = new RecordWriter(64)

@@ -1,0 +1,149 @@
+/** What the source does in a group: begins and gives up partitions as membership says, and commits through it. */
+import type { Partition, SourceContext } from '../../core/contract'
+import type { OptionsOf } from '../../options/define'
+import { GroupMember, keyOf, type TopicPartition } from './group'
+import type { KafkaOptions } from './options'
+import { decodePosition, encodePosition, isSameTopic, parsePartitionName, partitionName } from './position'
+import type { Beginning } from './start'
+import type { Cluster, TopicFacts } from './wire'
+
+/** Commits of others matter while recovered records wait for them: looked for this often, milliseconds. */
+const HELD_LOOK_MS = 5000
+
+export interface ReadingParts {
+  readonly ctx: SourceContext
+  readonly cluster: Cluster
+  readonly signal: AbortSignal
+  topics(): ReadonlyMap<string, TopicFacts>
+  /** Work beside reading: where it fails, reading does. */
+  run(work: Promise<void>): void
+  fail(error: unknown): void
+  begin(beginnings: readonly Beginning[]): Promise<void>
+  /** Nothing more is fetched of it, and what was fetched and not read is dropped. */
+  giveUp(name: string): void
+  leaderEpoch(name: string): number
+}
+
+export class GroupReading {
+  private readonly member: GroupMember
+  private parts: ReadingParts | undefined
+  /** Epochs of partitions as they were assigned last, over connections: under the same one reading goes on after the last delivery. */
+  private readonly epochs = new Map<string, number>()
+  /** What is ours since the last start. */
+  private readonly held = new Map<string, number>()
+  private assigned = false
+  private beginning = 0
+  private looking: { stop(): void } | undefined
+
+  constructor(group: string, options: OptionsOf<KafkaOptions>) {
+    const { instanceId, rack, sessionTimeout, rebalanceTimeout, heartbeatEvery, metadataEvery } = options
+    this.member = new GroupMember({
+      group, sessionTimeoutMs: sessionTimeout, rebalanceTimeoutMs: rebalanceTimeout, heartbeatMs: Math.min(heartbeatEvery, sessionTimeout / 3), assignor: 'cooperative-sticky', metadataMs: metadataEvery,
+      ...(instanceId === undefined ? {} : { instanceId }), ...(rack === undefined ? {} : { rack }),
+    })
+  }
+
+  /** Something was assigned, be it nothing, and all of it has begun. */
+  get isSettled(): boolean { return this.assigned && this.beginning === 0 }
+
+  /** Rejects with what `open` is to throw. */
+  async start(parts: ReadingParts): Promise<void> {
+    this.parts = parts
+    this.assigned = false
+    this.held.clear()
+    const { ctx, cluster, signal, run, fail } = parts
+    this.looking = ctx.clock.every(HELD_LOOK_MS, () => { if (ctx.held().length > 0) run(this.lookForCommits(parts)) })
+    await this.member.start({
+      wire: cluster, clock: ctx.clock, log: ctx.log,
+      hooks: {
+        assigned: (partitions, epoch) => { run(this.take(parts, partitions, epoch)) },
+        revoked: (partitions, withinMs) => this.give(parts, partitions, withinMs),
+        lost: (partitions) => { this.lose(parts, partitions) },
+        failed: fail,
+      },
+      topics: () => [...parts.topics().keys()],
+      partitionsOf: async (topics, during) => new Map((await cluster.metadata(topics, during)).topics.filter(({ error }) => error === 0).map(({ name, partitions }) => [name, partitions.length])),
+    }, signal)
+  }
+
+  /** @param again it follows a fault, and will be started again */
+  async stop(again: boolean): Promise<void> {
+    this.looking?.stop()
+    if (again) await this.member.suspend()
+    else await this.member.leave()
+    this.parts = undefined
+  }
+
+  async commit(partition: Partition, offset: number): Promise<void> {
+    const at = parsePartitionName(partition.name)
+    if (at !== undefined) await this.member.commit([{ ...at, offset, leaderEpoch: this.parts?.leaderEpoch(partition.name) ?? -1 }], partition.epoch)
+  }
+
+  topicsChanged(): void { this.member.subscriptionChanged() }
+
+  private async take(parts: ReadingParts, partitions: readonly TopicPartition[], epoch: number): Promise<void> {
+    this.beginning++
+    try {
+      for (const at of partitions) this.held.set(nameOf(at), epoch)
+      const topics = parts.topics()
+      const stored = new Map(partitions.map((at) => [at, parts.ctx.resume(nameOf(at))]))
+      const isDeleted = (at: TopicPartition): boolean => !isSameTopic(decodePosition(stored.get(at) ?? '')?.topicId, topics.get(at.topic)?.id)
+      const known = partitions.filter((at) => this.epochs.get(nameOf(at)) === epoch && decodePosition(stored.get(at) ?? '') !== undefined && !isDeleted(at))
+      const fresh = partitions.filter((at) => !known.includes(at))
+      // Of all partitions of their topics: one without a commit among others that have some has been added since.
+      const siblings = [...new Set(fresh.map(({ topic }) => topic))].flatMap((topic) => (topics.get(topic)?.partitions ?? []).map(({ partition }) => ({ topic, partition })))
+      const committed = await this.member.committed(siblings, parts.signal)
+      const begun = new Set([...committed.values()].map(({ topic }) => topic))
+      for (const answer of committed.values()) this.tell(parts, answer, answer.offset)
+      const ours = (at: TopicPartition): boolean => this.held.get(nameOf(at)) === epoch && topics.has(at.topic)
+      const beginnings = [
+        ...known.filter(ours).map((at): Beginning => ({ ...at, epoch, at: decodePosition(stored.get(at) ?? '')?.offset ?? 0 })),
+        ...fresh.filter(ours).map((at): Beginning => {
+          const offset = committed.get(keyOf(at))?.offset
+          return { ...at, epoch, ...(isDeleted(at) ? { deleted: stored.get(at) ?? '' } : {}), ...(offset !== undefined ? { at: offset } : begun.has(at.topic) && !isDeleted(at) ? { at: 'oldest' as const } : {}) }
+        }),
+      ]
+      await parts.begin(beginnings)
+      for (const { topic, partition } of beginnings) {
+        const name = partitionName(topic, partition)
+        // Given up again meanwhile.
+        if (this.held.get(name) === epoch) this.epochs.set(name, epoch)
+        else parts.giveUp(name)
+      }
+      this.assigned = true
+    } finally { this.beginning-- }
+  }
+
+  private async give(parts: ReadingParts, partitions: readonly TopicPartition[], withinMs: number): Promise<void> {
+    const given = partitions.map((at): Partition => ({ name: nameOf(at), epoch: this.member.owned.get(keyOf(at))?.epoch ?? this.held.get(nameOf(at)) ?? 0 }))
+    for (const { name } of given) {
+      this.held.delete(name)
+      parts.giveUp(name)
+    }
+    await Promise.all(given.map((place) => parts.ctx.revoke(place, withinMs)))
+  }
+
+  private lose(parts: ReadingParts, partitions: readonly TopicPartition[]): void {
+    for (const at of partitions) {
+      const name = nameOf(at)
+      const epoch = this.held.get(name) ?? this.epochs.get(name) ?? 0
+      this.held.delete(name)
+      this.epochs.delete(name)
+      parts.giveUp(name)
+      parts.ctx.lost({ name, epoch })
+    }
+  }
+
+  private async lookForCommits(parts: ReadingParts): Promise<void> {
+    const topics = parts.topics()
+    const partitions = parts.ctx.held().map(parsePartitionName).filter((at) => at !== undefined).filter(({ topic }) => topics.has(topic))
+    for (const answer of (await this.member.committed(partitions, parts.signal)).values()) this.tell(parts, answer, answer.offset)
+  }
+
+  private tell(parts: ReadingParts, at: TopicPartition, offset: number): void {
+    const topicId = parts.topics().get(at.topic)?.id
+    parts.ctx.committed(nameOf(at), encodePosition({ offset, ...(topicId === undefined ? {} : { topicId }) }))
+  }
+}
+
+function nameOf({ topic, partition }: TopicPartition): string { return partitionName(topic, partition) }

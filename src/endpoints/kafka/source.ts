@@ -1,0 +1,253 @@
+/**
+ * Topics as a source. Each partition is one of the flow's: `orders-3`.
+ *
+ * - Without a group the position lives with us; with one, in the group: partitions begin and end as membership says (group-reading.ts).
+ * - `start` counts for partitions that exist and have no position when reading begins; it is resolved at once and noted by an empty delivery. What appears
+ *   later begins at its oldest.
+ * - Offsets that are out of range, and a topic made anew under its name, are gaps; then `on-gap` decides.
+ * - A broker that is lost ends all of it, for the core to open again. A partition that moved is looked for at a pace while the others go on (watch.ts).
+ */
+import { EMPTY } from '../../core/batch'
+import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
+import { Disconnected, Fatal } from '../../core/errors'
+import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
+import type { CreateSource, Target } from '../../options/define'
+import { BlockBatch } from './block'
+import { openCluster } from './client'
+import { Fetcher } from './fetcher'
+import { GroupReading } from './group-reading'
+import { parsePartitions, type KafkaOptions } from './options'
+import { covers, decodePosition, isSameTopic, partitionName } from './position'
+import { offsetsAt, parseStart, resolveStart, type Beginning, type Begun, type Start } from './start'
+import { findTopics, missingFault, parseTopics, partitionFacts, type WantedTopics } from './topics'
+import { Track } from './track'
+import { committedOnly, gapFault, ledPartition, offsetFault, Watch, type Reading } from './watch'
+import type { Cluster, Fetched } from './wire'
+
+export const create: CreateSource<KafkaOptions> = (target) => new KafkaSource(target)
+
+/** Without a group a partition is ours for good. */
+const ONLY_EPOCH = 1
+
+class KafkaSource implements Source {
+  private readonly group: GroupReading | undefined
+  private readonly wanted: WantedTopics
+  private readonly wake = new Wake()
+  private readonly tasks = new Set<Promise<void>>()
+  private life: ReturnType<typeof linkedAbort> | undefined
+  private cluster: Cluster | undefined
+  private reading: Reading | undefined
+  private watch: Watch | undefined
+  private timer: { stop(): void } | undefined
+  private failure: { readonly error: unknown } | undefined
+  private opening = false
+  private start: Start | undefined
+  private until: 'end' | number | undefined
+  /** Gaps of deleted topics that were told already, for opening again finds them again: partitions with the new topic's id. */
+  private readonly told = new Set<string>()
+
+  constructor(private readonly target: Target<KafkaOptions>) {
+    const { options, uri } = target
+    this.wanted = parseTopics(uri.path.replace(/^\//, ''))
+    if (options.group !== undefined) this.group = new GroupReading(options.group, options)
+  }
+
+  async open(ctx: SourceContext): Promise<void> {
+    const { options, label } = this.target
+    this.failure = undefined
+    this.opening = true
+    this.start ??= parseStart(options.start, ctx.clock.now())
+    const life = this.life = linkedAbort(ctx.signal)
+    const { signal } = life.controller
+    const cluster = this.cluster = await openCluster(this.target, signal)
+    const { found, missing } = await findTopics(cluster, this.wanted, signal)
+    if (missing.length > 0) throw missingFault(missing)
+    if (found.size === 0) ctx.log.warn(`no topic of ${label} exists yet; waiting for one`)
+    const fetcher = new Fetcher({
+      cluster, clock: ctx.clock, signal, buffer: options.fetchMaxBytes, replicaMs: options.metadataEvery,
+      fetch: { maxWaitMs: options.fetchWait, minBytes: options.fetchMinBytes, maxBytes: options.fetchMaxBytes, committedOnly: options.isolation === 'committed', rack: options.rack ?? '' },
+      changed: () => { this.wake.wake() }, seen: (track) => { ctx.gauge(`lag ${track.name}`, track.lag) },
+      refused: (track: Track, fetched: Fetched) => { watch.refused(track, fetched) }, failed: (error) => { this.fail(error) },
+    })
+    const reading: Reading = this.reading = { ctx, cluster, fetcher, signal, options, label, wanted: this.wanted, topics: found }
+    const run = (work: Promise<void>): void => { this.run(work) }
+    const fail = (error: unknown): void => { this.fail(error) }
+    const begin = (beginnings: readonly Beginning[]): Promise<void> => this.begin(beginnings, reading)
+    const watch = this.watch = new Watch(reading, { run, fail, begin, looked: () => this.looked(reading) })
+    if (this.group === undefined) await begin(this.partitions(reading).map((one) => this.resumed(one, reading)))
+    else await this.group.start({ ctx, cluster, signal, topics: () => reading.topics, run, fail, begin, giveUp: (name) => { this.giveUp(name) }, leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1 })
+    this.timer = ctx.clock.every(options.metadataEvery, () => { watch.refresh() })
+    this.opening = false
+  }
+
+  async read(signal: AbortSignal): Promise<Delivery | null> {
+    const { reading } = this
+    if (reading === undefined) throw new Disconnected('not connected')
+    for (;;) {
+      signal.throwIfAborted()
+      if (this.failure !== undefined) throw this.failure.error
+      const ready = reading.fetcher.take()
+      if (ready !== undefined) {
+        const { track, blocks, next } = ready
+        reading.ctx.gauge(`lag ${track.name}`, track.lag)
+        const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks)
+        return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: (index) => track.position(batch === undefined ? next : batch.offset(index) + 1) }
+      }
+      if (this.isFinished(reading.fetcher)) return null
+      await unlessAborted(this.wake.wait(), signal)
+    }
+  }
+
+  async commit(partition: Partition, upTo: Position): Promise<void> {
+    const position = decodePosition(upTo)
+    const track = this.track(partition.name)
+    // The offset of a topic that is gone says nothing about the one that has its name now.
+    if (this.group === undefined || position === undefined || (track !== undefined && !isSameTopic(track.topicId, position.topicId))) return
+    await this.group.commit(partition, position.offset)
+  }
+
+  covers(upTo: Position, position: Position): boolean { return covers(upTo, position) }
+
+  ends(): Promise<ReadonlyMap<string, Position | null>> { return this.endAt('end') }
+  endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> { return this.endAt(time) }
+
+  async close(): Promise<void> {
+    const { life, reading, cluster, watch } = this
+    this.timer?.stop()
+    life?.controller.abort(new Disconnected('closed here'))
+    await Promise.all([reading?.fetcher.settled(), watch?.settled(), ...this.tasks])
+    // After a fault the core opens again: still a member, it goes on where it was.
+    await this.group?.stop(this.failure !== undefined || this.opening)
+    await cluster?.close()
+    life?.dispose()
+    this.life = this.reading = this.cluster = this.watch = this.timer = undefined
+  }
+
+  /** Work beside reading: where it fails, reading does. */
+  private run(work: Promise<void>): void {
+    const task = work.catch((error: unknown) => { this.fail(error) }).finally(() => {
+      this.tasks.delete(task)
+      this.wake.wake()
+    })
+    this.tasks.add(task)
+  }
+
+  private fail(error: unknown): void {
+    if (this.life?.controller.signal.aborted !== false) return
+    this.failure ??= { error }
+    this.wake.wake()
+  }
+
+  private track(name: string): Track | undefined { return this.reading?.fetcher.all.find((track) => track.name === name) }
+
+  private giveUp(name: string): void {
+    const track = this.track(name)
+    if (track !== undefined) this.reading?.fetcher.drop(track)
+    this.reading?.ctx.gauge(`lag ${name}`, 0)
+    this.wake.wake()
+  }
+
+  /** Those that are to be read without a group, all of them or as `partition` names them. */
+  private partitions({ topics, options }: Reading): readonly { readonly topic: string; readonly partition: number; readonly offset?: number }[] {
+    const asked = options.partition === undefined ? undefined : parsePartitions(options.partition)
+    return [...topics.values()].flatMap(({ name, partitions }) => {
+      const unknown = [...asked?.keys() ?? []].find((number) => !partitions.some(({ partition }) => partition === number))
+      if (unknown !== undefined) throw new Fatal(`topic ${name} has no partition ${unknown}: it has ${partitions.length}, the first of which is 0`)
+      return partitions.filter(({ partition }) => asked?.has(partition) ?? true).map(({ partition }) => {
+        const offset = asked?.get(partition)
+        return { topic: name, partition, ...(offset === undefined ? {} : { offset }) }
+      })
+    })
+  }
+
+  /** Without a group: at the position that we keep; where others of this source have one, it is new since then. */
+  private resumed({ topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset?: number }, { ctx, topics }: Reading): Beginning {
+    const stored = ctx.resume(partitionName(topic, partition))
+    const position = stored === undefined ? undefined : decodePosition(stored)
+    const place = { topic, partition, epoch: ONLY_EPOCH }
+    if (stored !== undefined && position !== undefined) return isSameTopic(position.topicId, topics.get(topic)?.id) ? { ...place, at: position.offset } : { ...place, deleted: stored }
+    if (offset !== undefined) return { ...place, at: offset }
+    return ctx.resumable().length > 0 ? { ...place, at: 'oldest' } : place
+  }
+
+  /** Begins to read partitions: where they were, or where they are to begin. */
+  private async begin(beginnings: readonly Beginning[], reading: Reading): Promise<void> {
+    const { ctx, fetcher, cluster, signal, options, topics } = reading
+    const { start } = this
+    if (start === undefined || beginnings.length === 0) return
+    const begun = new Map<Beginning, Begun>()
+    const unresolved = beginnings.filter((one) => typeof one.at !== 'number')
+    for (const [kind, some] of Map.groupBy(unresolved, (one) => one.at === 'oldest' ? 'oldest' : one.deleted !== undefined ? options.onGap : 'start')) {
+      const from: Start = kind === 'start' ? start : { kind: kind === 'latest' ? 'latest' : 'oldest' }
+      const found = await resolveStart(from, cluster, some.map(({ topic, partition }) => ledPartition(reading, topic, partition)), committedOnly(reading), offsetFault, signal)
+      some.forEach((one, index) => { const at = found[index]; if (at !== undefined) begun.set(one, at) })
+    }
+    const tracks: Track[] = []
+    const noted: Track[] = []
+    for (const one of beginnings) {
+      const { topic, partition, epoch, at, deleted } = one
+      const led = partitionFacts(topics, topic, partition) ?? { leader: -1, leaderEpoch: -1 }
+      const track = new Track(topic, topics.get(topic)?.id ?? '', partition, epoch, begun.get(one)?.offset ?? (typeof at === 'number' ? at : 0), led, options.partitionMaxBytes)
+      if (this.track(track.name) !== undefined) continue
+      if (deleted !== undefined) this.madeAnew(track, deleted, reading)
+      if (led.leader < 0) track.stalled = track.lost = true
+      tracks.push(track)
+      // Also where it was given: the position is known before the first record.
+      if (begun.has(one) || (this.group === undefined && ctx.resume(track.name) === undefined)) noted.push(track)
+    }
+    await this.setEnds(tracks, reading)
+    signal.throwIfAborted()
+    fetcher.add(tracks)
+    for (const track of noted) fetcher.note(track)
+    if (tracks.some(({ lost }) => lost)) this.watch?.refresh()
+    this.wake.wake()
+  }
+
+  /** @param from the position in the deleted topic */
+  private madeAnew(track: Track, from: string, { ctx, options }: Reading): void {
+    const key = `${track.name} ${track.topicId}`
+    if (this.told.has(key)) return
+    this.told.add(key)
+    const why = `topic ${track.topic} was deleted and made anew`
+    ctx.gap({ partition: track.name, from, to: 'the end of the deleted topic', why })
+    if (options.onGap === 'fail') throw gapFault(why)
+  }
+
+  /** What appears while we read begins at its oldest. */
+  private async looked(reading: Reading): Promise<void> {
+    if (this.group !== undefined) { this.group.topicsChanged(); return }
+    const added = this.partitions(reading).filter(({ topic, partition }) => this.track(partitionName(topic, partition)) === undefined)
+    await this.begin(added.map((one): Beginning => {
+      const found = this.resumed(one, reading)
+      return found.at === undefined && found.deleted === undefined ? { ...found, at: 'oldest' } : found
+    }), reading)
+  }
+
+  private async endAt(until: 'end' | number): Promise<ReadonlyMap<string, Position | null>> {
+    const { reading } = this
+    if (reading === undefined) throw new Disconnected('not connected')
+    const { fetcher } = reading
+    this.until = until
+    await this.setEnds(fetcher.all, reading)
+    fetcher.moved()
+    return new Map(fetcher.all.map((track) => [track.name, track.end === undefined || track.end <= track.handed ? null : track.position(track.end)]))
+  }
+
+  private async setEnds(tracks: readonly Track[], reading: Reading): Promise<void> {
+    const { until } = this
+    const open = tracks.filter((track) => track.end === undefined)
+    if (until === undefined || open.length === 0) return
+    const led = open.map(({ topic, partition }) => ledPartition(reading, topic, partition))
+    const at = (when: 'latest' | number): Promise<readonly number[]> => offsetsAt(reading.cluster, led, when, committedOnly(reading), offsetFault, reading.signal)
+    const [latest, timed] = await Promise.all([at('latest'), until === 'end' ? undefined : at(until)])
+    open.forEach((track, index) => {
+      const end = latest[index] ?? 0
+      const then = timed?.[index] ?? -1
+      track.end = then < 0 ? end : Math.min(then, end)
+    })
+  }
+
+  private isFinished(fetcher: Fetcher): boolean {
+    return this.until !== undefined && this.tasks.size === 0 && (this.group === undefined || this.group.isSettled) && fetcher.all.every((track) => track.finished)
+  }
+}
