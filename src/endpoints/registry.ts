@@ -2,6 +2,7 @@
  * Every endpoint there is: one line each, in the order in which help lists them. Nothing here loads a client library: endpoints load theirs on first use.
  */
 import type { AnyEndpoint } from '../options/define'
+import amqp from './amqp'
 import discard from './discard'
 import file from './file'
 import generate from './generate'
@@ -15,6 +16,7 @@ export const registry: readonly AnyEndpoint[] = [
   generate,
   discard,
   s3,
+  amqp,
   ws,
 ]
 

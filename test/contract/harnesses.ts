@@ -7,6 +7,8 @@ import { WebSocketServer } from 'ws'
 import { createFramer } from '../../src/codec/framing'
 import { StdioSource } from '../../src/endpoints/stdio/source'
 import type { AnyEndpoint, AnyTarget } from '../../src/options/define'
+import { Broker } from '../endpoints/amqp/broker'
+import { available as rabbitmqHere } from '../services/rabbitmq'
 import { makeSourceContext, makeTarget } from '../support/context'
 
 export interface SourceHarness { readonly target: AnyTarget; readonly expected: readonly string[]; stop(): Promise<void> }
@@ -17,7 +19,8 @@ export interface SinkHarness {
   stop(): Promise<void>
 }
 interface Harness {
-  readonly source?: (endpoint: AnyEndpoint, records: readonly string[]) => Promise<SourceHarness>
+  /** Text: why not here. */
+  readonly source?: ((endpoint: AnyEndpoint, records: readonly string[]) => Promise<SourceHarness>) | string
   /** Text: why not here, and where instead. */
   readonly sink?: ((endpoint: AnyEndpoint) => Promise<SinkHarness>) | string
 }
@@ -36,7 +39,34 @@ async function server(): Promise<{ readonly server: WebSocketServer; readonly ur
   }
 }
 
-/** stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
+/** One node for all cases: a start takes seconds. */
+function lazily<T>(start: () => Promise<T>, stop: (made: T) => Promise<void>): () => Promise<T> {
+  let made: Promise<T> | undefined
+  afterAll(async () => { if (made !== undefined) await stop(await made) }, 30_000)
+  return () => (made ??= start())
+}
+const rabbitmq = lazily(() => Broker.start(), (broker) => broker.stop())
+const noRabbitmq = rabbitmqHere().length > 0 || process.env['MANIFOLD_REQUIRE_SERVICES'] === '1' ? undefined : 'no RabbitMQ here: node scripts/services.js install --need rabbitmq'
+
+function queues(type: 'classic' | 'quorum'): Harness {
+  const made = async (): Promise<{ readonly broker: Broker; readonly queue: string }> => {
+    const broker = await rabbitmq()
+    return { broker, queue: await broker.declare(`contract-${Math.random().toString(36).slice(2)}`, { arguments: { 'x-queue-type': type } }) }
+  }
+  return {
+    source: noRabbitmq ?? (async (endpoint, records) => {
+      const { broker, queue } = await made()
+      await broker.put(queue, records)
+      return { target: makeTarget(endpoint, broker.uri(), { queue }), expected: records, stop: () => Promise.resolve() }
+    }),
+    sink: noRabbitmq ?? (async (endpoint) => {
+      const { broker, queue } = await made()
+      return { target: makeTarget(endpoint, broker.uri(), { queue }), stop: () => Promise.resolve(), stored: async (count) => (await broker.collect(queue, count)).map(({ content }) => content.toString()) }
+    }),
+  }
+}
+
+/** By scheme; what it has of several kinds behind a space. stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
 export const harnesses: Readonly<Record<string, Harness>> = {
   file: {
     source: (endpoint, records) => inFolder((folder, stop) => {
@@ -76,6 +106,8 @@ export const harnesses: Readonly<Record<string, Harness>> = {
       }
     },
   },
+  amqp: queues('classic'),
+  'amqp quorum': queues('quorum'),
   stdio: {
     source: (_, records) => {
       // The source of the endpoint reads descriptor 0; the same class reads any other.
