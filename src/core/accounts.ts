@@ -41,7 +41,7 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
 
 /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
 export function unaccounted(parts: FlowParts, { ledger, sources, sinks }: Account): { readonly returned: number; readonly abandoned: number } {
-  const refused = ledger.refusedAtRead + ledger.droppedAtRead
+  const refused = ledger.refusedAtRead + ledger.droppedAtRead + ledger.filteredAtRead
   const settled = (id: string): number => { const counts = ledger.of(id); return counts.delivered + counts.rejected + counts.dropped }
   const missing = ledger.read - refused - (parts.spool !== undefined ? ledger.accepted : Math.min(...sinks.map(({ part }) => settled(part.id))))
   return sources.every(({ part }) => part.position !== 'none') ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
@@ -55,7 +55,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
     const counts = ledger.of(part.id)
     return {
       ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
-      rejected: counts.rejected + ledger.refusedAtRead, dropped: counts.dropped + ledger.droppedAtRead,
+      rejected: counts.rejected + ledger.refusedAtRead, dropped: counts.dropped + ledger.droppedAtRead, filtered: counts.filtered + ledger.filteredAtRead,
       spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0),
     }
   })

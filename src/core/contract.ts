@@ -55,6 +55,8 @@ export interface Delivery {
   readonly receivedAt?: number
   /** Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a source ends a delivery at one. They settle with it, as dead letters. */
   readonly unfit?: readonly Unfit[]
+  /** Records that an option of the source told it to leave out (`dedupe`): read, and accounted for as filtered. */
+  readonly filtered?: number
   /** Called once at most, when nobody will look at the batch's bytes again: its buffers may be filled anew. */
   readonly release?: () => void
 }

@@ -1,7 +1,7 @@
 /** What a flow is made of, and how a run of it can end. */
 import type { Batch, Clock, Lines, Log, Refusal, Sink, Source } from './contract'
 import type { FlowCommand, FlowState } from './flow-state'
-import type { DeadLetters, FlowFile, Spool } from './ports'
+import type { DeadLetters, FlowFile, Loss, Spool } from './ports'
 import type { Receipt } from './receipt'
 import type { Until } from './source-pump'
 import type { Supervision } from './supervisor'
@@ -36,6 +36,8 @@ export interface FlowParts {
   /** Absent: nothing outlives the process. */
   readonly file?: FlowFile<FlowState>
   readonly stored?: FlowState
+  /** Records that the last run had accepted, ending in order, and that the disk has lost since. */
+  readonly damage?: readonly Loss[]
   readonly deadLetters: DeadLetters
   readonly transform?: (batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }
   readonly toLines?: (batch: Batch) => Lines

@@ -18,7 +18,7 @@ import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow
 import { takeIn, type Taken } from './intake'
 import { Keeper } from './keeper'
 import { Ledger } from './ledger'
-import type { Sequence, Spool } from './ports'
+import type { Loss, Sequence, Spool } from './ports'
 import { imbalance } from './receipt'
 import { Gaps } from './gaps'
 import { hold, type Held } from './held'
@@ -84,6 +84,9 @@ export class Flow {
       this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
+    spool?.onLost((losses) => { this.damaged(losses) })
+    // They were carried in as far as the last run knew.
+    for (const [id, count] of this.damaged(parts.damage ?? [])) this.ledger.carriedAgain({ [id]: count })
     spool?.failed.catch((error: unknown) => { this.fail(error) })
   }
 
@@ -210,7 +213,8 @@ export class Flow {
     let limited = delivery
     const limit = until.count
     if (limit !== undefined && this.ledger.read + delivery.batch.count >= limit) limited = this.limit(delivery, limit - this.ledger.read)
-    this.ledger.read += limited.batch.count + (limited.unfit?.length ?? 0)
+    this.ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
+    this.ledger.filteredAtRead += limited.filtered ?? 0
     this.ledger.bytesRead += limited.batch.bytes
     const taken = await takeIn(limited, receivedAt, { source: part.id, sourceLabel: part.label, transform: this.parts.transform, toLines: this.parts.toLines, refuseInner: this.parts.refuseInner, deadLetters }, this.cut.signal)
     if (taken.stop === undefined) this.ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
@@ -275,6 +279,18 @@ export class Flow {
     if (sink !== undefined && tally.delivered > 0) sink.proven = true
     this.release()
     this.keeper.touch()
+  }
+
+  /** Found when an old segment's turn came: what a sink had still to get of it is gone. */
+  private damaged(losses: readonly Loss[]): ReadonlyMap<string, number> {
+    const lost = new Map<string, number>()
+    for (const { partition, from, to, why, records = 0, sequence } of losses) {
+      this.ledger.gap({ partition, from, to, why, records })
+      for (const { part, lane } of this.sinks) if (lane !== undefined && lane.cursor <= sequence) lost.set(part.id, (lost.get(part.id) ?? 0) + records)
+    }
+    for (const [id, count] of lost) this.ledger.lost(id, count)
+    this.keeper.touch()
+    return lost
   }
 
   private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }

@@ -15,6 +15,7 @@ export class Ledger {
   /** Of these: dead letters before they reached spool or sink; they count for every sink. */
   refusedAtRead = 0
   droppedAtRead = 0
+  filteredAtRead = 0
   readonly gaps: Gap[] = []
   gapCount = 0
   private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
@@ -38,6 +39,9 @@ export class Ledger {
   /** Delivered once more, as far as anybody knows. */
   carriedAgain(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count }
 
+  /** Accepted, and gone with a damaged disk. */
+  lost(sink: string, count: number): void { this.of(sink).abandoned += count }
+
   gap(gap: Gap): void {
     this.gapCount++
     if (this.gaps.length < LISTED_GAPS) this.gaps.push(gap)
@@ -52,9 +56,9 @@ export class Ledger {
   /** As it may be stored: only what is durable counts as read. */
   durable(ended?: number): RunLedger {
     const sinks: Record<string, SinkLedger> = {}
-    for (const [id, counts] of this.sinks) sinks[id] = { ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead }
+    for (const [id, counts] of this.sinks) sinks[id] = { ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead, filtered: counts.filtered + this.filteredAtRead }
     return {
-      id: this.id, started: this.started, ...(ended === undefined ? {} : { ended }), restarts: this.restarts, read: this.accepted + this.refusedAtRead + this.droppedAtRead,
+      id: this.id, started: this.started, ...(ended === undefined ? {} : { ended }), restarts: this.restarts, read: this.accepted + this.refusedAtRead + this.droppedAtRead + this.filteredAtRead,
       bytesRead: this.bytesRead, sinks, gaps: this.gaps, gapCount: this.gapCount,
     }
   }

@@ -46,6 +46,9 @@ export interface SpoolReader<T> {
 /** What a release means: every sink has confirmed all of the partition up to this position. */
 export interface Release { readonly source: string; readonly partition: Partition; readonly position: Position }
 
+/** Records that were accepted and are gone from the disk: `records` of them from `sequence` on. */
+export interface Loss extends Gap { readonly source: string; readonly sequence: Sequence }
+
 export interface SpoolStatus {
   /** Bytes on disk. */
   readonly bytes: number
@@ -84,6 +87,8 @@ export interface Spool {
   status(): SpoolStatus
   /** Called at each change of `status().full`. */
   onStatus(changed: (status: SpoolStatus) => void): void
+  /** Called when damage is found after opening. */
+  onLost(heard: (losses: readonly Loss[]) => void): void
   /** Rejects when the disk has failed for good (`DiskFailed`); never resolves. */
   readonly failed: Promise<never>
   close(): Promise<void>

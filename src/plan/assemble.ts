@@ -93,6 +93,8 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence }),
       ...(state === undefined ? {} : { file: state.file }),
       ...(state?.stored === undefined ? {} : { stored: state.stored }),
+      // Where the last run was killed, its receipt tells of them.
+      ...(prior !== undefined || opened === undefined ? {} : { damage: opened.recovered.gaps.filter(({ lost }) => lost) }),
       ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
       ...(options.command === undefined ? {} : { command: options.command }),
       deadLetters,

@@ -16,7 +16,7 @@ export function priorReceipt(flow: string, stored: FlowState, spool: Spool | und
     const spooled = (spool?.countFrom(stored.sinks[id]?.cursor ?? 0) ?? 0) + (stored.held ?? []).reduce((sum, { counts }) => sum + (counts[id] ?? 0), 0)
     // Without a spool what was under way is back with its source, or gone with a process that kept nothing.
     const returned = spool === undefined ? ledger.carriedIn + read - settled : ledger.returned
-    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: recovered.lost }
+    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: ledger.abandoned + recovered.lost }
   })
   return {
     flow, run: run.id, started: new Date(run.started).toISOString(), ended: new Date(now).toISOString(), seconds: Math.round(now - run.started) / 1000,

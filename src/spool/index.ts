@@ -35,7 +35,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
 import { DiskFailed, lineOf, ManifoldError, UsageError } from '../core/errors'
-import type { SealedSegment, Sequence, Spool, Spooled, SpoolReader, SpoolRecords, SpoolStatus } from '../core/ports'
+import type { Loss as Lost, SealedSegment, Sequence, Spool, Spooled, SpoolReader, SpoolRecords, SpoolStatus } from '../core/ports'
 import { letGo, type FileSystem } from '../kit/file-system'
 import { encodeHeader, seedOf } from './format'
 import { gapItem, progressItem, recordsItem, type Settle } from './items'
@@ -73,10 +73,10 @@ export interface SpoolConfig {
   readonly maxBytes?: number
   /** Bytes that stay free on the disk. Default: 1 GiB or 5 %, whichever is more, but at most a quarter of the file system. */
   readonly reserve?: number
+  /** Bytes of old segments that are read through at opening; the others when their turn comes. 256 MiB; tests make it small. */
+  readonly verifyAtStart?: number
   /** Payload of a frame, one record apart. 4 MiB; tests make it small. */
   readonly frameBytes?: number
-  /** Damage found after opening, when an old segment's turn came: its records are lost. */
-  readonly lost?: (gaps: readonly Loss[]) => void
 }
 
 export interface OpenedSpool {
@@ -115,7 +115,7 @@ async function opened(config: SpoolConfig): Promise<OpenedSpool> {
   const id = looked.id ?? randomBytes(16).toString('hex')
   try { encodeHeader({ id, first: Number.MAX_SAFE_INTEGER, createdAt: clock.now(), targets: Object.fromEntries(config.policies.map(({ sink, policy }) => [sink, policy.target])) }) } catch (error) { throw new UsageError([lineOf(error)]) }
   const context: SpoolContext = { fs, directory, clock, log, id, seed: seedOf(id), policies: config.policies, render: config.render, frameBytes: config.frameBytes ?? FRAME_BYTES }
-  const recovery = new Recovery(context, config.known, looked.id !== undefined)
+  const recovery = new Recovery(context, config.known, looked.id !== undefined, config.verifyAtStart)
   const found = await recovery.run(looked.found)
   const store = new Store(context, found.head)
   store.segments.push(...found.segments)
@@ -182,7 +182,7 @@ class DiskSpool implements Spool {
     if (segment.verified) return Promise.resolve()
     let verifying = this.verifying.get(segment)
     if (verifying === undefined) {
-      verifying = this.recovery.verify(segment).then((lost) => { if (lost.length > 0) this.config.lost?.(lost) }).catch((error: unknown) => { throw asDiskFailed(error, `the spool file ${segment.path} cannot be read`) }).finally(() => { this.verifying.delete(segment) })
+      verifying = this.recovery.verify(segment).then((lost) => { if (lost.length > 0) this.heard?.(lost) }).catch((error: unknown) => { throw asDiskFailed(error, `the spool file ${segment.path} cannot be read`) }).finally(() => { this.verifying.delete(segment) })
       this.verifying.set(segment, verifying)
     }
     return verifying
@@ -193,6 +193,8 @@ class DiskSpool implements Spool {
   async drop(below: Sequence): Promise<void> { if (await this.store.drop(below)) this.writer.retry() }
   status(): SpoolStatus { return this.writer.status() }
   onStatus(changed: (status: SpoolStatus) => void): void { this.writer.onStatus(changed) }
+  private heard: ((losses: readonly Lost[]) => void) | undefined
+  onLost(heard: (losses: readonly Lost[]) => void): void { this.heard = heard }
   get failed(): Promise<never> { return this.writer.failed }
 
   async close(): Promise<void> {

@@ -48,7 +48,7 @@ export class Recovery {
   private highest = 0
 
   /** @param idKnown  the spool's id is not new: frames of its files can be told from other bytes */
-  constructor(private readonly context: SpoolContext, private readonly known: Known, private readonly idKnown: boolean) { this.repair = new Repair(context, known.tail) }
+  constructor(private readonly context: SpoolContext, private readonly known: Known, private readonly idKnown: boolean, private readonly verifyAtStart = VERIFY_AT_START) { this.repair = new Repair(context, known.tail) }
 
   verify(segment: SegmentFile): Promise<readonly Loss[]> { return this.repair.verify(segment) }
 
@@ -112,7 +112,7 @@ export class Recovery {
     // Before what was recovered counts as accepted: an empty newer copy that came back after a power cut would be believed to have held it.
     if (remove.length > 0) await fs.syncDirectory(context.directory)
 
-    let budget = VERIFY_AT_START
+    let budget = this.verifyAtStart
     for (const segment of segments) {
       if (segment.verified || this.later.has(segment)) continue
       budget -= segment.end

@@ -148,11 +148,12 @@ class FeedSource implements Source {
       for (const hole of this.expect.holes(batch, lane.partition)) this.ctx?.gap(hole)
       if (this.expect.unnumbered > 0) this.ctx?.gauge('unnumbered', this.expect.unnumbered)
     }
-    if (batch.count === 0 && unfit === undefined) { release?.(); return undefined }
+    const filtered = received.count - batch.count
+    if (batch.count === 0 && unfit === undefined && filtered === 0) { release?.(); return undefined }
     const before = lane.handed
     lane.handed += batch.count + (unfit === undefined ? 0 : 1)
     const last = String(lane.handed)
-    return { batch, partition: lane.partition, last, at: (index) => String(before + index + 1), receivedAt, ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
+    return { batch, partition: lane.partition, last, at: (index) => String(before + index + 1), receivedAt, ...(filtered === 0 ? {} : { filtered }), ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
   }
 
   /** Why reading cannot go on; all that was received has been read. */
