@@ -49,7 +49,7 @@ describeWith('kafka', 'a log that holds more than records', () => {
   }
   async function producer(transactionalId: string): Promise<Producer> {
     const { Producer: Library } = await import('@platformatic/kafka')
-    const made = new Library({ clientId: 'test', bootstrapBrokers: server.bootstrap.split(','), idempotent: true, transactionalId }) as Producer
+    const made = new Library({ clientId: 'test', bootstrapBrokers: server.bootstrap.split(','), idempotent: true, transactionalId })
     producers.push(made)
     return made
   }
