@@ -48,7 +48,9 @@ export class Held {
     for (const range of this.ranges) {
       const last = range.until.get(source)?.get(gap.partition)
       if (last === undefined) continue
-      const appended = await this.append(range, source, gap, (position) => !covers(gap.from, position) && (open || covers(gap.to, position)))
+      const appended = await this.append(range, source, gap, {
+        beyondFrom: (position) => !covers(gap.from, position), withinTo: (position) => open || covers(gap.to, position), beforeTo: (position) => open || !covers(position, gap.to),
+      })
       records += appended
       for (const [sink, owed] of Object.entries(range.counts)) {
         range.counts[sink] = Math.max(0, owed - appended)
@@ -75,16 +77,21 @@ export class Held {
     return this.ranges.map(({ from, to, counts, until }) => ({ from, to, counts: { ...counts }, until: Object.fromEntries([...until].map(([source, positions]) => [source, Object.fromEntries(positions)])) }))
   }
 
-  private async append(range: Range, source: string, gap: Gap, wanted: (position: Position) => boolean): Promise<number> {
+  /** Lines carry the position of their frame's end alone: a frame that reaches into the gap goes whole, and what of it lies beyond comes twice. */
+  private async append(range: Range, source: string, gap: Gap, { beyondFrom, withinTo, beforeTo }: Record<'beyondFrom' | 'withinTo' | 'beforeTo', (position: Position) => boolean>): Promise<number> {
     const reader = this.spool.batches('held', range.from)
     const stop = new AbortController()
     let records = 0
+    let before: Position | undefined
     for (let at = range.from; at < range.to;) {
       const frame = await reader.next(stop.signal)
       if (frame === null || frame.first >= range.to) break
       at = frame.next
       if (frame.source !== source || frame.partition !== gap.partition) continue
-      const indexes = Array.from({ length: frame.batch.count }, (_, index) => index).filter((index) => wanted(frame.at(index)))
+      const all = Array.from({ length: frame.batch.count }, (_, index) => index)
+      const reaches = before === undefined || beforeTo(before)
+      before = frame.at(frame.batch.count - 1)
+      const indexes = frame.batch.form === 'lines' ? (beyondFrom(before) && reaches ? all : []) : all.filter((index) => beyondFrom(frame.at(index)) && withinTo(frame.at(index)))
       const last = indexes.at(-1)
       if (last === undefined) continue
       const batch = indexes.length === frame.batch.count ? frame.batch : only(frame.batch, indexes)
