@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { Bucket, startS3, type S3Server } from '../services/s3'
 import { describeWith } from '../services/describe-with'
 import { startFeed } from '../support/feed'
+import { httpGet } from '../support/http'
 import { cleanEnv, LAUNCHER, manifold, start } from '../support/manifold'
 
 let folder: string
@@ -93,7 +94,8 @@ describe('pipes and signals', () => {
   })
 
   test('SIGTERM with a stopped reader of stdout is out within the grace, by the signal, for records in hand are lost with it', async () => {
-    const script = `yes 0123456789012345678901234567890123456789 | head -c 50000000 | (exec "${LAUNCHER}" --from - --to - --grace 1s) | (read -r line; sleep 20)`
+    const socket = join(folder, 'metrics')
+    const script = `yes 0123456789012345678901234567890123456789 | head -c 50000000 | (exec "${LAUNCHER}" --from - --to - --grace 1s --metrics unix:${socket}) | (read -r line; sleep 20)`
     const shell = start(['--version'])
     await shell.done
     const child = (await import('node:child_process')).spawn('bash', ['-c', script], { env: cleanEnv(), detached: true, stdio: 'ignore' })
@@ -104,7 +106,13 @@ describe('pipes and signals', () => {
         pid = descendant(child.pid ?? 0, 'manifold.js')
       }
       expect(pid).toBeDefined()
-      await new Promise((resolve) => { setTimeout(resolve, 1000) })
+      // All that fits into memory and pipe is read, and nothing moves any more.
+      for (let before = -1, read = 0; read === 0 || read !== before;) {
+        before = read
+        await new Promise((resolve) => { setTimeout(resolve, 200) })
+        const status = await httpGet(socket, '/status')
+        read = status === undefined ? 0 : (JSON.parse(status.body) as { read: number }).read
+      }
       const from = Date.now()
       process.kill(pid ?? 0, 'SIGTERM')
       while (existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(statusOf(pid ?? 0)) && Date.now() - from < 10_000) await new Promise((resolve) => { setTimeout(resolve, 20) })
@@ -190,7 +198,7 @@ describe('a full disk', () => {
       const fifo = join(folder, 'fifo')
       execFileSync('mkfifo', [fifo])
       const running = start(['--from', 'generate:', 'count=200000', 'size=200', '--to', `file:${fifo}`, '--spool', join(disk, 'spool'), '--disk-reserve', '1MiB', ...state(), '--log-level', 'info'])
-      await new Promise((resolve) => { setTimeout(resolve, 3000) })
+      while (!running.stderr().includes('is full, appends wait') && running.child.exitCode === null) await new Promise((resolve) => { setTimeout(resolve, 20) })
       const out = execFileSync('sh', ['-c', `wc -l < "${fifo}"`], { timeout: 60_000 }).toString().trim()
       const { code, stderr } = await running.done
       expect({ code, out, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, out: '200000', stderr: '' })
@@ -233,7 +241,8 @@ describeWith('s3', 'an object store that refuses', () => {
     running.child.stdin?.on('error', () => undefined)
     while (running.child.exitCode === null && (await bucket.keys()).length === 0) await new Promise((resolve) => { setTimeout(resolve, 50) })
     server.freeze()
-    await new Promise((resolve) => { setTimeout(resolve, 1000) })
+    // More than the uploads under way can hold.
+    for (const before = written; written < before + 30_000 && running.child.exitCode === null;) await new Promise((resolve) => { setTimeout(resolve, 20) })
     const from = Date.now()
     running.kill('SIGTERM')
     const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => { running.child.once('exit', (...end) => { resolve(end) }) })

@@ -1,12 +1,12 @@
 /** The commands on flows, and what a run tells while it runs. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Bucket, startS3, type S3Server } from '../services/s3'
 import { describeWith } from '../services/describe-with'
 import { startFeed } from '../support/feed'
+import { httpGet as get } from '../support/http'
 import { manifold, start } from '../support/manifold'
 
 let folder: string
@@ -14,16 +14,6 @@ beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-commands-')) })
 afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
-
-function get(socketPath: string, path: string): Promise<{ readonly code: number; readonly body: string } | undefined> {
-  return new Promise((resolve) => {
-    request({ socketPath, path }, (response) => {
-      let body = ''
-      response.on('data', (text: Buffer) => { body += text.toString() })
-      response.on('end', () => { resolve({ code: response.statusCode ?? 0, body }) })
-    }).on('error', () => { resolve(undefined) }).end()
-  })
-}
 
 test('metrics, health and status tell what a run does, and nothing secret', async () => {
   const feed = await startFeed({ perSecond: 500 })
@@ -149,8 +139,13 @@ describeWith('s3', 'a flow that stopped with records in its spool', () => {
     const env = { KEY: server.accessKey, SECRET: server.secretKey }
     const line = ['--from', 'generate:', 'rate=1000', '--to', `s3://${bucket.name}/t`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}', '--name', 'numbers', '--state', state, '--receipt', join(folder, 'receipts')]
     await server.kill()
-    const running = start(line, { env })
-    await sleep(1500)
+    const socket = join(folder, 'metrics')
+    const running = start([...line, '--metrics', `unix:${socket}`], { env })
+    for (let read = 0; read < 500;) {
+      await sleep(20)
+      const status = await get(socket, '/status')
+      read = status === undefined ? 0 : (JSON.parse(status.body) as { read: number }).read
+    }
     running.kill('SIGTERM')
     expect((await running.done).code).toBe(0)
     await server.restart()

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Source } from '../../src/core/contract'
 import { Disconnected, Fatal, Refused, Throttled } from '../../src/core/errors'
 import { makeSourceContext } from '../support/context'
-import { accept, frame, makeSource, range, startPeer, startRaw, take, takeUntilThrow, until, valuesOf, type Peer, type RawPeer } from './ws/peer'
+import { accept, frame, handled, makeSource, range, startPeer, startRaw, take, takeUntilThrow, until, valuesOf, type Peer, type RawPeer } from './ws/peer'
 
 const open: { close(): Promise<void> }[] = []
 afterEach(async () => { for (const thing of open.splice(0).reverse()) await thing.close() })
@@ -38,7 +38,7 @@ describe('messages', () => {
     const source = await sourceOf(peer.url)
     await source.open(makeSourceContext().ctx)
     await until(() => peer.sockets.length === 1, 'the connection')
-    await sleep(50)
+    await handled(peer.sockets[0])
     const delivery = await source.read(AbortSignal.timeout(5000))
     if (delivery === null) throw new Error('ended')
     expect(delivery.batch.form).toBe('lines')
@@ -173,7 +173,7 @@ describe('the end of a connection', () => {
   })
 
   test('a killed connection is a disconnect, with the records before it', async () => {
-    const peer = await peerOf({ connected: (socket) => { socket.send('last'); setTimeout(() => { socket.terminate() }, 50) } })
+    const peer = await peerOf({ connected: (socket) => { socket.send('last'); void handled(socket).then(() => { socket.terminate() }) } })
     const source = await sourceOf(peer.url)
     await source.open(makeSourceContext().ctx)
     const got: string[] = []
@@ -266,7 +266,7 @@ describe('the end of a connection', () => {
     await take(source, 1)
     await until(() => peer.sockets.length === 1, 'the connection')
     peer.sockets[0]?.send('unread')
-    await sleep(50)
+    await handled(peer.sockets[0])
     await source.close()
     await source.open(ctx)
     const first = await source.read(AbortSignal.timeout(5000))

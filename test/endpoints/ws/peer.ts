@@ -134,6 +134,13 @@ export async function takeUntilThrow(source: Source, got: string[] = []): Promis
 
 export function range(from: number, to: number): string[] { return Array.from({ length: to - from + 1 }, (_, i) => String(from + i)) }
 
+/** Resolves when the other side has handled everything that was sent before: pings are answered in their turn. */
+export async function handled(socket: WebSocket | undefined): Promise<void> {
+  if (socket === undefined) throw new Error('there is no such connection')
+  socket.ping()
+  await once(socket, 'pong')
+}
+
 /** Polls what no event tells. */
 export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
   const end = Date.now() + ms
