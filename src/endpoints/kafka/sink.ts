@@ -1,0 +1,274 @@
+/**
+ * Records into topics, acks=all, by an idempotent producer.
+ *
+ * - A write is made into batches once, and kept with its sequence numbers until all of it is confirmed or refused: over reconnects and leaders' changes a
+ *   resend is the same bytes, which the broker recognises.
+ * - Writes are prepared side by side and leave in the order in which they came, at most five requests under way at once: a broker knows the last five
+ *   batches of a producer by their sequences, no more.
+ * - Within a partition records keep their order: after a failure a broker refuses what comes later, and the core sends all of it again, in order.
+ */
+import { CONFIRMED, type EndpointContext, type Limits, type Outcome, type Refusal, type Sink, type Write } from '../../core/contract'
+import { Disconnected, Throttled, type ManifoldError } from '../../core/errors'
+import type { CreateSink, Target } from '../../options/define'
+import { openCluster } from './client'
+import {
+  DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_RECORD, INVALID_TIMESTAMP, INVALID_TOPIC_EXCEPTION, LEADER_NOT_AVAILABLE, MESSAGE_TOO_LARGE, nameOfCode, NONE, OUT_OF_ORDER_SEQUENCE_NUMBER,
+  PRODUCER_FENCED, RECORD_LIST_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_PRODUCER_ID, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+} from './codes'
+import { Encoder, type Encoded } from './encode'
+import { codeFault } from './errors'
+import type { KafkaOptions } from './options'
+import { countOf, listOf, Producer, type Batched } from './producer'
+import { routingOf, type Routing } from './routing'
+import { Slots, Turns } from './turns'
+import type { Cluster, Produced, TopicFacts } from './wire'
+
+const MIB = 1024 * 1024
+const IN_FLIGHT = 5
+/** How long a topic that records name and that is not there is not asked for again. */
+const ABSENT_MS = 10_000
+
+const TOO_LARGE = new Set([MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE])
+const FAULTY = new Set([INVALID_RECORD, INVALID_TIMESTAMP])
+const FORGOTTEN = new Set([INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED])
+/** Of a topic that a record names: the record's fault, not the endpoint's. */
+const NO_PLACE = new Set([UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED])
+
+export const create: CreateSink<KafkaOptions> = (target) => new TopicSink(target)
+
+class TopicSink implements Sink {
+  readonly limits: Limits
+  readonly wants = 'entries'
+  private readonly routing: Routing
+  private readonly encoder: Encoder
+  private readonly producer = new Producer()
+  private readonly writes = new Map<string, Encoded>()
+  private readonly topics = new Map<string, { readonly facts: TopicFacts | string; readonly at: number }>()
+  private readonly turns = new Turns()
+  private readonly slots = new Slots(IN_FLIGHT)
+  private cluster: Cluster | undefined
+  private ctx: EndpointContext | undefined
+  private under = 0
+  /** Why no other write is begun, until all that are under way have come back. */
+  private broken: unknown
+
+  constructor(private readonly target: Target<KafkaOptions>) {
+    const { maxRecord, batchSize, compression } = target.options
+    this.limits = { maxEntries: 1_000_000, maxBytes: 4 * MIB, maxEntryBytes: maxRecord, inFlight: 4, ordered: true, unit: 'batch', confirms: 'each' }
+    this.routing = routingOf(target.options, topicIn(target.uri.path))
+    this.encoder = new Encoder(this.routing, batchSize, compression)
+  }
+
+  async open(ctx: EndpointContext): Promise<void> {
+    this.ctx = ctx
+    if (this.target.options.tlsInsecure) ctx.log.warn('tls-insecure: the brokers\' certificates are not checked; whoever sits between can read and change everything')
+    const cluster = await openCluster(this.target, ctx.signal)
+    this.cluster = cluster
+    this.topics.clear()
+    if (this.routing.topic !== undefined) await this.learn([this.routing.topic], ctx.signal)
+    if (!this.producer.isKnown) await this.introduce(cluster, ctx)
+  }
+
+  async write(write: Write, signal: AbortSignal): Promise<Outcome> {
+    if ('kind' in write.payload) throw new Error('topics take batches')
+    const { payload } = write
+    const turn = this.turns.enter()
+    this.under++
+    try {
+      await turn.toPrepare
+      if (this.broken !== undefined) throw new Throttled('an earlier write failed', { afterMs: 1, cause: this.broken })
+      const known = this.writes.get(write.id)
+      await this.prepare(known === undefined ? this.encoder.topicsOf(payload) : [...new Set(known.batches.map(({ topic }) => topic))], signal)
+      const encoded = known ?? this.encode(write.id, payload)
+      turn.prepared()
+      await this.seal(encoded)
+      await turn.toSend
+      await this.send(encoded, turn.sent, signal)
+      this.writes.delete(write.id)
+      return encoded.rejected.length === 0 ? CONFIRMED : { retry: [], rejected: [...encoded.rejected].sort((a, b) => a.index - b.index) }
+    } catch (error) {
+      this.broken ??= error
+      throw error
+    } finally {
+      turn.leave()
+      if (--this.under === 0) this.broken = undefined
+    }
+  }
+
+  async close(): Promise<void> {
+    const { cluster } = this
+    this.cluster = undefined
+    await cluster?.close()
+  }
+
+  /** The producer is somebody, and the topics are known. */
+  private async prepare(names: readonly string[], signal: AbortSignal): Promise<void> {
+    const { cluster, ctx } = this.running()
+    if (!this.producer.isKnown) await this.introduce(cluster, ctx)
+    const now = ctx.clock.now()
+    const stale = names.filter((name) => {
+      const known = this.topics.get(name)
+      return known === undefined || now - known.at > (typeof known.facts === 'string' ? ABSENT_MS : this.target.options.metadataEvery)
+    })
+    if (stale.length > 0) await this.learn(stale, signal)
+  }
+
+  private encode(id: string, payload: Encoded['payload']): Encoded {
+    const now = Math.floor(this.running().ctx.clock.now())
+    const encoded = this.encoder.encode(payload, (topic) => this.topics.get(topic)?.facts ?? `nothing is known of topic ${topic}`, now, (batch) => { this.producer.add(batch) })
+    this.writes.set(id, encoded)
+    return encoded
+  }
+
+  private async seal({ batches }: Encoded): Promise<void> { await Promise.all(batches.map((batch) => this.encoder.seal(batch))) }
+
+  /** One batch of each partition a round. @param sent called when the last round of those known at first has left */
+  private async send(encoded: Encoded, sent: () => void, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const rounds = roundsOf(encoded.batches.filter(({ confirmed }) => !confirmed))
+      if (rounds.length === 0) return
+      await this.seal(encoded)
+      const answers: Promise<void>[] = []
+      let held = false
+      for (const round of rounds) {
+        held = !await this.mayGo(round)
+        if (held) break
+        const free = await this.slots.take()
+        try { answers.push(this.produce(encoded, round, signal).finally(free)) } catch (error) { free(); await Promise.allSettled(answers); throw error }
+      }
+      if (!held) sent()
+      const faults = (await Promise.allSettled(answers)).flatMap((each) => (each.status === 'rejected' ? [each.reason as Error] : []))
+      // Which of several matters: what waiting does not mend, else what lost the connection, before mere consequences.
+      const worst = faults.find((each) => !(each instanceof Throttled || each instanceof Disconnected)) ?? faults.find((each) => each instanceof Disconnected) ?? faults[0]
+      if (worst !== undefined) throw worst
+      if (held && answers.length === 0) throw new Throttled('an earlier write has to go first', { afterMs: 1 })
+    }
+  }
+
+  /** Waits for the first batch of a partition to be confirmed before others follow it. */
+  private async mayGo(round: readonly Batched[]): Promise<boolean> {
+    const { clock } = this.running().ctx
+    for (const batch of round) {
+      if (!this.producer.mayGo(batch, clock.now())) await this.producer.head(batch)?.answered
+      if (!this.producer.mayGo(batch, clock.now())) return false
+    }
+    return true
+  }
+
+  /** Its requests are under way when it returns; resolves once all answers have been dealt with. */
+  private produce(encoded: Encoded, round: readonly Batched[], signal: AbortSignal): Promise<void> {
+    const { cluster } = this.running()
+    const { requestTimeout } = this.target.options
+    if (!this.producer.isKnown) throw new Throttled('the producer is being replaced', { afterMs: 1 })
+    const asked: Promise<void>[] = []
+    for (const [leader, batches] of Map.groupBy(round, (batch) => this.leaderOf(batch))) {
+      for (const batch of batches) this.producer.stamp(batch)
+      const answered = cluster.produce(leader, batches.map(({ topic, partition, bytes }) => ({ topic, partition, batch: bytes ?? [] })), requestTimeout, signal)
+      const settled = answered.then((answers) => { this.settle(encoded, batches, answers) })
+      for (const batch of batches) batch.answered = settled.catch(() => undefined)
+      asked.push(settled)
+    }
+    return Promise.allSettled(asked).then((all) => { for (const each of all) if (each.status === 'rejected') throw each.reason })
+  }
+
+  /** Throws the first fault, after every batch's answer was looked at. */
+  private settle(encoded: Encoded, batches: readonly Batched[], answers: readonly Produced[]): void {
+    const faults: unknown[] = []
+    for (const batch of batches) {
+      const answer = answers.find(({ topic, partition }) => topic === batch.topic && partition === batch.partition)
+      if (answer === undefined) { faults.push(new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`)); continue }
+      if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) this.producer.confirm(batch, this.running().ctx.clock.now())
+      else {
+        const fault = this.refused(encoded, batch, answer)
+        if (fault !== undefined) faults.push(fault)
+      }
+    }
+    if (faults.length > 0) throw faults[0]
+  }
+
+  /** undefined: the records that are to blame are rejected, and what is left of the batch goes in its place; or it has to wait for such a one. */
+  private refused(encoded: Encoded, batch: Batched, { error, message, recordErrors }: Produced): ManifoldError | undefined {
+    const { log } = this.running().ctx
+    const where = `${batch.topic}-${batch.partition}`
+    const said = `${nameOfCode(error)}${message === undefined ? '' : `: ${message}`}`
+    if (TOO_LARGE.has(error) || FAULTY.has(error)) {
+      const count = countOf(batch.indexes)
+      const named = new Map(recordErrors.filter(({ index }) => index >= 0 && index < count).map((each) => [each.index, each.message]))
+      const blamed = FAULTY.has(error) && named.size > 0 ? new Set(named.keys()) : new Set(count === 1 ? [0] : [])
+      if (TOO_LARGE.has(error) && count > 1) this.encoder.shrink(batch.topic, (batch.bytes ?? []).reduce((sum, { length }) => sum + length, 0))
+      const indexes = listOf(batch.indexes)
+      this.reject(encoded, [...blamed].map((at) => ({ index: indexes[at] ?? 0, why: `${batch.topic}: ${named.get(at) ?? said}` })))
+      const others = this.encoder.again(encoded, batch, blamed)
+      this.producer.replace(batch, others)
+      encoded.batches.splice(encoded.batches.indexOf(batch), 1, ...others)
+      return undefined
+    }
+    if (this.routing.topic === undefined && NO_PLACE.has(error)) {
+      this.reject(encoded, listOf(batch.indexes).map((index) => ({ index, why: `topic ${batch.topic}: ${said}` })))
+      this.producer.replace(batch, [])
+      this.topics.delete(batch.topic)
+      return undefined
+    }
+    if (error === OUT_OF_ORDER_SEQUENCE_NUMBER && !batch.first) {
+      // Behind a batch of the same write that was refused: it goes again after what takes that one's place.
+      const head = this.producer.head(batch)
+      return head !== undefined && encoded.batches.includes(head) ? undefined : new Throttled(`${where}: an earlier batch has to go first`, { afterMs: 1 })
+    }
+    if (FORGOTTEN.has(error) || error === OUT_OF_ORDER_SEQUENCE_NUMBER) {
+      this.producer.forget()
+      log.warn(`${where}: the broker does not know this producer any more (${said}): it goes on as a new one; what was under way may be there twice`)
+      return new Throttled(`${where}: ${said}`, { afterMs: 1 })
+    }
+    return codeFault(error, `writing to ${where}`, batch.topic, 'WRITE', message)
+  }
+
+  private reject(encoded: Encoded, refusals: readonly Refusal[]): void { encoded.rejected.push(...refusals) }
+
+  private async introduce(cluster: Cluster, { signal, log }: EndpointContext): Promise<void> {
+    this.producer.become(await cluster.producerIdentity(signal))
+    log.debug(`producer id ${this.producer.id}`)
+  }
+
+  /** Throws where the topic of the options is not there, or not to be written to. */
+  private async learn(names: readonly string[], signal: AbortSignal): Promise<void> {
+    const { cluster, ctx } = this.running()
+    const at = ctx.clock.now()
+    for (const facts of (await cluster.metadata(names, signal)).topics) {
+      if (facts.error === LEADER_NOT_AVAILABLE) throw new Disconnected(`topic ${facts.name} is being made`)
+      if (facts.error === NONE && facts.partitions.length > 0) this.topics.set(facts.name, { facts, at })
+      else if (this.routing.topic !== undefined || !NO_PLACE.has(facts.error)) throw codeFault(facts.error, `writing to topic ${facts.name}`, facts.name, 'WRITE')
+      else this.topics.set(facts.name, { facts: `topic ${facts.name}: ${facts.error === TOPIC_AUTHORIZATION_FAILED ? 'no permission' : 'there is no such topic'}`, at })
+    }
+  }
+
+  private leaderOf({ topic, partition }: Batched): number {
+    const facts = this.topics.get(topic)?.facts
+    const leader = typeof facts === 'object' ? facts.partitions.find((each) => each.partition === partition)?.leader ?? -1 : -1
+    if (leader < 0) throw new Disconnected(`${topic}-${partition} has no leader at the moment`)
+    return leader
+  }
+
+  private running(): { readonly cluster: Cluster; readonly ctx: EndpointContext } {
+    const { cluster, ctx } = this
+    if (cluster === undefined || ctx === undefined) throw new Disconnected('not connected')
+    return { cluster, ctx }
+  }
+}
+
+/** The first batches of all partitions, then the second ones. */
+function roundsOf(batches: readonly Batched[]): readonly (readonly Batched[])[] {
+  const rounds: Batched[][] = []
+  const seen = new Map<string, number>()
+  for (const batch of batches) {
+    const key = `${batch.topic} ${batch.partition}`
+    const depth = seen.get(key) ?? 0
+    seen.set(key, depth + 1)
+    const round = rounds[depth]
+    if (round === undefined) rounds.push([batch])
+    else round.push(batch)
+  }
+  return rounds
+}
+
+/** The URI's path without its slash. */
+export function topicIn(path: string): string { return path.replace(/^\//, '') }
