@@ -57,10 +57,8 @@ export class AckWindow {
     for (const wake of this.waiting.splice(0)) wake()
   }
 
-  /** Records entered and not settled, of one source. */
-  unsettled(source: string): number {
-    let sum = 0
-    for (const [name, queue] of this.queues) if (name.startsWith(`${source}\n`)) for (const held of queue) if (!held.settled) sum += held.records
-    return sum
+  /** Records of a partition entered and not settled. */
+  unsettled(source: string, partition: string): number {
+    return (this.queues.get(`${source}\n${partition}`) ?? []).reduce((sum, { settled, records }) => sum + (settled ? 0 : records), 0)
   }
 }

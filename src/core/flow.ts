@@ -302,7 +302,7 @@ export class Flow {
     try {
       await unlessAborted(Promise.all(this.appends), deadline.controller.signal)
       if (spool !== undefined && !run.part.releasedAtAccept) await unlessAborted(spool.seal('revoke'), deadline.controller.signal)
-      while (spool === undefined ? this.window.unsettled(run.part.id) > 0 : this.releases.awaits(run.committer, partition.name)) await clock.sleep(20, deadline.controller.signal)
+      while (spool === undefined ? this.window.unsettled(run.part.id, partition.name) > 0 : this.releases.awaits(run.committer, partition.name)) await clock.sleep(20, deadline.controller.signal)
       await unlessAborted(run.committer.flush(partition.name), deadline.controller.signal)
     } catch (error) {
       if (!deadline.controller.signal.aborted) throw error

@@ -1,0 +1,44 @@
+/** A partition is given up while others go on being read: what was read of it is delivered and committed first, and nothing else is waited for. */
+import { LineBatch } from '../../src/core/batch'
+import { CONFIRMED, type Delivery, type Partition, type Position, type Source, type SourceContext } from '../../src/core/contract'
+import { ScriptedSink, flowOf } from './support'
+
+/** Endless records of two partitions in turn; `a` is given up after some. */
+class TwoPartitions implements Source {
+  readonly commits = new Map<string, Position>()
+  readonly count = { a: 0, b: 0 }
+  revokedAfterMs: number | undefined
+  committedOfA: Position | undefined
+  private ctx: SourceContext | undefined
+  private turn = 0
+
+  async open(ctx: SourceContext): Promise<void> { this.ctx = ctx }
+  async read(signal: AbortSignal): Promise<Delivery | null> {
+    await new Promise((resolve) => { setTimeout(resolve, 1) })
+    signal.throwIfAborted()
+    if (this.turn === 50) this.giveUp()
+    const name = this.turn++ % 2 === 0 && this.turn <= 50 ? 'a' : 'b'
+    const n = ++this.count[name]
+    return { batch: new LineBatch([Buffer.from(`${name} ${n}\n`)], 1), partition: { name, epoch: 1 }, last: String(n), at: () => String(n) }
+  }
+  async commit({ name }: Partition, upTo: Position): Promise<void> { this.commits.set(name, upTo) }
+  async close(): Promise<void> { /* nothing to release */ }
+
+  private giveUp(): void {
+    const begun = performance.now()
+    void this.ctx?.revoke({ name: 'a', epoch: 1 }, 5000).then(() => { this.revokedAfterMs = performance.now() - begun; this.committedOfA = this.commits.get('a') })
+  }
+}
+
+test('a partition is given up as soon as its own records are committed, however many of others are under way', async () => {
+  const source = new TwoPartitions()
+  // Something is always under way.
+  const sink = new ScriptedSink(async () => { await new Promise((resolve) => { setTimeout(resolve, 30) }); return CONFIRMED }, { inFlight: 4, ordered: false })
+  const flow = flowOf(source, sink, { bounded: false })
+  const done = flow.run()
+  while (source.revokedAfterMs === undefined) await new Promise((resolve) => { setTimeout(resolve, 10) })
+  flow.stop()
+  await done
+  expect(source.committedOfA).toBe(String(source.count.a))
+  expect(source.revokedAfterMs).toBeLessThan(2000)
+}, 20_000)
