@@ -5,7 +5,6 @@
  * source that is released at accept: when it is fsynced), without one when the sink has. A durable cursor comes before the removal of what lies below
  * it. Whatever ends the run, the receipt's sums hold.
  */
-import { linkedAbort, unlessAborted } from '../kit/signal'
 import { receiptOf, stateOf, unaccounted, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Committer } from './committer'
@@ -18,9 +17,10 @@ import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow
 import { takeIn, type Taken } from './intake'
 import { Keeper } from './keeper'
 import { Ledger } from './ledger'
-import type { Loss, Sequence, Spool } from './ports'
+import type { Sequence, Spool } from './ports'
 import { imbalance } from './receipt'
 import { Gaps } from './gaps'
+import { giveUp } from './give-up'
 import { hold, type Held } from './held'
 import type { Feed, Tally } from './job'
 import { Releases } from './releases'
@@ -70,7 +70,7 @@ export class Flow {
     this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
     this.ledger = new Ledger(parts.runId, this.started, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
     this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
-    this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) } })
+    this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, owed: (sequence) => this.sinks.flatMap(({ part, lane }) => (lane !== undefined && lane.cursor <= sequence ? [part.id] : [])) })
     this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
     this.direct = spool === undefined ? new DirectLane() : undefined
     for (const part of sinks) {
@@ -84,9 +84,9 @@ export class Flow {
       this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
-    spool?.onLost((losses) => { this.damaged(losses) })
+    spool?.onLost((losses) => { this.gaps.damaged(losses) })
     // They were carried in as far as the last run knew.
-    for (const [id, count] of this.damaged(parts.damage ?? [])) this.ledger.carriedAgain({ [id]: count })
+    this.ledger.carriedAgain(this.gaps.damaged(parts.damage ?? []))
     spool?.failed.catch((error: unknown) => { this.fail(error) })
   }
 
@@ -281,38 +281,21 @@ export class Flow {
     this.keeper.touch()
   }
 
-  /** Found when an old segment's turn came: what a sink had still to get of it is gone. */
-  private damaged(losses: readonly Loss[]): ReadonlyMap<string, number> {
-    const lost = new Map<string, number>()
-    for (const { partition, from, to, why, records = 0, sequence } of losses) {
-      this.ledger.gap({ partition, from, to, why, records })
-      for (const { part, lane } of this.sinks) if (lane !== undefined && lane.cursor <= sequence) lost.set(part.id, (lost.get(part.id) ?? 0) + records)
-    }
-    for (const [id, count] of lost) this.ledger.lost(id, count)
-    this.keeper.touch()
-    return lost
-  }
-
   private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }
 
-  private async revoke(run: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
+  private async revoke({ part, committer }: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
     const { clock, spool } = this.parts
-    const deadline = linkedAbort(this.cut.signal)
-    const timer = clock.sleep(deadlineMs, deadline.controller.signal).then(() => { deadline.controller.abort(new Error('deadline')) }, () => undefined)
     try {
-      await unlessAborted(Promise.all(this.appends), deadline.controller.signal)
-      if (spool !== undefined && !run.part.releasedAtAccept) await unlessAborted(spool.seal('revoke'), deadline.controller.signal)
-      while (spool === undefined ? this.window.unsettled(run.part.id, partition.name) > 0 : this.releases.awaits(run.committer, partition.name)) await clock.sleep(20, deadline.controller.signal)
-      await unlessAborted(run.committer.flush(partition.name), deadline.controller.signal)
-    } catch (error) {
-      if (!deadline.controller.signal.aborted) throw error
-      this.parts.log.warn(`${run.part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
-    } finally {
-      run.committer.lost(partition)
-      deadline.controller.abort(new Error('done'))
-      deadline.dispose()
-      await timer
-    }
+      const all = await giveUp({
+        taken: async () => {
+          await Promise.all(this.appends)
+          if (!part.releasedAtAccept) await spool?.seal('revoke')
+        },
+        settled: () => (spool === undefined ? this.window.unsettled(part.id, partition.name) === 0 : !this.releases.awaits(committer, partition.name)),
+        commit: () => committer.flush(partition.name),
+      }, deadlineMs, clock, this.cut.signal)
+      if (!all) this.parts.log.warn(`${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
+    } finally { committer.lost(partition) }
   }
 
   private async endInput(): Promise<void> {

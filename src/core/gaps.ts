@@ -1,9 +1,9 @@
-/** Gaps as sources tell them, and the records of earlier runs that fill them or that upstream has sent again. */
+/** Gaps as sources tell them or the disk makes them, and the records of earlier runs that fill them or that upstream has sent again. */
 import type { Gap, Log, Position } from './contract'
 import type { SourcePart } from './flow-parts'
 import type { Held } from './held'
 import type { Ledger } from './ledger'
-import type { Spool } from './ports'
+import type { Loss, Sequence, Spool } from './ports'
 
 export interface GapsParts {
   readonly held: Held | undefined
@@ -12,6 +12,8 @@ export interface GapsParts {
   readonly log: Log
   /** The state has changed. */
   touch(): void
+  /** Sinks that have not got what begins at this sequence. */
+  owed(sequence: Sequence): readonly string[]
   /** To be awaited before the run is over; a failure ends it. */
   track(work: Promise<unknown>): void
 }
@@ -55,6 +57,19 @@ export class Gaps {
     if (filled.records > 0) log.warn(`${part.label}: ${gap.partition} cannot send ${filled.records} records again (${gap.why}): they are delivered out of the spool`)
     if (filled.gap !== undefined) this.note(part, filled.gap)
     this.parts.touch()
+  }
+
+  /** Accepted records that the disk has lost, from sinks that had still to get them. @returns how many, per sink */
+  damaged(losses: readonly Loss[]): Readonly<Record<string, number>> {
+    const { ledger } = this.parts
+    const lost: Record<string, number> = {}
+    for (const { partition, from, to, why, records = 0, sequence } of losses) {
+      ledger.gap({ partition, from, to, why, records })
+      for (const sink of this.parts.owed(sequence)) lost[sink] = (lost[sink] ?? 0) + records
+    }
+    ledger.lost(lost)
+    if (losses.length > 0) this.parts.touch()
+    return lost
   }
 
   private note({ id, label }: SourcePart, gap: Gap): void {

@@ -40,7 +40,7 @@ export class Ledger {
   carriedAgain(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count }
 
   /** Accepted, and gone with a damaged disk. */
-  lost(sink: string, count: number): void { this.of(sink).abandoned += count }
+  lost(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).abandoned += count }
 
   gap(gap: Gap): void {
     this.gapCount++
