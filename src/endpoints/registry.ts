@@ -6,6 +6,7 @@ import amqp from './amqp'
 import discard from './discard'
 import file from './file'
 import generate from './generate'
+import kafka from './kafka'
 import s3 from './s3'
 import stdio from './stdio'
 import ws from './ws'
@@ -16,6 +17,7 @@ export const registry: readonly AnyEndpoint[] = [
   generate,
   discard,
   s3,
+  kafka,
   amqp,
   ws,
 ]

@@ -75,7 +75,7 @@ describe.each(cases('source'))('source %s', (scheme, endpoint) => {
     await source.close()
   })
 
-  const here = endpoint.source?.position === 'here'
+  const here = endpoint.source?.position === 'here' || harnesses[scheme]?.here === true
   const resumeCase = here ? test : test.skip
   resumeCase(`opened with a position it goes on right after it${here ? '' : ' (skipped: its position does not live with us)'}`, async () => {
     const first = await load(harness)

@@ -8,8 +8,10 @@ import { createFramer } from '../../src/codec/framing'
 import { StdioSource } from '../../src/endpoints/stdio/source'
 import type { AnyEndpoint, AnyTarget } from '../../src/options/define'
 import { Broker } from '../endpoints/amqp/broker'
+import { available as kafkaHere, ends, get, groupName, type KafkaServer, makeTopic, put, startKafka } from '../services/kafka'
 import { available as rabbitmqHere } from '../services/rabbitmq'
 import { makeSourceContext, makeTarget } from '../support/context'
+import { openSink } from '../support/kafka'
 
 export interface SourceHarness { readonly target: AnyTarget; readonly expected: readonly string[]; stop(): Promise<void> }
 export interface SinkHarness {
@@ -19,6 +21,8 @@ export interface SinkHarness {
   stop(): Promise<void>
 }
 interface Harness {
+  /** Its position lives with us, where the endpoint's declaration leaves that to the options. */
+  readonly here?: boolean
   /** Text: why not here. */
   readonly source?: ((endpoint: AnyEndpoint, records: readonly string[]) => Promise<SourceHarness>) | string
   /** Text: why not here, and where instead. */
@@ -66,6 +70,37 @@ function queues(type: 'classic' | 'quorum'): Harness {
   }
 }
 
+/** Warm: a node that has just started knows no producers yet. */
+const kafka = lazily(async () => {
+  const started = await startKafka()
+  const { sink } = await openSink(`kafka://${started.bootstrap}/${await makeTopic(started)}`)
+  await sink.close()
+  return started
+}, (started) => started.stop())
+const noKafka = kafkaHere().length > 0 || process.env['MANIFOLD_TEST_KAFKA'] !== undefined || process.env['MANIFOLD_REQUIRE_SERVICES'] === '1' ? undefined : 'no Kafka here: node scripts/services.js install --need kafka'
+
+function topics(group: boolean): Harness {
+  const made = async (): Promise<{ readonly node: KafkaServer; readonly topic: string }> => {
+    const node = await kafka()
+    const topic = await makeTopic(node)
+    // Its leader answers.
+    await ends(node, topic)
+    return { node, topic }
+  }
+  return {
+    here: !group,
+    source: noKafka ?? (async (endpoint, records) => {
+      const { node, topic } = await made()
+      await put(node, topic, records.map((value) => ({ value })))
+      return { target: makeTarget(endpoint, `kafka://${node.bootstrap}/${topic}`, group ? { group: groupName() } : {}), expected: records, stop: () => Promise.resolve() }
+    }),
+    sink: group ? 'sinks have no groups' : noKafka ?? (async (endpoint) => {
+      const { node, topic } = await made()
+      return { target: makeTarget(endpoint, `kafka://${node.bootstrap}/${topic}`), stop: () => Promise.resolve(), stored: async (count) => (await get(node, topic, count)).map(({ value }) => String(value)) }
+    }),
+  }
+}
+
 /** By scheme; what it has of several kinds behind a space. stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
 export const harnesses: Readonly<Record<string, Harness>> = {
   file: {
@@ -106,6 +141,8 @@ export const harnesses: Readonly<Record<string, Harness>> = {
       }
     },
   },
+  kafka: topics(false),
+  'kafka group': topics(true),
   amqp: queues('classic'),
   'amqp quorum': queues('quorum'),
   stdio: {

@@ -24,7 +24,7 @@ describe.each(registry.map((endpoint) => [endpoint.schemes[0] ?? '', endpoint] a
 
   test('has one meaning for each name and alias, in each role', () => {
     for (const role of ['source', 'sink'] as Role[]) {
-      const names = options.filter(([, option]) => hasRole(option, role)).flatMap(([key, option]) => [...new Set([key, ...(option.aliases ?? [])].map((name) => splitName(name).base))])
+      const names = options.filter(([, option]) => hasRole(option, role)).flatMap(([key, option]) => [...new Set([key, ...(option.aliases ?? [])].map((name) => (name.includes('.') ? name.toLowerCase() : splitName(name).base)))])
       expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([])
     }
   })

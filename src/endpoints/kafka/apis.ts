@@ -4,7 +4,8 @@
  */
 import type { Reader, Writer } from '@platformatic/kafka'
 import { Refused } from '../../core/errors'
-import type { Call, Library } from './link'
+import type { Library } from './client'
+import type { Call } from './link'
 import type { Fetched, FetchAsk, FetchOptions, ProduceAsk, Produced } from './wire'
 
 /** A request in all its versions. */

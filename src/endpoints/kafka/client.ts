@@ -8,12 +8,13 @@ import { unlessAborted } from '../../kit/signal'
 import type { Target } from '../../options/define'
 import { apisOf, byTopic, newest, type Apis, type Versioned } from './apis'
 import { codeFault } from './errors'
-import { Link, type Library, type Sasl, type Versions } from './link'
+import { Link, type Sasl, type Versions } from './link'
 import { iamToken } from './msk-iam'
 import type { KafkaOptions } from './options'
 import { settingsOf, type Login, type Place, type Settings } from './settings'
 import type { Broker, Cluster, CommitAsk, Committed, Fetched, FetchAsk, FetchOptions, Joined, Joining, Membership, Metadata, OffsetAsk, OffsetFound, ProduceAsk, Produced, ProducerIdentity } from './wire'
 
+export type Library = typeof import('@platformatic/kafka')
 type Purpose = 'control' | 'fetch' | 'produce' | 'group' | 'join'
 interface Slot { readonly link: Promise<Link> }
 
@@ -39,6 +40,13 @@ export async function openCluster(target: Target<KafkaOptions>, signal: AbortSig
     await cluster.close()
     throw error
   }
+}
+
+export interface NativeCodecs { lz4Compress(data: Buffer): Buffer; lz4Decompress(data: Buffer): Buffer; snappyCompress(data: Buffer): Buffer; snappyDecompress(data: Buffer): Buffer }
+/** What Node has not: lz4 in frames, raw snappy. */
+export async function nativeCodecs(): Promise<NativeCodecs> {
+  const { compressionsAlgorithms: { lz4, snappy } } = await import('@platformatic/kafka')
+  return { lz4Compress: lz4.compressSync, lz4Decompress: lz4.decompressSync, snappyCompress: snappy.compressSync, snappyDecompress: snappy.decompressSync }
 }
 
 class KafkaCluster implements Cluster {

@@ -2,12 +2,13 @@
  * The records of a batch, compressed as brokers and the Java client have it: gzip and zstd as they are, lz4 in frames, snappy in the framing of
  * snappy-java (raw snappy is read as well: librdkafka and Go clients have written it).
  *
- * What a peer sends grows to at most `most` bytes. gzip and zstd work in Node's thread pool; the other two come from @platformatic/wasm-utils, which the
- * client library brings, and are loaded on first use.
+ * What a peer sends grows to at most `most` bytes. gzip and zstd work in Node's thread pool; the other two come with the
+ * client library, and are loaded on first use.
  */
 import { constants, gunzip, gzip, zstdCompress, zstdDecompress } from 'node:zlib'
 import { promisify } from 'node:util'
 import { formatSize } from '../../kit/sizes'
+import type { NativeCodecs } from './client'
 import { Damaged, Unreadable, type Codec } from './record-batch'
 
 export type { Codec }
@@ -113,6 +114,4 @@ function lz4Bound(packed: Buffer): number {
   }
 }
 
-interface Natives { lz4Compress(data: Buffer): Buffer; lz4Decompress(data: Buffer): Buffer; snappyCompress(data: Buffer): Buffer; snappyDecompress(data: Buffer): Buffer }
-
-function natives(): Promise<Natives> { return import('@platformatic/wasm-utils') }
+async function natives(): Promise<NativeCodecs> { return (await import('./client.js')).nativeCodecs() }

@@ -4,11 +4,11 @@
  */
 import type { API, Connection, SASLOptions } from '@platformatic/kafka'
 import { Disconnected, Refused } from '../../core/errors'
+import type { Library } from './client'
 import { UNSUPPORTED_VERSION } from './codes'
 import { classify, type Peer } from './errors'
 import type { Settings } from './settings'
 
-export type Library = typeof import('@platformatic/kafka')
 /** A request of the library in one of its versions. */
 export type Call<A extends unknown[], R> = API<A, R>
 export interface LinkOptions {
