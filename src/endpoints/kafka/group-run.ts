@@ -228,8 +228,9 @@ export class GroupRun {
     const { wire, clock, log } = this.ground
     const bound = linkedAbort(this.signal)
     const { signal } = bound.controller
-    const late = new Disconnected(`${this.name}: no answer to a heartbeat within a third of the session timeout`)
-    clock.sleep(this.settings.sessionTimeoutMs / 3, signal).then(() => { bound.controller.abort(late) }, () => undefined)
+    // A slow answer does no harm, for the broker has heard; a connection that is dead has to be replaced before the session ends.
+    const late = new Disconnected(`${this.name}: no answer to a heartbeat within half of the session timeout`)
+    clock.sleep(this.settings.sessionTimeoutMs / 2, signal).then(() => { bound.controller.abort(late) }, () => undefined)
     try {
       const { error } = await unlessAborted(wire.heartbeat(membership, signal), signal)
       if (!isMoved(error)) return error
