@@ -17,6 +17,9 @@ export class Confirms {
   private returns = 1
   private over: Error | undefined
 
+  /** Messages that the broker has not spoken about. */
+  get open(): number { return this.flights.reduce((sum, { open }) => sum + open, 0) }
+
   /** Resolves when the broker has spoken about each. To be called in the order of publishing. */
   await(sent: readonly Sent[]): Promise<Verdict> {
     return new Promise((resolve, reject) => {

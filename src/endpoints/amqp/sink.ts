@@ -24,6 +24,8 @@ import { prepareExchange, prepareQueue } from './topology'
 const MIB = 1024 * 1024
 /** A nack says that a queue could not take it, mostly because it is full. */
 const AFTER_NACK_MS = 500
+/** Pause between two words to the core about what is confirmed. */
+const TELL_MS = 250
 
 export const create: CreateSink<AmqpOptions> = (target) => new ExchangeSink(target)
 
@@ -41,6 +43,7 @@ class ExchangeSink implements Sink {
   /** Bytes of a body beyond which the broker takes none. */
   private largest = MAX_MESSAGE
   private nacks = 0
+  private toldAt = 0
   private blocked: { readonly since: number; readonly ticker: { stop(): void } } | undefined
 
   constructor(private readonly target: Target<AmqpOptions>) {
@@ -67,7 +70,10 @@ class ExchangeSink implements Sink {
     const confirms = this.confirms = new Confirms()
     const { link, host } = await connect(settings, this.host, {
       doing: options.queue === undefined ? `publishing to exchange '${options.exchange ?? ''}'` : `publishing to queue '${options.queue}'`,
-      confirmed: (tag, multiple, acked) => { confirms.confirmed(tag, multiple, acked) },
+      confirmed: (tag, multiple, acked) => {
+        confirms.confirmed(tag, multiple, acked)
+        this.moved(ctx)
+      },
       returned: ({ content, properties, fields }) => {
         const { replyText = 'returned' } = fields as { readonly replyText?: string }
         if (!confirms.returned(content, properties.messageId as string | undefined, `the broker returned it: ${replyText} (exchange '${fields.exchange}', key '${fields.routingKey}')`)) ctx.log.warn('the broker returned a message that is not known here')
@@ -134,6 +140,14 @@ class ExchangeSink implements Sink {
         rejected.push({ index, why: error.message })
       }
     })
+  }
+
+  /** A slow broker that confirms is no stall, which the core sees by what is told to it. */
+  private moved(ctx: EndpointContext): void {
+    const now = ctx.clock.now()
+    if (now - this.toldAt < TELL_MS) return
+    this.toldAt = now
+    ctx.gauge('unconfirmed', this.confirms.open)
   }
 
   private block(reason: string | undefined, ctx: EndpointContext): void {
