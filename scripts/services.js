@@ -2,9 +2,10 @@
 /**
  * Real servers for tests and the demo, in the user's cache folder (MANIFOLD_SERVICES moves it).
  *
- *   node scripts/services.js install [--need s3] [--only versitygw,minio,moto]   installs what this machine can have; exit 1 where a service cannot be had
- *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]   in the foreground, until Ctrl-C; with a bucket `lake`
- *   node scripts/services.js start feed [--port 8080] [--rate 1000]              a WebSocket feed of trades, the same way
+ *   node scripts/services.js install [--need s3,kafka] [--only versitygw,minio,moto]   installs what this machine can have; exit 1 where a service cannot be had
+ *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]         in the foreground, until Ctrl-C; with a bucket `lake`
+ *   node scripts/services.js start kafka | rabbitmq | kinesis | dynamodb [--port PORT] [--dir DIR]
+ *   node scripts/services.js start feed [--port 8080] [--rate 1000]                    a WebSocket feed of trades, the same way
  */
 'use strict'
 const { install } = require('./services/install')
@@ -27,6 +28,19 @@ async function makeBucket(server, name) {
   try { await client.send(new CreateBucketCommand({ Bucket: name })) } catch (error) { if (!/BucketAlready/.test(error.name)) throw error } finally { client.destroy() }
 }
 
+/** What else can be started, and what its user has to know. */
+const others = {
+  kafka: [(options) => require('./services/kafka').startKafka({ own: true, ...options }), ({ bootstrap }) => `Kafka at ${bootstrap}`],
+  rabbitmq: [(options) => require('./services/rabbitmq').startRabbitmq({ own: true, ...options }), ({ uri }) => `RabbitMQ at ${uri}`],
+  kinesis: [(options) => require('./services/kinesis').startKinesis({ kind: 'kinesalite', ...options }), ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
+  dynamodb: [(options) => require('./services/kinesis').startDynamodb({ kind: 'dynalite', ...options }), ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
+}
+
+function untilStopped(stop) {
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { Promise.resolve(stop()).then(() => process.exit(0), (error) => { console.error(error.message); process.exit(1) }) })
+  setInterval(() => {}, 2 ** 30)
+}
+
 async function main([command, ...args]) {
   if (command === 'install') {
     const { need, only } = flags(args, ['need', 'only'])
@@ -39,18 +53,25 @@ async function main([command, ...args]) {
     const server = await startS3(Object.assign({}, kind && { kind }, port && { port: Number(port) }, dir && { dir: require('path').resolve(dir) }))
     await makeBucket(server, 'lake')
     console.log(`${server.kind} at ${server.endpoint}\naccess key ${server.accessKey}, secret key ${server.secretKey}`)
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { server.stop().then(() => process.exit(0), (error) => { console.error(error.message); process.exit(1) }) })
-    setInterval(() => {}, 2 ** 30)
+    untilStopped(() => server.stop())
+    return
+  }
+  if (command === 'start' && others[args[0]] !== undefined) {
+    const { port, dir } = flags(args.slice(1), ['port', 'dir'])
+    const [start, told] = others[args[0]]
+    const server = await start(Object.assign({}, port && { port: Number(port) }, dir && { dir: require('path').resolve(dir) }))
+    console.log(told(server))
+    untilStopped(() => server.stop())
     return
   }
   if (command === 'start' && args[0] === 'feed') {
     const { port, rate } = flags(args.slice(1), ['port', 'rate'])
     const feed = await require('./services/feed').startFeed({ port: Number(port || 0), perSecond: Number(rate || 1000) })
     console.log(`trades at ${feed.url}`)
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => { feed.stop(); process.exit(0) })
+    untilStopped(() => feed.stop())
     return
   }
-  throw new Error('node scripts/services.js install [--need s3] [--only KIND,…] | start s3 [--kind KIND] [--port PORT] [--dir DIR] | start feed [--port PORT] [--rate N]')
+  throw new Error(`node scripts/services.js install [--need SERVICE,…] [--only KIND,…] | start s3 [--kind KIND] [--port PORT] [--dir DIR] | start ${Object.keys(others).join('|')} [--port PORT] [--dir DIR] | start feed [--port PORT] [--rate N]`)
 }
 
 main(process.argv.slice(2)).catch((error) => { console.error(error.message); process.exitCode = 1 })

@@ -1,5 +1,5 @@
 /**
- * Puts what this machine can have into the cache: what Go builds, what pip and Maven bring; from apt, where root may, into the system. Never into the tree.
+ * Puts what this machine can have into the cache: what Go builds, what pip, npm and Maven bring; from apt, where root may, into the system. Never into the tree.
  * Quick where it is there already.
  */
 'use strict'
@@ -8,6 +8,7 @@ const fs = require('fs')
 const path = require('path')
 const { cache } = require('./process')
 const kafka = require('./kafka')
+const { dynamodb, kinesis } = require('./kinesis')
 const rabbitmq = require('./rabbitmq')
 const { kinds: s3 } = require('./s3')
 
@@ -17,6 +18,10 @@ const services = {
   kafka: { wanted: ['kafka'], kinds: kafka.kinds },
   kcat: { wanted: ['kcat'], kinds: kafka.peers },
   rabbitmq: { wanted: ['rabbitmq'], kinds: rabbitmq.kinds },
+  // kinesis-local alone has consumers: each of the two is wanted for what the other has not.
+  kinesis: { wanted: ['kinesalite'], kinds: { kinesalite: kinesis.kinesalite } },
+  'kinesis-fanout': { wanted: ['kinesis-local'], kinds: { 'kinesis-local': kinesis['kinesis-local'] } },
+  dynamodb: { wanted: ['dynalite'], kinds: dynamodb },
 }
 
 function run(file, args, env) {
@@ -59,6 +64,21 @@ async function withPython(kind) {
   return { state: 'installed' }
 }
 
+async function withNpm(kind) {
+  if (!await has('npm', ['--version'])) return { state: 'skipped', why: 'no npm in PATH' }
+  const building = path.join(cache, `building-${process.pid}`)
+  fs.mkdirSync(building, { recursive: true })
+  try {
+    fs.writeFileSync(path.join(building, 'package.json'), '{"private":true}\n')
+    // What they have of native code comes built; no package's script runs.
+    const got = await run('npm', ['install', '--prefix', building, '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--save-exact', kind.package])
+    if (!got.ok) return { state: 'failed', why: got.why }
+    fs.rmSync(kind.place, { recursive: true, force: true })
+    fs.renameSync(building, kind.place)
+    return { state: 'installed' }
+  } finally { fs.rmSync(building, { recursive: true, force: true }) }
+}
+
 async function withMaven() {
   const java = await run('java', ['-version'])
   if (!java.ok) return { state: 'skipped', why: 'no java in PATH' }
@@ -99,7 +119,7 @@ async function withApt(kind) {
   } finally { if (own) fs.rmSync(policy) }
 }
 
-const ways = { apt: withApt, go: withGo, python: withPython, maven: withMaven }
+const ways = { apt: withApt, npm: withNpm, go: withGo, python: withPython, maven: withMaven }
 
 async function installKind(name, kind, say) {
   if (kind.file !== undefined && fs.existsSync(kind.file)) { say(`${name}: there (${kind.file})`); return true }

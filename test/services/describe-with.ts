@@ -3,10 +3,11 @@
  * MANIFOLD_REQUIRE_SERVICES=1 they fail instead. What is there: scripts/services.
  */
 import { available as kafka, kcat } from '../../scripts/services/kafka'
+import { available as aws } from '../../scripts/services/kinesis'
 import { available as rabbitmq } from '../../scripts/services/rabbitmq'
 import { available as s3 } from '../../scripts/services/s3'
 
-export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq'
+export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq' | 'kinesis' | 'kinesis-fanout' | 'dynamodb'
 
 /** By need: whether it can be had, what it is called, what installs it. */
 const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly what: string; readonly install: string }>> = {
@@ -16,9 +17,13 @@ const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly wha
   kafka: { there: () => kafka().length > 0 || process.env['MANIFOLD_TEST_KAFKA'] !== undefined, what: 'Kafka', install: 'kafka' },
   kcat: { there: () => kafka().length > 0 && kcat() !== undefined, what: 'Kafka and kcat', install: 'kafka,kcat' },
   rabbitmq: { there: () => rabbitmq().length > 0 || process.env['MANIFOLD_TEST_RABBITMQ'] !== undefined, what: 'RabbitMQ', install: 'rabbitmq' },
+  kinesis: { there: () => aws().includes('kinesalite') || process.env['MANIFOLD_TEST_KINESIS'] !== undefined, what: 'Kinesis emulator', install: 'kinesis' },
+  'kinesis-fanout': { there: () => aws().includes('kinesis-local'), what: 'kinesis-local', install: 'kinesis-fanout' },
+  dynamodb: { there: () => aws().includes('dynalite') || process.env['MANIFOLD_TEST_DYNAMODB'] !== undefined, what: 'DynamoDB emulator', install: 'dynamodb' },
 }
 
-function whyNot(need: Need): string | undefined {
+/** The reason why it cannot be had here; undefined where it can. */
+export function whyNot(need: Need): string | undefined {
   const { there, what, install } = needs[need]
   return there() ? undefined : `no ${what} here: node scripts/services.js install --need ${install}`
 }
