@@ -24,15 +24,19 @@ const services = {
   dynamodb: { wanted: ['dynalite'], kinds: dynamodb },
 }
 
+/** What hangs on a network is given up: the slowest of them takes some four minutes. */
+const PATIENCE_MIN = 15
+
 function run(file, args, env) {
   return new Promise((resolve) => {
-    execFile(file, args, { env: Object.assign({}, process.env, env), maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
+    execFile(file, args, { env: Object.assign({}, process.env, env), maxBuffer: 1 << 26, timeout: PATIENCE_MIN * 60_000, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
       resolve(error ? { ok: false, why: reason(stderr, stdout, error) } : { ok: true, out: stdout, err: stderr })
     })
   })
 }
 /** Maven tells on stdout, and what failed comes first; all others on stderr, last. */
 function reason(stderr, stdout, error) {
+  if (error.killed) return `not done after ${PATIENCE_MIN} minutes`
   const first = /^\[ERROR\] (.*)/m.exec(stdout)
   return (first ? first[1] : `${stderr || error.message}`.trim().split('\n').slice(-1)[0]).slice(0, 300)
 }

@@ -11,9 +11,9 @@ describe('scripts/services.js', () => {
   it('says what it cannot install and why, and fails where a service cannot be had', () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-services-'))
     try {
-      const { status, stdout, stderr } = spawnSync(process.execPath, [script, 'install', '--need', 's3'], { env: { PATH: folder, HOME: folder, MANIFOLD_SERVICES: path.join(folder, 'cache') }, encoding: 'utf8' })
-      expect(stdout).toMatch(/versitygw: skipped: no go in PATH\nminio: skipped: no go in PATH\nmoto: skipped: no python3/)
-      expect(stderr).toBe('cannot be had here: s3\n')
+      const { status, stdout, stderr } = spawnSync(process.execPath, [script, 'install', '--need', 's3,kafka,kinesis'], { env: { PATH: folder, HOME: folder, MANIFOLD_SERVICES: path.join(folder, 'cache') }, encoding: 'utf8' })
+      expect(stdout).toMatch(/versitygw: skipped: no go in PATH\nminio: skipped: no go in PATH\nmoto: skipped: no python3.*\nkafka: skipped: no java in PATH\nkinesalite: skipped: no npm in PATH\n/)
+      expect(stderr).toBe('cannot be had here: s3, kafka, kinesis\n')
       expect(status).toBe(1)
     } finally { fs.rmSync(folder, { recursive: true }) }
   })
