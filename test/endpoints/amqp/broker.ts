@@ -38,7 +38,8 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
     let index = 0
     for (const body of bodies) {
       const more = channel.sendToQueue(queue, Buffer.from(body as string), { persistent: true, ...(typeof options === 'function' ? options(index) : options) })
-      if (!more || ++index % 5000 === 0) await channel.waitForConfirms()
+      index++
+      if (!more || index % 5000 === 0) await channel.waitForConfirms()
     }
     await channel.waitForConfirms()
     await channel.close()

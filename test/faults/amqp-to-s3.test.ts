@@ -1,0 +1,126 @@
+/** A queue to archive: its broker stops and starts, cuts everybody off, the process is killed at random; and two processes that share a queue. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { imbalance, type Receipt } from '../../src/core/receipt'
+import { Broker } from '../endpoints/amqp/broker'
+import { Bucket, startS3, type S3Server } from '../services/s3'
+import { describeWith } from '../services/describe-with'
+import { record } from '../support/feed'
+import { manifold, start, type Running } from '../support/manifold'
+import { missing } from '../support/oracle'
+
+/** Messages, and how often each fault; MANIFOLD_LONG makes it half a million and ten times. */
+const LONG = process.env['MANIFOLD_LONG'] === '1'
+const MESSAGES = LONG ? 500_000 : 100_000
+const TIMES = LONG ? 10 : 3
+/** Bounds what a fault makes come again, and, for it is given back once a second, how quickly all is over. */
+const PREFETCH = LONG ? 6000 : 4000
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
+function* numbered(from: number, to: number): Generator<string> { for (let n = from; n <= to; n++) yield record(n) }
+
+interface Stored { readonly n: number; readonly id: string }
+
+describeWith('s3', 'with s3', () => {
+  describeWith('rabbitmq', 'queues to s3', () => {
+    let server: S3Server
+    let bucket: Bucket
+    let broker: Broker
+    let folder: string
+
+    beforeAll(async () => { [server, broker] = await Promise.all([startS3(), Broker.start()]) }, 90_000)
+    afterAll(async () => { await Promise.all([server.stop(), broker.stop()]) }, 60_000)
+    beforeEach(async () => {
+      folder = mkdtempSync(join(tmpdir(), 'manifold-amqp-s3-'))
+      bucket = await Bucket.make(server)
+    })
+    afterEach(() => {
+      bucket.close()
+      rmSync(folder, { recursive: true, force: true })
+    })
+
+    const env = (): NodeJS.ProcessEnv => ({ KEY: server.accessKey, SECRET: server.secretKey })
+    const run = (queue: string): Running => start([
+      '--from', broker.uri(), `queue=${queue}`, `prefetch=${PREFETCH}`, '--to', `s3://${bucket.name}/jobs`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
+      'framing=envelope', 'commit-file-size=8MiB', 'commit-duration=2s', 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'),
+    ], { env: env() })
+
+    async function stored(): Promise<readonly Stored[]> {
+      const found: Stored[] = []
+      for (const { bytes } of await bucket.all()) {
+        for (const line of bytes.toString().split('\n').slice(0, -1)) {
+          const { value, headers } = JSON.parse(line) as { readonly value: string; readonly headers: readonly (readonly [string, string])[] }
+          const n = Number(/^\{"n":(\d+)/.exec(value)?.[1])
+          if (value !== record(n)) throw new Error(`an altered record: ${value.slice(0, 100)}`)
+          found.push({ n, id: headers.find(([name]) => name === 'amqp.message-id')?.[1] ?? '' })
+        }
+      }
+      return found
+    }
+    /** The queue's own count leaves out what is with a consumer: empty is what stays empty with nobody there. */
+    async function drained(queue: string, running: readonly Running[]): Promise<void> {
+      for (;;) {
+        while (await broker.count(queue) > 0) await sleep(200)
+        for (const each of running) each.kill('SIGTERM')
+        for (const each of running) {
+          const { code, stderr } = await each.done
+          expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
+        }
+        if (await broker.count(queue) === 0) break
+        running = [run(queue)]
+      }
+      const receipts = readFileSync(join(folder, 'receipts.ndjson'), 'utf8').trim().split('\n').map((text) => JSON.parse(text) as Receipt)
+      const drain = await manifold(['spool', 'drain', receipts[0]?.flow ?? '', '--state', join(folder, 'state')], { env: env() })
+      expect({ code: drain.code, stderr: drain.stderr }).toEqual({ code: 0, stderr: '' })
+      for (const receipt of receipts) for (const sink of receipt.sinks) expect({ run: receipt.run, off: imbalance(sink) }).toEqual({ run: receipt.run, off: 0 })
+    }
+    async function check(faults: number): Promise<void> {
+      const found = await stored()
+      const numbers = found.map(({ n }) => n)
+      expect(missing(numbers, MESSAGES)).toEqual([])
+      // A message that is there twice is recognised by its id.
+      for (const { n, id } of found) if (id !== `m-${n}`) throw new Error(`record ${n} has the id ${id}`)
+      const doubles = numbers.length - new Set(numbers).size
+      expect(doubles).toBeLessThanOrEqual(faults * PREFETCH)
+      process.stderr.write(`queue to s3: ${numbers.length} stored, ${doubles} of them twice, ${faults} faults\n`)
+    }
+
+    test(`${MESSAGES} messages, the broker's application stopped and started, all connections closed and the process killed ${TIMES} times each: nothing missing, what is there twice has one id`, async () => {
+      const queue = await broker.declare('jobs')
+      await broker.put(queue, numbered(1, MESSAGES), (index) => ({ messageId: `m-${index + 1}` }))
+      let running = run(queue)
+      for (let round = 0; round < TIMES; round++) {
+        await sleep(500 + Math.random() * 1000)
+        running.kill('SIGKILL')
+        expect((await running.done).signal).toBe('SIGKILL')
+        running = run(queue)
+        await sleep(1000 + Math.random() * 1000)
+        await broker.ctl('close_all_connections', 'a test')
+        await sleep(500 + Math.random() * 1000)
+        await broker.ctl('stop_app')
+        await broker.ctl('start_app')
+      }
+      await drained(queue, [running])
+      await check(3 * TIMES)
+    }, LONG ? 900_000 : 300_000)
+
+    test('two processes share a queue, one is killed and later started again: the other goes on, the restarted one delivers what it held, nothing missing', async () => {
+      const queue = await broker.declare('shared')
+      await broker.put(queue, numbered(1, MESSAGES), (index) => ({ messageId: `m-${index + 1}` }))
+      const first = run(queue)
+      const second = run(queue)
+      await sleep(3000)
+      first.kill('SIGKILL')
+      await first.done
+      const left = await broker.count(queue)
+      await sleep(2500)
+      expect(await broker.count(queue)).toBeLessThan(left)
+      const again = run(queue)
+      await drained(queue, [second, again])
+      await check(1)
+      const stderr = (await again.done).stderr
+      expect(stderr).not.toMatch(/instance 2/)
+    }, LONG ? 900_000 : 300_000)
+  })
+})
