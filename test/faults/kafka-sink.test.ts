@@ -1,7 +1,7 @@
 /** The built program writes to a broker that is killed again and again: it lives, and in the topic nothing is missing, nothing is twice, and each key's order is kept. */
 import { once } from 'node:events'
 import { describeWith } from '../services/describe-with'
-import { makeTopic, runKcat, startKafka } from '../services/kafka'
+import { ends, makeTopic, runKcat, startKafka } from '../services/kafka'
 import { start } from '../support/manifold'
 
 const RECORDS = process.env['MANIFOLD_LONG'] === '1' ? 1_000_000 : 150_000
@@ -21,6 +21,7 @@ describeWith('kcat', 'a broker that is killed while it is written to', () => {
       let fed = 0
       // Kills come in the midst of each seventh; the program takes in more than that while nobody listens.
       let allowed = 0
+      let written = 0
       const feeding = (async () => {
         while (fed < RECORDS) {
           if (fed >= allowed) { await pause(5); continue }
@@ -34,14 +35,17 @@ describeWith('kcat', 'a broker that is killed while it is written to', () => {
       })()
       feeding.catch(() => undefined)
       for (let kill = 0; kill < KILLS; kill++) {
-        allowed += Math.floor(RECORDS / (KILLS + 2))
-        while (fed < allowed - Math.floor(RECORDS / (KILLS + 2) / 2)) {
-          if (writer.child.exitCode !== null) throw new Error(`the writer ended: ${writer.stderr()}`)
-          await pause(5)
-        }
+        const alive = (): void => { if (writer.child.exitCode !== null) throw new Error(`the writer ended: ${writer.stderr()}`) }
+        const half = Math.floor(RECORDS / (KILLS + 2) / 2)
+        // It writes: something has arrived that was not there when the broker came up.
+        allowed += half
+        for (const before = written; written <= before; written = (await ends(server, topic)).reduce((sum, end) => sum + end, 0)) { alive(); await pause(20) }
+        allowed += half
+        while (fed < allowed - half / 2) { alive(); await pause(1) }
         await server.kill()
         await pause(300)
         await server.restart()
+        written = (await ends(server, topic)).reduce((sum, end) => sum + end, 0)
       }
       allowed = RECORDS
       await feeding
