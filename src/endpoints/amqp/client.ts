@@ -150,7 +150,8 @@ export class Link {
     model.on('blocked', (reason) => { this.blocked = true; handlers.blocked?.(this.place.scrub(reason)) })
     model.on('unblocked', () => { this.blocked = false; handlers.blocked?.(undefined) })
     channel.on('error', (error) => { this.end(error) })
-    channel.on('close', () => { if (!this.leaving) this.end(new Disconnected('the channel was closed')) })
+    // A connection that ends closes its channels first, and says why right after.
+    channel.on('close', () => { queueMicrotask(() => { if (!this.leaving) this.end(new Disconnected('the channel was closed')) }) })
     // The library keeps a place for a callback of each message it published itself; it published none.
     for (const event of ['ack', 'nack'] as const) {
       channel.removeAllListeners(event)
@@ -173,7 +174,8 @@ export class Link {
       if (this.fault !== undefined) { reject(this.fault); return }
       // Not by way of `ended`, which would keep each of these for as long as the link lives.
       this.asking.add(reject)
-      answer(this.channel).finally(() => { this.asking.delete(reject) }).then(resolve, (error: unknown) => { reject(this.fault ?? runningFault(error, this.handlers.doing, this.place)) })
+      const asked = async (): Promise<T> => answer(this.channel)
+      asked().finally(() => { this.asking.delete(reject) }).then(resolve, (error: unknown) => { reject(this.fault ?? runningFault(error, this.handlers.doing, this.place)) })
     })
   }
 

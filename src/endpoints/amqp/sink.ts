@@ -99,11 +99,10 @@ class ExchangeSink implements Sink {
     const indexes: number[] = []
     this.prepare(write, link.frameMax, (index, publication, id) => { publications.push(publication); sent.push({ body: publication.body, id }); indexes.push(index) }, rejected)
     if (publications.length === 0) return { retry: [], rejected }
-    const answered = confirms.await(sent)
     try {
       // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked for.
       link.publish(publications)
-      const { nacked, returned } = await unlessAborted(answered, signal)
+      const { nacked, returned } = await unlessAborted(confirms.await(sent), signal)
       for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
       if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
       const retry = nacked.map((index) => ({ index: indexes[index] ?? 0, why: 'the broker refused it for now (nack): its queue is full, or not available', afterMs: AFTER_NACK_MS }))
