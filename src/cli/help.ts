@@ -6,7 +6,35 @@ import { completionScript, SHELLS } from '../options/completions'
 import { endpointsTable, flagsHelp, helpText } from '../options/explain'
 import { flags } from '../options/flags'
 
-export const COMMANDS = ['check', 'completions', 'endpoints', 'forget', 'help', 'ls', 'spool', 'unit'] as const
+/** All but the run itself, in the order of the overview: words that follow, and what it does. */
+export const COMMANDS = {
+  help: ['[scheme]', 'what an endpoint or a command does; alone, this'],
+  endpoints: ['', 'what there is to read from and write to'],
+  ls: ['', 'flows known here: where they are, what they hold'],
+  forget: ['NAME [SINK]', 'removes a flow, or one sink of it, with all it holds'],
+  spool: ['drain NAME', 'delivers what a flow that is not running still holds'],
+  check: ['LINE', 'reads the command line that follows, resolves its placeholders and opens nothing'],
+  unit: ['NAME -- LINE', 'a systemd unit for the command line after --'],
+  completions: ['SHELL', 'a completion script for bash, zsh or fish'],
+} as const satisfies Readonly<Record<string, readonly [words: string, doc: string]>>
+export type CommandName = keyof typeof COMMANDS
+
+export const SUMMARY = 'Moves streams of records between Kinesis, S3, RabbitMQ, Kafka, WebSocket, files and stdio.'
+export const USAGE = '--from URI [name=value ...] --to URI [name=value ...] [flags]'
+
+export async function overviewText(): Promise<string> {
+  const rows = Object.entries(COMMANDS).map(([name, [words, doc]]) => [words === '' ? name : `${name} ${words}`, doc] as const)
+  const width = Math.max(...rows.map(([left]) => left.length))
+  return `Usage: manifold ${USAGE}\n\n${SUMMARY}\n\nCommands:\n${rows.map(([left, doc]) => `  ${left.padEnd(width)}  ${doc}\n`).join('')}\n${await flagsText()}`
+}
+
+/** What can be told without reading the words as a command's: undefined for all else. Most calls for help are these, and need not load what reads words. */
+export async function plainHelp([word, topic, ...rest]: readonly string[]): Promise<string | undefined> {
+  if (rest.length > 0) return undefined
+  if (word === 'endpoints') return topic === undefined ? endpointsText() : undefined
+  if (topic === undefined) return word === undefined || ['help', '--help', '-h'].includes(word) ? overviewText() : undefined
+  return word === 'help' && endpointFor(schemeOf(topic)) !== undefined ? schemeText(topic) : undefined
+}
 
 export async function endpointsText(): Promise<string> { return `${endpointsTable(registry)}\n'manifold help SCHEME' has the options of each.\n` }
 
@@ -16,16 +44,18 @@ export async function flagsText(): Promise<string> {
 
 /** By scheme, with or without its colon. Throws UsageError. */
 export async function schemeText(topic: string): Promise<string> {
-  const scheme = topic === '-' ? 'stdio' : topic.toLowerCase().replace(/:.*$/s, '')
+  const scheme = schemeOf(topic)
   const endpoint = endpointFor(scheme)
   if (endpoint !== undefined) return helpText(endpoint)
   const schemes = registry.flatMap((each) => each.schemes)
-  const meant = nearest(scheme, [...schemes, ...COMMANDS])
+  const meant = nearest(scheme, [...schemes, ...Object.keys(COMMANDS)])
   throw new UsageError([`there is no endpoint or command '${scheme.slice(0, 40)}'; ${meant === undefined ? `endpoints are ${schemes.join(', ')}` : `did you mean '${meant}'?`}`])
 }
+
+function schemeOf(topic: string): string { return topic === '-' ? 'stdio' : topic.toLowerCase().replace(/:.*$/s, '') }
 
 export async function completions(shell: string): Promise<string> {
   const known = SHELLS.find((each) => each === shell.toLowerCase())
   if (known === undefined) throw new UsageError([`completions are made for ${SHELLS.join(', ')}`])
-  return completionScript(known, registry, flags, COMMANDS)
+  return completionScript(known, registry, flags, Object.keys(COMMANDS))
 }

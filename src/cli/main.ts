@@ -25,6 +25,11 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
   const flagged = first === undefined || first.startsWith('-')
   const named = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
   const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
-  if (!runs) return (await import('./commands.js')).runSubcommand(argv)
+  if (!runs) {
+    const text = await (await import('./help.js')).plainHelp(argv)
+    if (text === undefined) return (await import('./commands.js')).runSubcommand(argv)
+    process.stdout.write(text)
+    return EXIT.complete
+  }
   return (await import('./run.js')).runCommand(argv)
 }
