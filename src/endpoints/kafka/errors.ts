@@ -58,7 +58,7 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
   if (codes.includes('PLT_KFK_AUTHENTICATION')) return new Refused(`${at} and this program do not agree on the login (${peer.mechanism}): ${lineOf(texts.at(-1) ?? error)}`, facts)
   const certificate = codes.find((code) => CERTIFICATE.test(code))
   if (certificate !== undefined) return new Refused(`the certificate of ${at} cannot be trusted (${certificate}): name its authority with ca=, the name it is made for with server-name=, or correct the host`, facts)
-  if (codes.some((code) => code.startsWith('ERR_SSL_TLSV1') || code.startsWith('ERR_SSL_SSLV3_ALERT') || /ALERT_.*CERT|CERTIFICATE_REQUIRED/.test(code))) return new Refused(`${at} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, cert= and cert-key=`, facts)
+  if (codes.some((code) => code.startsWith('ERR_SSL_TLSV1') || code.startsWith('ERR_SSL_SSLV3_ALERT') || /ALERT_.*CERT|CERTIFICATE_REQUIRED/.test(code))) return new Refused(`${at} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, or another one: cert= and cert-key=`, facts)
   if (codes.includes('EPROTO') || codes.some((code) => code.startsWith('ERR_SSL_')) || texts.some((text) => text.startsWith('TLS handshake failed') || text.includes('before secure TLS connection'))) {
     return new Refused(`${at} does not speak TLS: write kafka:// where it is a plain port, or name the port that does`, facts)
   }

@@ -30,6 +30,8 @@ export class Link {
   versions: Versions = new Map()
   private usable = true
   private fault: Error | undefined
+  /** What the socket said at its end: of a TLS alert that comes after the handshake each call is told no more than that it is over. */
+  private broke: Error | undefined
   private constructor(private readonly connection: Connection, readonly peer: Peer, private readonly onDrop: () => void) {}
 
   /** Rejects with a classified error, or the signal's reason. @param versions what is known of this broker: asked for where it is nothing @param onDrop called once, when it cannot be used any more */
@@ -43,7 +45,10 @@ export class Link {
     })
     const link = new Link(connection, peer, onDrop)
     // What fails is told to each call by its callback; without a listener the event would end the process.
-    connection.on('error', () => { link.lose() })
+    connection.on('error', (error) => {
+      link.broke ??= error
+      link.lose()
+    })
     connection.on('close', () => { link.lose() })
     const abandon = (): void => { link.drop() }
     signal.addEventListener('abort', abandon, { once: true })
@@ -78,7 +83,7 @@ export class Link {
         const coded = (error as { readonly response?: R }).response
         if (coded !== undefined) { resolve(coded); return }
         this.drop()
-        const fault = this.fault ?? classify(error, doing, this.peer)
+        const fault = this.fault ?? classify(this.broke ?? error, doing, this.peer)
         reject(fault instanceof Error ? fault : error)
       }
       const send = api as unknown as (connection: Connection, ...rest: unknown[]) => void
