@@ -1,17 +1,19 @@
-/** Lines of 220 bytes as feeds have them: JSON that compresses by about four. Made once, kept in the cache folder. */
+/** Lines as feeds have them: JSON that compresses by about four. Made once, kept in the cache folder. */
 'use strict'
 const fs = require('fs')
 const path = require('path')
 const { cache } = require('../services/process')
 
-const LINE = 220
-
-/** @param {number} bytes @returns the file's path; its size is the largest multiple of a line below `bytes` */
-function data(bytes) {
+/**
+ * @param {number} bytes
+ * @param {number} [line] length of each, its newline included
+ * @returns the file's path; its size is the largest multiple of a line that `bytes` holds
+ */
+function data(bytes, line = 220) {
   const folder = path.join(cache, 'bench')
-  const file = path.join(folder, `lines-${bytes}`)
-  const lines = Math.floor(bytes / LINE)
-  if (fs.existsSync(file) && fs.statSync(file).size === lines * LINE) return { file, lines, bytes: lines * LINE }
+  const file = path.join(folder, `lines-${line === 220 ? '' : `of-${line}-`}${bytes}`)
+  const lines = Math.floor(bytes / line)
+  if (fs.existsSync(file) && fs.statSync(file).size === lines * line) return { file, lines, bytes: lines * line }
   fs.mkdirSync(folder, { recursive: true })
   const out = fs.openSync(`${file}.part`, 'w')
   let state = 88172645463325252n
@@ -20,13 +22,13 @@ function data(bytes) {
   const block = []
   for (let i = 0; i < 20_000; i++) {
     const head = `{"seq":${String(i).padStart(9, '0')},"symbol":"${['BTC-USD', 'ETH-USD', 'SOL-USD', 'ADA-USD'][Number(random() % 4n)]}","price":${Number(random() % 10_000_000n) / 100},"size":${Number(random() % 100_000n) / 1000},"id":"${random().toString(16)}${random().toString(16)}","venue":"exchange-${Number(random() % 20n)}","note":"`
-    block.push(`${head}${'executed at market '.repeat(8)}`.slice(0, LINE - 3) + '"}\n')
+    block.push(`${head}${'executed at market '.repeat(8)}`.slice(0, line - 3) + '"}\n')
   }
   const bytesOfBlock = Buffer.from(block.join(''))
-  for (let left = lines * LINE; left > 0; left -= bytesOfBlock.length) fs.writeSync(out, bytesOfBlock, 0, Math.min(left, bytesOfBlock.length))
+  for (let left = lines * line; left > 0; left -= bytesOfBlock.length) fs.writeSync(out, bytesOfBlock, 0, Math.min(left, bytesOfBlock.length))
   fs.closeSync(out)
   fs.renameSync(`${file}.part`, file)
-  return { file, lines, bytes: lines * LINE }
+  return { file, lines, bytes: lines * line }
 }
 
 module.exports = { data }

@@ -26,6 +26,9 @@ async function measure(script, options) {
   return Object.assign({ seconds }, usage(file))
 }
 
+/** Shell text: `command`, and a failure where it does not write so many lines. */
+function counted(command, lines) { return `seen=$(${command} | wc -l) && { [ "$seen" -eq ${lines} ] || { echo "$seen lines instead of ${lines}" >&2; false; }; }` }
+
 function usage(file) {
   let text
   try { text = fs.readFileSync(file, 'utf8') } catch { return {} }
@@ -56,4 +59,4 @@ async function compare(name, pairs, peer, ours, goal) {
   return { name, goal, ratio: seconds(a) / seconds(b), peer: seconds(a), ours: seconds(b), cpu: median(b.map((each) => each.cpu)), mib: Math.max(...b.map((each) => each.mib ?? 0)) }
 }
 
-module.exports = { compare, measure, median, timed, usage }
+module.exports = { compare, counted, measure, median, timed, usage }

@@ -19,6 +19,8 @@ export interface KafkaClients {
   deleteTopics(topics: readonly string[]): Promise<void>
   /** Up to `partitions` in all. */
   addPartitions(topic: string, partitions: number): Promise<void>
+  /** One past the last offsets, summed up: records, where there are neither transactions nor compaction. */
+  recordCount(topic: string): Promise<number>
   /** Gives rights to a user of a secure node. */
   allow(user: string, rights: readonly Right[]): Promise<void>
   /** One of Kafka's own tools (`org.apache.kafka.tools.TopicCommand`): about a second. `{bootstrap}` in arguments is the node's address. Rejects where it fails. */

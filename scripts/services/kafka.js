@@ -112,6 +112,12 @@ function clientsOf(bootstrap) {
     deleteTopics: (topics) => admin((client) => client.deleteTopics({ topics })),
     /** Up to `partitions` in all. */
     addPartitions: (name, partitions) => admin((client) => client.createPartitions({ topics: [{ name, count: partitions, assignments: null }] })),
+    /** One past the last offsets, summed up: records, where there are neither transactions nor compaction. */
+    recordCount: (name) => admin(async (client) => {
+      const partitions = (await client.metadata({ topics: [name], forceUpdate: true })).topics.get(name).partitions.length
+      const [{ partitions: ends }] = await client.listOffsets({ topics: [{ name, partitions: Array.from({ length: partitions }, (_, partitionIndex) => ({ partitionIndex, timestamp: -1n })) }] })
+      return ends.reduce((sum, { offset }) => sum + Number(offset), 0)
+    }),
     /** Gives rights to a user of a secure node. */
     allow: (user, rights) => admin(async (client) => {
       const { AclOperations, AclPermissionTypes, ResourcePatternTypes, ResourceTypes } = await import('@platformatic/kafka')

@@ -1,0 +1,44 @@
+/** The peer: a bare loop over amqplib. `put URI QUEUE`: lines of stdin, persistent, until all are confirmed. `get URI QUEUE COUNT`: to stdout, acknowledged. */
+'use strict'
+const { connect } = require('amqplib')
+
+const [what, uri, queue, count] = process.argv.slice(2)
+
+async function put(channel) {
+  let rest = Buffer.alloc(0)
+  for await (const chunk of process.stdin) {
+    const block = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
+    let from = 0
+    for (let end; (end = block.indexOf(10, from)) !== -1; from = end + 1) {
+      if (!channel.sendToQueue(queue, block.subarray(from, end), { persistent: true })) await new Promise((resolve) => { channel.once('drain', resolve) })
+    }
+    rest = block.subarray(from)
+  }
+  await channel.waitForConfirms()
+}
+
+async function get(channel, wanted) {
+  await channel.prefetch(2000)
+  let seen = 0
+  let lines = []
+  await new Promise((resolve) => {
+    channel.consume(queue, (message) => {
+      seen++
+      lines.push(message.content, Buffer.from('\n'))
+      if (seen % 500 !== 0 && seen !== wanted) return
+      process.stdout.write(Buffer.concat(lines))
+      lines = []
+      channel.ack(message, true)
+      if (seen === wanted) resolve()
+    })
+  })
+}
+
+async function main() {
+  const connection = await connect(uri, { noDelay: true })
+  const channel = await connection.createConfirmChannel()
+  await (what === 'put' ? put(channel) : get(channel, Number(count)))
+  await channel.close()
+  await connection.close()
+}
+main().catch((error) => { console.error(error.message); process.exitCode = 1 })

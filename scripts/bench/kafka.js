@@ -1,0 +1,52 @@
+/**
+ * Kafka against kcat (librdkafka): start-up included, alternating, with the same acknowledgements, idempotence, linger and compression. Records of 215 bytes
+ * in six partitions.
+ */
+'use strict'
+const { accept } = require('./accept')
+const { data } = require('./data')
+const { compare, counted, measure } = require('./measure')
+const { available, kcat, startKafka } = require('../services/kafka')
+
+const SIZE = 215
+const PARTITIONS = 6
+// A broker that is not the bottleneck: what tests save on would be measured.
+const JVM = ['-Xms1g', '-Xmx1g', '-XX:+UseG1GC']
+
+async function run({ manifold, state, pairs, wants, records, results, left }) {
+  if (!wants('kafka')) return
+  const peer = kcat()
+  if (available().length === 0 || peer === undefined) { left.push('Kafka: needs Kafka and kcat (node scripts/services.js install --need kafka,kcat)'); return }
+  // The newline is the framing's.
+  const { file, lines } = data(records * (SIZE + 1), SIZE + 1)
+  const server = await startKafka({ own: true, jvm: JVM })
+  try {
+    const { bootstrap } = server
+    let made = 0
+    /** Output into a topic of its own each time, so that none grows and none has been warmed. */
+    const into = async (script) => {
+      const topic = `bench-out-${++made}`
+      await server.createTopics([{ name: topic, partitions: PARTITIONS }])
+      try {
+        const done = await measure((wrap) => script(topic, wrap))
+        const there = await server.recordCount(topic)
+        if (there !== lines) throw new Error(`${there} records instead of ${lines} are in the topic`)
+        return done
+      } finally { await server.deleteTopics([topic]) }
+    }
+    const produce = `'${peer}' -P -b ${bootstrap} -X acks=all -X enable.idempotence=true -X linger.ms=5 -X compression.codec=none`
+    const consume = `'${peer}' -C -b ${bootstrap} -t bench-in -o beginning -e -q`
+    const ours = (rest) => `'${manifold}' ${rest} --state '${state()}'`
+    const fromGroup = () => `kafka://${bootstrap}/bench-in group=bench-${++made}`
+    const toStdout = () => measure((wrap) => counted(wrap(ours(`--from ${fromGroup()} --to - --until end`)), lines))
+
+    await server.createTopics([{ name: 'bench-in', partitions: PARTITIONS }])
+    await measure(() => `cat '${file}' | ${produce} -t bench-in`)
+    results.push(await compare('Kafka to stdout, with commits', pairs, () => measure(() => counted(consume, lines)), toStdout, 0.6))
+    results.push(await compare('stdin to Kafka', pairs, () => into((topic) => `cat '${file}' | ${produce} -t ${topic}`), () => into((topic, wrap) => `cat '${file}' | ${wrap(ours(`--from - --to kafka://${bootstrap}/${topic}`))}`), 0.6))
+    results.push(await compare('Kafka to Kafka', pairs, () => into((topic) => `${consume} | ${produce} -t ${topic}`), () => into((topic, wrap) => wrap(ours(`--from ${fromGroup()} --to kafka://${bootstrap}/${topic} --until end`))), 0.6))
+    results.push(await compare('Kafka to S3 until accepted (peer: Kafka to stdout)', pairs, toStdout, () => accept({ manifold, from: fromGroup(), count: lines, state: state() }), 0.5))
+  } finally { await server.stop() }
+}
+
+module.exports = { names: ['kafka'], run }

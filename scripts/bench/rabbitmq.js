@@ -1,0 +1,41 @@
+/** RabbitMQ against a bare loop of the same client library, with confirms on the way in and acknowledgements on the way out. */
+'use strict'
+const path = require('path')
+const { data } = require('./data')
+const { compare, counted, measure } = require('./measure')
+const { available, startRabbitmq } = require('../services/rabbitmq')
+
+async function run({ manifold, state, pairs, wants, records, results, left }) {
+  if (!wants('amqp')) return
+  if (available().length === 0) { left.push('RabbitMQ: needs RabbitMQ (node scripts/services.js install --need rabbitmq)'); return }
+  const { file, lines } = data(Math.ceil(records / 7) * 220)
+  const server = await startRabbitmq({ own: true })
+  const { connect } = require('amqplib')
+  const connection = await connect(server.uri)
+  connection.on('error', () => undefined)
+  try {
+    const channel = await connection.createChannel()
+    await channel.assertQueue('bench', { durable: true })
+    const loop = (what, more = '') => `'${process.execPath}' '${path.join(__dirname, 'amqp-loop.js')}' ${what} ${server.uri} bench ${more}`
+    const ours = (rest) => `'${manifold}' ${rest} --state '${state()}'`
+    const put = async (script) => {
+      await channel.purgeQueue('bench')
+      const done = await measure(script)
+      const { messageCount } = await channel.checkQueue('bench')
+      if (messageCount !== lines) throw new Error(`${messageCount} messages instead of ${lines} are in the queue`)
+      return done
+    }
+    const get = async (script) => {
+      await channel.purgeQueue('bench')
+      await measure(() => `cat '${file}' | ${loop('put')}`)
+      return measure(script)
+    }
+    results.push(await compare('stdin to RabbitMQ, confirmed', pairs, () => put(() => `cat '${file}' | ${loop('put')}`), () => put((wrap) => `cat '${file}' | ${wrap(ours(`--from - --to ${server.uri} queue=bench`))}`), 0.95))
+    results.push(await compare('RabbitMQ to stdout, acknowledged', pairs, () => get(() => counted(loop('get', lines), lines)), () => get((wrap) => counted(wrap(ours(`--from ${server.uri} queue=bench --to - --until end`)), lines)), 0.95))
+  } finally {
+    await connection.close().catch(() => undefined)
+    await server.stop()
+  }
+}
+
+module.exports = { names: ['amqp'], run }
