@@ -1,9 +1,14 @@
-/** What the source does in a group: begins and gives up partitions as membership says, and commits through it. */
+/**
+ * What the source does in a group: begins and gives up partitions as membership says, and commits through it.
+ *
+ * A partition begins where the group has committed, but for one that this process has read before and nobody has since: what it has read is still on its way
+ * to the sinks, so reading goes on after that. A commit lies behind all that was read before it, under whichever epoch.
+ */
 import type { Partition, SourceContext } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
 import { GroupMember, keyOf, type TopicPartition } from './group'
 import type { KafkaOptions } from './options'
-import { decodePosition, encodePosition, isSameTopic, parsePartitionName, partitionName } from './position'
+import { decodePosition, encodePosition, isSameTopic, parsePartitionName, partitionName, type KafkaPosition } from './position'
 import type { Beginning } from './start'
 import type { Cluster, TopicFacts } from './wire'
 
@@ -21,14 +26,18 @@ export interface ReadingParts {
   begin(beginnings: readonly Beginning[]): Promise<void>
   /** Nothing more is fetched of it, and what was fetched and not read is dropped. */
   giveUp(name: string): void
+  /** How far this process has handed it on, under whichever epoch. */
+  handed(name: string): KafkaPosition | undefined
   leaderEpoch(name: string): number
 }
 
 export class GroupReading {
   private readonly member: GroupMember
   private parts: ReadingParts | undefined
-  /** Epochs of partitions as they were assigned last, over connections: under the same one reading goes on after the last delivery. */
+  /** Epochs of partitions as they were assigned last, over connections. */
   private readonly epochs = new Map<string, number>()
+  /** What the group had committed as far as we know: less than that is somebody's wish to read again. */
+  private readonly known = new Map<string, number>()
   /** What is ours since the last start. */
   private readonly held = new Map<string, number>()
   private assigned = false
@@ -76,7 +85,9 @@ export class GroupReading {
 
   async commit(partition: Partition, offset: number): Promise<void> {
     const at = parsePartitionName(partition.name)
-    if (at !== undefined) await this.member.commit([{ ...at, offset, leaderEpoch: this.parts?.leaderEpoch(partition.name) ?? -1 }], partition.epoch)
+    if (at === undefined) return
+    await this.member.commit([{ ...at, offset, leaderEpoch: this.parts?.leaderEpoch(partition.name) ?? -1 }], partition.epoch)
+    this.known.set(partition.name, offset)
   }
 
   topicsChanged(): void { this.member.subscriptionChanged() }
@@ -86,23 +97,27 @@ export class GroupReading {
     try {
       for (const at of partitions) this.held.set(nameOf(at), epoch)
       const topics = parts.topics()
-      const stored = new Map(partitions.map((at) => [at, parts.ctx.resume(nameOf(at))]))
-      const isDeleted = (at: TopicPartition): boolean => !isSameTopic(decodePosition(stored.get(at) ?? '')?.topicId, topics.get(at.topic)?.id)
-      const known = partitions.filter((at) => this.epochs.get(nameOf(at)) === epoch && decodePosition(stored.get(at) ?? '') !== undefined && !isDeleted(at))
+      const isOf = (at: TopicPartition, position: KafkaPosition | undefined): boolean => isSameTopic(position?.topicId, topics.get(at.topic)?.id)
+      const known = partitions.filter((at) => this.epochs.get(nameOf(at)) === epoch && parts.handed(nameOf(at)) !== undefined && isOf(at, parts.handed(nameOf(at))))
       const fresh = partitions.filter((at) => !known.includes(at))
       // Of all partitions of their topics: one without a commit among others that have some has been added since.
       const siblings = [...new Set(fresh.map(({ topic }) => topic))].flatMap((topic) => (topics.get(topic)?.partitions ?? []).map(({ partition }) => ({ topic, partition })))
       const committed = await this.member.committed(siblings, parts.signal)
       const begun = new Set([...committed.values()].map(({ topic }) => topic))
       for (const answer of committed.values()) this.tell(parts, answer, answer.offset)
-      const ours = (at: TopicPartition): boolean => this.held.get(nameOf(at)) === epoch && topics.has(at.topic)
       const beginnings = [
-        ...known.filter(ours).map((at): Beginning => ({ ...at, epoch, at: decodePosition(stored.get(at) ?? '')?.offset ?? 0 })),
-        ...fresh.filter(ours).map((at): Beginning => {
+        ...known.map((at): Beginning => ({ ...at, epoch, at: parts.handed(nameOf(at))?.offset ?? 0 })),
+        ...fresh.map((at): Beginning => {
+          const name = nameOf(at)
           const offset = committed.get(keyOf(at))?.offset
-          return { ...at, epoch, ...(isDeleted(at) ? { deleted: stored.get(at) ?? '' } : {}), ...(offset !== undefined ? { at: offset } : begun.has(at.topic) && !isDeleted(at) ? { at: 'oldest' as const } : {}) }
+          const stored = parts.ctx.resume(name)
+          if (stored !== undefined && !isOf(at, decodePosition(stored))) return { ...at, epoch, deleted: stored, ...(offset === undefined ? {} : { at: offset }) }
+          const handed = parts.handed(name)?.offset
+          if (handed !== undefined && (offset === undefined || (offset <= handed && offset >= (this.known.get(name) ?? 0)))) return { ...at, epoch, at: handed, again: true }
+          if (offset !== undefined) this.known.set(name, offset)
+          return { ...at, epoch, ...(offset !== undefined ? { at: offset } : begun.has(at.topic) ? { at: 'oldest' as const } : {}) }
         }),
-      ]
+      ].filter((one) => this.held.get(nameOf(one)) === epoch && topics.has(one.topic))
       await parts.begin(beginnings)
       for (const { topic, partition } of beginnings) {
         const name = partitionName(topic, partition)

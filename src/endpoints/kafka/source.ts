@@ -17,7 +17,7 @@ import { openCluster } from './client'
 import { Fetcher } from './fetcher'
 import { GroupReading } from './group-reading'
 import { parsePartitions, type KafkaOptions } from './options'
-import { covers, decodePosition, isSameTopic, partitionName } from './position'
+import { covers, decodePosition, isSameTopic, partitionName, type KafkaPosition } from './position'
 import { offsetsAt, parseStart, resolveStart, type Beginning, type Begun, type Start } from './start'
 import { findTopics, missingFault, parseTopics, partitionFacts, type WantedTopics } from './topics'
 import { Track } from './track'
@@ -43,6 +43,8 @@ class KafkaSource implements Source {
   private opening = false
   private start: Start | undefined
   private until: 'end' | number | undefined
+  /** Where each partition was handed on to by this process, over openings and assignments. */
+  private readonly handed = new Map<string, KafkaPosition>()
   /** Gaps of deleted topics that were told already, for opening again finds them again: partitions with the new topic's id. */
   private readonly told = new Set<string>()
 
@@ -75,7 +77,7 @@ class KafkaSource implements Source {
     const begin = (beginnings: readonly Beginning[]): Promise<void> => this.begin(beginnings, reading)
     const watch = this.watch = new Watch(reading, { run, fail, begin, looked: () => this.looked(reading) })
     if (this.group === undefined) await begin(this.partitions(reading).map((one) => this.resumed(one, reading)))
-    else await this.group.start({ ctx, cluster, signal, topics: () => reading.topics, run, fail, begin, giveUp: (name) => { this.giveUp(name) }, leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1 })
+    else await this.group.start({ ctx, cluster, signal, topics: () => reading.topics, run, fail, begin, giveUp: (name) => { this.giveUp(name) }, handed: (name) => this.handed.get(name), leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1 })
     this.timer = ctx.clock.every(options.metadataEvery, () => { watch.refresh() })
     this.opening = false
   }
@@ -90,6 +92,7 @@ class KafkaSource implements Source {
       if (ready !== undefined) {
         const { track, blocks, next } = ready
         reading.ctx.gauge(`lag ${track.name}`, track.lag)
+        this.handed.set(track.name, { offset: next, topicId: track.topicId })
         const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks)
         return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: (index) => track.position(batch === undefined ? next : batch.offset(index) + 1) }
       }
@@ -193,7 +196,7 @@ class KafkaSource implements Source {
       if (led.leader < 0) track.stalled = track.lost = true
       tracks.push(track)
       // Also where it was given: the position is known before the first record.
-      if (begun.has(one) || (this.group === undefined && ctx.resume(track.name) === undefined)) noted.push(track)
+      if (begun.has(one) || one.again === true || (this.group === undefined && ctx.resume(track.name) === undefined)) noted.push(track)
     }
     await this.setEnds(tracks, reading)
     signal.throwIfAborted()

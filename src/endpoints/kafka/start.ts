@@ -24,6 +24,8 @@ export interface Beginning {
   readonly at?: number | 'oldest'
   /** What is known of it is of a topic that was deleted since: the position there. Where `at` does not say, `on-gap` does. */
   readonly deleted?: string
+  /** It is ours again and goes on where we were: what was read before counts under this epoch, too. */
+  readonly again?: true
 }
 
 /** A partition with who leads it. */
