@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
 import { Bucket, startS3, type S3Server } from '../services/s3'
 import { describeWith } from '../services/describe-with'
 import { startFeed } from '../support/feed'
@@ -214,13 +215,45 @@ describeWith('s3', 'an object store that refuses', () => {
   const line = (name: string, ...words: string[]): string[] => ['--from', '-', '--to', `s3://${name}/t`, ...words, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}', ...state()]
   const env = (): NodeJS.ProcessEnv => ({ KEY: server.accessKey, SECRET: server.secretKey })
 
-  test('no such bucket: exit 4, the bucket named, and what was read stays in the spool for the corrected line', async () => {
+  test('no such bucket: exit 4, the bucket named, and what was read stays in the spool until there is one', async () => {
     const { code, stderr } = await manifold(line('no-such-bucket-here'), { env: env(), input: 'one\ntwo\n' })
     expect(code).toBe(4)
     expect(stderr).toMatch(/no-such-bucket-here/)
     expect(stderr.trim().split('\n').length).toBeLessThanOrEqual(10)
     expect(stderr).not.toMatch(/\n\s+at /)
+    expect(stderr).toMatch(/2 records? (?:are|is) safe in the spool/)
+    const made = await Bucket.make(server, 'no-such-bucket-here')
+    try {
+      const again = await manifold(line(made.name), { env: env(), input: 'three\n' })
+      expect({ code: again.code, stderr: again.stderr }).toEqual({ code: 0, stderr: '' })
+      expect((await made.all()).map(({ bytes }) => bytes.toString()).join('')).toBe('one\ntwo\nthree\n')
+    } finally { made.close() }
   })
+
+  test('a full disk does not prevent compressing and uploading what it holds: all of it arrives', async () => {
+    const disk = join(folder, 'disk')
+    mkdirSync(disk)
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', disk], { stdio: 'pipe' })
+    } catch (error) {
+      process.stderr.write(`SKIPPED in part: no tmpfs can be mounted here: ${String(error)}\n`)
+      return
+    }
+    try {
+      server.freeze()
+      const running = start(['--from', 'generate:', 'count=100000', 'size=200', '--to', `s3://${bucket.name}/full`, 'compression=gzip', 'commit-file-size=1MiB', 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
+        '--spool', join(disk, 'spool'), '--disk-reserve', '0', ...state(), '--log-level', 'info'], { env: env() })
+      while (!running.stderr().includes('is full, appends wait') && running.child.exitCode === null) await new Promise((resolve) => { setTimeout(resolve, 20) })
+      server.thaw()
+      const { code, stderr } = await running.done
+      expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
+      const numbers = (await bucket.all('full/')).flatMap(({ bytes }) => gunzipSync(bytes).toString().trimEnd().split('\n').map((text) => (JSON.parse(text) as { seq: number }).seq))
+      expect(numbers).toEqual(Array.from({ length: 100_000 }, (_, i) => i + 1))
+    } finally {
+      server.thaw()
+      execFileSync('umount', ['-l', disk])
+    }
+  }, 90_000)
 
   test('wrong credentials: exit 4, said so, without the secret', async () => {
     const { code, stderr } = await manifold(line(bucket.name), { env: { KEY: server.accessKey, SECRET: 'canary-secret-value' }, input: 'one\ntwo\n' })
