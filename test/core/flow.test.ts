@@ -246,3 +246,19 @@ test('a stop is heard while a source always has something at hand', async () => 
   flow.stop()
   expect((await done).ending).toEqual({ kind: 'stopped', safe: true })
 })
+
+test('a sink on which nothing moves for the stall time is opened again, and its write comes again as it was', async () => {
+  const sink = new ScriptedSink((n, _values, _write, signal) => n > 1 ? CONFIRMED : new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }) }))
+  const { ending, receipt } = await run(new NumberSource(10, 10), sink, { stallMs: 100 })
+  expect(ending.kind).toBe('complete')
+  expect(sink.opens).toBe(2)
+  expect(sink.writes.map(({ id, attempt, values }) => ({ id, attempt, values }))).toEqual([1, 2].map((attempt) => ({ id: sink.writes[0]?.id, attempt, values: numbers(10) })))
+  expect(receipt.sinks[0]).toMatchObject({ delivered: 10, possibleDuplicates: 10 })
+})
+
+test('a sink that cannot confirm may be slow for as long as it likes: a full pipe is no stall', async () => {
+  const sink = new ScriptedSink(async () => { await new Promise((resolve) => { setTimeout(resolve, 1500) }); return CONFIRMED }, { confirms: 'none' })
+  const { ending } = await run(new NumberSource(10, 10), sink, { stallMs: 100 })
+  expect(ending.kind).toBe('complete')
+  expect({ opens: sink.opens, writes: sink.writes.length }).toEqual({ opens: 1, writes: 1 })
+})
