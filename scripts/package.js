@@ -53,7 +53,10 @@ async function bundle() {
     // Names are kept: a stack in a bug report has to say something.
     legalComments: 'none',
     metafile: true,
-    define: { MANIFOLD_VERSION: JSON.stringify(own) },
+    // createRequire() asks for a place; nothing is ever required from it.
+    define: { MANIFOLD_VERSION: JSON.stringify(own), 'import.meta.url': JSON.stringify('file:///manifold') },
+    // Its other form reads a file from beside itself, which is not there.
+    alias: { '@platformatic/wasm-utils': './node_modules/@platformatic/wasm-utils/dist/bundled.js' },
     // ws asks for them and does without.
     external: ['bufferutil', 'utf-8-validate'],
     logLevel: 'warning',

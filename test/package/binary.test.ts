@@ -11,6 +11,7 @@ import { WebSocketServer } from 'ws'
 import { pathsOf } from '../../src/state/directory'
 import { isHeld } from '../../src/state/lock'
 import { describeWith } from '../services/describe-with'
+import { type KafkaServer, makeTopic, startKafka } from '../services/kafka'
 import { Bucket, startS3 } from '../services/s3'
 
 const ROOT = join(__dirname, '../..')
@@ -50,7 +51,7 @@ test('it says its version within 0.2 s, and loads no more for it than a bare Nod
 test('every endpoint\'s help is in it', () => {
   const { status, stdout } = run(['endpoints'])
   expect(status).toBe(0)
-  for (const scheme of ['s3:', 'ws:', 'file:', 'stdio:']) expect(run(['help', scheme.slice(0, -1)])).toMatchObject({ status: 0, stderr: '' })
+  for (const scheme of ['s3:', 'ws:', 'kafka:', 'file:', 'stdio:']) expect(run(['help', scheme.slice(0, -1)])).toMatchObject({ status: 0, stderr: '' })
   expect(stdout).toContain('s3://')
 })
 
@@ -135,4 +136,18 @@ describeWith('s3', 'with an S3 server', () => {
       await server.stop()
     }
   })
+})
+
+describeWith('kafka', 'Kafka, whose client is ESM and brings compiled code', () => {
+  let server: KafkaServer
+  beforeAll(async () => { server = await startKafka() }, 90_000)
+  afterAll(async () => { await server?.stop() })
+
+  test.each(['none', 'gzip', 'snappy', 'lz4', 'zstd'])('records go in and come back (compression=%s)', async (compression) => {
+    const topic = await makeTopic(server)
+    const records = Array.from({ length: 1000 }, (_, i) => `record ${i}\n`).join('')
+    const written = run(['--from', '-', '--to', `kafka://${server.bootstrap}/${topic}`, `compression=${compression}`], records)
+    expect([written.status, written.stderr.includes('error')]).toEqual([0, false])
+    expect(run(['--until', 'end', '--from', `kafka://${server.bootstrap}/${topic}`, '--to', '-'])).toMatchObject({ status: 0, stdout: records })
+  }, 60_000)
 })
