@@ -1,4 +1,5 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -41,5 +42,19 @@ describeWith('s3', 'a server of the tests', () => {
     await server.stop()
     expect(() => process.kill(again, 0)).toThrow('ESRCH')
     expect(fs.existsSync(server.dir!)).toBe(false)
+  })
+  // Where the kernel can be asked for it.
+  const boundIt = fs.existsSync('/usr/bin/setpriv') ? it : it.skip
+  boundIt('dies with the process that started it, also where that one is killed', async () => {
+    const starter = spawn(process.execPath, ['-e', "require('./scripts/services/s3').startS3({ kind: process.argv[1] }).then(({ pid, dir }) => { console.log(JSON.stringify({ pid, dir })) })", available()[0]!], { cwd: path.join(__dirname, '..', '..'), stdio: ['ignore', 'pipe', 'inherit'] })
+    const [told] = await once(starter.stdout, 'data') as [Buffer]
+    const { pid, dir } = JSON.parse(String(told)) as { pid: number; dir: string }
+    try {
+      process.kill(pid, 0)
+      starter.kill('SIGKILL')
+      // It has ended once its new parent has taken note of it.
+      const gone = () => { try { return /^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8')) } catch { return true } }
+      while (!gone()) await new Promise((resolve) => setTimeout(resolve, 10))
+    } finally { fs.rmSync(dir, { recursive: true, force: true }) }
   })
 })
