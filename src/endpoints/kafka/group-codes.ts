@@ -28,7 +28,7 @@ export function groupFault(code: number, { group, instanceId, sessionTimeoutMs, 
     case GROUP_AUTHORIZATION_FAILED: return new Refused(`${where}: no permission for this group: the principal needs READ on group ${group}`)
     case TOPIC_AUTHORIZATION_FAILED: return new Refused(`${where}: no permission for a topic: the principal needs READ on it`)
     case UNKNOWN_TOPIC_OR_PARTITION: return new Refused(`${where}: the topic or partition is not there any more`)
-    case INCONSISTENT_GROUP_PROTOCOL: return new Refused(`${where}: its members use another assignor than ${assignor}, or it is a group of another kind: choose the members' assignor, or another group`)
+    case INCONSISTENT_GROUP_PROTOCOL: return new Refused(`${where}: its members use another assignor than ${assignor}, or it is a group of another kind: name the members' with assignor=, or choose another group`)
     case INVALID_GROUP_ID: return new Refused(`${where}: the broker does not take this name for a group`)
     case INVALID_SESSION_TIMEOUT: return new Refused(`${where}: a session timeout of ${sessionTimeoutMs} ms is not between the broker's group.min.session.timeout.ms and group.max.session.timeout.ms`)
     case GROUP_MAX_SIZE_REACHED: return new Refused(`${where}: the group is full (the broker's group.max.size)`)

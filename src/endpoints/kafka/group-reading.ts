@@ -45,9 +45,9 @@ export class GroupReading {
   private looking: { stop(): void } | undefined
 
   constructor(group: string, options: OptionsOf<KafkaOptions>) {
-    const { instanceId, rack, sessionTimeout, rebalanceTimeout, heartbeatEvery, metadataEvery } = options
+    const { instanceId, assignor, rack, sessionTimeout, rebalanceTimeout, heartbeatEvery, metadataEvery } = options
     this.member = new GroupMember({
-      group, sessionTimeoutMs: sessionTimeout, rebalanceTimeoutMs: rebalanceTimeout, heartbeatMs: Math.min(heartbeatEvery, sessionTimeout / 3), assignor: 'cooperative-sticky', metadataMs: metadataEvery,
+      group, sessionTimeoutMs: sessionTimeout, rebalanceTimeoutMs: rebalanceTimeout, heartbeatMs: Math.min(heartbeatEvery, sessionTimeout / 3), assignor, metadataMs: metadataEvery,
       ...(instanceId === undefined ? {} : { instanceId }), ...(rack === undefined ? {} : { rack }),
     })
   }

@@ -35,6 +35,7 @@ export function parsePartitions(raw: string): ReadonlyMap<number, number | undef
 const source = {
   group: opt.string({ doc: 'Consumer group: processes of one group share the partitions, and positions are kept by the brokers. Without it this process reads all partitions.', roles: ['source'], identity: true, argument: 'NAME', aliases: ['group.id'] }),
   instanceId: opt.string({ doc: 'Name of this process in the group, different for each: with it a restart within session-timeout moves no partition.', roles: ['source'], argument: 'NAME', aliases: ['group.instance.id'] }),
+  assignor: opt.oneOf(['cooperative-sticky', 'range'], { doc: 'How the group shares partitions out: the one that its other members use. With range all partitions are given up before each rebalance.', default: 'cooperative-sticky', roles: ['source'], aliases: ['partition.assignment.strategy'] }),
   rack: opt.string({ doc: 'Rack or zone of this process: it reads from replicas there, where the brokers are set up for that.', roles: ['source'], aliases: ['client.rack'] }),
   isolation: opt.oneOf(['committed', 'uncommitted'], { doc: 'committed: records of transactions that were aborted are left out, those of open ones wait; uncommitted: all, as written.', default: 'committed', roles: ['source'] }),
   start: {
