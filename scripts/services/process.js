@@ -49,6 +49,21 @@ function answers(url, ok) {
 const SETPRIV = '/usr/bin/setpriv'
 function bound(file, args) { return fs.existsSync(SETPRIV) ? [SETPRIV, ['--pdeathsig', 'KILL', '--', file, ...args]] : [file, args] }
 
+/** A folder for a server, and none any more of servers whose starter was killed before it could remove them. */
+function temporaryFolder(name) {
+  const prefix = `manifold-${name}-`
+  for (const entry of fs.readdirSync(os.tmpdir()).filter((each) => each.startsWith(prefix))) {
+    const folder = path.join(os.tmpdir(), entry)
+    try { process.kill(Number(fs.readFileSync(path.join(folder, 'starter'), 'utf8')), 0) } catch (error) {
+      // Without a `starter` it is just being made, or somebody else's.
+      if (error.code === 'ESRCH') fs.rmSync(folder, { recursive: true, force: true })
+    }
+  }
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), prefix))
+  fs.writeFileSync(path.join(dir, 'starter'), String(process.pid))
+  return dir
+}
+
 /**
  * @param {{ name: string, command: (port: number, dir: string, ports: number[]) => { file: string, args: string[], env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, graceMs?: number, dir?: string, port?: number, portCount?: number, gone?: () => void }} what
  *   dir: kept at the end where it is given; else a temporary one, removed. graceMs: for SIGTERM. portCount: all in `ports`, the first is `port`.
@@ -56,7 +71,7 @@ function bound(file, args) { return fs.existsSync(SETPRIV) ? [SETPRIV, ['--pdeat
  */
 async function startProcess(what) {
   const own = what.dir === undefined
-  const dir = own ? fs.mkdtempSync(path.join(os.tmpdir(), `manifold-${what.name}-`)) : what.dir
+  const dir = own ? temporaryFolder(what.name) : what.dir
   fs.mkdirSync(dir, { recursive: true })
   const log = path.join(dir, 'server.log')
   const graceMs = what.graceMs || 5000

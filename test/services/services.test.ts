@@ -45,7 +45,7 @@ describeWith('s3', 'a server of the tests', () => {
   })
   // Where the kernel can be asked for it.
   const boundIt = fs.existsSync('/usr/bin/setpriv') ? it : it.skip
-  boundIt('dies with the process that started it, also where that one is killed', async () => {
+  boundIt('dies with the process that started it, and its folder goes with the next one, where that process was killed', async () => {
     const starter = spawn(process.execPath, ['-e', "require('./scripts/services/s3').startS3({ kind: process.argv[1] }).then(({ pid, dir }) => { console.log(JSON.stringify({ pid, dir })) })", available()[0]!], { cwd: path.join(__dirname, '..', '..'), stdio: ['ignore', 'pipe', 'inherit'] })
     const [told] = await once(starter.stdout, 'data') as [Buffer]
     const { pid, dir } = JSON.parse(String(told)) as { pid: number; dir: string }
@@ -55,6 +55,8 @@ describeWith('s3', 'a server of the tests', () => {
       // It has ended once its new parent has taken note of it.
       const gone = () => { try { return /^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8')) } catch { return true } }
       while (!gone()) await new Promise((resolve) => setTimeout(resolve, 10))
+      await (await startS3(available()[0])).stop()
+      expect(fs.existsSync(dir)).toBe(false)
     } finally { fs.rmSync(dir, { recursive: true, force: true }) }
   })
 })
