@@ -7,7 +7,7 @@ import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { unlessAborted } from '../../kit/signal'
 import type { Target } from '../../options/define'
 import { apisOf, byTopic, newest, type Apis, type Versioned } from './apis'
-import { codeFault } from './errors'
+import { codeFault, isHangUp } from './errors'
 import { Link, type Sasl, type Versions } from './link'
 import { iamToken } from './msk-iam'
 import type { KafkaOptions } from './options'
@@ -64,7 +64,7 @@ class KafkaCluster implements Cluster {
   async greet(signal: AbortSignal): Promise<void> {
     const link = await this.any(signal)
     try { await this.learn(link, [], signal) } catch (error) {
-      if (signal.aborted || !(error instanceof Disconnected) || this.settings.login !== undefined) throw error
+      if (signal.aborted || !(error instanceof Disconnected) || !isHangUp(error) || this.settings.login !== undefined) throw error
       throw new Refused(`${link.peer.at} hangs up at the first request: it may want a login (user=, password=, sasl=)`, { cause: error })
     }
   }

@@ -41,6 +41,10 @@ function chainOf(error: unknown): readonly unknown[] {
 const NETWORK = /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EAI_FAIL|EAI_NODATA|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENETRESET|EADDRNOTAVAIL|EMFILE|ENFILE|ERR_SOCKET_CLOSED|ERR_STREAM_DESTROYED)$/
 const CERTIFICATE = /^CERT_|CERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|HOSTNAME_MISMATCH/
 
+const HUNG_UP = 'the connection was closed'
+/** The peer ended the connection, and said nothing. */
+export function isHangUp({ message }: Error): boolean { return message.endsWith(HUNG_UP) || message.endsWith('ECONNRESET') }
+
 /** @param doing what was asked for: `find out about topics` */
 export function classify(error: unknown, doing: string, peer: Peer): unknown {
   if (error instanceof ManifoldError || !(error instanceof Error)) return error
@@ -65,7 +69,7 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
   if (texts.includes('Broker requires TLS.')) return new Refused(`${at} speaks TLS: write kafka+tls://`, facts)
   if (codes.some((code) => code.startsWith('ERR_OSSL') || code.startsWith('ERR_CRYPTO'))) return new Refused(`the client certificate of cert=, cert-key= and cert-password= cannot be used (${codes.find((code) => /^ERR_(OSSL|CRYPTO)/.test(code))})`, facts)
   const network = codes.find((code) => NETWORK.test(code))
-  const why = texts.some((text) => /timed out/i.test(text)) ? 'no answer in time' : network !== undefined ? lineOf(chain.find((each) => (each as Shape).code === network)) : lineOf(texts.at(-1) ?? error).replace(/\.$/, '')
+  const why = texts.some((text) => /timed out/i.test(text)) ? 'no answer in time' : texts.includes('Connection closed') ? HUNG_UP : network !== undefined ? lineOf(chain.find((each) => (each as Shape).code === network)) : lineOf(texts.at(-1) ?? error).replace(/\.$/, '')
   if (network !== undefined || codes.some((code) => code.startsWith('PLT_KFK') || code === 'OUT_OF_BOUNDS')) return new Disconnected(`${at} could not ${doing}: ${why}`, facts)
   return error
 }

@@ -168,14 +168,20 @@ describeWith('kcat', 'keys lie where other clients put them', () => {
   let server: KafkaServer
   beforeAll(async () => { server = await startKafka() }, PATIENT)
   afterAll(async () => { await server?.stop() })
+  const records = Array.from({ length: 500 }, (_, i) => `key-${i * 7919}ä:value ${i}`)
+  const input = records.map((each) => `${each}\n`).join('')
 
-  it('as the Java client (kcat with its partitioner)', async () => {
+  it.each<[string, (topic: string) => Promise<unknown>]>([
+    ['the Java client', (topic) => server.tool('org.apache.kafka.tools.ConsoleProducer', ['--bootstrap-server', '{bootstrap}', '--topic', topic, '--reader-property', 'parse.key=true', '--reader-property', 'key.separator=:'], { input })],
+    ['kcat, with murmur2', (topic) => runKcat(['-P', '-b', server.bootstrap, '-t', topic, '-K', ':', '-X', 'topic.partitioner=murmur2_random'], input)],
+  ])('as %s', async (_, produce) => {
     const [theirs, ours] = [await makeTopic(server, { partitions: 7 }), await makeTopic(server, { partitions: 7 })]
-    const records = Array.from({ length: 500 }, (_, i) => `key-${i * 7919}ä:value ${i}`)
-    await runKcat(['-P', '-b', server.bootstrap, '-t', theirs, '-K', ':', '-X', 'topic.partitioner=murmur2_random'], records.map((each) => `${each}\n`).join(''))
+    await produce(theirs)
     const { sink, deliver } = await openSink(`kafka://${server.bootstrap}/${ours}`, { keySeparator: ':' })
     try { expect(await deliver([lines(records)])).toEqual([NOTHING]) } finally { await sink.close() }
     const places = async (topic: string) => (await get(server, topic)).map(({ key, partition }) => `${String(key)} ${partition}`).sort()
-    expect(await places(ours)).toEqual(await places(theirs))
-  })
+    const found = await places(ours)
+    expect(found).toHaveLength(500)
+    expect(found).toEqual(await places(theirs))
+  }, PATIENT)
 })
