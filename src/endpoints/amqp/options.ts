@@ -29,7 +29,7 @@ export const options = {
   bind: opt.list({ doc: 'Binds the queue to an exchange: EXCHANGE:KEY.', argument: 'EXCHANGE:KEY' }),
   exchangeType: opt.string({ doc: 'Makes the exchange where it is missing, durable and of this type: direct, topic, fanout, headers or one of a plugin.', roles: ['sink'], defaultText: 'it has to be there' }),
   prefetch: opt.integer({ doc: 'Messages that the broker sends ahead of their acknowledgement; 0: as many as prefetch-bytes holds.', default: 0, defaultText: '0', min: 0, max: MAX_PREFETCH, roles: ['source'] }),
-  prefetchBytes: opt.size({ doc: 'What is sent ahead is steered towards so many bytes, by the running mean size of messages.', default: 64 * MIB, defaultText: '64MiB', min: 1, roles: ['source'] }),
+  prefetchBytes: opt.size({ doc: 'What is sent ahead is steered towards so many bytes, by the running mean size of messages; each new count is a new consumer.', default: 64 * MIB, defaultText: '64MiB', min: 1, roles: ['source'] }),
   exclusive: opt.flag({ doc: 'Reads only where nobody else does, and keeps others away.', default: false, defaultText: 'false', roles: ['source'] }),
   consumerPriority: opt.integer({ doc: 'Consumers of a higher priority are served first.', roles: ['source'], defaultText: '0', aliases: ['x-priority'] }),
   singleActiveConsumer: opt.flag({ doc: 'With declare: of several consumers one is served, and another only after it has gone.', default: false, defaultText: 'false' }),

@@ -7,6 +7,8 @@ const FIRST = 512
 const KNOWN = 256
 /** A new count costs a new consumer: quorum queues refuse to change it for the channel. */
 const WORTH = 2
+/** Share of a consumer's count after which it is replaced: the rest comes meanwhile. */
+const NEARLY = 0.75
 
 export class Prefetch {
   private seen = 0
@@ -22,12 +24,18 @@ export class Prefetch {
 
   get first(): number { return this.fixed > 0 ? this.fixed : this.seen >= KNOWN ? this.wanted : FIRST }
 
-  /** Another count that is worth having, or undefined. */
-  better(current: number): number | undefined {
+  /**
+   * The count of another consumer that is worth having, or undefined. One consumer has at most MAX_PREFETCH: where so many small messages wait for their
+   * acknowledgement, the next one begins anew, in order, for the one before gets nothing any more.
+   * @param ofConsumer messages of this consumer, and @param ofAll of all on the channel, that are not acknowledged
+   */
+  better(current: number, ofConsumer: number, ofAll: number): number | undefined {
     if (this.fixed > 0 || this.seen < KNOWN) return undefined
     const { wanted } = this
-    return wanted >= current * WORTH || wanted * WORTH <= current ? wanted : undefined
+    if (wanted >= current * WORTH || wanted * WORTH <= current) return wanted
+    return current === MAX_PREFETCH && ofConsumer > current * NEARLY && ofAll + current <= this.room ? current : undefined
   }
 
-  private get wanted(): number { return Math.min(MAX_PREFETCH, Math.max(1, Math.round(this.bytes / Math.max(1, this.mean)))) }
+  private get wanted(): number { return Math.min(MAX_PREFETCH, this.room) }
+  private get room(): number { return Math.max(1, Math.round(this.bytes / Math.max(1, this.mean))) }
 }

@@ -34,6 +34,9 @@ export class QueueSource implements Source {
   private host = 0
   private consumer = ''
   private ahead = 0
+  /** Tags of this channel: the newest that came, and the newest when the consumer began. */
+  private newest = 0
+  private began = 0
   private steering = false
   private redelivered = 0
   /** Tags of this channel: handed on, and acknowledged. */
@@ -60,7 +63,7 @@ export class QueueSource implements Source {
     this.fault = undefined
     // What was handed on and not acknowledged comes again.
     this.left += this.handed - this.acknowledged
-    this.handed = this.acknowledged = 0
+    this.handed = this.acknowledged = this.newest = this.began = 0
     this.partition = { name: this.queue, epoch: this.partition.epoch + 1 }
     const { link, host } = await connect(settings, this.host, {
       doing: `reading queue '${this.queue}'`,
@@ -123,11 +126,13 @@ export class QueueSource implements Source {
       exclusive, ...(consumer === undefined ? {} : { consumerTag: consumer }), ...(consumerPriority === undefined ? {} : { priority: consumerPriority }),
     })
     this.ahead = ahead
+    this.began = this.newest
     this.ctx?.gauge('prefetch', ahead)
   }
 
   private arrived(message: Message): void {
     this.inbox.push(message)
+    this.newest = message.tag
     this.prefetch.saw(message.bytes)
     if (message.redelivered) this.redelivered++
     // Sizes that jump: what is under way was counted by the mean of earlier ones.
@@ -139,7 +144,8 @@ export class QueueSource implements Source {
     const { ctx, link } = this
     if (this.inbox.bytes < this.target.options.prefetchBytes) link?.hold(false)
     // Another count is a new consumer, which somebody else might become who waits for the queue alone.
-    const better = this.target.options.exclusive ? undefined : this.prefetch.better(this.ahead)
+    const { exclusive, singleActiveConsumer } = this.target.options
+    const better = exclusive || singleActiveConsumer ? undefined : this.prefetch.better(this.ahead, this.newest - Math.max(this.began, this.acknowledged), this.newest - this.acknowledged)
     if (better !== undefined && link !== undefined && !this.steering) void this.steer(link, better)
     if (this.redelivered > 0) ctx?.gauge('redelivered', this.redelivered)
     const first = messages[0]?.tag ?? 0

@@ -48,6 +48,18 @@ describeWith('rabbitmq', 'queues', () => {
       expect(messages.map(({ content }) => content.toString())).toEqual(bodies(4000))
       expect(new Set(messages.map(({ properties }) => properties.deliveryMode as number))).toEqual(new Set([2]))
     })
+
+    test('more small messages than one consumer may have wait for their acknowledgement, in order', async () => {
+      const queue = await broker.declare(name(), { arguments: { 'x-queue-type': type } })
+      await broker.put(queue, bodies(80_000))
+      const { source } = await openSource(broker.uri(), { queue })
+      const { entries, deliveries } = await take(source, 80_000)
+      entries.forEach(({ value }, index) => { if (String(value) !== `{"n":${index + 1}}`) throw new Error(`${String(value)} at ${index}`) })
+      const last = deliveries.at(-1)!
+      await source.commit(last.partition, last.last)
+      await source.close()
+      expect(await broker.count(queue)).toBe(0)
+    }, 60_000)
   })
 
   test('tags of an old channel are not acknowledged on a new one', async () => {
