@@ -4,6 +4,7 @@ import { Disconnected, Refused } from '../../../src/core/errors'
 import amqp from '../../../src/endpoints/amqp'
 import { vhostOf } from '../../../src/endpoints/amqp/settings'
 import { makeTarget } from '../../support/context'
+import { manifold } from '../../support/manifold'
 import { describeWith } from '../../services/describe-with'
 import type { SecureRabbitmqServer } from '../../services/rabbitmq'
 import { Broker } from './broker'
@@ -121,4 +122,22 @@ describeWith('rabbitmq', 'a broker that refuses', () => {
     await source.close()
     await expect(openSource('amqp://127.0.0.1:1,127.0.0.1:2', { queue: 'failover' })).rejects.toThrow(/none of the hosts: .*127\.0\.0\.1:1.*; .*127\.0\.0\.1:2/)
   })
+
+  test('the program ends at once with one line and 3 for a source, 4 for a sink; no password is in it', async () => {
+    await broker.declare('run')
+    const lines: readonly (readonly [number, RegExp, readonly string[]])[] = [
+      [3, /refuses the login of alice/, ['--from', broker.uri('', 'alice:not-the-password@'), 'queue=run', '--to', '-']],
+      [3, /into the vhost nowhere/, ['--from', broker.uri('/nowhere'), 'queue=run', '--to', '-']],
+      [3, /no queue 'missing'/, ['--from', broker.uri(), 'queue=missing', '--to', '-']],
+      [4, /no exchange 'missing'/, ['--from', '-', '--to', broker.uri(), 'exchange=missing']],
+      [4, /refused for user 'carol'/, ['--from', '-', '--to', broker.uri('', `carol:${broker.server.users.carol}@`), 'queue=run', 'declare']],
+      [2, /needs a queue/, ['--from', broker.uri(), '--to', '-']],
+    ]
+    for (const [code, why, args] of lines) {
+      const finished = await manifold(args, { input: 'record\n' })
+      expect({ args, code: finished.code, stdout: finished.stdout.toString(), stderr: finished.stderr }).toEqual({ args, code, stdout: '', stderr: expect.stringMatching(why) as string })
+      expect(finished.stderr).not.toMatch(/not-the-password|carol-secret/)
+      expect(finished.ms).toBeLessThan(10_000)
+    }
+  }, 60_000)
 })
