@@ -53,12 +53,26 @@ describe('numbers of variable length', () => {
   })
 })
 
+/** As the RFC has it, bit by bit. */
+function slowly(bytes: Buffer): number {
+  let sum = -1
+  for (const byte of bytes) {
+    sum ^= byte
+    for (let bit = 0; bit < 8; bit++) sum = (sum & 1) === 1 ? (sum >>> 1) ^ 0x82f63b78 : sum >>> 1
+  }
+  return ~sum >>> 0
+}
+
 describe('the checksum', () => {
   it('is CRC-32C: the examples of RFC 3720', () => {
     expect(checksum([Buffer.alloc(32)])).toBe(0x8a9136aa)
     expect(checksum([Buffer.alloc(32, 0xff)])).toBe(0x62a8ab43)
     expect(checksum([Buffer.from(Array.from({ length: 32 }, (_, index) => index))])).toBe(0x46dd794e)
     expect(checksum([Buffer.from('123456789')])).toBe(0xe3069283)
+  })
+  it.each([0, 1, 15, 16, 17, 4095, 4096, 8191, 8192, 8193, 12_287, 12_288, 20_500])('of %d bytes is that of the definition', (length) => {
+    const bytes = Buffer.from(Array.from({ length }, (_, index) => Math.imul(index + 1, 2654435761) >>> 24))
+    expect(checksum([bytes])).toBe(slowly(bytes))
   })
   it('is the same however the bytes are divided, beyond the module\'s memory too', () => {
     const bytes = Buffer.alloc(5 * 1024 * 1024, 'checksum me, please')
