@@ -41,9 +41,9 @@ describeWith('s3', 'with s3', () => {
     })
 
     const env = (): NodeJS.ProcessEnv => ({ KEY: server.accessKey, SECRET: server.secretKey })
-    const run = (queue: string): Running => start([
-      '--from', broker.uri(), `queue=${queue}`, `prefetch=${PREFETCH}`, '--to', `s3://${bucket.name}/jobs`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
-      'framing=envelope', 'commit-file-size=8MiB', 'commit-duration=2s', 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'),
+    const run = (queue: string, words: readonly string[] = [`prefetch=${PREFETCH}`], flags: readonly string[] = []): Running => start([
+      '--from', broker.uri(), `queue=${queue}`, ...words, '--to', `s3://${bucket.name}/jobs`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
+      'framing=envelope', 'commit-file-size=8MiB', 'commit-duration=2s', 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'), ...flags,
     ], { env: env() })
 
     async function stored(): Promise<readonly Stored[]> {
@@ -122,5 +122,21 @@ describeWith('s3', 'with s3', () => {
       const stderr = (await again.done).stderr
       expect(stderr).not.toMatch(/instance 2/)
     }, LONG ? 900_000 : 300_000)
+
+    test(`a stream of ${MESSAGES} messages, the process killed ${TIMES} times and all connections closed: nothing missing, nothing twice`, async () => {
+      const queue = await broker.declare('stream', { arguments: { 'x-queue-type': 'stream' } })
+      await broker.put(queue, numbered(1, MESSAGES), (index) => ({ messageId: `m-${index + 1}` }))
+      const words = ['stream', `prefetch=${PREFETCH / 20}`]
+      for (let round = 0; round < TIMES; round++) {
+        const running = run(queue, words)
+        await sleep(600 + Math.random() * 900)
+        if (round === 1) await broker.ctl('close_all_connections', 'a test')
+        running.kill('SIGKILL')
+        await running.done
+      }
+      const last = await run(queue, words, ['--until', 'end']).done
+      expect({ code: last.code, stderr: last.code === 0 ? '' : last.stderr }).toEqual({ code: 0, stderr: '' })
+      expect((await stored()).map(({ n, id }) => ({ n, id }))).toEqual(Array.from({ length: MESSAGES }, (_, index) => ({ n: index + 1, id: `m-${index + 1}` })))
+    }, LONG ? 900_000 : 150_000)
   })
 })
