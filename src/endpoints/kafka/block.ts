@@ -156,6 +156,25 @@ function passHeaders(reader: VarintReader, count: number): void {
   }
 }
 
+/** Memory for lines, used again and again: fresh memory by the gigabyte costs more than the copying. */
+export class LineMemory {
+  private readonly free: Buffer[] = []
+
+  /** At least so many bytes. */
+  take(size: number): Buffer {
+    const index = this.free.findIndex((one) => one.length >= size)
+    const [found] = index === -1 ? [] : this.free.splice(index, 1)
+    return found ?? Buffer.allocUnsafeSlow(Math.max(size, LEAST_MEMORY))
+  }
+
+  give(memory: Buffer): void { if (memory.length <= MOST_MEMORY && this.free.length < KEPT) this.free.push(memory) }
+}
+
+/** A delivery's lines and a little more. */
+const LEAST_MEMORY = 1280 * 1024
+const MOST_MEMORY = 4 * LEAST_MEMORY
+const KEPT = 12
+
 /** Blocks one after the other as one batch. */
 export class BlockBatch implements Batch {
   readonly form = 'entries'
@@ -166,7 +185,9 @@ export class BlockBatch implements Batch {
   private madeLines: Lines | undefined
   private madeEntries: readonly Entry[] | undefined
 
-  constructor(readonly blocks: readonly Block[]) {
+  private taken: Buffer | undefined
+
+  constructor(readonly blocks: readonly Block[], private readonly memory = new LineMemory()) {
     let count = 0
     let bytes = 0
     let valueBytes = 0
@@ -208,9 +229,15 @@ export class BlockBatch implements Batch {
 
   lines(): Lines { return (this.madeLines ??= this.together() ?? this.oneByOne()) }
 
+  /** Nobody looks at the lines any more. */
+  release(): void {
+    if (this.taken !== undefined) this.memory.give(this.taken)
+    this.taken = undefined
+  }
+
   /** All values behind one another; undefined where some value has a newline inside, which is seen by counting them all at once. */
   private together(): Lines | undefined {
-    const out = Buffer.allocUnsafeSlow(this.valueBytes + this.count)
+    const out = this.taken = this.memory.take(this.valueBytes + this.count)
     const refused: Refusal[] = []
     let to = 0
     let index = 0

@@ -12,7 +12,7 @@ import type { Delivery, Partition, Position, Source, SourceContext } from '../..
 import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
-import { BlockBatch } from './block'
+import { BlockBatch, LineMemory } from './block'
 import { openCluster } from './client'
 import { Fetcher } from './fetcher'
 import { GroupReading } from './group-reading'
@@ -33,6 +33,7 @@ class KafkaSource implements Source {
   private readonly group: GroupReading | undefined
   private readonly wanted: WantedTopics
   private readonly wake = new Wake()
+  private readonly memory = new LineMemory()
   private readonly tasks = new Set<Promise<void>>()
   private life: ReturnType<typeof linkedAbort> | undefined
   private cluster: Cluster | undefined
@@ -93,8 +94,8 @@ class KafkaSource implements Source {
         const { track, blocks, next } = ready
         reading.ctx.gauge(`lag ${track.name}`, track.lag)
         this.handed.set(track.name, { offset: next, topicId: track.topicId })
-        const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks)
-        return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: (index) => track.position(batch === undefined ? next : batch.offset(index) + 1) }
+        const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks, this.memory)
+        return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: (index) => track.position(batch === undefined ? next : batch.offset(index) + 1), ...(batch === undefined ? {} : { release: () => { batch.release() } }) }
       }
       if (this.isFinished(reading.fetcher)) return null
       await unlessAborted(this.wake.wait(), signal)

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { EntryBatch } from '../../../src/core/batch'
 import type { Entry, HeaderValue } from '../../../src/core/contract'
-import { BlockBatch } from '../../../src/endpoints/kafka/block'
+import { BlockBatch, LineMemory } from '../../../src/endpoints/kafka/block'
 import { checksum } from '../../../src/endpoints/kafka/checksum'
 import { CODECS, CRC_AT, Damaged, Unreadable, type Codec } from '../../../src/endpoints/kafka/record-batch'
 import { decodeRecordSet, type RecordSet, type RecordSetAsk } from '../../../src/endpoints/kafka/record-set'
@@ -271,6 +271,19 @@ describe('a record set', () => {
 })
 
 describe('lines of blocks', () => {
+  it('are made in memory that is used again only when it was given back', async () => {
+    const memory = new LineMemory()
+    const made = async (from: number) => new BlockBatch((await decodeRecordSet(await batch(texts(from, 3)), all())).blocks, memory)
+    const [one, two] = [await made(0), await made(10)]
+    const text = (of: BlockBatch): string => Buffer.concat(of.lines().chunks).toString()
+    expect([text(one), text(two), text(one)]).toEqual(['record 0\nrecord 1\nrecord 2\n', 'record 10\nrecord 11\nrecord 12\n', 'record 0\nrecord 1\nrecord 2\n'])
+    const where = one.lines().chunks[0]?.buffer
+    one.release()
+    one.release()
+    const [three, four] = [await made(20), await made(30)]
+    expect([three.lines().chunks[0]?.buffer === where, four.lines().chunks[0]?.buffer === where]).toEqual([true, false])
+    expect([text(two), text(three)]).toEqual(['record 10\nrecord 11\nrecord 12\n', 'record 20\nrecord 21\nrecord 22\n'])
+  })
   const value = fc.option(fc.oneof(fc.string().map((text) => Buffer.from(text)), fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)), fc.constantFrom('', '\n', '\n\n', 'a\n', '\na', 'a\nb\n').map((text) => Buffer.from(text))))
   it('are those of the same entries: newlines inside and nulls refused, one newline at the end taken as the terminator', async () => {
     await fc.assert(fc.asyncProperty(fc.array(value, { minLength: 1, maxLength: 50 }), async (values) => {
