@@ -54,6 +54,6 @@ export const options = {
   connectionTimeout: opt.duration({ doc: 'Longest time for name, TCP, TLS and login together, per host.', default: 30 * SECOND, defaultText: '30s', bareMs: 1, bare: 'milliseconds', min: 1 }),
   connectionName: opt.string({ doc: 'Name of the connection on the management page.', defaultText: 'manifold, what it does and where' }),
   frameMax: opt.size({ doc: 'Largest frame to agree on.', default: 131_072, defaultText: '128KiB', min: 4096, max: 64 * MIB }),
-  channelMax: opt.integer({ doc: 'Most channels to agree on; one is used.', default: 0, defaultText: 'the broker\'s', min: 0, max: 65_535 }),
+  channelMax: opt.integer({ doc: 'Most channels to agree on; two are used at most.', default: 0, defaultText: 'the broker\'s', min: 0, max: 65_535 }),
 }
 export type AmqpOptions = typeof options
