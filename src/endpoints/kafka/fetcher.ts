@@ -18,6 +18,8 @@ const DELIVERY_BYTES = 1024 * 1024
 /** So many answers without records, over so long, say that a leader has none. */
 const EMPTY_ANSWERS = 3
 const EMPTY_MS = 2000
+/** The broker notes the high-water mark before it reads, and the log grows meanwhile: only offsets that lie absurdly far beyond it are damage. */
+const GROWTH = 2 ** 32
 /** A partition that could not even send one batch is asked for as much as that needs, up to this. */
 const MOST_ASKED = 1024 * 1024 * 1024
 
@@ -214,7 +216,7 @@ export class Fetcher {
     const { committedOnly } = this.parts.fetch
     for (const { track, from, answer } of work) {
       try {
-        const set = await decodeRecordSet(answer.records, { from, before: answer.highWatermark, committedOnly, aborted: answer.aborted, blockBytes: DELIVERY_BYTES })
+        const set = await decodeRecordSet(answer.records, { from, before: answer.highWatermark + GROWTH, committedOnly, aborted: answer.aborted, blockBytes: DELIVERY_BYTES })
         if (track.gone || track.stalled) continue
         if (set.cutOff > track.maxBytes) track.maxBytes = Math.min(MOST_ASKED, set.cutOff)
         this.push(track, set.blocks, from, set.next)

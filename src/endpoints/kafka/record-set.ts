@@ -20,7 +20,7 @@ const ABORT = 0
 export interface RecordSetAsk {
   /** Offset from which on records are wanted. */
   readonly from: number
-  /** No record can be there or beyond: the high-water mark. */
+  /** No record can be there or beyond. */
   readonly before: number
   readonly committedOnly: boolean
   readonly aborted: Fetched['aborted']
