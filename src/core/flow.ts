@@ -70,7 +70,7 @@ export class Flow {
     this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
     this.ledger = new Ledger(parts.runId, this.started, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
     this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
-    this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, owed: (sequence) => this.sinks.flatMap(({ part, lane }) => (lane !== undefined && lane.cursor <= sequence ? [part.id] : [])) })
+    this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, cursors: () => this.sinks.flatMap(({ part, lane }) => (lane === undefined ? [] : [[part.id, lane.cursor] as const])) })
     this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
     this.direct = spool === undefined ? new DirectLane() : undefined
     for (const part of sinks) {
@@ -212,7 +212,8 @@ export class Flow {
     await this.gaps.filled(part.id)
     let limited = delivery
     const limit = until.count
-    if (limit !== undefined && this.ledger.read + delivery.batch.count >= limit) limited = this.limit(delivery, limit - this.ledger.read)
+    const before = this.ledger.read - this.ledger.filteredAtRead
+    if (limit !== undefined && before + delivery.batch.count >= limit) limited = this.limit(delivery, limit - before)
     this.ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     this.ledger.filteredAtRead += limited.filtered ?? 0
     this.ledger.bytesRead += limited.batch.bytes

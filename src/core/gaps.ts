@@ -3,7 +3,7 @@ import type { Gap, Log, Position } from './contract'
 import type { SourcePart } from './flow-parts'
 import type { Held } from './held'
 import type { Ledger } from './ledger'
-import type { Loss, Sequence, Spool } from './ports'
+import { owed, type Loss, type Sequence, type Spool } from './ports'
 
 export interface GapsParts {
   readonly held: Held | undefined
@@ -12,8 +12,8 @@ export interface GapsParts {
   readonly log: Log
   /** The state has changed. */
   touch(): void
-  /** Sinks that have not got what begins at this sequence. */
-  owed(sequence: Sequence): readonly string[]
+  /** How far each sink has got. */
+  cursors(): readonly (readonly [sink: string, cursor: Sequence])[]
   /** To be awaited before the run is over; a failure ends it. */
   track(work: Promise<unknown>): void
 }
@@ -63,9 +63,10 @@ export class Gaps {
   damaged(losses: readonly Loss[]): Readonly<Record<string, number>> {
     const { ledger } = this.parts
     const lost: Record<string, number> = {}
-    for (const { partition, from, to, why, records = 0, sequence } of losses) {
+    for (const loss of losses) {
+      const { partition, from, to, why, records = 0 } = loss
       ledger.gap({ partition, from, to, why, records })
-      for (const sink of this.parts.owed(sequence)) lost[sink] = (lost[sink] ?? 0) + records
+      for (const [sink, cursor] of this.parts.cursors()) lost[sink] = (lost[sink] ?? 0) + owed(loss, cursor)
     }
     ledger.lost(lost)
     if (losses.length > 0) this.parts.touch()

@@ -49,6 +49,9 @@ export interface Release { readonly source: string; readonly partition: Partitio
 /** Records that were accepted and are gone from the disk: `records` of them from `sequence` on. */
 export interface Loss extends Gap { readonly source: string; readonly sequence: Sequence }
 
+/** Of these, the records that a sink with this cursor had still to get. */
+export function owed({ sequence, records = 0 }: Loss, cursor: Sequence): number { return Math.max(0, sequence + records - Math.max(sequence, cursor)) }
+
 export interface SpoolStatus {
   /** Bytes on disk. */
   readonly bytes: number

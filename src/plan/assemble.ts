@@ -78,7 +78,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     undo.push(() => deadLetters.close())
     const name = state?.name ?? flowName(identity)
     const prior = state?.stored === undefined ? undefined
-      : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, lost: lostRecords(opened) }, clock.now())
+      : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps: opened?.recovered.gaps ?? [] }, clock.now())
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && line.until === undefined && drain === undefined ? 'never' : GIVE_UP_MS)
     const parts: FlowParts = {
       name, runId: randomUUID(),
@@ -155,9 +155,6 @@ function untilOf(line: CommandLine): FlowParts['until'] {
   const { point, idle, count } = line.until ?? {}
   return { ...(point?.kind === 'end' ? { end: true } : point?.kind === 'time' ? { time: point.at } : {}), ...(idle === undefined ? {} : { idleMs: idle }), ...(count === undefined ? {} : { count }) }
 }
-
-/** Damage on disk: records that were accepted and are gone. */
-function lostRecords(opened: OpenedSpool | undefined): number { return opened?.recovered.gaps.reduce((sum, gap) => sum + (gap.lost ? gap.records ?? 0 : 0), 0) ?? 0 }
 
 export interface HeldState extends HeldInstance {
   readonly root: string

@@ -1,25 +1,32 @@
 /** The receipt of a run that could not issue its own: the flow file's ledger, completed by what the spool was found to hold. */
+import type { Gap } from '../core/contract'
 import type { FlowState } from '../core/flow-state'
-import type { Spool } from '../core/ports'
+import { owed, type Loss, type Spool } from '../core/ports'
 import type { Receipt } from '../core/receipt'
 
 /**
- * @param recovered records that were accepted after the ledger was last saved, and records known to be lost for good
+ * @param recovered records that were accepted after the ledger was last saved; gaps noted since, and records that the disk has lost (`lost`)
  * @returns undefined where the last run ended in order, or there was none
  */
-export function priorReceipt(flow: string, stored: FlowState, spool: Spool | undefined, recovered: { readonly accepted: number; readonly lost: number }, now: number): Receipt | undefined {
+export function priorReceipt(flow: string, stored: FlowState, spool: Spool | undefined, recovered: { readonly accepted: number; readonly gaps: readonly (Loss & { readonly lost: boolean })[] }, now: number): Receipt | undefined {
   const run = stored.run
   if (run === undefined || run.ended !== undefined) return undefined
-  const read = run.read + recovered.accepted
+  const losses = recovered.gaps.filter(({ lost }) => lost)
+  const lostFrom = (cursor: number): number => losses.reduce((sum, loss) => sum + owed(loss, cursor), 0)
+  const read = run.read + recovered.accepted + lostFrom(stored.acceptedThrough)
+  const known = new Set(run.gaps.map(keyOf))
+  const gaps = recovered.gaps.filter((gap) => !known.has(keyOf(gap))).map(({ source: _source, sequence: _sequence, lost: _lost, ...gap }): Gap => gap)
   const sinks = Object.entries(run.sinks).map(([id, ledger]) => {
     const settled = ledger.delivered + ledger.rejected + ledger.dropped + ledger.filtered
     const spooled = (spool?.countFrom(stored.sinks[id]?.cursor ?? 0) ?? 0) + (stored.held ?? []).reduce((sum, { counts }) => sum + (counts[id] ?? 0), 0)
     // Without a spool what was under way is back with its source, or gone with a process that kept nothing.
     const returned = spool === undefined ? ledger.carriedIn + read - settled : ledger.returned
-    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: ledger.abandoned + recovered.lost }
+    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: ledger.abandoned + lostFrom(stored.sinks[id]?.cursor ?? 0) }
   })
   return {
     flow, run: run.id, started: new Date(run.started).toISOString(), ended: new Date(now).toISOString(), seconds: Math.round(now - run.started) / 1000,
-    outcome: 'killed', read, bytesRead: run.bytesRead, restarts: run.restarts, sinks, gaps: run.gaps, gapCount: run.gapCount,
+    outcome: 'killed', read, bytesRead: run.bytesRead, restarts: run.restarts, sinks, gaps: [...run.gaps, ...gaps], gapCount: run.gapCount + gaps.length,
   }
 }
+
+function keyOf({ partition, from, to, why }: Gap): string { return JSON.stringify([partition, from, to, why]) }

@@ -67,7 +67,7 @@ async function make(source: Source, sinks: Record<string, ScriptedSink>, positio
     known: { sequence: stored?.sequence ?? 0, clean: stored?.clean ?? false, acceptedThrough: stored?.acceptedThrough ?? 0, tail: Math.min(...cursors, ...(stored?.held ?? []).map(({ from }) => from)) },
     policies: [], segmentBytes: 4096, reserve: 0,
   })
-  const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, lost: 0 }, Date.now())
+  const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, gaps: opened.recovered.gaps }, Date.now())
   const supervision = { giveUpAfter: 'never', knownGood: false, longestWait: 50 } as const
   const flow = new Flow({
     name: 'test', runId: 'run', sources: [{ id: 'source', label: 'source', source, position, releasedAtAccept: false, live: false, supervision }],

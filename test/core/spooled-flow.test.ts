@@ -1,4 +1,4 @@
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CONFIRMED, type Delivery } from '../../src/core/contract'
@@ -11,7 +11,7 @@ import { systemClock } from '../../src/kit/clock'
 import { realFileSystem } from '../../src/kit/file-system'
 import { priorReceipt } from '../../src/plan/prior-run'
 import { openSpool, type SpoolConfig } from '../../src/spool'
-import { openFlowFile } from '../../src/state/flow-file'
+import { openFlowFile, readFlowFile } from '../../src/state/flow-file'
 import { numbers, NumberSource, quiet, ScriptedSink } from './support'
 
 let folder: string
@@ -35,16 +35,11 @@ async function make(source: NumberSource, sinks: Record<string, ScriptedSink>, p
     sinks: Object.entries(sinks).map(([id, sink]) => ({ id, label: id, sink, supervision })), spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence, file, ...(stored === undefined ? {} : { stored }), damage: stored?.clean === true ? opened.recovered.gaps.filter(({ lost }) => lost) : [],
     deadLetters: { policy: 'stop', put: () => Promise.resolve() }, until: {}, bounded: true, memory: 1 << 20, lingerMs: 0, stallMs: 0, graceMs: 2000, clock: systemClock, log: quiet, ...more,
   })
-  const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, lost: 0 }, Date.now())
+  const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, gaps: opened.recovered.gaps }, Date.now())
   return { flow, stored, prior, close: async () => { await opened.spool.close(); await file.close() } }
 }
 /** What a kill at this moment would leave. */
-async function noted(): Promise<FlowState | undefined> {
-  copyFileSync(join(folder, 'flow'), join(folder, 'copy'))
-  const file = await openFlowFile<FlowState>(realFileSystem, join(folder, 'copy'), quiet)
-  await file.close()
-  return file.stored
-}
+function noted(): Promise<FlowState | undefined> { return readFlowFile<FlowState>(realFileSystem, join(folder, 'flow')) }
 function balanced({ receipt }: FlowResult): void { for (const sink of receipt.sinks) expect({ sink: sink.id, off: imbalance(sink) }).toEqual({ sink: sink.id, off: 0 }) }
 async function until(what: () => boolean): Promise<void> { while (!what()) await new Promise((resolve) => { setTimeout(resolve, 2) }) }
 
@@ -175,4 +170,58 @@ test('what a source leaves out, as it was told to, is in the receipt as filtered
   const result = await flow.run()
   expect(result.receipt).toMatchObject({ read: 120, sinks: [{ read: 120, delivered: 100, filtered: 20 }] })
   balanced(result)
+})
+
+test('what is left out does not count towards --count', async () => {
+  class Leaving extends NumberSource {
+    override async read(signal: AbortSignal): Promise<Delivery | null> {
+      const delivery = await super.read(signal)
+      return delivery === null ? null : { ...delivery, at: (i) => delivery.at(i), filtered: 2 }
+    }
+  }
+  const a = new ScriptedSink()
+  const { flow } = await make(new Leaving(100, 10), { a }, 'here', { until: { count: 50 } })
+  balanced(await flow.run())
+  expect(a.confirmed).toEqual(numbers(50))
+})
+
+test('damage found after a kill is abandoned, in the killed run\'s receipt, for the sink that had not had it, and for no other', async () => {
+  const [had, away] = [new ScriptedSink(), new ScriptedSink(() => { throw new Disconnected('away') })]
+  const killed = await make(new NumberSource(1000, 10), { had, away })
+  void killed.flow.run()
+  while ((await noted())?.run?.sinks['had']?.delivered !== 1000) await new Promise((resolve) => { setTimeout(resolve, 20) })
+  const path = join(folder, 'spool', readdirSync(join(folder, 'spool')).sort()[1] ?? '')
+  const bytes = readFileSync(path)
+  bytes.writeUInt8(bytes.readUInt8(bytes.length - 2) ^ 1, bytes.length - 2)
+  writeFileSync(path, bytes)
+  const again = new ScriptedSink()
+  const { flow, prior } = await make(new NumberSource(1000, 10), { had: new ScriptedSink(), away: again })
+  balanced(await flow.run())
+  killed.flow.abort()
+  const lost = 1000 - again.confirmed.length
+  expect(lost).toBeGreaterThan(0)
+  expect(prior?.sinks.map(imbalance)).toEqual([0, 0])
+  expect(prior?.sinks.map(({ abandoned }) => abandoned)).toEqual([0, lost])
+  expect(prior?.gaps).toMatchObject([{ records: lost }])
+})
+
+test('a gap that was noted after the ledger was saved last is in the receipt of a killed run, once', async () => {
+  class Quiet extends NumberSource {
+    private reads = 0
+    override read(signal: AbortSignal): ReturnType<NumberSource['read']> {
+      return ++this.reads === 1 ? super.read(signal) : new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }) })
+    }
+  }
+  const source = new Quiet(10, 10)
+  const killed = await make(source, { sink: new ScriptedSink(() => { throw new Disconnected('away') }) })
+  void killed.flow.run()
+  while ((await noted())?.run?.read !== 10) await new Promise((resolve) => { setTimeout(resolve, 20) })
+  const bytes = killed.flow.status().spool?.bytes ?? 0
+  const gap = { partition: 'p', from: '10', to: '20', why: 'retention' }
+  source.context?.gap(gap)
+  await until(() => (killed.flow.status().spool?.bytes ?? 0) > bytes)
+  const { flow, prior } = await make(new NumberSource(10, 10), { sink: new ScriptedSink() })
+  expect(prior).toMatchObject({ gapCount: 1, gaps: [gap] })
+  await flow.run()
+  killed.flow.abort()
 })
