@@ -83,7 +83,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   }
   await issue(result.receipt, flags.receipt, log)
   const code = exitCode(result.ending)
-  if (result.ending.kind !== 'complete' && !(result.ending.kind === 'stopped' && result.ending.safe) && result.ending.kind !== 'reader gone') farewell(result, assembled.name, log, redact)
+  if (result.ending.kind !== 'complete' && !(result.ending.kind === 'stopped' && result.ending.safe) && result.ending.kind !== 'reader gone') farewell(result, assembled, log, redact)
   return code ?? signalled ?? EXIT.complete
 }
 
@@ -107,7 +107,7 @@ async function canAppend(file: string): Promise<void> {
 }
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
-function farewell({ ending, receipt }: FlowResult, name: string, log: CliLog, redact: (text: string) => string): void {
+function farewell({ ending, receipt }: FlowResult, { name, deadLetters }: Pick<Assembled, 'name' | 'deadLetters'>, log: CliLog, redact: (text: string) => string): void {
   log.reveal(6)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
   const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
@@ -121,8 +121,8 @@ function farewell({ ending, receipt }: FlowResult, name: string, log: CliLog, re
     case 'complete': case 'reader gone': break
     default: log.error(ending.why)
   }
-  if (spooled > 0) log.error(`${spooled} records are safe in the spool; run the same line again, or: manifold spool drain ${name}`)
-  if (rejected > 0) log.error(`${rejected} records were rejected: they lie as envelopes where --dead-letter says, or in the flow's state; manifold ls shows where`)
+  if (spooled > 0) log.error(`${spooled} record${spooled === 1 ? ' is' : 's are'} safe in the spool; run the same line again, or: manifold spool drain ${name}`)
+  if (rejected > 0 && deadLetters !== undefined) log.error(`${rejected === 1 ? 'the rejected record lies' : `${rejected} rejected records lie`} in ${deadLetters}, with the reason; framing=envelope reads ${rejected === 1 ? 'it' : 'them'} again`)
 }
 
 function usage(error: unknown, redact: (text: string) => string): number {

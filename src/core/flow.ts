@@ -359,8 +359,8 @@ export class Flow {
     if (this.stopping) return { kind: 'stopped', safe: lost.abandoned === 0 && (lost.returned === 0 || this.cleanEnd) }
     if (this.parts.bounded) {
       const refused = this.ledger.refusedAtRead + this.ledger.droppedAtRead + Math.max(0, ...this.sinks.map(({ part }) => this.ledger.of(part.id).rejected + this.ledger.of(part.id).dropped))
-      if (refused > 0) return { kind: 'incomplete', why: `${refused} records were rejected` }
-      if (this.ledger.gapCount > 0) return { kind: 'incomplete', why: `${this.ledger.gapCount} gaps` }
+      if (refused > 0) return { kind: 'incomplete', why: `${refused} record${refused === 1 ? '' : 's'} could not be delivered` }
+      if (this.ledger.gapCount > 0) return { kind: 'incomplete', why: `${this.ledger.gapCount} gap${this.ledger.gapCount === 1 ? '' : 's'}: records that nobody can deliver; the receipt says which` }
     }
     return { kind: 'complete' }
   }

@@ -39,6 +39,6 @@ export function receiptLine(receipt: Receipt): string {
     const rest = (['rejected', 'dropped', 'filtered', 'spooled', 'returned', 'abandoned'] as const).filter((name) => sink[name] > 0).map((name) => `, ${sink[name]} ${name}`).join('')
     return `${sink.label}: ${sink.carriedIn > 0 ? `${sink.carriedIn} carried in + ` : ''}${sink.read} read = ${sink.delivered} delivered${rest}${sink.possibleDuplicates > 0 ? ` (${sink.possibleDuplicates} possible duplicates)` : ''}`
   })
-  const gaps = receipt.gapCount > 0 ? `; ${receipt.gapCount} gaps` : ''
+  const gaps = receipt.gapCount > 0 ? `; ${receipt.gapCount} gap${receipt.gapCount === 1 ? '' : 's'}` : ''
   return `receipt of ${receipt.outcome} run, ${receipt.seconds} s: ${parts.join('; ')}${gaps}`
 }

@@ -41,6 +41,8 @@ export interface Assembled {
   /** Of the run before, if it was killed. */
   readonly prior?: Receipt
   readonly bounded: boolean
+  /** Where rejected records lie; absent where none is kept. */
+  readonly deadLetters?: string
   /** stderr and stdout are the records' own. */
   readonly stdoutTaken: boolean
   release(): Promise<void>
@@ -108,6 +110,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       flow: new Flow(parts), name, bounded, release,
       startLines: startLines({ line, sources, sinks, state, spooled: opened !== undefined, others, deadLetterPolicy: deadLetters.policy }),
       ...(prior === undefined ? {} : { prior }),
+      ...(deadLetters.place === undefined ? {} : { deadLetters: deadLetters.place }),
       stdoutTaken: sinks.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
     }
   } catch (error) {

@@ -12,6 +12,8 @@ import { Supervisor } from '../core/supervisor'
 import { unlessAborted } from '../kit/signal'
 
 export interface DeadLetterSink extends DeadLetters {
+  /** Where they lie; absent where none is kept. */
+  readonly place?: string
   /** What is under way is confirmed, then the sink is closed. */
   close(): Promise<void>
 }
@@ -42,6 +44,7 @@ export function keeping(label: string, make: () => Promise<Sink>, clock: Clock, 
   }
   return {
     policy: 'keep',
+    place: label,
     async put(letters, signal) {
       started ??= start()
       await started
@@ -53,6 +56,7 @@ export function keeping(label: string, make: () => Promise<Sink>, clock: Clock, 
     },
     async close() {
       stop.abort(new Error('closing'))
+      // What went wrong with it, whoever put a letter was told.
       await started?.catch(() => undefined)
       await running?.catch(() => undefined)
     },
