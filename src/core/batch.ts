@@ -105,13 +105,40 @@ export function only(batch: Batch, indexes: readonly number[]): Batch {
 /** Several batches as one; lines stay lines where all are. */
 export function joined(batches: readonly Batch[]): Batch {
   if (batches.length === 1 && batches[0] !== undefined) return batches[0]
-  let count = 0
-  let retained = 0
-  let allLines = true
-  for (const batch of batches) {
-    count += batch.count
-    retained += batch.retained
-    if (batch.form !== 'lines') allLines = false
+  if (batches.some((batch) => batch.form !== 'lines')) return new JoinedBatch(batches)
+  return new LineBatch(batches.flatMap((batch) => batch.lines().chunks), sum(batches, 'count'), sum(batches, 'retained'))
+}
+
+function sum(batches: readonly Batch[], what: 'count' | 'bytes' | 'retained'): number { return batches.reduce((total, batch) => total + batch[what], 0) }
+
+/** Each part makes what it is asked for in its own way: some have lines without an object for each record. */
+class JoinedBatch implements Batch {
+  readonly form = 'entries'
+  readonly count: number
+  readonly bytes: number
+  readonly retained: number
+  private made: readonly Entry[] | undefined
+
+  constructor(private readonly parts: readonly Batch[]) {
+    this.count = sum(parts, 'count')
+    this.bytes = sum(parts, 'bytes')
+    this.retained = sum(parts, 'retained')
   }
-  return allLines ? new LineBatch(batches.flatMap((batch) => batch.lines().chunks), count, retained) : new EntryBatch(batches.flatMap((batch) => batch.entries()), retained)
+
+  entries(): readonly Entry[] { return (this.made ??= this.parts.flatMap((part) => part.entries())) }
+
+  lines(): Lines {
+    const chunks: Buffer[] = []
+    const refused: Refusal[] = []
+    let bytes = 0
+    let before = 0
+    for (const part of this.parts) {
+      const lines = part.lines()
+      chunks.push(...lines.chunks)
+      for (const { index, why } of lines.refused) refused.push({ index: before + index, why })
+      bytes += lines.bytes
+      before += part.count
+    }
+    return { chunks, bytes, count: this.count - refused.length, refused }
+  }
 }

@@ -170,8 +170,8 @@ export interface Limits {
   readonly confirms: 'each' | 'none'
 }
 
-/** Where a record came from. Without a spool `sequence` is absent. */
-export interface Origin { readonly source: string; readonly partition: string; readonly position: Position; readonly sequence?: number; readonly receivedAt: number }
+/** Where a record came from. `sequence` and `id`, which it keeps over resends and restarts, only behind a spool. */
+export interface Origin { readonly source: string; readonly partition: string; readonly position: Position; readonly sequence?: number; readonly id?: string; readonly receivedAt: number }
 
 export interface Write {
   /** The same id, bytes and boundaries every time this write is tried. */

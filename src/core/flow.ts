@@ -75,7 +75,7 @@ export class Flow {
     this.direct = spool === undefined ? new DirectLane() : undefined
     for (const part of sinks) {
       const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
-      const lane = spool === undefined ? undefined : new SpoolLane(spool, part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
+      const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
       const feed: Feed = lane ?? this.direct ?? new DirectLane()
       const pump = new SinkPump({
         sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,
@@ -97,7 +97,7 @@ export class Flow {
     const here = part.position === 'here'
     const holdMs = spool === undefined && this.parts.sinks.some((sink) => sink.sink.limits.confirms === 'none') ? PIPE_HOLD_MS : 0
     const committer = new Committer({
-      label: part.label, clock, log, holdMs, everyMs: here ? 100 : 1000,
+      label: part.label, clock, log, holdMs, everyMs: here || part.releasedAtAccept ? 100 : 1000,
       commit: async (partition, position) => {
         if (part.position === 'upstream') {
           await part.source.commit(partition, position)

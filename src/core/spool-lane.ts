@@ -8,8 +8,11 @@ export class SpoolLane implements Feed {
   private readonly outstanding: Outstanding[] = []
   private readonly reader: SpoolReader<Spooled | SealedSegment>
 
-  /** @param moved called when the cursor moved, with what was settled below it */
-  constructor(spool: Spool, sink: string, unit: 'batch' | 'segment', public cursor: Sequence, private readonly moved: (tally: Tally) => void) {
+  /**
+   * @param spoolId unique among spools, hex
+   * @param moved called when the cursor moved, with what was settled below it
+   */
+  constructor(spool: Spool, private readonly spoolId: string, sink: string, unit: 'batch' | 'segment', public cursor: Sequence, private readonly moved: (tally: Tally) => void) {
     this.reader = unit === 'segment' ? spool.segments(sink, cursor) : spool.batches(sink, cursor)
   }
 
@@ -31,6 +34,6 @@ export class SpoolLane implements Feed {
       return { payload: spooled, count: spooled.count, settle, origin: () => ({ source: '', partition: '', position: '', sequence: spooled.first, receivedAt: 0 }) }
     }
     const { batch, source, partition, receivedAt, first } = spooled
-    return { payload: batch, count: batch.count, settle, origin: (index) => ({ source, partition, position: spooled.at(index), sequence: first + index, receivedAt }) }
+    return { payload: batch, count: batch.count, settle, origin: (index) => ({ source, partition, position: spooled.at(index), sequence: first + index, id: `${this.spoolId}-${first + index}`, receivedAt }) }
   }
 }

@@ -8,7 +8,7 @@ const HEADER = 'amqp.message-id'
 const LASTING = /^(?:file|s3|kafka|kafka\+tls|kinesis):/
 
 /** undefined: there is none that would outlive a restart. */
-export function messageId(entry: Entry, origin: () => Origin & { readonly id?: string }): string | undefined {
+export function messageId(entry: Entry, origin: () => Origin): string | undefined {
   const carried = entry.headers?.find(([name]) => name === HEADER)?.[1]
   if (carried !== undefined) return Buffer.isBuffer(carried) ? carried.toString() : String(carried)
   const { id, source, partition, position } = origin()
