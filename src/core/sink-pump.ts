@@ -66,7 +66,8 @@ export class SinkPump {
       for (;;) {
         if (signal.aborted) throw signal.reason
         if (this.failure !== undefined) throw this.failure.error
-        if (this.fault !== undefined) await this.recover()
+        // Looked at anew, not waited for: the write that recovery waited for may have been the last to wake anybody.
+        if (this.fault !== undefined) { await this.recover(); continue }
         if (!this.isOpen) { await this.open(); continue }
         this.submitAll()
         if (this.ended && this.arrived.length === 0 && this.again.length === 0 && this.flying.size === 0 && this.rejecting === 0) break

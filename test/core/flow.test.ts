@@ -262,3 +262,22 @@ test('a sink that cannot confirm may be slow for as long as it likes: a full pip
   expect(ending.kind).toBe('complete')
   expect({ opens: sink.opens, writes: sink.writes.length }).toEqual({ opens: 1, writes: 1 })
 })
+
+test('a write that fails while another is under way is tried again when that one ends, though nothing else arrives', async () => {
+  const under = Promise.withResolvers<undefined>()
+  const sink = new ScriptedSink(async (n) => {
+    if (n === 1) { await under.promise; throw new Disconnected('reset') }
+    if (n === 2) { under.resolve(undefined); await new Promise((resolve) => { setImmediate(resolve) }) }
+    return CONFIRMED
+  }, { maxEntries: 10, inFlight: 2, ordered: false })
+  class Endless extends NumberSource {
+    override async read(signal: AbortSignal): Promise<Delivery | null> {
+      return await super.read(signal) ?? new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }, { once: true }) })
+    }
+  }
+  const flow = flowOf(new Endless(20, 10), sink)
+  const running = flow.run()
+  while (sink.confirmed.length < 20) await new Promise((resolve) => { setTimeout(resolve, 5) })
+  flow.stop()
+  expect((await running).ending.kind).toBe('stopped')
+}, 5000)
