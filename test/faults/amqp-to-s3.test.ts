@@ -62,6 +62,8 @@ describeWith('s3', 'with s3', () => {
     async function drained(queue: string, running: readonly Running[]): Promise<void> {
       for (;;) {
         while (await broker.count(queue) > 0) await sleep(200)
+        // A signal that comes before they listen to it would end them as it ends everything.
+        for (const each of running) await begun(each)
         for (const each of running) each.kill('SIGTERM')
         for (const each of running) {
           const { code, stderr } = await each.done
@@ -74,6 +76,11 @@ describeWith('s3', 'with s3', () => {
       const drain = await manifold(['spool', 'drain', receipts[0]?.flow ?? '', '--state', join(folder, 'state')], { env: env() })
       expect({ code: drain.code, stderr: drain.stderr }).toEqual({ code: 0, stderr: '' })
       for (const receipt of receipts) for (const sink of receipt.sinks) expect({ run: receipt.run, off: imbalance(sink) }).toEqual({ run: receipt.run, off: 0 })
+    }
+    async function begun(each: Running): Promise<void> {
+      let over = false
+      void each.done.then(() => { over = true })
+      while (!over && !each.stderr().includes('flow ')) await sleep(50)
     }
     async function check(faults: number): Promise<void> {
       const found = await stored()

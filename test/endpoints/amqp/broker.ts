@@ -79,9 +79,10 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
     return messages
   }
 
-  /** As a power cut of the process. */
+  /** As a power cut of the process. Its log of what was declared is written behind by seconds, unlike messages: it is not what is tried here. */
   async kill(): Promise<void> {
     this.peer = undefined
+    await this.ctl('eval', 'mnesia:sync_log().')
     await this.server.kill()
   }
   restart(): Promise<void> {
