@@ -7,8 +7,8 @@ import type { options } from './options'
 import { destinationOf, segmentPolicy } from './policy'
 import { Uploader } from './upload'
 
-/** Parts on their way, over all uploads: with the SDK and a spool beside them the process stays below 200 MiB. */
-const PART_MEMORY = 32 * 1024 * 1024
+/** Parts on their way, over all uploads: with the SDK and a spool beside them the process stays below 200 MiB, also after 10 GB. */
+const PART_MEMORY = 24 * 1024 * 1024
 
 export const create: CreateSink<typeof options> = (target): Sink => {
   const { options: o } = target
