@@ -65,6 +65,8 @@ const broken: readonly (readonly [violation: string, files: Readonly<Record<stri
   ['codec-packages: codec/p.ts → ws', { 'codec/p.ts': websocket }], ['spool-packages: spool/p.ts → ws', { 'spool/p.ts': websocket }],
   ['state-packages: state/p.ts → ws', { 'state/p.ts': websocket }], ['options-packages: options/p.ts → ws', { 'options/p.ts': websocket }],
   ['plan-packages: plan/p.ts → ws', { 'plan/p.ts': websocket }], ['plan-imports: plan/i.ts → index.ts', { 'plan/i.ts': imports('..') }],
+  ['aws-imports: aws/c.ts → codec/leaf.ts', { 'aws/c.ts': imports('../codec/leaf'), 'codec/leaf.ts': leaf }], ['aws-packages: aws/p.ts → ws', { 'aws/p.ts': websocket }],
+  ['aws-importers: plan/aws.ts → aws/leaf.ts', { 'plan/aws.ts': imports('../aws/leaf'), 'aws/leaf.ts': leaf }],
   ['src-only: kit/s.ts → scripts/leaf.js', { 'kit/s.ts': imports('../../scripts/leaf'), '../scripts/leaf.js': 'exports.x = 1\n' }],
   ['resolvable: cli/m.ts → ./missing', { 'cli/m.ts': imports('./missing') }],
 ] as const
