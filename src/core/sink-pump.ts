@@ -1,15 +1,17 @@
 /**
- * From a feed of records to one sink: gathers, splits, submits, resubmits. Owns what an endpoint must not: retry, order, deadlines, dead letters.
+ * From a feed of records to one sink: submits and resubmits what the gatherer makes of it. Owns what an endpoint must not: retry, order, deadlines.
  *
  * Invariants: a write that was submitted is submitted again, with the same id, bytes and boundaries, until its outcome is known. A piece is settled
  * once every record of it is confirmed, or is a dead letter that was confirmed elsewhere. Settling is the only way anything is released.
  */
 import { linkedAbort, Wake } from '../kit/signal'
-import { entrySize, joined, only } from './batch'
-import type { Batch, Clock, EndpointContext, Log, Outcome, Segment, Sink, Write } from './contract'
+import { only } from './batch'
+import type { Clock, EndpointContext, Log, Outcome, Sink, Write } from './contract'
 import { Disconnected, Fatal, Throttled } from './errors'
-import { bytesOf, originOf, sliceAt, weight, type Feed, type Job, type Slice, type Tally, type Tracked } from './job'
-import type { DeadLetter, DeadLetters } from './ports'
+import { Gatherer } from './gatherer'
+import { bytesOf, originOf, sliceAt, type Feed, type Job, type Tally, type Tracked } from './job'
+import type { DeadLetters } from './ports'
+import { Rejects } from './rejects'
 import type { Supervisor } from './supervisor'
 
 /** As things stand, for progress; the ledger counts what was settled. */
@@ -33,26 +35,28 @@ export interface SinkPumpParts {
   readonly onProgress: () => void
 }
 
-/** Below this much waiting, a write waits for `linger` to gather more. */
-const WORTH_WRITING = 64 * 1024
-
 export class SinkPump {
   readonly counts: SinkCounts = { delivered: 0, rejected: 0, dropped: 0, possibleDuplicates: 0, bytes: 0, pending: 0 }
   private readonly wake = new Wake()
-  private readonly arrived: { readonly tracked: Tracked; readonly at: number }[] = []
-  private arrivedBytes = 0
-  private readonly arrivedRoom = new Wake()
+  private readonly gatherer: Gatherer
+  private readonly rejects: Rejects
   private again: Job[] = []
   private readonly flying = new Map<Job, AbortController>()
   private ended = false
-  private rejecting = 0
   private failure: { readonly error: unknown } | undefined
   private fault: unknown
   private isOpen = false
-  private serial = 0
   private lastMove: number
 
-  constructor(private readonly parts: SinkPumpParts) { this.lastMove = parts.clock.now() }
+  constructor(private readonly parts: SinkPumpParts) {
+    const { sink, id, supervisor, lingerMs, clock, deadLetters, signal, onUnplaced } = parts
+    this.lastMove = clock.now()
+    this.gatherer = new Gatherer({ id, label: supervisor.label, limits: sink.limits, lingerMs, clock, wakeAfter: (ms) => { this.wakeAfter(ms) }, refuse: (job, refused) => { void this.rejects.put(job, refused) } })
+    this.rejects = new Rejects({
+      deadLetters, label: supervisor.label, signal, counts: this.counts, onUnplaced,
+      reduce: (tracked, count) => { this.reduce(tracked, count) }, fail: (error) => { this.failure ??= { error } }, wake: () => { this.wake.wake() },
+    })
+  }
 
   /** Until the feed ends and all is settled, or throws what ends the run. Closes the sink on every path. */
   async run(): Promise<void> {
@@ -70,7 +74,7 @@ export class SinkPump {
         if (this.fault !== undefined) { await this.recover(); continue }
         if (!this.isOpen) { await this.open(); continue }
         this.submitAll()
-        if (this.ended && this.arrived.length === 0 && this.again.length === 0 && this.flying.size === 0 && this.rejecting === 0) break
+        if (this.ended && this.gatherer.isEmpty && this.again.length === 0 && this.flying.size === 0 && this.rejects.isIdle) break
         await this.wake.wait()
       }
     } finally {
@@ -79,7 +83,7 @@ export class SinkPump {
       for (const attempt of this.flying.values()) attempt.abort(new Disconnected('the run ended'))
       stop.controller.abort(new Disconnected('the run ended'))
       stop.dispose()
-      this.arrivedRoom.wake()
+      this.gatherer.wake()
       await filling
       await sink.close()
       if (supervisor.current !== 'failed') supervisor.to('stopped')
@@ -130,16 +134,14 @@ export class SinkPump {
 
   /** Keeps a little more than one write's worth at hand. */
   private async fill(signal: AbortSignal): Promise<void> {
-    const { feed, sink, clock } = this.parts
-    const enough = sink.limits.unit === 'segment' ? 1 : Math.max(sink.limits.maxBytes, 1)
+    const { feed } = this.parts
     try {
       for (;;) {
-        while (this.arrivedBytes >= enough && !signal.aborted) await this.arrivedRoom.wait()
+        await this.gatherer.room(signal)
         const piece = await feed.next(signal)
         if (piece === null) break
         this.counts.pending += piece.count
-        this.arrived.push({ tracked: { piece, left: piece.count, stuck: false, tally: { delivered: 0, rejected: 0, dropped: 0, bytes: 0 } }, at: clock.now() })
-        this.arrivedBytes += weight(piece.payload)
+        this.gatherer.add({ piece, left: piece.count, stuck: false, tally: { delivered: 0, rejected: 0, dropped: 0, bytes: 0 } })
         this.wake.wake()
       }
     } catch (error) {
@@ -152,7 +154,7 @@ export class SinkPump {
   private submitAll(): void {
     const { limits } = this.parts.sink
     while (this.fault === undefined && this.flying.size < limits.inFlight) {
-      const job = this.nextAgain() ?? (limits.ordered && this.again.length > 0 ? undefined : this.gather())
+      const job = this.nextAgain() ?? (limits.ordered && this.again.length > 0 ? undefined : this.gathered())
       if (job === undefined) return
       void this.attempt(job)
     }
@@ -174,86 +176,12 @@ export class SinkPump {
     this.parts.clock.sleep(ms, this.parts.signal).then(() => { this.wake.wake() }, () => undefined)
   }
 
-  /** The next write out of what has arrived, up to the sink's limits. */
-  private gather(): Job | undefined {
-    const first = this.arrived[0]
-    if (first === undefined) return undefined
-    const { limits } = this.parts.sink
-    if (limits.unit === 'segment') {
-      this.take(1)
-      return this.job(first.tracked.piece.payload, [{ piece: first.tracked, from: 0, count: first.tracked.piece.count }], first.tracked.piece.count)
-    }
-    const { lingerMs, clock } = this.parts
-    const age = clock.now() - first.at
-    if (lingerMs > 0 && this.arrivedBytes < WORTH_WRITING && !this.ended && age < lingerMs) { this.wakeAfter(lingerMs - age); return undefined }
-    const batches: Batch[] = []
-    const slices: Slice[] = []
-    let count = 0
-    let bytes = 0
-    let taken = 0
-    for (const { tracked } of this.arrived) {
-      const batch = tracked.piece.payload as Batch
-      if (slices.length > 0 && (count + batch.count > limits.maxEntries || bytes + batch.bytes > limits.maxBytes)) break
-      taken++
-      batches.push(batch)
-      slices.push({ piece: tracked, from: 0, count: batch.count })
-      count += batch.count
-      bytes += batch.bytes
-    }
-    this.take(taken)
-    const only = batches[0]
-    // One batch beyond the limits is split; a record beyond them is not ours to judge twice: the split refuses it.
-    if (only !== undefined && taken === 1 && (count > limits.maxEntries || bytes > limits.maxBytes || bytes > limits.maxEntryBytes)) return this.split(first.tracked, only)
-    const payload = joined(batches)
-    if (bytes > limits.maxEntryBytes) {
-      for (const slice of slices) this.again.push(...this.splitJobs(slice.piece, slice.piece.piece.payload as Batch))
-      return this.nextAgain()
-    }
-    return this.job(payload, slices, count)
-  }
-
-  private take(pieces: number): void {
-    for (const { tracked } of this.arrived.splice(0, pieces)) this.arrivedBytes -= weight(tracked.piece.payload)
-    this.arrivedRoom.wake()
-  }
-
-  private split(tracked: Tracked, batch: Batch): Job | undefined {
-    this.again.push(...this.splitJobs(tracked, batch))
+  /** The next write out of what has arrived. */
+  private gathered(): Job | undefined {
+    const jobs = this.gatherer.next(this.ended)
+    if (jobs.length === 1) return jobs[0]
+    this.again.push(...jobs)
     return this.nextAgain()
-  }
-
-  private splitJobs(tracked: Tracked, batch: Batch): Job[] {
-    const { limits } = this.parts.sink
-    const jobs: Job[] = []
-    const tooLarge: { index: number; why: string }[] = []
-    let run: number[] = []
-    let bytes = 0
-    const flush = (): void => {
-      const from = run[0]
-      if (from === undefined) return
-      jobs.push(this.job(only(batch, run), [{ piece: tracked, from, count: run.length }], run.length))
-      run = []
-      bytes = 0
-    }
-    batch.entries().forEach((entry, index) => {
-      const size = entrySize(entry)
-      if (size > limits.maxEntryBytes) {
-        flush()
-        tooLarge.push({ index, why: `${size} bytes are more than the ${limits.maxEntryBytes} that ${this.parts.supervisor.label} takes` })
-        return
-      }
-      if (run.length >= limits.maxEntries || bytes + size + 1 > limits.maxBytes) flush()
-      run.push(index)
-      bytes += size + 1
-    })
-    flush()
-    if (tooLarge.length > 0) void this.reject({ id: '', attempt: 1, order: 0, payload: batch, slices: [{ piece: tracked, from: 0, count: batch.count }], count: batch.count, notBefore: 0 }, tooLarge)
-    return jobs
-  }
-
-  private job(payload: Batch | Segment, slices: readonly Slice[], count: number): Job {
-    const order = ++this.serial
-    return { id: `${this.parts.id}-${order}`, attempt: 0, order, payload, slices, count, notBefore: 0 }
   }
 
   private async attempt(job: Job): Promise<void> {
@@ -319,44 +247,8 @@ export class SinkPump {
       this.again.push({ id: `${job.id}.r${job.attempt}`, attempt: job.attempt, order: job.order, payload: only(job.payload, indexes), slices, count: indexes.length, notBefore: this.parts.clock.now() + after })
       this.again.sort((a, b) => a.order - b.order)
     }
-    if (outcome.rejected.length > 0) void this.reject(job, outcome.rejected)
+    if (outcome.rejected.length > 0) void this.rejects.put(job, outcome.rejected)
     this.parts.onProgress()
-  }
-
-  /** Dead letters first, then settled: a record is never in neither place. */
-  private async reject(job: Job, refused: readonly { readonly index: number; readonly why: string }[]): Promise<void> {
-    const { deadLetters, supervisor, signal } = this.parts
-    const entries = (job.payload as Batch).entries()
-    const letters: DeadLetter[] = []
-    for (const { index, why } of refused) {
-      const entry = entries[index]
-      if (entry === undefined) continue
-      const { source, partition, position, receivedAt } = originOf(job, index)
-      letters.push({ source, partition, position, sink: supervisor.label, why, attempts: Math.max(1, job.attempt), receivedAt, record: { entry } })
-    }
-    if (deadLetters.policy === 'stop') {
-      this.counts.rejected += refused.length
-      for (const { index } of refused) { const at = sliceAt(job, index); at.piece.stuck = true; this.counts.pending-- }
-      this.parts.onUnplaced(refused[0]?.why ?? 'rejected')
-      return
-    }
-    this.rejecting++
-    try {
-      await deadLetters.put(letters, signal)
-    } catch (error) {
-      this.failure ??= { error }
-      return
-    } finally {
-      this.rejecting--
-      this.wake.wake()
-    }
-    const fate = deadLetters.policy === 'drop' ? 'dropped' : 'rejected'
-    this.counts[fate] += letters.length
-    for (const { index } of refused) {
-      const { piece } = sliceAt(job, index)
-      piece.tally[fate]++
-      this.reduce(piece, 1)
-    }
   }
 
   private reduce(tracked: Tracked, count: number): void {

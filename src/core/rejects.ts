@@ -1,0 +1,63 @@
+/** What becomes of records that a sink refuses: dead letters first, then settled, so that a record is never in neither place. */
+import type { Batch, Refusal } from './contract'
+import { originOf, sliceAt, type Job, type Tally, type Tracked } from './job'
+import type { DeadLetter, DeadLetters } from './ports'
+
+export interface RejectsParts {
+  readonly deadLetters: DeadLetters
+  /** The sink, as the letters name it. */
+  readonly label: string
+  readonly signal: AbortSignal
+  readonly counts: Tally & { pending: number }
+  /** So many records of a piece are settled. */
+  readonly reduce: (tracked: Tracked, count: number) => void
+  /** There is nowhere to put a record (`policy: stop`). */
+  readonly onUnplaced: (why: string) => void
+  /** The dead letters could not be put away: ends the run. */
+  readonly fail: (error: unknown) => void
+  /** One is done with. */
+  readonly wake: () => void
+}
+
+export class Rejects {
+  private underWay = 0
+
+  constructor(private readonly parts: RejectsParts) {}
+
+  get isIdle(): boolean { return this.underWay === 0 }
+
+  async put(job: Job, refused: readonly Refusal[]): Promise<void> {
+    const { deadLetters, label, signal, counts, reduce, onUnplaced, fail, wake } = this.parts
+    if (deadLetters.policy === 'stop') {
+      counts.rejected += refused.length
+      for (const { index } of refused) { const at = sliceAt(job, index); at.piece.stuck = true; counts.pending-- }
+      onUnplaced(refused[0]?.why ?? 'rejected')
+      return
+    }
+    const entries = (job.payload as Batch).entries()
+    const letters: DeadLetter[] = []
+    for (const { index, why } of refused) {
+      const entry = entries[index]
+      if (entry === undefined) continue
+      const { source, partition, position, receivedAt } = originOf(job, index)
+      letters.push({ source, partition, position, sink: label, why, attempts: Math.max(1, job.attempt), receivedAt, record: { entry } })
+    }
+    this.underWay++
+    try {
+      await deadLetters.put(letters, signal)
+    } catch (error) {
+      fail(error)
+      return
+    } finally {
+      this.underWay--
+      wake()
+    }
+    const fate = deadLetters.policy === 'drop' ? 'dropped' : 'rejected'
+    counts[fate] += letters.length
+    for (const { index } of refused) {
+      const { piece } = sliceAt(job, index)
+      piece.tally[fate]++
+      reduce(piece, 1)
+    }
+  }
+}
