@@ -4,6 +4,7 @@
  * The SDK neither retries (the core does) nor hashes bodies: what is sent carries a checksum that is known already, and the server verifies it.
  */
 import type { S3Client } from '@aws-sdk/client-s3'
+import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
 import type { Log } from '../../core/contract'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
 import type { OptionsOf } from '../../options/define'
@@ -12,7 +13,6 @@ import type { options } from './options'
 
 type Options = OptionsOf<typeof options>
 type Sdk = typeof import('@aws-sdk/client-s3')
-type Credentials = NonNullable<NonNullable<ConstructorParameters<Sdk['S3Client']>[0]>['credentials']>
 
 /** An establishing of a connection longer than this has failed. */
 const CONNECT_MS = 10_000
@@ -24,9 +24,6 @@ export interface Part { readonly number: number; readonly etag: string; readonly
 /** created: the object is there. taken: an object with this key was there before. */
 export type Created = 'created' | 'taken'
 export interface Stored { readonly bytes: number; readonly metadata: Readonly<Record<string, string>> }
-
-/** Environment variables of the original. */
-export interface Environment { readonly MANIFOLD_AWS_REGION?: string; readonly MANIFOLD_AWS_ACCESS_KEY?: string; readonly MANIFOLD_AWS_SECRET_KEY?: string }
 
 export class Store {
   private readonly settings
@@ -164,8 +161,8 @@ export async function openStore(options: Options, bucket: string, folder: string
 }
 
 async function makeStore(sdk: Sdk, options: Options, bucket: string, environment: Environment): Promise<Store> {
-  const { region, endpoint, profile, pathStyle, timeout } = options
-  const own = region ?? (profile === undefined ? environment.MANIFOLD_AWS_REGION : undefined)
+  const { endpoint, profile, pathStyle, timeout } = options
+  const own = regionOf(options, environment)
   const make = async (named: string | undefined): Promise<S3Client> => {
     const credentials = await credentialsOf(options, environment, named)
     return new sdk.S3Client({
@@ -194,22 +191,6 @@ async function makeStore(sdk: Sdk, options: Options, bucket: string, environment
   }
   signWithKnownChecksums(client)
   return new Store(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: place })
-}
-
-async function credentialsOf(options: Options, environment: Environment, region: string | undefined): Promise<Credentials | undefined> {
-  const { accessKeyId, secretAccessKey, sessionToken, profile, roleArn, externalId } = options
-  const { MANIFOLD_AWS_ACCESS_KEY: key, MANIFOLD_AWS_SECRET_KEY: secret } = environment
-  if (profile === undefined && roleArn === undefined && accessKeyId === undefined) return key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined
-  const given = accessKeyId !== undefined && secretAccessKey !== undefined ? { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } : undefined
-  if (given !== undefined && roleArn === undefined) return given
-  const { fromIni, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
-  // The files are read anew at each opening: whoever rotates them need not restart anything.
-  const base = given ?? (profile !== undefined ? fromIni({ profile, ignoreCache: true }) : key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined)
-  if (roleArn === undefined) return base
-  return fromTemporaryCredentials({
-    ...(base === undefined ? {} : { masterCredentials: base }), ...(region === undefined ? {} : { clientConfig: { region } }),
-    params: { RoleArn: roleArn, RoleSessionName: 'manifold', ...(externalId === undefined ? {} : { ExternalId: externalId }) },
-  })
 }
 
 /** SigV4 takes a body's hash from this header where it stands there already. A CRC is signed with the other headers: hashing the body too would cost a core and prove nothing more. */

@@ -1,3 +1,4 @@
+import { loginOptions, timeoutOption } from '../../aws/options'
 import { opt } from '../../options/define'
 import { framedSink } from '../../options/shared'
 
@@ -46,11 +47,6 @@ export const options = {
   region: opt.string({ doc: 'AWS region of the bucket.', defaultText: 'MANIFOLD_AWS_REGION, then that of the AWS configuration, then the bucket\'s own', identity: true }),
   endpoint: opt.string({ doc: 'URL of an S3 server other than Amazon\'s, such as http://127.0.0.1:9000.', identity: true }),
   pathStyle: opt.flag({ doc: 'The bucket stands in the path, not in the host name.', defaultText: 'true with endpoint=, else false' }),
-  profile: opt.string({ doc: 'Profile of the AWS configuration files.' }),
-  roleArn: opt.string({ doc: 'Role to assume, with the credentials found otherwise.' }),
-  externalId: opt.string({ doc: 'External id for role-arn.' }),
-  accessKeyId: opt.string({ doc: 'Access key; goes with secret-access-key.', defaultText: 'profile, then MANIFOLD_AWS_ACCESS_KEY, then the AWS SDK\'s chain', aliases: ['access-key'] }),
-  secretAccessKey: opt.string({ doc: 'Secret of the access key: give it as {env:NAME}, {file:PATH} or {exec:COMMAND}.', secret: true, aliases: ['secret-key'] }),
-  sessionToken: opt.string({ doc: 'Session token of temporary credentials.', secret: true }),
-  timeout: opt.duration({ doc: 'A request on which nothing moves for this long is given up and tried again.', default: 60_000, defaultText: '60s', min: 100, bareMs: 1000, bare: 'seconds' }),
+  ...loginOptions,
+  timeout: timeoutOption,
 }

@@ -5,6 +5,7 @@
  * - `period` changes whenever a time variable in the folders of the key changes: an object never lies in the folder of another day than its first record.
  * - Bucket and folder of a key never come from records.
  */
+import { awsFaults } from '../../aws/credentials'
 import type { Compression, SegmentPolicy } from '../../core/contract'
 import type { Given } from '../../options/define'
 import { MAX_KEY, MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE, type options } from './options'
@@ -67,12 +68,7 @@ export function faultsOf(given: Given<typeof options>): readonly string[] {
   if (o.compressionLevel !== undefined && o.compression === 'none') faults.push('compression-level needs compression=gzip or compression=zstd')
   if (o.compressionLevel !== undefined && o.compression === 'gzip' && o.compressionLevel > 9) faults.push('compression-level of gzip is 9 at the most')
   if (o.kmsKeyId !== undefined && o.sse !== 'aws:kms') faults.push('kms-key-id needs sse=aws:kms')
-  if ((o.accessKeyId === undefined) !== (o.secretAccessKey === undefined)) faults.push('access-key-id and secret-access-key go together')
-  if (o.sessionToken !== undefined && o.accessKeyId === undefined) faults.push('session-token goes with access-key-id and secret-access-key')
-  if (o.externalId !== undefined && o.roleArn === undefined) faults.push('external-id goes with role-arn')
-  // A placeholder is resolved at opening; a URL that is wrong then is refused there.
-  if (o.endpoint !== undefined && !o.endpoint.includes('{') && !/^https?:\/\/[^/]/i.test(o.endpoint)) faults.push('endpoint is a URL: http://HOST:PORT or https://HOST')
-  if (o.region !== undefined && !o.region.includes('{') && !/^[a-z0-9]+(?:-[a-z0-9]+)*$/i.test(o.region)) faults.push(`region=${o.region} is none: eu-west-1 is such a name`)
+  faults.push(...awsFaults(o))
   if (o.tag.length > MAX_TAGS) faults.push(`an object has ${MAX_TAGS} tags at the most, not ${o.tag.length}`)
   for (const [name, value] of o.tag) {
     if (name === '') faults.push('a tag is given as tag.NAME=VALUE')
