@@ -90,7 +90,11 @@ export interface ShardReader {
   close(): Promise<void>
 }
 
-/** A shard's checkpoint, as leases and positions know it. `sub`: of the last user record of an aggregate that is done; absent: the whole record is. */
+/**
+ * A shard's checkpoint, as leases and positions know it. `sub`: of the last user record of an aggregate that is done; absent: the whole record is. The table
+ * of leases knows no "whole": what is read there has a `sub` always (0 where it is no aggregate), and of an aggregate that is done it wants the last one's,
+ * or the Kinesis Client Library would read the others of it again.
+ */
 export type Checkpoint =
   | { readonly kind: 'oldest' | 'latest' | 'end' }
   | { readonly kind: 'time'; readonly time: number }
@@ -121,7 +125,9 @@ export interface Leases {
   start(host: LeaseHost): Promise<void>
   /** The shards were listed anew: leases for new ones are made, those of vanished ones removed. */
   shardsChanged(): void
-  /** Nothing under an old epoch reaches the table. */
+  /** The shard was read to its end, and `read` has returned all of it: its end is brought to the table soon, not only when the next commit is due. Its deliveries are settled first; nothing is asked of `giveUp`. */
+  ended(partition: Partition): void
+  /** Nothing under an old epoch reaches the table. Rejects where that could not be found out before `stop`. */
   commit(partition: Partition, checkpoint: Checkpoint): Promise<void>
   /** False until what is to be ours is known (`--until end` does not end before). */
   readonly isSettled: boolean
