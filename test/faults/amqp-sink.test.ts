@@ -1,5 +1,5 @@
 /** A queue to fill: its broker stops, cuts everybody off, is killed, has no memory left; the process is killed; messages that reach no queue. */
-import { createReadStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, createReadStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Broker } from '../endpoints/amqp/broker'
@@ -50,30 +50,46 @@ describeWith('rabbitmq', 'into queues', () => {
 
   test(`${MESSAGES} records of a file, the broker's application stopped and started, all connections closed and the process killed ${TIMES} times each: nothing missing, what is there twice has one id`, async () => {
     const queue = await broker.declare('from-file')
-    const run = (): Running => start(['--from', `file:${folder}/in.ndjson`, '--to', broker.uri(), `queue=${queue}`, '--state', join(folder, 'state'), '--memory', '64MiB'])
-    let running = run()
-    let kills = 0
-    let faults = 0
-    let over = false
-    const watch = (which: Running): void => { void which.done.then(({ signal }) => { if (signal === null && which === running) over = true }) }
-    watch(running)
-    for (let round = 0; round < TIMES && !over; round++) {
-      await sleep(300 + Math.random() * 400)
+    const file = join(folder, 'growing.ndjson')
+    const run = (...words: readonly string[]): Running => start(['--from', `file:${file}`, ...words, '--to', broker.uri(), `queue=${queue}`, '--state', join(folder, 'state'), '--memory', '64MiB'])
+    // A part for each round, and one for after the last: every fault comes while there is something to do.
+    const part = Math.ceil(MESSAGES / (TIMES + 1))
+    let there = 0
+    const append = (): void => {
+      let text = ''
+      for (const until = Math.min(MESSAGES, there + part); there < until;) text += `${record(++there)}\n`
+      appendFileSync(file, text)
+    }
+    let idle = 0
+    const atWork = async (running: Running): Promise<void> => {
+      let ended = false
+      void running.done.then(() => { ended = true })
+      const before = await broker.count(queue)
+      for (;;) {
+        const count = await broker.count(queue)
+        if (count > before) return
+        if (count >= there) { idle++; return }
+        if (ended) throw new Error(`it ended: ${running.stderr().slice(-1000)}`)
+        await sleep(20)
+      }
+    }
+    append()
+    let running = run('follow')
+    for (let round = 0; round < TIMES; round++) {
+      await atWork(running)
       running.kill('SIGKILL')
-      const { signal } = await running.done
-      if (signal !== 'SIGKILL') break
-      kills++
-      running = run()
-      watch(running)
-      await sleep(500 + Math.random() * 300)
+      expect((await running.done).signal).toBe('SIGKILL')
+      running = run('follow')
+      await atWork(running)
       await broker.ctl('close_all_connections', 'a test')
-      await sleep(200 + Math.random() * 300)
+      await atWork(running)
       await broker.ctl('stop_app')
       await broker.ctl('start_app')
-      faults += 2
+      append()
     }
-    const { code, stderr } = await running.done
-    expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
+    await atWork(running)
+    running.kill('SIGTERM')
+    for (const { code, stderr } of [await running.done, await run().done]) expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
     const found = await stored(queue)
     expect(missing(found.map(({ n }) => n), MESSAGES)).toEqual([])
     const ids = new Map<number, string | undefined>()
@@ -82,8 +98,8 @@ describeWith('rabbitmq', 'into queues', () => {
       ids.set(n, id)
     }
     expect(new Set(ids.values()).size).toBe(MESSAGES)
-    expect(kills).toBeGreaterThan(0)
-    process.stderr.write(`file to queue: ${found.length} stored, ${found.length - ids.size} of them twice, ${kills} kills, ${faults} faults of the broker\n`)
+    expect(idle).toBeLessThan(TIMES)
+    process.stderr.write(`file to queue: ${found.length} stored, ${found.length - ids.size} of them twice, ${TIMES} kills, ${2 * TIMES} faults of the broker, ${idle} of all while nothing was to do\n`)
   }, LONG ? 900_000 : 150_000)
 
   test('stdin through a broker that is stopped, cut off and killed: nothing missing, in order but for what came again', async () => {

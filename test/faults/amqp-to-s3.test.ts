@@ -108,6 +108,8 @@ describeWith('s3', 'with s3', () => {
         await broker.ctl('stop_app')
         await broker.ctl('start_app')
       }
+      // Every fault came while there was something to do.
+      expect(await broker.count(queue)).toBeGreaterThan(0)
       await drained(queue, [running])
       await check(3 * TIMES)
     }, LONG ? 900_000 : 300_000)
