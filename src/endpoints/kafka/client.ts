@@ -21,8 +21,8 @@ interface Slot { readonly link: Promise<Link> }
 const MIB = 1024 * 1024
 /** Beyond what a fetch asks for, a broker sends a single batch whole, however large (`message.max.bytes`). */
 const MAX_ANSWER: Readonly<Record<Purpose, number>> = { control: 64 * MIB, fetch: 512 * MIB, produce: 16 * MIB, group: 64 * MIB, join: 64 * MIB }
-/** A broker holds a fetch back for up to `maxWaitMs` (60 s at the most, by the option). */
-const LONGEST_WAIT = 60_000
+/** A sync is answered once the leader has said who reads what. */
+const LEADER_MS = 60_000
 /** What the network and a busy broker may add to a time that the broker was given. */
 const SLACK_MS = 5000
 const NO_TOPIC_ID = '0'.repeat(32)
@@ -72,7 +72,7 @@ class KafkaCluster implements Cluster {
   async metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata> { return this.learn(await this.any(signal), topics, signal) }
 
   async fetch(broker: number, asks: readonly FetchAsk[], options: FetchOptions, signal: AbortSignal): Promise<readonly Fetched[]> {
-    const link = await this.to('fetch', await this.place(broker, signal), this.settings.requestMs + LONGEST_WAIT, signal)
+    const link = await this.to('fetch', await this.place(broker, signal), this.settings.requestMs + options.maxWaitMs, signal)
     const named = asks.every(({ topicId }) => topicId !== '' && topicId !== NO_TOPIC_ID)
     const api = this.pick(this.apis.fetch, link, named ? 13 : 12)
     const { error, partitions } = await link.call(api, [asks, options], 'send records', signal)
@@ -121,7 +121,7 @@ class KafkaCluster implements Cluster {
   async sync({ group, generation, memberId, instanceId }: Membership, protocol: string, assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[], signal: AbortSignal): Promise<{ readonly error: number; readonly assignment: Buffer }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found, assignment: Buffer.alloc(0) }
-    const link = await this.to('join', found, this.settings.requestMs + LONGEST_WAIT, signal)
+    const link = await this.to('join', found, this.settings.requestMs + LEADER_MS, signal)
     const answer = await link.call(this.pick(this.apis.sync, link), [group, generation, memberId, instanceId ?? null, CONSUMER, protocol, assignments.map((each) => ({ ...each }))], 'assign partitions', signal)
     return { error: answer.errorCode, assignment: answer.assignment }
   }
