@@ -66,3 +66,17 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
     read: ledger.read, bytesRead: ledger.bytesRead, restarts: ledger.restarts, sinks, gaps: ledger.gaps, gapCount: ledger.gapCount, ...('why' in ending ? { why: ending.why } : {}),
   }
 }
+
+/** How a run without failure ended. @param stopped it was asked to: whether all that was read had been drained by then */
+export function endingOf(parts: FlowParts, account: Account, stopped: { readonly cleanEnd: boolean } | undefined): Ending {
+  const { ledger, sinks } = account
+  if (stopped !== undefined) {
+    const { returned, abandoned } = unaccounted(parts, account)
+    return { kind: 'stopped', safe: abandoned === 0 && (returned === 0 || stopped.cleanEnd) }
+  }
+  if (!parts.bounded) return { kind: 'complete' }
+  const refused = ledger.refusedAtRead + ledger.droppedAtRead + Math.max(0, ...sinks.map(({ part }) => ledger.of(part.id).rejected + ledger.of(part.id).dropped))
+  if (refused > 0) return { kind: 'incomplete', why: `${refused} record${refused === 1 ? '' : 's'} could not be delivered` }
+  if (ledger.gapCount > 0) return { kind: 'incomplete', why: `${ledger.gapCount} gap${ledger.gapCount === 1 ? '' : 's'}: records that nobody can deliver; the receipt says which` }
+  return { kind: 'complete' }
+}

@@ -5,19 +5,17 @@
  * source that is released at accept: when it is fsynced), without one when the sink has. A durable cursor comes before the removal of what lies below
  * it. Whatever ends the run, the receipt's sums hold.
  */
-import { receiptOf, stateOf, unaccounted, type Account } from './accounts'
+import { endingOf, receiptOf, stateOf, type Account } from './accounts'
 import { AckWindow } from './ack-window'
+import { Arrivals } from './arrivals'
 import { Committer } from './committer'
-import { only } from './batch'
-import type { Delivery, Partition, Position } from './contract'
+import type { Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
 import { DiskFailed, ReaderGone, UsageError, lineOf } from './errors'
 import type { FlowState } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
-import { takeIn, type Taken } from './intake'
 import { Keeper } from './keeper'
 import { Ledger } from './ledger'
-import type { Sequence, Spool } from './ports'
 import { imbalance } from './receipt'
 import { Gaps } from './gaps'
 import { giveUp } from './give-up'
@@ -55,7 +53,7 @@ export class Flow {
   private readonly releases = new Releases()
   private readonly held: Held | undefined
   private readonly gaps: Gaps
-  private acceptedThrough: Sequence
+  private readonly arrivals: Arrivals
   private failure: Ending | undefined
   private stopping = false
   private cleanEnd = false
@@ -64,7 +62,6 @@ export class Flow {
   constructor(private readonly parts: FlowParts) {
     const { clock, log, spool, sinks, sources, stored, deadLetters } = parts
     this.started = clock.now()
-    this.acceptedThrough = spool?.head ?? 0
     const holding = spool === undefined ? undefined : hold(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
     this.held = holding?.held
     this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
@@ -73,6 +70,11 @@ export class Flow {
     this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, cursors: () => this.sinks.flatMap(({ part, lane }) => (lane === undefined ? [] : [[part.id, lane.cursor] as const])) })
     this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
     this.direct = spool === undefined ? new DirectLane() : undefined
+    this.arrivals = new Arrivals({
+      flow: parts, ledger: this.ledger, gaps: this.gaps, room: this.spoolRoom, releases: this.releases, direct: this.direct, window: this.window, signal: this.cut.signal,
+      enough: () => { this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
+      release: () => { this.release() }, touch: () => { this.keeper.touch() }, settled: (tally) => { for (const { part } of this.sinks) this.delivered(part.id, tally) },
+    })
     for (const part of sinks) {
       const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
       const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
@@ -115,7 +117,7 @@ export class Flow {
         lastReceivedAt: () => spool?.lastReceivedAt(part.id),
         room: (signal) => this.room(signal),
         pressed: () => spool?.status().full === true,
-        take: (delivery, receivedAt) => this.take(run, delivery, receivedAt),
+        take: (delivery, receivedAt) => this.arrivals.take(run, delivery, receivedAt),
         gap: (gap) => { this.gaps.gap(part, gap) },
         held: () => this.gaps.held(part.id),
         committed: (partition, upTo) => { this.gaps.committed(part, partition, upTo) },
@@ -205,73 +207,10 @@ export class Flow {
 
   private room(signal: AbortSignal): Promise<void> { return this.spoolRoom?.wait(signal) ?? this.window.room(signal) }
 
-  private async take(run: SourceRun, delivery: Delivery, receivedAt: number): Promise<void> {
-    const { part } = run
-    const { spool, until, deadLetters } = this.parts
-    // What fills a gap comes before what follows it.
-    await this.gaps.filled(part.id)
-    let limited = delivery
-    const limit = until.count
-    const before = this.ledger.read - this.ledger.filteredAtRead
-    if (limit !== undefined && before + delivery.batch.count >= limit) limited = this.limit(delivery, limit - before)
-    this.ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
-    this.ledger.filteredAtRead += limited.filtered ?? 0
-    this.ledger.bytesRead += limited.batch.bytes
-    const taken = await takeIn(limited, receivedAt, { source: part.id, sourceLabel: part.label, transform: this.parts.transform, toLines: this.parts.toLines, refuseInner: this.parts.refuseInner, deadLetters }, this.cut.signal)
-    if (taken.stop === undefined) this.ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
-    else this.ledger.refusedAtRead += taken.refused
-    const release = (): void => { delivery.release?.() }
-    if (spool !== undefined) this.append(run, spool, limited.partition, taken, receivedAt, release)
-    else this.hand(run, limited.partition, taken, receivedAt, release)
-    if (taken.stop !== undefined) this.unplaced(taken.stop)
-  }
-
-  /** `--until count=N`: the delivery up to the Nth record; reading ends with it. */
-  private limit(delivery: Delivery, count: number): Delivery {
-    this.stopReading.abort(new Error('count reached'))
-    if (delivery.batch.count <= count) return delivery
-    const indexes = Array.from({ length: count }, (_, index) => index)
-    return { ...delivery, at: (index) => delivery.at(index), batch: only(delivery.batch, indexes), last: delivery.at(count - 1), unfit: [] }
-  }
-
-  private append(run: SourceRun, spool: Spool, partition: Partition, taken: Taken, receivedAt: number, release: () => void): void {
-    const { part } = run
-    const { batch, last, stop } = taken
-    if (stop !== undefined && batch.count === 0) return
-    this.spoolRoom?.enter(batch.retained)
-    this.track(spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
-      this.ledger.accepted += batch.count
-      this.acceptedThrough = Math.max(this.acceptedThrough, next)
-      if (part.releasedAtAccept) run.committer.offer(partition, last)
-      else if (part.position === 'upstream') { this.releases.add(next, run.committer, partition, last); this.release() }
-      this.keeper.touch()
-      release()
-    }).finally(() => { this.spoolRoom?.leave(batch.retained) }))
-  }
-
   /** Awaited before the run is over; its failure ends the run. */
   private track(work: Promise<unknown>): void {
     const tracked = work.then(() => undefined, (error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => { this.appends.delete(tracked) })
     this.appends.add(tracked)
-  }
-
-  private hand(run: SourceRun, partition: Partition, taken: Taken, receivedAt: number, release: () => void): void {
-    const { part } = run
-    const { batch, last } = taken
-    this.ledger.accepted += batch.count
-    if (taken.stop !== undefined && batch.count === 0) return
-    const ticket = this.window.enter(part.id, partition, last, batch.count, batch.retained)
-    if (batch.count === 0) { ticket.settle(); release(); return }
-    const sink = this.sinks[0]
-    this.direct?.push({
-      payload: batch, count: batch.count,
-      origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
-      settle: (tally) => {
-        if (sink !== undefined) this.delivered(sink.part.id, tally)
-        ticket.settle()
-        release()
-      },
-    })
   }
 
   private delivered(id: string, tally: Tally): void {
@@ -321,7 +260,7 @@ export class Flow {
     return stateOf(this.parts, this.account())
   }
   private account(): Account {
-    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started, ended: this.ended, acceptedThrough: this.acceptedThrough }
+    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough }
   }
   private ended: number | undefined
   private trimming: Promise<void> | undefined
@@ -337,7 +276,7 @@ export class Flow {
     const { clock, spool } = this.parts
     await this.bounded(Promise.all(this.appends))
     this.ended = clock.now()
-    let ending = this.ending()
+    let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping ? { cleanEnd: this.cleanEnd } : undefined)
     const receipt = receiptOf(this.parts, this.account(), ending)
     try {
       await this.keeper.flush()
@@ -351,17 +290,5 @@ export class Flow {
     const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
     if (wrong !== undefined && ending.kind !== 'bug') ending = { kind: 'bug', error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`) }
     return { ending, receipt }
-  }
-
-  private ending(): Ending {
-    if (this.failure !== undefined) return this.failure
-    const lost = unaccounted(this.parts, this.account())
-    if (this.stopping) return { kind: 'stopped', safe: lost.abandoned === 0 && (lost.returned === 0 || this.cleanEnd) }
-    if (this.parts.bounded) {
-      const refused = this.ledger.refusedAtRead + this.ledger.droppedAtRead + Math.max(0, ...this.sinks.map(({ part }) => this.ledger.of(part.id).rejected + this.ledger.of(part.id).dropped))
-      if (refused > 0) return { kind: 'incomplete', why: `${refused} record${refused === 1 ? '' : 's'} could not be delivered` }
-      if (this.ledger.gapCount > 0) return { kind: 'incomplete', why: `${this.ledger.gapCount} gap${this.ledger.gapCount === 1 ? '' : 's'}: records that nobody can deliver; the receipt says which` }
-    }
-    return { kind: 'complete' }
   }
 }

@@ -1,0 +1,110 @@
+/**
+ * Where deliveries of all sources come in: counted, taken apart into what goes on and what is a dead letter, then into the spool, or into the ack window
+ * and straight to the sink.
+ */
+import type { AckWindow } from './ack-window'
+import { only } from './batch'
+import type { Committer } from './committer'
+import type { Delivery, Partition } from './contract'
+import type { DirectLane } from './direct-lane'
+import type { FlowParts, SourcePart } from './flow-parts'
+import type { Gaps } from './gaps'
+import { takeIn, type Taken } from './intake'
+import type { Tally } from './job'
+import type { Ledger } from './ledger'
+import type { Sequence, Spool } from './ports'
+import type { Releases } from './releases'
+import type { SpoolRoom } from './room'
+
+/** The source that a delivery came from. */
+interface Origin { readonly part: SourcePart; readonly committer: Committer }
+
+export interface ArrivalsParts {
+  readonly flow: FlowParts
+  readonly ledger: Ledger
+  readonly gaps: Gaps
+  /** With a spool. */
+  readonly room: SpoolRoom | undefined
+  readonly releases: Releases
+  /** Without one. */
+  readonly direct: DirectLane | undefined
+  readonly window: AckWindow
+  /** Aborts when the run is cut short. */
+  readonly signal: AbortSignal
+  /** The last record that was wanted is here. */
+  readonly enough: () => void
+  /** A record was rejected and there is nowhere to put it. */
+  readonly unplaced: (why: string) => void
+  /** Awaited before the run is over; its failure ends the run. */
+  readonly track: (work: Promise<unknown>) => void
+  /** Something may be released upstream, or is to be stored. */
+  readonly release: () => void
+  readonly touch: () => void
+  /** Of the one sink, without a spool. */
+  readonly settled: (tally: Tally) => void
+}
+
+export class Arrivals {
+  /** Sequence after the last record that is durable in the spool. */
+  acceptedThrough: Sequence
+
+  constructor(private readonly parts: ArrivalsParts) { this.acceptedThrough = parts.flow.spool?.head ?? 0 }
+
+  /** Resolves when the next delivery may be read. */
+  async take(from: Origin, delivery: Delivery, receivedAt: number): Promise<void> {
+    const { ledger, gaps, flow: { spool, until, deadLetters, transform, toLines, refuseInner }, signal, unplaced } = this.parts
+    const { id, label } = from.part
+    // What fills a gap comes before what follows it.
+    await gaps.filled(id)
+    let limited = delivery
+    const before = ledger.read - ledger.filteredAtRead
+    if (until.count !== undefined && before + delivery.batch.count >= until.count) limited = this.limit(delivery, until.count - before)
+    ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
+    ledger.filteredAtRead += limited.filtered ?? 0
+    ledger.bytesRead += limited.batch.bytes
+    const taken = await takeIn(limited, receivedAt, { source: id, sourceLabel: label, transform, toLines, refuseInner, deadLetters }, signal)
+    if (taken.stop === undefined) ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
+    else ledger.refusedAtRead += taken.refused
+    const free = (): void => { delivery.release?.() }
+    if (spool !== undefined) this.append(from, spool, limited.partition, taken, receivedAt, free)
+    else this.hand(from.part, limited.partition, taken, receivedAt, free)
+    if (taken.stop !== undefined) unplaced(taken.stop)
+  }
+
+  /** `--until count=N`: the delivery up to the Nth record; reading ends with it. */
+  private limit(delivery: Delivery, count: number): Delivery {
+    this.parts.enough()
+    if (delivery.batch.count <= count) return delivery
+    const indexes = Array.from({ length: count }, (_, index) => index)
+    return { ...delivery, at: (index) => delivery.at(index), batch: only(delivery.batch, indexes), last: delivery.at(count - 1), unfit: [] }
+  }
+
+  private append({ part, committer }: Origin, spool: Spool, partition: Partition, taken: Taken, receivedAt: number, free: () => void): void {
+    const { room, track, ledger, releases, release, touch } = this.parts
+    const { batch, last, stop } = taken
+    if (stop !== undefined && batch.count === 0) return
+    room?.enter(batch.retained)
+    track(spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
+      ledger.accepted += batch.count
+      this.acceptedThrough = Math.max(this.acceptedThrough, next)
+      if (part.releasedAtAccept) committer.offer(partition, last)
+      else if (part.position === 'upstream') { releases.add(next, committer, partition, last); release() }
+      touch()
+      free()
+    }).finally(() => { room?.leave(batch.retained) }))
+  }
+
+  private hand(part: SourcePart, partition: Partition, taken: Taken, receivedAt: number, free: () => void): void {
+    const { ledger, window, direct, settled } = this.parts
+    const { batch, last } = taken
+    ledger.accepted += batch.count
+    if (taken.stop !== undefined && batch.count === 0) return
+    const ticket = window.enter(part.id, partition, last, batch.count, batch.retained)
+    if (batch.count === 0) { ticket.settle(); free(); return }
+    direct?.push({
+      payload: batch, count: batch.count,
+      origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
+      settle: (tally) => { settled(tally); ticket.settle(); free() },
+    })
+  }
+}
