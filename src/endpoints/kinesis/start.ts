@@ -1,23 +1,83 @@
-/** `start`: where shards begin that have no position, in our words or by the names of iterator types. */
+/**
+ * Where each shard begins. `start` is resolved once, for the shards that exist then: with `latest` the open ones begin at their tip and closed ones are not
+ * read at all. A stored position wins beside it, and what appears later begins at its oldest.
+ */
+import type { Gap } from '../../core/contract'
+import { Fatal } from '../../core/errors'
 import { parseTime } from '../../options/times'
-import type { Beginning } from './wire'
+import { decodePosition, encodePosition, isSameStream, type ShardPosition } from './position'
+import type { Checkpoint, Shard } from './wire'
 
-/** A sequence number: of digits alone, and longer than any number that is meant otherwise. */
-const SEQUENCE = /^\d{15,128}$/
+export type Start = { readonly kind: 'oldest' | 'latest' } | { readonly kind: 'time'; readonly time: number } | { readonly kind: 'at' | 'after'; readonly sequence: string }
 
-/** @param now epoch milliseconds, what relative times count from. Throws an Error that says what is allowed. */
-export function parseStart(text: string, now: number): Beginning {
+/** Also as the service's iterator types: TRIM_HORIZON, AFTER_SEQUENCE_NUMBER:NUMBER. @param now epoch milliseconds. Throws an Error that says what is allowed. */
+export function parseStart(text: string, now: number): Start {
   const raw = text.trim()
-  const [, type = '', value] = /^(AT_TIMESTAMP|AT_SEQUENCE_NUMBER|AFTER_SEQUENCE_NUMBER)(?:[:=](.*))?$/i.exec(raw) ?? []
-  if (type !== '') {
-    if (value === undefined || value === '') throw new Error(`${type.toUpperCase()} needs its value: ${type.toUpperCase()}:${/time/i.test(type) ? 'TIME' : 'NUMBER'}`)
-    if (/time/i.test(type)) return { kind: 'time', time: /^\d+(\.\d+)?$/.test(value) ? Number(value) * 1000 : parseTime(value, now) }
-    if (!/^\d{1,128}$/.test(value)) throw new Error('a sequence number is made of digits alone')
-    return { kind: /^at/i.test(type) ? 'at' : 'after', sequence: value }
-  }
-  if (/^(oldest|trim_horizon)$/i.test(raw)) return { kind: 'oldest' }
+  if (/^(oldest|earliest|trim_horizon)$/i.test(raw)) return { kind: 'oldest' }
   if (/^latest$/i.test(raw)) return { kind: 'latest' }
-  if (SEQUENCE.test(raw)) return { kind: 'at', sequence: raw }
-  if (/^[A-Za-z0-9+/]{60,}={0,2}$/.test(raw)) throw new Error('this is an iterator, which is good for five minutes only: oldest, latest, a time or a sequence number is expected')
-  try { return { kind: 'time', time: parseTime(raw, now) } } catch (error) { throw new Error(`oldest, latest or a sequence number is expected, or ${(error as Error).message}`, { cause: error }) }
+  const [, type, digits] = /^(?:(at|after)_sequence_number:)?0*(\d{20,80})$/i.exec(raw) ?? []
+  if (digits !== undefined) return { kind: type?.toLowerCase() === 'after' ? 'after' : 'at', sequence: digits }
+  return { kind: 'time', time: parseTime(raw.replace(/^at_timestamp:/i, ''), now) }
+}
+
+/** A shard that is to be read, once its parents were. */
+export interface Planned {
+  readonly shard: string
+  readonly at: Checkpoint
+  readonly seenAt?: number
+  /** To be noted by an empty delivery, so that it is known before the first record; with `at` of another kind than what is noted. */
+  readonly note?: string
+}
+export interface Plan {
+  readonly shards: readonly Planned[]
+  /** With the position that ends each: it is told once. */
+  readonly gaps: readonly (Gap & { readonly note?: string })[]
+}
+export interface PlanParts {
+  readonly listed: readonly Pick<Shard, 'id' | 'endingSequence'>[]
+  readonly createdAt: number
+  readonly now: number
+  readonly start: Start
+  readonly onGap: 'oldest' | 'latest' | 'fail'
+  readonly stored: ReadonlyMap<string, string>
+  /** Whether a shard is among those that are to be read. */
+  inScope(shard: string): boolean
+}
+
+export function planOf(parts: PlanParts): Plan {
+  const { listed, createdAt, now, start, onGap, inScope } = parts
+  const stored = new Map([...parts.stored].filter(([shard]) => inScope(shard)).flatMap(([shard, text]) => { const position = decodePosition(text); return position === undefined ? [] : [[shard, { text, position }] as const] }))
+  const ours = listed.filter(({ id }) => inScope(id))
+  // What remains of a deleted stream's ended shards says nothing any more once one of this stream's is known.
+  const known = [...stored.values()].some(({ position }) => isSameStream(position.createdAt, createdAt))
+  const gaps: (Gap & { readonly note?: string })[] = []
+  for (const [shard, { text, position }] of stored) {
+    const same = isSameStream(position.createdAt, createdAt)
+    const there = ours.some(({ id }) => id === shard)
+    if (position.at.kind === 'end' || (same && there)) continue
+    const why = same ? 'the shard is not kept any more (retention)' : 'the stream was deleted and made anew'
+    gaps.push({ partition: shard, from: text, to: same ? 'the end of the shard' : 'the end of the deleted stream', why, ...(there ? {} : { note: encodePosition({ at: { kind: 'end' }, createdAt }) }) })
+  }
+  const instead: Start = { kind: onGap === 'latest' ? 'latest' : 'oldest' }
+  const first: Start = stored.size === 0 ? start : known ? { kind: 'oldest' } : instead
+  if ((first.kind === 'at' || first.kind === 'after') && ours.length > 1) throw new Fatal(`a sequence number is one shard's, and there are ${ours.length}: shard= says which`)
+  const shards = ours.map((shard): Planned => {
+    const position = stored.get(shard.id)?.position
+    if (position !== undefined && isSameStream(position.createdAt, createdAt)) return { shard: shard.id, at: position.at, ...(position.seenAt === undefined ? {} : { seenAt: position.seenAt }) }
+    const begun = begin(position === undefined ? first : instead, shard.endingSequence !== undefined)
+    // A tip has no name but the time.
+    const noted: ShardPosition = { at: begun.kind === 'latest' ? { kind: 'time', time: now } : begun, createdAt }
+    return { shard: shard.id, at: begun, note: encodePosition(noted) }
+  })
+  return { shards, gaps }
+}
+
+function begin(start: Start, closed: boolean): Checkpoint {
+  switch (start.kind) {
+    case 'oldest': return { kind: 'oldest' }
+    case 'latest': return { kind: closed ? 'end' : 'latest' }
+    case 'time': return start
+    case 'at': return { kind: 'sequence', sequence: start.sequence, sub: -1 }
+    case 'after': return { kind: 'sequence', sequence: start.sequence }
+  }
 }
