@@ -7,6 +7,7 @@
 import type { Partition, SourceContext } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
 import { GroupMember, keyOf, type TopicPartition } from './group'
+import { GroupEnd, type Extent } from './group-end'
 import type { KafkaOptions } from './options'
 import { decodePosition, encodePosition, isSameTopic, parsePartitionName, partitionName, type KafkaPosition } from './position'
 import type { Beginning } from './start'
@@ -14,6 +15,8 @@ import type { Cluster, TopicFacts } from './wire'
 
 /** Commits of others matter while recovered records wait for them: looked for this often, milliseconds. */
 const HELD_LOOK_MS = 5000
+/** A member that holds nothing looks this often whether the group has come to the end, milliseconds. */
+const END_LOOK_MS = 1000
 
 export interface ReadingParts {
   readonly ctx: SourceContext
@@ -26,6 +29,8 @@ export interface ReadingParts {
   begin(beginnings: readonly Beginning[]): Promise<void>
   /** Nothing more is fetched of it, and what was fetched and not read is dropped. */
   giveUp(name: string): void
+  /** Nothing is being read or about to be. */
+  isIdle(): boolean
   /** How far this process has handed it on, under whichever epoch. */
   handed(name: string): KafkaPosition | undefined
   leaderEpoch(name: string): number
@@ -42,7 +47,8 @@ export class GroupReading {
   private readonly held = new Map<string, number>()
   private assigned = false
   private beginning = 0
-  private looking: { stop(): void } | undefined
+  private readonly end = new GroupEnd()
+  private tickers: readonly { stop(): void }[] = []
 
   constructor(group: string, options: OptionsOf<KafkaOptions>) {
     const { instanceId, assignor, rack, sessionTimeout, rebalanceTimeout, heartbeatEvery, metadataEvery } = options
@@ -52,8 +58,15 @@ export class GroupReading {
     })
   }
 
-  /** Something was assigned, be it nothing, and all of it has begun. */
+  /** Something was assigned, and all of it has begun. */
   get isSettled(): boolean { return this.assigned && this.beginning === 0 }
+  /** For a member that holds nothing: the group has committed what there was at the start. */
+  get isOver(): boolean { return this.end.isReached }
+
+  /** Whether `endAt` is to be told where partitions ended. */
+  get wantsEnds(): boolean { return !this.end.isKnown }
+  /** Of all partitions that are meant, as they stand: `--until end`. */
+  endAt(extents: readonly Extent[]): void { this.end.startedWith(extents) }
 
   /** Rejects with what `open` is to throw. */
   async start(parts: ReadingParts): Promise<void> {
@@ -61,7 +74,10 @@ export class GroupReading {
     this.assigned = false
     this.held.clear()
     const { ctx, cluster, signal, run, fail } = parts
-    this.looking = ctx.clock.every(HELD_LOOK_MS, () => { if (ctx.held().length > 0) run(this.lookForCommits(parts)) })
+    this.tickers = [
+      ctx.clock.every(HELD_LOOK_MS, () => { if (ctx.held().length > 0) run(this.lookForCommits(parts)) }),
+      ctx.clock.every(END_LOOK_MS, () => { if (this.end.isKnown && this.member.isAssigned && parts.isIdle()) run(this.end.look((topic) => parts.topics().has(topic), (partitions) => this.member.committed(partitions, signal))) }),
+    ]
     await this.member.start({
       wire: cluster, clock: ctx.clock, log: ctx.log,
       hooks: {
@@ -77,7 +93,7 @@ export class GroupReading {
 
   /** @param again it follows a fault, and will be started again */
   async stop(again: boolean): Promise<void> {
-    this.looking?.stop()
+    for (const ticker of this.tickers) ticker.stop()
     if (again) await this.member.suspend()
     else await this.member.leave()
     this.parts = undefined
@@ -94,6 +110,7 @@ export class GroupReading {
 
   private async take(parts: ReadingParts, partitions: readonly TopicPartition[], epoch: number): Promise<void> {
     this.beginning++
+    this.end.assigned()
     try {
       for (const at of partitions) this.held.set(nameOf(at), epoch)
       const topics = parts.topics()

@@ -84,6 +84,9 @@ export class GroupMember {
   /** Partitions held, with the epoch of each by `keyOf`. */
   get owned(): ReadonlyMap<string, { readonly at: TopicPartition; readonly epoch: number }> { return this.kept.owned }
 
+  /** It has an assignment of the group's present generation, be it of nothing. */
+  get isAssigned(): boolean { return this.kept.synced !== undefined && this.kept.synced === this.kept.membership }
+
   /** As the coordinator knows it; empty: not at all. */
   get memberId(): string { return this.kept.memberId }
 

@@ -15,6 +15,7 @@ import type { CreateSource, Target } from '../../options/define'
 import { BlockBatch, LineMemory } from './block'
 import { openCluster } from './client'
 import { Fetcher } from './fetcher'
+import type { Extent } from './group-end'
 import { GroupReading } from './group-reading'
 import { parsePartitions, type KafkaOptions } from './options'
 import { covers, decodePosition, isSameTopic, partitionName, type KafkaPosition } from './position'
@@ -78,7 +79,7 @@ class KafkaSource implements Source {
     const begin = (beginnings: readonly Beginning[]): Promise<void> => this.begin(beginnings, reading)
     const watch = this.watch = new Watch(reading, { run, fail, begin, looked: () => this.looked(reading) })
     if (this.group === undefined) await begin(this.partitions(reading).map((one) => this.resumed(one, reading)))
-    else await this.group.start({ ctx, cluster, signal, topics: () => reading.topics, run, fail, begin, giveUp: (name) => { this.giveUp(name) }, handed: (name) => this.handed.get(name), leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1 })
+    else await this.group.start({ ctx, cluster, signal, topics: () => reading.topics, run, fail, begin, giveUp: (name) => { this.giveUp(name) }, handed: (name) => this.handed.get(name), isIdle: () => fetcher.all.length === 0 && this.tasks.size === 0, leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1 })
     this.timer = ctx.clock.every(options.metadataEvery, () => { watch.refresh() })
     this.opening = false
   }
@@ -233,6 +234,7 @@ class KafkaSource implements Source {
     const { fetcher } = reading
     this.until = until
     await this.setEnds(fetcher.all, reading)
+    if (this.group?.wantsEnds === true) this.group.endAt(await this.extents(until, reading))
     fetcher.moved()
     return new Map(fetcher.all.map((track) => [track.name, track.end === undefined || track.end <= track.handed ? null : track.position(track.end)]))
   }
@@ -241,17 +243,32 @@ class KafkaSource implements Source {
     const { until } = this
     const open = tracks.filter((track) => track.end === undefined)
     if (until === undefined || open.length === 0) return
-    const led = open.map(({ topic, partition }) => ledPartition(reading, topic, partition))
+    const ends = await this.endsOf(open, until, reading)
+    open.forEach((track, index) => { track.end = ends[index] ?? 0 })
+  }
+
+  private async endsOf(partitions: readonly { readonly topic: string; readonly partition: number }[], until: 'end' | number, reading: Reading): Promise<readonly number[]> {
+    const led = partitions.map(({ topic, partition }) => ledPartition(reading, topic, partition))
     const at = (when: 'latest' | number): Promise<readonly number[]> => offsetsAt(reading.cluster, led, when, committedOnly(reading), offsetFault, reading.signal)
     const [latest, timed] = await Promise.all([at('latest'), until === 'end' ? undefined : at(until)])
-    open.forEach((track, index) => {
-      const end = latest[index] ?? 0
+    return latest.map((end, index) => {
       const then = timed?.[index] ?? -1
-      track.end = then < 0 ? end : Math.min(then, end)
+      return then < 0 ? end : Math.min(then, end)
     })
   }
 
-  private isFinished(fetcher: Fetcher): boolean {
-    return this.until !== undefined && this.tasks.size === 0 && (this.group === undefined || this.group.isSettled) && fetcher.all.every((track) => track.finished)
+  /** Of all partitions that are meant, whoever of the group reads them. */
+  private async extents(until: 'end' | number, reading: Reading): Promise<readonly Extent[]> {
+    const all = [...reading.topics.values()].flatMap(({ name, partitions }) => partitions.map(({ partition }) => ({ topic: name, partition })))
+    const [ends, oldest] = await Promise.all([this.endsOf(all, until, reading), offsetsAt(reading.cluster, all.map(({ topic, partition }) => ledPartition(reading, topic, partition)), 'earliest', false, offsetFault, reading.signal)])
+    return all.map((at, index) => ({ ...at, oldest: oldest[index] ?? 0, end: ends[index] ?? 0 }))
+  }
+
+  private isFinished({ all }: Fetcher): boolean {
+    const { until, group, tasks } = this
+    if (until === undefined || tasks.size > 0) return false
+    // With empty hands: partitions may be about to come, or were taken away before their end.
+    if (group !== undefined && (all.length === 0 || !group.isSettled)) return all.length === 0 && group.isOver
+    return all.every((track) => track.finished)
   }
 }
