@@ -24,7 +24,7 @@ export interface FeederParts {
   /** Nothing more is there at the moment. */
   isAtTip(page: Page): boolean
   /** Where `--until` ends it: how much of a page is read, and whether it is the last. @param askedAt clock's time at which it was asked for */
-  limit(page: Page, askedAt: number): { readonly count: number; readonly last: boolean }
+  limit(track: Track, page: Page, askedAt: number): { readonly count: number; readonly last: boolean }
   /** The records after the position are gone. @returns where to go on */
   trimmed(track: Track, trimmed: Trimmed): 'oldest' | 'latest'
   /** A page has come. */
@@ -102,7 +102,7 @@ export class Feeder {
       const tip = this.parts.isAtTip(page)
       const trimmed = track.check(page, tip || page.ended, clock.now())
       if (trimmed !== undefined && await this.lost(track, trimmed, page)) continue
-      const { count, last } = this.parts.limit(page, askedAt)
+      const { count, last } = this.parts.limit(track, page, askedAt)
       budget.add(track.push(count === page.records.length ? page.records : page.records.slice(0, count)))
       this.parts.seen(track, page)
       if (page.ended && count === page.records.length) track.end()

@@ -12,6 +12,7 @@ export class Shards {
   private listedOnes: readonly Shard[] = []
   private readonly known = new Map<string, Known>()
   private readonly hints = new Map<string, Known>()
+  private closed: ReadonlySet<string> = new Set()
   private readonly done = new Set<string>()
 
   /** Those listed last. */
@@ -20,6 +21,7 @@ export class Shards {
 
   list(shards: readonly Shard[]): void {
     this.listedOnes = shards
+    this.closed = new Set(shards.filter(({ endingSequence }) => endingSequence !== undefined).map(({ id }) => id))
     this.known.clear()
     for (const shard of shards) {
       this.hints.delete(shard.id)
@@ -35,6 +37,9 @@ export class Shards {
       this.known.set(child.id, child)
     }
   }
+
+  /** As listed last. */
+  isClosed(id: string): boolean { return this.closed.has(id) }
 
   /** It was read to its end, and that was handed on; or nothing of it is to be read. */
   end(id: string): void { this.done.add(id) }

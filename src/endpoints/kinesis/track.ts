@@ -16,7 +16,7 @@ export const DELIVERY_BYTES = 1024 * 1024
 /** What a producer meant by one record: several where it is an aggregate; undefined: it is none. */
 export type TakeApart = (data: Buffer) => readonly { readonly partitionKey: string; readonly data: Buffer }[] | undefined
 
-/** A record with its place: `sub` where more of its aggregate follows. */
+/** A record with its place: `sub` within its aggregate. */
 export interface Placed extends Unit { readonly sequence: string; readonly sub?: number }
 
 export interface TrackParts {
@@ -154,9 +154,8 @@ export class Track {
       if (count > 0 && bytes + size > DELIVERY_BYTES) break
       count++
       bytes += size
-      this.place = { kind: 'sequence', sequence: record.sequence }
       if (record.arrivedAt !== undefined) this.seenAt = Math.max(this.seenAt ?? 0, record.arrivedAt)
-      this.unpack(record, units)
+      this.place = this.unpack(record, units)
     }
     this.records = count === this.records.length ? [] : this.records.slice(count)
     this.waiting -= bytes
@@ -164,12 +163,17 @@ export class Track {
     return { units, bytes, last: this.position(this.place), ended: false }
   }
 
-  private unpack(record: StreamRecord, into: Placed[]): void {
-    const done = this.skip?.sequence === record.sequence ? this.skip.sub : -1
+  /** @returns the place after it */
+  private unpack(record: StreamRecord, into: Placed[]): Checkpoint {
+    const { sequence, arrivedAt } = record
+    const done = this.skip?.sequence === sequence ? this.skip.sub : -1
     this.skip = undefined
     const parts = this.parts.takeApart(record.data)
-    if (parts === undefined) { if (done < 0) into.push(record); return }
-    const { sequence, arrivedAt } = record
-    parts.forEach(({ partitionKey, data }, sub) => { if (sub > done) into.push({ data, partitionKey, sequence, arrivedAt, ...(sub === parts.length - 1 ? {} : { sub }) }) })
+    if (parts === undefined) {
+      if (done < 0) into.push(record)
+      return { kind: 'sequence', sequence }
+    }
+    parts.forEach(({ partitionKey, data }, sub) => { if (sub > done) into.push({ data, partitionKey, sequence, arrivedAt, sub }) })
+    return { kind: 'sequence', sequence, ...(parts.length === 0 ? {} : { sub: parts.length - 1 }) }
   }
 }
