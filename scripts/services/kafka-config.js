@@ -115,4 +115,4 @@ function writeConfig(dir, ports, { secure, properties, host = '127.0.0.1' }) {
   }
 }
 
-module.exports = { plainListeners, secureListeners, users, writeConfig }
+module.exports = { base, plainListeners, secureListeners, users, writeConfig }

@@ -14,8 +14,8 @@ export interface Right {
   readonly operations: readonly ('ALL' | 'READ' | 'WRITE' | 'CREATE' | 'DELETE' | 'ALTER' | 'DESCRIBE' | 'DESCRIBE_CONFIGS' | 'IDEMPOTENT_WRITE')[]
 }
 export interface KafkaClients {
-  /** Returns once every partition has a leader. One partition where no number is given. */
-  createTopics(topics: readonly (string | { readonly name: string; readonly partitions?: number })[], configs?: Readonly<Record<string, string | number>>): Promise<void>
+  /** Returns once every partition has a leader. One partition, one replica where no number is given; of several numbers of replicas the largest is for all. */
+  createTopics(topics: readonly (string | { readonly name: string; readonly partitions?: number; readonly replicas?: number })[], configs?: Readonly<Record<string, string | number>>): Promise<void>
   deleteTopics(topics: readonly string[]): Promise<void>
   /** Up to `partitions` in all. */
   addPartitions(topic: string, partitions: number): Promise<void>

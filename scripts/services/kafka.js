@@ -100,7 +100,7 @@ function clientsOf(bootstrap) {
     /** `topics`: names, or what each is to be; returns once every partition has a leader. */
     createTopics: (topics, configs = {}) => admin(async (client) => {
       const asked = topics.map((topic) => typeof topic === 'string' ? { topic, partitions: 1 } : { topic: topic.name, partitions: topic.partitions || 1 })
-      await client.createTopics({ topics: asked, replicas: 1, configs: Object.entries(configs).map(([name, value]) => ({ name, value: String(value) })) })
+      await client.createTopics({ topics: asked, replicas: Math.max(1, ...topics.map(({ replicas }) => replicas || 1)), configs: Object.entries(configs).map(([name, value]) => ({ name, value: String(value) })) })
       const names = asked.map(({ topic }) => topic)
       for (const until = Date.now() + 10_000; ;) {
         const seen = await client.metadata({ topics: names, forceUpdate: true }).catch(() => undefined)
@@ -155,4 +155,4 @@ async function startKafka(options) {
   return start(rest)
 }
 
-module.exports = { artifacts, available, home, kcat, kinds, peers, prepare, startKafka }
+module.exports = { SMALL, artifacts, available, clientsOf, home, id, java, kcat, kinds, peers, prepare, ready, startKafka }

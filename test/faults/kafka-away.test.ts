@@ -2,45 +2,25 @@
  * The only broker is away for a while, dead or frozen, while the built program writes to it and reads from it: status and log say so, memory stays what it is,
  * and afterwards it catches up; nothing is missing, nothing is twice, and each key's order is kept. MANIFOLD_LONG makes it two minutes.
  */
-import { once } from 'node:events'
-import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { createReadStream, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
-import { spawn } from 'node:child_process'
 import type { FlowStatus } from '../../src/core/status'
 import { describeWith } from '../services/describe-with'
 import { groupName, kcat, makeTopic, startKafka } from '../services/kafka'
-import { httpGet } from '../support/http'
+import { alive, envelopeKey, KafkaFeed, lookThrough, moving, pause, statusAt } from '../support/kafka-feed'
 import { start, type Running } from '../support/manifold'
 
 const LONG = process.env['MANIFOLD_LONG'] === '1'
 const AWAY_MS = LONG ? 120_000 : 15_000
 /** What a frozen broker does not answer is given up after so long; the default in the long form. */
 const PATIENCE = LONG ? [] : ['request-timeout=2s']
-const KEYS = 50
 /** Above what a process had half-way through: it fills its share of memory in the first half and must not grow beyond in the second. */
 const GROWTH = 24 * 1024 * 1024
-const pause = (ms: number) => new Promise((resolve) => { setTimeout(resolve, ms) })
 
 /** Resident bytes of the process itself: the launcher may have put another in its place. */
 function resident(pid: number): number { return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024 }
-
-async function look(lines: Readable, key: (line: string) => string): Promise<{ readonly count: number; readonly distinct: number; readonly outOfOrder: number }> {
-  const seen = new Set<number>()
-  const last = new Map<string, number>()
-  let count = 0
-  let outOfOrder = 0
-  for await (const line of createInterface({ input: lines })) {
-    const n = Number(/\{\\?"n\\?":(\d+)/.exec(line)?.[1])
-    count++
-    seen.add(n)
-    if ((last.get(key(line)) ?? -1) >= n || key(line) !== `k${n % KEYS}`) outOfOrder++
-    last.set(key(line), n)
-  }
-  return { count, distinct: seen.size, outOfOrder }
-}
 
 describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
   // Mostly they wait: side by side.
@@ -49,12 +29,9 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
     const server = await startKafka({ own: true, properties: { 'broker.session.timeout.ms': 2000, 'broker.heartbeat.interval.ms': 400 } })
     const running = new Map<string, Running>()
     const socket = (name: string): string => join(folder, `${name}.sock`)
-    const status = async (name: string): Promise<FlowStatus | undefined> => {
-      const answer = await httpGet(socket(name), '/status')
-      return answer?.code === 200 ? JSON.parse(answer.body) as FlowStatus : undefined
-    }
+    const status = (name: string): Promise<FlowStatus | undefined> => statusAt(socket(name))
     const endpoint = (name: string, of: FlowStatus) => (name === 'writer' ? of.sinks[0]! : of.sources[0]!)
-    let feeding: Promise<void> | undefined
+    let feed: KafkaFeed | undefined
     try {
       const topic = await makeTopic(server, { partitions: 4 })
       const uri = `kafka://${server.bootstrap}/${topic}`
@@ -68,49 +45,16 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
       const outs = ['alone', 'member'].map((name) => ({ name, out: join(folder, `${name}.ndjson`) }))
       for (const { name, out } of outs) begin(name, ['--from', uri, ...(name === 'member' ? [`group=${groupName()}`, 'session-timeout=10s', 'heartbeat-every=1s'] : []), ...PATIENCE, '--to', `file:${out}`, 'framing=envelope'])
       const pids = new Map([...running].map(([name, { pid }]) => [name, pid]))
-      const alive = (): void => { for (const [name, one] of running) if (one.child.exitCode !== null) throw new Error(`${name} ended: ${one.stderr()}`) }
 
-      const stdin = writer.child.stdin!
-      stdin.on('error', () => undefined)
-      let fed = 0
-      const feed = { pressed: false, over: false }
-      feeding = (async () => {
-        while (!feed.over) {
-          const from = fed
-          fed += 500
-          if (!stdin.write(Array.from({ length: 500 }, (_, index) => `k${(from + index) % KEYS};{"n":${from + index},"pad":"${'x'.repeat(150)}"}\n`).join(''))) await Promise.race([once(stdin, 'drain'), writer.done])
-          if (writer.child.exitCode !== null) throw new Error(`the writer ended: ${writer.stderr()}`)
-          // While the broker is away as much is offered as is taken.
-          await (feed.pressed ? undefined : pause(20))
-        }
-        stdin.end()
-      })()
-      feeding.catch(() => undefined)
-
-      /** All three move. */
-      const moving = async (): Promise<void> => {
-        const base = new Map<string, number>()
-        for (const giveUpAt = Date.now() + 90_000; ; await pause(100)) {
-          alive()
-          const now = await Promise.all([...running.keys()].map(async (name) => {
-            const of = await status(name)
-            if (of === undefined) return false
-            const count = of.sinks[0]!.delivered
-            if (!base.has(name)) base.set(name, count)
-            return count > base.get(name)! + 2000
-          }))
-          if (now.every(Boolean)) return
-          if (Date.now() > giveUpAt) throw new Error(`nothing moves: ${[...running.values()].map((one) => one.stderr()).join('\n')}`)
-        }
-      }
-      await moving()
+      feed = new KafkaFeed(writer)
+      await moving(running, status)
 
       if (how === 'killed') await server.kill(); else server.freeze()
       feed.pressed = true
       const gone = Date.now()
       const seen = new Map([...running.keys()].map((name) => [name, { states: new Set<string>(), errors: new Set<string>(), first: 0, second: 0 }]))
       for (; Date.now() - gone < AWAY_MS; await pause(250)) {
-        alive()
+        alive(running)
         for (const [name, about] of seen) {
           const of = await status(name)
           if (of !== undefined) {
@@ -124,15 +68,15 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
       if (how === 'killed') await server.restart(); else server.thaw()
       feed.pressed = false
       const back = Date.now()
-      await moving()
-      feed.over = true
-      await feeding
+      await moving(running, status)
+      await feed.end()
+      const { fed } = feed
       const { code } = await writer.done
       expect({ code, errors: writer.stderr().split('\n').filter((line) => /abandoned|twice/.test(line)) }).toEqual({ code: 0, errors: [] })
       running.delete('writer')
       for (const { name } of outs) {
         for (const giveUpAt = Date.now() + 90_000; ((await status(name))?.sinks[0]?.delivered ?? 0) < fed; await pause(100)) {
-          alive()
+          alive(running)
           if (Date.now() > giveUpAt) throw new Error(`${name} does not catch up: ${JSON.stringify(await status(name))}`)
         }
       }
@@ -154,14 +98,13 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
       }
 
       const reading = spawn(kcat()!, ['-C', '-q', '-e', '-b', server.bootstrap, '-t', topic, '-o', 'beginning', '-f', '%k;%s\n'], { stdio: ['ignore', 'pipe', 'ignore'] })
-      expect(await look(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
+      expect(await lookThrough(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
       for (const { out } of outs) {
-        expect(existsSync(out)).toBe(true)
-        expect(await look(createReadStream(out), (line) => /"key":"(k\d+)"/.exec(line)?.[1] ?? '')).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
+        expect(await lookThrough(createReadStream(out), envelopeKey)).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
       }
     } finally {
       for (const one of running.values()) if (one.child.exitCode === null) { one.kill('SIGKILL'); await one.done }
-      await feeding?.catch(() => undefined)
+      await feed?.end().catch(() => undefined)
       await server.stop()
       rmSync(folder, { recursive: true, force: true })
     }

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process'
 import { type KafkaServer, kcat as kcatFile } from '../../scripts/services/kafka'
 
+export { type KafkaBroker, type KafkaCluster, startKafkaCluster } from '../../scripts/services/kafka-cluster'
 export { available, type KafkaServer, kcat, type Right, type SecureKafkaServer, startKafka } from '../../scripts/services/kafka'
 
 export interface Put { readonly value: Buffer | string | null; readonly key?: Buffer | string; readonly headers?: readonly (readonly [string, string])[]; readonly partition?: number; readonly timestamp?: number }
@@ -10,9 +11,9 @@ export interface Got { readonly partition: number; readonly offset: number; read
 function name(prefix: string): string { return `${prefix}${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}` }
 
 /** A topic that nobody else uses. `prefix`: what rights of a user ask for. */
-export async function makeTopic(server: KafkaServer, options: { readonly partitions?: number; readonly prefix?: string; readonly configs?: Readonly<Record<string, string | number>> } = {}): Promise<string> {
+export async function makeTopic(server: Pick<KafkaServer, 'createTopics'>, options: { readonly partitions?: number; readonly replicas?: number; readonly prefix?: string; readonly configs?: Readonly<Record<string, string | number>> } = {}): Promise<string> {
   const topic = name(options.prefix ?? 'topic-')
-  await server.createTopics([{ name: topic, partitions: options.partitions ?? 1 }], options.configs)
+  await server.createTopics([{ name: topic, partitions: options.partitions ?? 1, replicas: options.replicas ?? 1 }], options.configs)
   return topic
 }
 export function groupName(prefix = 'group-'): string { return name(prefix) }
@@ -35,6 +36,16 @@ export async function put(server: Pick<KafkaServer, 'bootstrap'>, topic: string,
       })
     }
   } finally { await producer.close() }
+}
+
+/** Who leads each partition, -1: nobody, and how many replicas are in sync with it. */
+export async function leaders(server: Pick<KafkaServer, 'bootstrap'>, topic: string): Promise<readonly { readonly leader: number; readonly inSync: number }[]> {
+  const { Admin } = await import('@platformatic/kafka')
+  const admin = new Admin({ clientId: 'test', bootstrapBrokers: server.bootstrap.split(','), retries: 0, timeout: 5000 })
+  try {
+    const found = (await admin.metadata({ topics: [topic], forceUpdate: true })).topics.get(topic)
+    return (found?.partitions ?? []).map(({ leader, isr }) => ({ leader, inSync: isr.length }))
+  } finally { await admin.close() }
 }
 
 /** One past the last offset of each partition. */

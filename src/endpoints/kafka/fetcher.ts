@@ -3,7 +3,8 @@
  *
  * - While one answer is decoded the next is already asked for: where a partition goes on is seen from the heads of its batches.
  * - Nothing is asked while `buffer` bytes wait to be read: at most that, and per broker one answer being decoded and one on its way, are in memory.
- * - A partition's fault (another leader, an offset out of range) stops only that partition until `resume`; a connection's fault ends it all.
+ * - A partition's fault (another leader, an offset out of range) stops only that partition until `resume`; a broker that cannot be reached is told of, and
+ *   asked again once `moved` finds partitions that are to be read from it.
  */
 import type { Clock } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
@@ -38,6 +39,9 @@ export interface FetcherParts {
   seen(track: Track): void
   /** The broker refuses a partition; the track is stalled. */
   refused(track: Track, fetched: Fetched): void
+  /** A broker has answered. */
+  reached(broker: number): void
+  unreachable(broker: number, error: Disconnected): void
   failed(error: unknown): void
 }
 
@@ -136,21 +140,28 @@ export class Fetcher {
 
   private async loop(broker: number, wake: Wake): Promise<void> {
     const { signal } = this.parts
-    let flying: Promise<Answers> | undefined
-    try {
-      for (;;) {
-        flying ??= this.ask(broker)
-        if (flying === undefined) { await unlessAborted(wake.wait(), signal); continue }
-        const answers = await flying
-        const work = this.accept(answers)
-        flying = this.ask(broker)
-        await this.decode(work)
-        if (work.some(({ track }) => track.broker(this.parts.clock.now()) !== broker)) this.wakeAll()
+    let flying: Promise<Answers | Failed> | undefined
+    for (;;) {
+      flying ??= this.ask(broker)
+      if (flying === undefined) { await unlessAborted(wake.wait(), signal); continue }
+      const answers = await flying
+      signal.throwIfAborted()
+      if ('error' in answers) {
+        if (!(answers.error instanceof Disconnected)) throw answers.error
+        this.loops.delete(broker)
+        this.parts.unreachable(broker, answers.error)
+        return
       }
-    } finally { flying?.catch(() => undefined) }
+      this.parts.reached(broker)
+      const work = this.accept(answers)
+      flying = this.ask(broker)
+      await this.decode(work)
+      if (work.some(({ track }) => track.broker(this.parts.clock.now()) !== broker)) this.wakeAll()
+    }
   }
 
-  private ask(broker: number): Promise<Answers> | undefined {
+  /** Never rejects: nobody may be waiting yet when it fails. */
+  private ask(broker: number): Promise<Answers | Failed> | undefined {
     const { cluster, clock, fetch, signal, buffer } = this.parts
     if (signal.aborted) throw signal.reason
     if (this.buffered >= buffer) return undefined
@@ -161,7 +172,10 @@ export class Fetcher {
     const asks = tracks.map(({ topic, topicId, partition, leaderEpoch, next, maxBytes }): FetchAsk => ({ topic, topicId, partition, leaderEpoch, offset: next, maxBytes }))
     const largest = Math.max(fetch.maxBytes, ...tracks.map(({ maxBytes }) => maxBytes))
     const from = tracks.map(({ next }) => next)
-    return cluster.fetch(broker, asks, { ...fetch, maxBytes: largest }, signal).then((fetched) => ({ broker, tracks, from, fetched }))
+    return cluster.fetch(broker, asks, { ...fetch, maxBytes: largest }, signal).then((fetched) => ({ broker, tracks, from, fetched }), (error: unknown) => {
+      for (const track of tracks) track.busy.count--
+      return { error }
+    })
   }
 
   /** Notes how far each partition is and says what is to be decoded. */
@@ -201,7 +215,7 @@ export class Fetcher {
       }
       track.empty = undefined
       const next = nextOffset(answer.records, track.next)
-      work.push({ track, from: track.next, answer })
+      work.push({ track, from: track.next, next, answer })
       if (next > track.next) served.add(track)
       track.next = next
     })
@@ -214,10 +228,11 @@ export class Fetcher {
 
   private async decode(work: readonly Work[]): Promise<void> {
     const { committedOnly } = this.parts.fetch
-    for (const { track, from, answer } of work) {
+    for (const { track, from, next, answer } of work) {
       try {
         const set = await decodeRecordSet(answer.records, { from, before: answer.highWatermark + GROWTH, committedOnly, aborted: answer.aborted, blockBytes: DELIVERY_BYTES })
-        if (track.gone || track.stalled) continue
+        // Where reading goes on elsewhere meanwhile it is of no use; a partition that has lost its leader has it all the same.
+        if (track.gone || track.next !== next) continue
         if (set.cutOff > track.maxBytes) track.maxBytes = Math.min(MOST_ASKED, set.cutOff)
         this.push(track, set.blocks, from, set.next)
       } catch (error) { throw faultOf(track, error) } finally { track.busy.count-- }
@@ -245,7 +260,8 @@ export class Fetcher {
 }
 
 interface Answers { readonly broker: number; readonly tracks: readonly Track[]; readonly from: readonly number[]; readonly fetched: readonly Fetched[] }
-interface Work { readonly track: Track; readonly from: number; readonly answer: Fetched }
+interface Failed { readonly error: unknown }
+interface Work { readonly track: Track; readonly from: number; readonly next: number; readonly answer: Fetched }
 
 function faultOf(track: Track, error: unknown): unknown {
   if (error instanceof Unreadable) return new Fatal(`${track.name}: ${error.message}`, { cause: error })

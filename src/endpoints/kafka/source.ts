@@ -5,7 +5,8 @@
  * - `start` counts for partitions that exist and have no position when reading begins; it is resolved at once and noted by an empty delivery. What appears
  *   later begins at its oldest.
  * - Offsets that are out of range, and a topic made anew under its name, are gaps; then `on-gap` decides.
- * - A broker that is lost ends all of it, for the core to open again. A partition that moved is looked for at a pace while the others go on (watch.ts).
+ * - A partition that moved, or whose broker is lost, is looked for at a pace while the others go on (watch.ts). Where nothing can go on all of it ends, for
+ *   the core to open again.
  */
 import { EMPTY } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
@@ -22,7 +23,7 @@ import { covers, decodePosition, isSameTopic, partitionName, type KafkaPosition 
 import { offsetsAt, parseStart, resolveStart, type Beginning, type Begun, type Start } from './start'
 import { findTopics, missingFault, parseTopics, partitionFacts, type WantedTopics } from './topics'
 import { Track } from './track'
-import { committedOnly, gapFault, ledPartition, offsetFault, Watch, type Reading } from './watch'
+import { committedOnly, gapFault, led, offsetFault, Watch, type Reading } from './watch'
 import type { Cluster, Fetched } from './wire'
 
 export const create: CreateSource<KafkaOptions> = (target) => new KafkaSource(target)
@@ -71,7 +72,7 @@ class KafkaSource implements Source {
       cluster, clock: ctx.clock, signal, buffer: options.fetchMaxBytes, replicaMs: options.metadataEvery,
       fetch: { maxWaitMs: options.fetchWait, minBytes: options.fetchMinBytes, maxBytes: options.fetchMaxBytes, committedOnly: options.isolation === 'committed', rack: options.rack ?? '' },
       changed: () => { this.wake.wake() }, seen: (track) => { ctx.gauge(`lag ${track.name}`, track.lag) },
-      refused: (track: Track, fetched: Fetched) => { watch.refused(track, fetched) }, failed: (error) => { this.fail(error) },
+      refused: (track: Track, fetched: Fetched) => { watch.refused(track, fetched) }, reached: (broker) => { watch.reached(broker) }, unreachable: (broker, error) => { watch.unreachable(broker, error) }, failed: (error) => { this.fail(error) },
     })
     const reading: Reading = this.reading = { ctx, cluster, fetcher, signal, options, label, wanted: this.wanted, topics: found }
     const run = (work: Promise<void>): void => { this.run(work) }
@@ -177,25 +178,26 @@ class KafkaSource implements Source {
 
   /** Begins to read partitions: where they were, or where they are to begin. */
   private async begin(beginnings: readonly Beginning[], reading: Reading): Promise<void> {
-    const { ctx, fetcher, cluster, signal, options, topics } = reading
+    const { ctx, fetcher, cluster, signal, options } = reading
     const { start } = this
     if (start === undefined || beginnings.length === 0) return
     const begun = new Map<Beginning, Begun>()
     const unresolved = beginnings.filter((one) => typeof one.at !== 'number')
     for (const [kind, some] of Map.groupBy(unresolved, (one) => one.at === 'oldest' ? 'oldest' : one.deleted !== undefined ? options.onGap : 'start')) {
       const from: Start = kind === 'start' ? start : { kind: kind === 'latest' ? 'latest' : 'oldest' }
-      const found = await resolveStart(from, cluster, some.map(({ topic, partition }) => ledPartition(reading, topic, partition)), committedOnly(reading), offsetFault, signal)
+      const found = await resolveStart(from, cluster, await led(reading, some), committedOnly(reading), offsetFault, signal)
       some.forEach((one, index) => { const at = found[index]; if (at !== undefined) begun.set(one, at) })
     }
+    const { topics } = reading
     const tracks: Track[] = []
     const noted: Track[] = []
     for (const one of beginnings) {
       const { topic, partition, epoch, at, deleted } = one
-      const led = partitionFacts(topics, topic, partition) ?? { leader: -1, leaderEpoch: -1 }
-      const track = new Track(topic, topics.get(topic)?.id ?? '', partition, epoch, begun.get(one)?.offset ?? (typeof at === 'number' ? at : 0), led, options.partitionMaxBytes)
+      const facts = partitionFacts(topics, topic, partition) ?? { leader: -1, leaderEpoch: -1 }
+      const track = new Track(topic, topics.get(topic)?.id ?? '', partition, epoch, begun.get(one)?.offset ?? (typeof at === 'number' ? at : 0), facts, options.partitionMaxBytes)
       if (this.track(track.name) !== undefined) continue
       if (deleted !== undefined) this.madeAnew(track, deleted, reading)
-      if (led.leader < 0) track.stalled = track.lost = true
+      if (facts.leader < 0) track.stalled = track.lost = true
       tracks.push(track)
       // Also where it was given: the position is known before the first record.
       if (begun.has(one) || one.again === true || (this.group === undefined && ctx.resume(track.name) === undefined)) noted.push(track)
@@ -248,8 +250,8 @@ class KafkaSource implements Source {
   }
 
   private async endsOf(partitions: readonly { readonly topic: string; readonly partition: number }[], until: 'end' | number, reading: Reading): Promise<readonly number[]> {
-    const led = partitions.map(({ topic, partition }) => ledPartition(reading, topic, partition))
-    const at = (when: 'latest' | number): Promise<readonly number[]> => offsetsAt(reading.cluster, led, when, committedOnly(reading), offsetFault, reading.signal)
+    const asked = await led(reading, partitions)
+    const at = (when: 'latest' | number): Promise<readonly number[]> => offsetsAt(reading.cluster, asked, when, committedOnly(reading), offsetFault, reading.signal)
     const [latest, timed] = await Promise.all([at('latest'), until === 'end' ? undefined : at(until)])
     return latest.map((end, index) => {
       const then = timed?.[index] ?? -1
@@ -260,7 +262,8 @@ class KafkaSource implements Source {
   /** Of all partitions that are meant, whoever of the group reads them. */
   private async extents(until: 'end' | number, reading: Reading): Promise<readonly Extent[]> {
     const all = [...reading.topics.values()].flatMap(({ name, partitions }) => partitions.map(({ partition }) => ({ topic: name, partition })))
-    const [ends, oldest] = await Promise.all([this.endsOf(all, until, reading), offsetsAt(reading.cluster, all.map(({ topic, partition }) => ledPartition(reading, topic, partition)), 'earliest', false, offsetFault, reading.signal)])
+    const asked = await led(reading, all)
+    const [ends, oldest] = await Promise.all([this.endsOf(all, until, reading), offsetsAt(reading.cluster, asked, 'earliest', false, offsetFault, reading.signal)])
     return all.map((at, index) => ({ ...at, oldest: oldest[index] ?? 0, end: ends[index] ?? 0 }))
   }
 

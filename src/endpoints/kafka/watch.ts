@@ -2,7 +2,7 @@
  * Keeps an eye on the cluster while partitions are read: who leads them, what appears, what is deleted, and what becomes of a partition that its broker
  * refuses. It asks at most every half second, however many partitions have a fault.
  */
-import { Disconnected, Fatal, type ManifoldError } from '../../core/errors'
+import { Disconnected, Fatal, lineOf, type ManifoldError } from '../../core/errors'
 import type { SourceContext } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
 import { OFFSET_OUT_OF_RANGE } from './codes'
@@ -19,7 +19,7 @@ import type { Cluster, Fetched, PartitionFacts, TopicFacts } from './wire'
 const PACE_MS = 500
 /** A topic that is gone for so long was deleted; a shorter while may be its being made anew, or a broker that does not know better yet. */
 const MISSING_MS = 5000
-/** With no leader for any partition for so long, something is wrong with the cluster. */
+/** With no leader for any partition for so long, or without one of the brokers that lead some, something is wrong with the cluster. */
 const LEADERLESS_MS = 30_000
 
 /** What lives from `open` to `close`. */
@@ -46,8 +46,21 @@ export function committedOnly(reading: Reading): boolean { return reading.option
 export function offsetFault(code: number, { topic, partition }: Led): ManifoldError { return codeFault(code, `asking for offsets of ${partitionName(topic, partition)}`, topic, 'READ') }
 export function gapFault(why: string): Fatal { return new Fatal(`${why}, and on-gap=fail: with on-gap=oldest or latest reading goes on there`) }
 
+/** With who leads them: a topic that is new, or whose broker was lost, has no leader for a moment. Throws `Disconnected` where that lasts. */
+export async function led(reading: Reading, partitions: readonly { readonly topic: string; readonly partition: number }[]): Promise<readonly Led[]> {
+  const { ctx: { clock }, cluster, signal, wanted } = reading
+  const isLed = ({ topic, partition }: { readonly topic: string; readonly partition: number }): boolean => (partitionFacts(reading.topics, topic, partition)?.leader ?? -1) >= 0
+  for (const giveUpAt = clock.now() + MISSING_MS; !partitions.every(isLed) && clock.now() < giveUpAt;) {
+    await clock.sleep(PACE_MS / 2, signal)
+    const { found } = await findTopics(cluster, wanted, signal)
+    // What has gone meanwhile is for the watch to see.
+    reading.topics = new Map([...reading.topics, ...found])
+  }
+  return partitions.map(({ topic, partition }) => ledPartition(reading, topic, partition))
+}
+
 /** Throws `Disconnected` where nobody leads it. */
-export function ledPartition({ topics }: Reading, topic: string, partition: number): Led {
+function ledPartition({ topics }: Reading, topic: string, partition: number): Led {
   const facts = partitionFacts(topics, topic, partition)
   if (facts === undefined || facts.leader < 0) throw new Disconnected(`${partitionName(topic, partition)} has no leader at the moment`)
   return { topic, partition, leader: facts.leader, leaderEpoch: facts.leaderEpoch }
@@ -58,6 +71,7 @@ export class Watch {
   private lookedAt: number
   private readonly missingSince = new Map<string, number>()
   private leaderlessSince: number | undefined
+  private readonly unreachableSince = new Map<number, number>()
 
   constructor(private readonly reading: Reading, private readonly hooks: WatchHooks) { this.lookedAt = reading.ctx.clock.now() }
 
@@ -75,6 +89,25 @@ export class Watch {
       track.lost = true
       this.refresh()
     } else this.hooks.fail(codeFault(error, `reading ${track.name}`, track.topic, 'READ'))
+  }
+
+  reached(broker: number): void { this.unreachableSince.delete(broker) }
+
+  /** One of several: the others go on, and its partitions wait for it or for another leader. */
+  unreachable(broker: number, error: Disconnected): void {
+    const { fetcher, ctx } = this.reading
+    const now = ctx.clock.now()
+    const known = this.unreachableSince.get(broker)
+    this.unreachableSince.set(broker, known ?? now)
+    const there = fetcher.all.filter((track) => track.broker(now) === broker)
+    if (there.length === fetcher.all.length || now - (known ?? now) >= LEADERLESS_MS) { this.hooks.fail(error); return }
+    if (known === undefined) ctx.log.warn(`broker ${broker}: ${lineOf(error)}; ${there.length} of ${fetcher.all.length} partitions wait for it or for another leader`)
+    for (const track of there) {
+      if (track.replica === undefined) track.stalled = track.lost = true
+      track.replica = undefined
+    }
+    fetcher.moved()
+    this.refresh()
   }
 
   /** Asks the cluster anew; goes on while some partition has no leader. */
@@ -153,9 +186,9 @@ export class Watch {
     // A topic that was made anew has other offsets, too.
     await this.look()
     if (!fetcher.all.includes(track)) return
-    const led = ledPartition(reading, track.topic, track.partition)
-    const [found] = await resolveStart({ kind: onGap === 'latest' ? 'latest' : 'oldest' }, cluster, [led], committedOnly(reading), offsetFault, signal)
-    const [end = 0] = await offsetsAt(cluster, [led], 'latest', false, offsetFault, signal)
+    const asked = await led(reading, [track])
+    const [found] = await resolveStart({ kind: onGap === 'latest' ? 'latest' : 'oldest' }, cluster, asked, committedOnly(reading), offsetFault, signal)
+    const [end = 0] = await offsetsAt(cluster, asked, 'latest', false, offsetFault, signal)
     if (found === undefined || !fetcher.all.includes(track)) return
     const at = track.next
     if (at < found.oldest || at > end) {
