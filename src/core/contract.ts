@@ -168,6 +168,8 @@ export interface Limits {
   readonly unit: 'batch' | 'segment'
   /** none: the destination cannot tell that it has a record (a pipe, a WebSocket without barrier). */
   readonly confirms: 'each' | 'none'
+  /** The destination recognises a write that comes again within this process: it is no possible duplicate, but for what `Outcome.doubtful` says. */
+  readonly recognises?: true
 }
 
 /** Where a record came from. `sequence` and `id`, which it keeps over resends and restarts, only behind a spool. */
@@ -223,6 +225,8 @@ export interface SegmentPolicy {
 export interface Outcome {
   readonly retry: readonly (Refusal & { readonly afterMs?: number })[]
   readonly rejected: readonly Refusal[]
+  /** Records of the write that the destination may have twice, where it recognises resends in other cases. */
+  readonly doubtful?: number
 }
 export const CONFIRMED: Outcome = { retry: [], rejected: [] }
 

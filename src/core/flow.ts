@@ -223,11 +223,12 @@ export class Flow {
 
   private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }
 
-  private async revoke({ part, committer }: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
+  private async revoke({ part, committer, pump }: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
     const { clock, spool } = this.parts
     try {
       const all = await giveUp({
         taken: async () => {
+          await pump.handedOn(partition.name)
           await Promise.all(this.appends)
           if (!part.releasedAtAccept) await spool?.seal('revoke')
         },

@@ -187,12 +187,13 @@ export class SinkPump {
   private async attempt(job: Job): Promise<void> {
     const { sink, supervisor, signal, clock } = this.parts
     job.attempt++
-    if (job.attempt > 1) this.counts.possibleDuplicates += sink.limits.unit === 'segment' ? 0 : job.count
+    if (job.attempt > 1) this.counts.possibleDuplicates += sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : job.count
     const link = linkedAbort(signal)
     this.flying.set(job, link.controller)
     const write: Write = { id: job.id, attempt: job.attempt, payload: job.payload, origin: (index) => originOf(job, index) }
     try {
       const outcome = await sink.write(write, link.controller.signal)
+      this.counts.possibleDuplicates += outcome.doubtful ?? 0
       this.lastMove = clock.now()
       this.settle(job, outcome)
       if (outcome.retry.length < job.count || job.count === 0) supervisor.moved()

@@ -48,6 +48,8 @@ export interface SourcePumpParts {
 export class SourcePump {
   private readonly handed = new Map<string, Position>()
   private lastRecordAt: number
+  /** What was read and is not in the spool, or the window, yet: its dead letters may take a while. */
+  private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
 
   constructor(private readonly parts: SourcePumpParts) { this.lastRecordAt = parts.clock.now() }
 
@@ -108,8 +110,17 @@ export class SourcePump {
         this.lastRecordAt = clock.now()
         supervisor.moved()
       }
-      await this.parts.take(delivery, receivedAt)
+      const taken = this.parts.take(delivery, receivedAt)
+      this.inHand = { partition: delivery.partition.name, done: taken.catch(() => undefined) }
+      try { await taken } finally { this.inHand = undefined }
     }
+  }
+
+  /** Resolves once all that `read` has returned of a partition is where it can be waited for. */
+  async handedOn(partition: string): Promise<void> {
+    // What was returned just now is taken in hand in the same turn.
+    await this.parts.clock.sleep(0, this.parts.signal)
+    while (this.inHand?.partition === partition) await this.inHand.done
   }
 
   /** One read, unless no record comes for as long as `--until idle` allows. */

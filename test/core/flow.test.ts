@@ -247,6 +247,13 @@ test('a stop is heard while a source always has something at hand', async () => 
   expect((await done).ending).toEqual({ kind: 'stopped', safe: true })
 })
 
+test('what comes again to a destination that recognises it is no possible duplicate, but for what the sink says', async () => {
+  const sink = new ScriptedSink((n) => { if (n === 2) throw new Disconnected('cut'); return n === 3 ? { ...CONFIRMED, doubtful: 7 } : CONFIRMED }, { recognises: true })
+  const { receipt } = await run(new NumberSource(500, 50), sink)
+  expect(sink.writes.map(({ attempt }) => attempt)).toContain(2)
+  expect(receipt.sinks[0]).toMatchObject({ delivered: 500, possibleDuplicates: 7 })
+})
+
 test('a sink on which nothing moves for the stall time is opened again, and its write comes again as it was', async () => {
   const sink = new ScriptedSink((n, _values, _write, signal) => n > 1 ? CONFIRMED : new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }) }))
   const { ending, receipt } = await run(new NumberSource(10, 10), sink, { stallMs: 100 })

@@ -42,3 +42,30 @@ test('a partition is given up as soon as its own records are committed, however 
   expect(source.committedOfA).toBe(String(source.count.a))
   expect(source.revokedAfterMs).toBeLessThan(2000)
 }, 20_000)
+
+/** One delivery whose dead letter takes its time; the partition is given up at once. */
+class OneDelivery implements Source {
+  readonly commits: Position[] = []
+  committedBefore: readonly Position[] | undefined
+  private ctx: SourceContext | undefined
+  private reads = 0
+
+  async open(ctx: SourceContext): Promise<void> { this.ctx = ctx }
+  async read(signal: AbortSignal): Promise<Delivery | null> {
+    if (this.reads++ > 0) return new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }, { once: true }) })
+    void this.ctx?.revoke({ name: 'a', epoch: 1 }, 5000).then(() => { this.committedBefore = [...this.commits] })
+    return { batch: new LineBatch([Buffer.from('1\n')], 1), partition: { name: 'a', epoch: 1 }, last: '2', at: () => '1', unfit: [{ why: 'too large', position: '2', head: Buffer.from('2'), length: 1, sha256: '' }] }
+  }
+  async commit(_: Partition, upTo: Position): Promise<void> { this.commits.push(upTo) }
+  async close(): Promise<void> { /* nothing to release */ }
+}
+
+test('what a source has just returned, and what waits for its dead letter, is delivered and committed before the partition is given up', async () => {
+  const source = new OneDelivery()
+  const flow = flowOf(source, new ScriptedSink(), { bounded: false, deadLetters: { policy: 'keep', put: () => new Promise((resolve) => { setTimeout(resolve, 200) }) } })
+  const done = flow.run()
+  while (source.committedBefore === undefined) await new Promise((resolve) => { setTimeout(resolve, 10) })
+  flow.stop()
+  await done
+  expect(source.committedBefore).toEqual(['2'])
+}, 20_000)

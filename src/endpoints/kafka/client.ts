@@ -156,7 +156,7 @@ class KafkaCluster implements Cluster {
     if (typeof found === 'number') return failed(found)
     const link = await this.to('group', found, this.settings.requestMs, signal)
     const topics = byTopic(partitions).map(([name, each]) => ({ name, partitionIndexes: each.map(({ partition }) => partition) }))
-    const answer = await link.call(this.pick(this.apis.committed, link), [[{ groupId: group, memberId: null, memberEpoch: -1, topics }], false], 'tell committed offsets', signal)
+    const answer = await link.call(this.pick(this.apis.committed, link), [[{ groupId: group, memberId: null, memberEpoch: -1, topics }], true], 'tell committed offsets', signal)
     // Before version 8 the answer is about one group, and says so at the top.
     const [of] = answer.groups.length > 0 ? answer.groups : [answer as object as (typeof answer.groups)[number]]
     if (of === undefined || of.errorCode !== 0) return failed(of?.errorCode ?? -1)

@@ -21,6 +21,8 @@ export interface Encoded {
   readonly rejected: Refusal[]
   /** Of records without a time of their own. */
   readonly now: number
+  /** Records that may be there twice: the broker forgot who had sent them. */
+  doubtful: number
 }
 interface Open { readonly writer: RecordWriter; readonly indexes: number[] }
 
@@ -40,7 +42,7 @@ export class Encoder {
 
   /** @param facts of a topic, or why records cannot go there @param now epoch milliseconds @param add told of each batch in the order in which their partition is to have them */
   encode(payload: Batch, facts: (topic: string) => TopicFacts | string, now: number, add: (batch: Batched) => void): Encoded {
-    const encoded: Encoded = { payload, batches: [], rejected: [], now }
+    const encoded: Encoded = { payload, batches: [], rejected: [], now, doubtful: 0 }
     const done = (topic: string, partition: number, indexes: Batched['indexes'], writer: RecordWriter): void => {
       const batch = batched(topic, partition, indexes)
       this.writers.set(batch, writer)

@@ -25,6 +25,8 @@ export interface Batched {
   /** Nothing before it in its partition was unconfirmed when it was sent last: only then does "out of order" mean that the broker has lost something. */
   first: boolean
   confirmed: boolean
+  /** Sent without an answer, once or more: the broker may have it. */
+  lost: boolean
   stamped: string
   /** Resolves, whatever the answer, once it was dealt with; undefined where it was never sent. */
   answered: Promise<unknown> | undefined
@@ -34,7 +36,7 @@ export type Indexes = { readonly from: number; readonly count: number } | readon
 
 export function countOf(indexes: Indexes): number { return 'from' in indexes ? indexes.count : indexes.length }
 export function listOf(indexes: Indexes): readonly number[] { return 'from' in indexes ? Array.from({ length: indexes.count }, (_, index) => indexes.from + index) : indexes }
-export function batched(topic: string, partition: number, indexes: Indexes): Batched { return { topic, partition, indexes, bytes: undefined, sequence: -1, first: false, confirmed: false, stamped: '', answered: undefined } }
+export function batched(topic: string, partition: number, indexes: Indexes): Batched { return { topic, partition, indexes, bytes: undefined, sequence: -1, first: false, confirmed: false, lost: false, stamped: '', answered: undefined } }
 
 interface Ledger { next: number; waiting: Batched[]; /** The broker has a batch of this producer; when that was, epoch milliseconds. */ knownAt: number }
 /** Brokers forget a producer that is silent for a day (`producer.id.expiration.ms`), or for less where they are told so. */

@@ -54,7 +54,7 @@ class TopicSink implements Sink {
 
   constructor(private readonly target: Target<KafkaOptions>) {
     const { maxRecord, batchSize, compression } = target.options
-    this.limits = { maxEntries: 1_000_000, maxBytes: 4 * MIB, maxEntryBytes: maxRecord, inFlight: 4, ordered: true, unit: 'batch', confirms: 'each' }
+    this.limits = { maxEntries: 1_000_000, maxBytes: 4 * MIB, maxEntryBytes: maxRecord, inFlight: 4, ordered: true, unit: 'batch', confirms: 'each', recognises: true }
     this.routing = routingOf(target.options, topicIn(target.uri.path))
     this.encoder = new Encoder(this.routing, batchSize, compression)
   }
@@ -85,7 +85,8 @@ class TopicSink implements Sink {
       await turn.toSend
       await this.send(encoded, turn.sent, signal)
       this.writes.delete(write.id)
-      return encoded.rejected.length === 0 ? CONFIRMED : { retry: [], rejected: [...encoded.rejected].sort((a, b) => a.index - b.index) }
+      const { rejected, doubtful } = encoded
+      return rejected.length === 0 && doubtful === 0 ? CONFIRMED : { retry: [], rejected: [...rejected].sort((a, b) => a.index - b.index), ...(doubtful === 0 ? {} : { doubtful }) }
     } catch (error) {
       this.broken ??= error
       throw error
@@ -164,7 +165,10 @@ class TopicSink implements Sink {
     for (const [leader, batches] of Map.groupBy(round, (batch) => this.leaderOf(batch))) {
       for (const batch of batches) this.producer.stamp(batch)
       const answered = cluster.produce(leader, batches.map(({ topic, partition, bytes }) => ({ topic, partition, batch: bytes ?? [] })), requestTimeout, signal)
-      const settled = answered.then((answers) => { this.settle(encoded, batches, answers) })
+      const settled = answered.then((answers) => { this.settle(encoded, batches, answers) }, (error: unknown) => {
+        for (const batch of batches) batch.lost = true
+        throw error
+      })
       for (const batch of batches) batch.answered = settled.catch(() => undefined)
       asked.push(settled)
     }
@@ -176,7 +180,7 @@ class TopicSink implements Sink {
     const faults: unknown[] = []
     for (const batch of batches) {
       const answer = answers.find(({ topic, partition }) => topic === batch.topic && partition === batch.partition)
-      if (answer === undefined) { faults.push(new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`)); continue }
+      if (answer === undefined) { batch.lost = true; faults.push(new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`)); continue }
       if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) this.producer.confirm(batch, this.running().ctx.clock.now())
       else {
         const fault = this.refused(encoded, batch, answer)
@@ -226,6 +230,8 @@ class TopicSink implements Sink {
 
   private async introduce(cluster: Cluster, { signal, log }: EndpointContext): Promise<void> {
     this.producer.become(await cluster.producerIdentity(signal))
+    // As a new one it is not recognised by what it has sent as another.
+    for (const encoded of this.writes.values()) encoded.doubtful += countAll(encoded.batches.filter(({ confirmed, lost }) => !confirmed && lost))
     log.debug(`producer id ${this.producer.id}`)
   }
 
@@ -254,6 +260,8 @@ class TopicSink implements Sink {
     return { cluster, ctx }
   }
 }
+
+function countAll(batches: readonly Batched[]): number { return batches.reduce((sum, { indexes }) => sum + countOf(indexes), 0) }
 
 /** The first batches of all partitions, then the second ones. */
 function roundsOf(batches: readonly Batched[]): readonly (readonly Batched[])[] {

@@ -1,5 +1,6 @@
 /** The sink on a real broker, read back by another client. */
 import type { Entry } from '../../../src/core/contract'
+import { Disconnected } from '../../../src/core/errors'
 import { murmur2 } from '../../../src/endpoints/kafka/partitioner'
 import { describeWith } from '../../services/describe-with'
 import { get, type KafkaServer, makeTopic, runKcat, startKafka } from '../../services/kafka'
@@ -162,7 +163,29 @@ describeWith('kafka', 'records into topics', () => {
     expect(told.logs.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([expect.stringContaining('goes on as a new one')])
     expect(text(await get(server, topic))).toEqual(['one', 'two'])
   })
+
+  it('what had no answer and goes again as of another producer is counted as doubtful', async () => {
+    const topic = await makeTopic(server)
+    const { tryWrite, reopen, sink } = await into(topic)
+    const cut = new AbortController()
+    const answer = tryWrite(lines(['one', 'two']), 'w1', cut.signal)
+    await sent(sink)
+    cut.abort(new Disconnected('cut'))
+    await expect(answer).rejects.toMatchObject({ name: 'Disconnected' })
+    await reopen()
+    const { producer } = sink as unknown as { producer: { forget(): void } }
+    producer.forget()
+    expect(await tryWrite(lines(['one', 'two']), 'w1')).toEqual({ ...NOTHING, doubtful: 2 })
+    expect(await tryWrite(lines(['three']), 'w2')).toEqual(NOTHING)
+    expect(text(await get(server, topic)).slice(-3)).toEqual(['one', 'two', 'three'])
+  })
 })
+
+/** A write of it is under way. */
+async function sent(sink: unknown): Promise<void> {
+  const { slots } = sink as { readonly slots: { readonly free: number } }
+  for (const giveUpAt = Date.now() + 5000; slots.free === 5 && Date.now() < giveUpAt;) await new Promise((resolve) => { setImmediate(resolve) })
+}
 
 describeWith('kcat', 'keys lie where other clients put them', () => {
   let server: KafkaServer
