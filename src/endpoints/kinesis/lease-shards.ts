@@ -20,7 +20,7 @@ export class Lineage {
   private readonly descending = new Map<string, boolean>()
   private readonly children: ReadonlyMap<string, readonly Shard[]>
 
-  constructor(private readonly shards: readonly Shard[], rows: readonly LeaseRow[], private readonly beginning: (shard: string) => Checkpoint) {
+  constructor(private readonly shards: readonly Shard[], rows: readonly LeaseRow[], private readonly start: (shard: string) => Checkpoint) {
     this.rows = new Map(rows.map((row) => [row.key, row]))
     this.listed = new Map(shards.map((shard) => [shard.id, shard]))
     this.newest = shards.reduce((newest, { id }) => (id > newest ? id : newest), '')
@@ -38,7 +38,7 @@ export class Lineage {
       const descends = parents.some((parent) => this.rows.has(parent) || descendants.has(parent))
       if (descends) descendants.add(id)
       if (this.rows.has(id) || this.isSurpassed(id)) continue
-      const first = this.beginning(id)
+      const first = this.beginning(shard)
       if (!descends && first.kind === 'end') continue
       descendants.add(id)
       if (!descends) wanted.push({ shard, checkpoint: first })
@@ -60,8 +60,9 @@ export class Lineage {
   isProcessed(key: string): boolean {
     const row = this.rows.get(key)
     if (row !== undefined) return row.checkpoint.kind === 'end'
-    if (!this.listed.has(key)) return !this.isUnheardOf(key)
-    return this.isSurpassed(key) || (!this.descends(key) && this.beginning(key).kind === 'end')
+    const shard = this.listed.get(key)
+    if (shard === undefined) return !this.isUnheardOf(key)
+    return this.isSurpassed(key) || (!this.descends(key) && this.beginning(shard).kind === 'end')
   }
 
   isRemovable(row: LeaseRow): boolean {
@@ -76,6 +77,12 @@ export class Lineage {
 
   /** Ids grow: one that is newer than all that were listed was made since. */
   private isUnheardOf(key: string): boolean { return !this.listed.has(key) && key > this.newest }
+
+  /** Nothing will come in a shard that is closed. */
+  private beginning({ id, endingSequence }: Shard): Checkpoint {
+    const start = this.start(id)
+    return start.kind === 'latest' && endingSequence !== undefined ? { kind: 'end' } : start
+  }
 
   private parentsOf(row: LeaseRow): readonly string[] { return [...new Set([...row.parents, ...this.listed.get(row.key)?.parents ?? []])] }
 
