@@ -26,6 +26,10 @@ export interface StreamFacts {
   /** Tells a stream from an earlier one of its name. */
   readonly createdAt: number
   readonly retentionMs: number
+  /** Largest record it takes, partition key included, where it tells. */
+  readonly maxRecordBytes?: number
+  /** Records are spread over shards whatever their keys are (the record distribution strategy AUTO). */
+  readonly ignoresKeys?: true
 }
 
 export type Beginning =

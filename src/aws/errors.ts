@@ -1,0 +1,64 @@
+/** What the answers of any AWS service have in common: credentials, signatures, certificates, networks. Knows the shape of the SDK's errors, not the SDK. */
+import { Disconnected, lineOf, type ManifoldError, Refused } from '../core/errors'
+
+export interface Answer {
+  readonly name: string
+  /** Of the operating system or of Node. */
+  readonly code: string
+  /** HTTP; 0: none came. */
+  readonly status: number
+  /** Name and message as one. */
+  readonly says: string
+  /** Something was answered, if only what nobody can read. */
+  readonly answered: boolean
+}
+/** Who answered, for messages. */
+export interface Peer {
+  /** `Kinesis`. */
+  readonly service: string
+  /** Empty: Amazon's own. */
+  readonly endpoint: string
+  /** Option that names the endpoint. */
+  readonly endpointOption: string
+  readonly region: string
+}
+
+const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'EADDRNOTAVAIL', 'ERR_STREAM_PREMATURE_CLOSE', 'ABORT_ERR'])
+const UNKNOWN_KEY = new Set(['UnrecognizedClientException', 'InvalidClientTokenId', 'InvalidAccessKeyId', 'MissingAuthenticationTokenException'])
+const EXPIRED = new Set(['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'InvalidToken', 'RequestExpired'])
+const SIGNATURE = new Set(['SignatureDoesNotMatch', 'InvalidSignatureException', 'IncompleteSignatureException', 'IncompleteSignature'])
+const NO_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError', 'ProviderError'])
+const DENIED = new Set(['AccessDenied', 'AccessDeniedException', 'NotAuthorized', 'UnauthorizedOperation', 'OptInRequired', 'SubscriptionRequiredException'])
+/** HTTP/2 faults that the SDK makes errors of without a code (NodeHttp2Handler). */
+const HTTP2 = /^HTTP\/2 stream|http2 request did not get a response|^Frame type id/
+
+export function answerOf(error: Error): Answer {
+  const { name, code, $metadata, $response } = error as { readonly name?: string; readonly code?: unknown; readonly $metadata?: { readonly httpStatusCode?: number }; readonly $response?: { readonly statusCode?: number } }
+  const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? 0
+  const line = lineOf(error)
+  const named = name === undefined || name === '' || name === 'Error' || name === 'Unknown' ? `status ${status}` : name
+  return { name: name ?? '', code: typeof code === 'string' ? code : '', status, answered: status > 0 || $response !== undefined, says: `${named}${line === name || line === 'UnknownError' || line === '' ? '' : `: ${line}`}` }
+}
+
+export function isDenied(answer: Answer): boolean { return DENIED.has(answer.name) }
+
+/** undefined: it is the service's own matter. @param doing continues "Kinesis could not …" */
+export function commonFault(error: Error, { name, code, says }: Answer, doing: string, { service, endpoint, endpointOption, region }: Peer): ManifoldError | undefined {
+  const where = endpoint === '' ? '' : ` at ${endpoint}`
+  const facts = { cause: error }
+  if (NO_CREDENTIALS.has(name)) return new Refused(`no credentials for ${service} (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=, or set MANIFOLD_AWS_ACCESS_KEY and MANIFOLD_AWS_SECRET_KEY`, facts)
+  if (code.startsWith('ERR_TLS_') || /CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) return new Refused(`the certificate of ${service}${where} cannot be trusted (${code}): correct ${endpointOption}=, or name its authority in NODE_EXTRA_CA_CERTS`, facts)
+  if (code === 'EPROTO') return new Refused(`${service}${where} does not speak TLS: correct the scheme of ${endpointOption}=`, facts)
+  // Where a network is away, names are not found out (EAI_AGAIN); that there is none is an answer.
+  if (code === 'ENOTFOUND' && endpoint === '') return new Refused(`there is no ${service} in region ${region} (${lineOf(error)}): correct region=`, facts)
+  if (NETWORK.has(code) || code.startsWith('HPE_') || code.startsWith('ERR_HTTP2_') || name === 'TimeoutError' || HTTP2.test(error.message)) return new Disconnected(`${service}${where} could not ${doing}: ${lineOf(error)}${code === '' || error.message.includes(code) ? '' : ` (${code})`}`, facts)
+  if (UNKNOWN_KEY.has(name)) return new Refused(`${service}${where} does not know the access key: correct access-key-id= (or profile=, MANIFOLD_AWS_ACCESS_KEY)`, facts)
+  if (SIGNATURE.has(name)) {
+    if (/scoped to/i.test(error.message)) return new Refused(`${service}${where} is not of region ${region} (${lineOf(error)}): correct region=`, facts)
+    if (/not yet current|expired/i.test(error.message)) return new Refused(`${service}${where} refuses the time of the request: the clock of this machine is wrong, set it`, facts)
+    return new Refused(`${service}${where} refuses the signature (${says}): the secret does not belong to the access key; correct secret-access-key= (or profile=, MANIFOLD_AWS_SECRET_KEY)`, facts)
+  }
+  if (EXPIRED.has(name)) return new Refused(`${service}${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`, facts)
+  if (name === 'RequestTimeTooSkewed') return new Refused(`${service}${where} refuses the time of the request: the clock of this machine is wrong, set it`, facts)
+  return undefined
+}

@@ -1,0 +1,220 @@
+/**
+ * The wire: the few requests that reading and writing need, with the SDK's errors turned into the core's. The SDK loads on first use and does not retry
+ * (the core does). Amazon's own endpoints speak HTTP/2; a server at http:// speaks HTTP/1.1.
+ */
+import type { KinesisClient, KinesisClientConfig, _Record as SdkRecord, ShardIteratorType, StartingPosition } from '@aws-sdk/client-kinesis'
+import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
+import { Disconnected, lineOf, Refused } from '../../core/errors'
+import { linkedAbort } from '../../kit/signal'
+import type { OptionsOf, Target } from '../../options/define'
+import { classify, type Doing, isForbidden, isInvalid, isMissing, type Place } from './errors'
+import type { KinesisOptions } from './options'
+import { type Address, streamOf } from './settings'
+import { SequenceRefused, type Beginning, type Consumer, type KinesisWire, type PolledPage, type PushedPage, type Put, type PutEntry, type Shard, type StreamFacts, type StreamRecord } from './wire'
+
+type Sdk = typeof import('@aws-sdk/client-kinesis')
+
+/** An establishing of a connection longer than this has failed. */
+const CONNECT_MS = 10_000
+/** Region of servers that are not Amazon's, which ask for none. */
+const ANY_REGION = 'us-east-1'
+const LIST_SHARDS = 1000
+
+class StreamWire implements KinesisWire {
+  private facts: StreamFacts | undefined
+
+  constructor(private readonly sdk: Sdk, private readonly client: KinesisClient, private readonly address: Address, private readonly place: Place) {}
+
+  get stream(): StreamFacts { return this.facts ?? { name: this.address.name, arn: this.address.arn ?? '', status: 'UNKNOWN', createdAt: 0, retentionMs: 0 } }
+
+  async describe(signal: AbortSignal): Promise<StreamFacts> {
+    const { StreamDescriptionSummary: found } = await this.ask('DescribeStreamSummary', 'look at the stream', signal, (during) => this.client.send(new this.sdk.DescribeStreamSummaryCommand(this.which()), during))
+    if (found?.StreamName === undefined) throw new Disconnected('Kinesis could not look at the stream: its answer does not tell it')
+    return this.facts = {
+      name: found.StreamName, arn: found.StreamARN ?? '', status: found.StreamStatus ?? '', createdAt: found.StreamCreationTimestamp?.getTime() ?? 0, retentionMs: (found.RetentionPeriodHours ?? 24) * 3_600_000,
+      ...optional('maxRecordBytes', found.MaxRecordSizeInKiB === undefined ? undefined : found.MaxRecordSizeInKiB * 1024), ...(found.RecordDistributionStrategy === 'AUTO' ? { ignoresKeys: true as const } : {}),
+    }
+  }
+
+  async shards(signal: AbortSignal): Promise<readonly Shard[]> {
+    const all: Shard[] = []
+    for (let token: string | undefined; ;) {
+      const input = token === undefined ? { ...this.which(), MaxResults: LIST_SHARDS } : { NextToken: token, MaxResults: LIST_SHARDS }
+      const { Shards = [], NextToken } = await this.ask('ListShards', 'list the shards', signal, (during) => this.client.send(new this.sdk.ListShardsCommand(input), during))
+      for (const { ShardId, ParentShardId, AdjacentParentShardId, HashKeyRange, SequenceNumberRange } of Shards) {
+        all.push({
+          id: ShardId ?? '', parents: [ParentShardId, AdjacentParentShardId].filter((id) => id !== undefined && id !== null),
+          hashes: { from: BigInt(HashKeyRange?.StartingHashKey ?? 0), to: BigInt(HashKeyRange?.EndingHashKey ?? 0) }, startingSequence: SequenceNumberRange?.StartingSequenceNumber ?? '0',
+          ...optional('endingSequence', SequenceNumberRange?.EndingSequenceNumber),
+        })
+      }
+      if (typeof NextToken !== 'string') return all
+      token = NextToken
+    }
+  }
+
+  async iterator(shard: string, from: Beginning, signal: AbortSignal): Promise<string> {
+    const { Type, SequenceNumber, Timestamp } = positionOf(from)
+    const { ShardIterator } = await this.ask('GetShardIterator', `find the beginning of ${shard}`, signal, (during) => this.client.send(new this.sdk.GetShardIteratorCommand({
+      ...this.which(), ShardId: shard, ShardIteratorType: Type, ...(SequenceNumber === undefined ? {} : { StartingSequenceNumber: SequenceNumber }), ...(Timestamp === undefined ? {} : { Timestamp }),
+    }), during), (error) => refusedSequence(error, shard, from))
+    if (ShardIterator === undefined) throw new Disconnected(`Kinesis could not find the beginning of ${shard}: its answer has no iterator`)
+    return ShardIterator
+  }
+
+  async records(iterator: string, limit: number, signal: AbortSignal): Promise<PolledPage> {
+    const { arn } = this.address
+    const { Records, NextShardIterator, MillisBehindLatest, ChildShards } = await this.ask('GetRecords', 'read', signal, (during) => this.client.send(new this.sdk.GetRecordsCommand({ ShardIterator: iterator, Limit: limit, ...(arn === undefined ? {} : { StreamARN: arn }) }), during))
+    return { ...pageOf(Records, MillisBehindLatest, ChildShards), ...optional('next', NextShardIterator) }
+  }
+
+  async consumer(name: string, signal: AbortSignal): Promise<Consumer | undefined> {
+    const { ConsumerDescription: found } = await this.ask('DescribeStreamConsumer', `look for the consumer ${name}`, signal, async (during) => {
+      try {
+        return await this.client.send(new this.sdk.DescribeStreamConsumerCommand(name.startsWith('arn:') ? { ConsumerARN: name } : { StreamARN: this.stream.arn, ConsumerName: name }), during)
+      } catch (error) {
+        if (isMissing(error)) return { ConsumerDescription: undefined }
+        throw error
+      }
+    })
+    return found === undefined ? undefined : consumerOf(found)
+  }
+
+  async register(name: string, signal: AbortSignal): Promise<Consumer> {
+    const { Consumer: made } = await this.ask('RegisterStreamConsumer', `register the consumer ${name}`, signal, (during) => this.client.send(new this.sdk.RegisterStreamConsumerCommand({ StreamARN: this.stream.arn, ConsumerName: name }), during))
+    return consumerOf(made ?? {})
+  }
+
+  async deregister({ arn, name }: Consumer, signal: AbortSignal): Promise<void> {
+    await this.ask('DeregisterStreamConsumer', `deregister the consumer ${name}`, signal, (during) => this.client.send(new this.sdk.DeregisterStreamConsumerCommand({ ConsumerARN: arn }), during))
+  }
+
+  async * subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): AsyncGenerator<PushedPage, void, undefined> {
+    const text = `subscribe to ${shard}`
+    // Whoever stops listening ends the subscription, too.
+    const link = linkedAbort(signal)
+    try {
+      const { EventStream } = await this.ask('SubscribeToShard', text, link.controller.signal, (during) => this.client.send(new this.sdk.SubscribeToShardCommand({ ConsumerARN: consumer.arn, ShardId: shard, StartingPosition: positionOf(from) }), during), (error) => refusedSequence(error, shard, from))
+      if (EventStream === undefined) throw new Disconnected(`Kinesis could not ${text}: its answer has no events`)
+      for await (const { SubscribeToShardEvent: event } of EventStream) {
+        if (event === undefined) continue
+        const { Records, ContinuationSequenceNumber, MillisBehindLatest, ChildShards } = event
+        yield { ...pageOf(Records, MillisBehindLatest, ChildShards), ...optional('continuation', ContinuationSequenceNumber) }
+      }
+    } catch (error) {
+      throw signal.aborted ? signal.reason : classify(error, { action: 'SubscribeToShard', text }, this.place)
+    } finally {
+      link.controller.abort(new Disconnected('the subscription ended'))
+      link.dispose()
+    }
+  }
+
+  async put(entries: readonly PutEntry[], signal: AbortSignal): Promise<readonly Put[]> {
+    const { Records = [] } = await this.ask('PutRecords', 'write', signal, (during) => this.client.send(new this.sdk.PutRecordsCommand({
+      ...this.which(), Records: entries.map(({ data, partitionKey, explicitHashKey }) => ({ Data: data, PartitionKey: partitionKey, ...(explicitHashKey === undefined ? {} : { ExplicitHashKey: explicitHashKey }) })),
+    }), during))
+    if (Records.length !== entries.length) throw new Disconnected(`Kinesis could not write: it answered for ${Records.length} records of ${entries.length}`)
+    return Records.map(({ SequenceNumber, ShardId, ErrorCode, ErrorMessage }) => (typeof SequenceNumber === 'string' && typeof ShardId === 'string' ? { sequence: SequenceNumber, shard: ShardId } : { error: ErrorCode ?? 'unknown', message: ErrorMessage ?? '' }))
+  }
+
+  close(): void { this.client.destroy() }
+
+  private which(): { readonly StreamARN: string } | { readonly StreamName: string } { return this.address.arn === undefined ? { StreamName: this.address.name } : { StreamARN: this.address.arn } }
+
+  private async ask<T>(action: string, text: string, signal: AbortSignal, run: (during: { readonly abortSignal: AbortSignal }) => Promise<T>, own?: (error: unknown) => Error | undefined): Promise<T> {
+    const doing: Doing = { action, text }
+    try { return await run({ abortSignal: signal }) } catch (error) {
+      if (signal.aborted) throw signal.reason
+      throw own?.(error) ?? classify(error, doing, this.place)
+    }
+  }
+}
+
+/**
+ * A client for the stream that options name, as of now, and a look at the stream. @param forgiving a policy that forbids to look, but not to write, is no fault:
+ * then `stream` knows its name alone
+ */
+export async function openStream(target: Pick<Target<KinesisOptions>, 'resolve'>, signal: AbortSignal, forgiving = false, environment: Environment = process.env): Promise<KinesisWire> {
+  const given = await target.resolve()
+  let address: Address
+  try { address = streamOf(given) } catch (error) { throw new Refused(lineOf(error), { cause: error }) }
+  const wire = await makeWire(given.options, address, environment)
+  try {
+    const { status, name } = await wire.describe(signal)
+    if (status === 'CREATING') throw new Disconnected(`the stream ${name} is still being made`)
+  } catch (error) {
+    if (forgiving && error instanceof Refused && isForbidden(error.cause)) return wire
+    wire.close()
+    throw error
+  }
+  return wire
+}
+
+async function makeWire(options: OptionsOf<KinesisOptions>, address: Address, environment: Environment): Promise<StreamWire> {
+  const sdk = await import('@aws-sdk/client-kinesis')
+  const { endpoint, profile, timeout } = options
+  const named = regionOf({ region: options.region ?? address.region, profile }, environment) ?? (endpoint === undefined ? undefined : ANY_REGION)
+  try {
+    const credentials = await credentialsOf(options, environment, named)
+    const client = new sdk.KinesisClient({
+      ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }), ...(credentials === undefined ? {} : { credentials }),
+      maxAttempts: 1, requestHandler: await handlerOf(endpoint, timeout),
+    })
+    let region: string
+    try { region = await client.config.region() } catch (error) {
+      client.destroy()
+      throw /region is missing/i.test(lineOf(error)) ? new Refused('no region is known for Kinesis: give region=, or set MANIFOLD_AWS_REGION', { cause: error }) : error
+    }
+    return new StreamWire(sdk, client, address, { stream: address.arn ?? address.name, endpoint: endpoint ?? '', region })
+  } catch (error) {
+    throw error instanceof Refused ? error : new Refused(`the settings of Kinesis cannot be used: ${lineOf(error)}`, { cause: error })
+  }
+}
+
+async function handlerOf(endpoint: string | undefined, timeout: number): Promise<NonNullable<KinesisClientConfig['requestHandler']>> {
+  if (endpoint !== undefined && /^http:/i.test(endpoint)) {
+    const { NodeHttpHandler } = await import('@smithy/node-http-handler')
+    return new NodeHttpHandler({ connectionTimeout: CONNECT_MS, socketTimeout: timeout, httpAgent: { keepAlive: true, maxSockets: 256 } })
+  }
+  // By default the SDK makes a connection for each request of this service; its event streams have one of their own in any case.
+  return { requestTimeout: timeout, disableConcurrentStreams: false } as NonNullable<KinesisClientConfig['requestHandler']>
+}
+
+function positionOf(from: Beginning): StartingPosition & { readonly Type: ShardIteratorType } {
+  switch (from.kind) {
+    case 'oldest': return { Type: 'TRIM_HORIZON' }
+    case 'latest': return { Type: 'LATEST' }
+    case 'at': return { Type: 'AT_SEQUENCE_NUMBER', SequenceNumber: from.sequence }
+    case 'after': return { Type: 'AFTER_SEQUENCE_NUMBER', SequenceNumber: from.sequence }
+    case 'time': return { Type: 'AT_TIMESTAMP', Timestamp: new Date(from.time) }
+  }
+}
+
+/** A member that is there only where there is something; servers say null as well. */
+function optional<K extends string, V>(name: K, value: V | null | undefined): { readonly [key in K]?: V } {
+  return value === undefined || value === null ? {} : { [name]: value } as { readonly [key in K]?: V }
+}
+
+function refusedSequence(error: unknown, shard: string, from: Beginning): SequenceRefused | undefined {
+  return (from.kind === 'at' || from.kind === 'after') && isInvalid(error) ? new SequenceRefused(`Kinesis does not take ${from.sequence} as a sequence number of ${shard} (${lineOf(error)})`, { cause: error }) : undefined
+}
+
+function pageOf(records: readonly SdkRecord[] | undefined, behind: number | undefined, children: readonly { readonly ShardId?: string | undefined; readonly ParentShards?: readonly string[] | undefined }[] | undefined): PolledPage {
+  return {
+    records: (records ?? []).map(recordOf), ...optional('behindMs', behind),
+    children: (children ?? []).map(({ ShardId, ParentShards }) => ({ id: ShardId ?? '', parents: ParentShards ?? [] })),
+  }
+}
+
+function recordOf({ SequenceNumber, PartitionKey, Data, ApproximateArrivalTimestamp }: SdkRecord): StreamRecord {
+  return {
+    // A stream that spreads records by itself need not have been given a key.
+    sequence: SequenceNumber ?? '', partitionKey: PartitionKey ?? '', data: Data === undefined ? Buffer.alloc(0) : Buffer.from(Data.buffer, Data.byteOffset, Data.byteLength),
+    ...optional('arrivedAt', ApproximateArrivalTimestamp?.getTime()),
+  }
+}
+
+function consumerOf({ ConsumerName, ConsumerARN, ConsumerStatus }: { readonly ConsumerName?: string | undefined; readonly ConsumerARN?: string | undefined; readonly ConsumerStatus?: string | undefined }): Consumer {
+  if (ConsumerARN === undefined) throw new Disconnected('Kinesis tells of a consumer without its ARN')
+  return { name: ConsumerName ?? '', arn: ConsumerARN, status: ConsumerStatus ?? '' }
+}
