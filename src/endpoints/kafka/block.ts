@@ -184,7 +184,7 @@ export class BlockBatch implements Batch {
   private readonly valueBytes: number
   private madeLines: Lines | undefined
   private madeEntries: readonly Entry[] | undefined
-
+  /** Of the memory that is used again. */
   private taken: Buffer | undefined
 
   constructor(readonly blocks: readonly Block[], private readonly memory = new LineMemory()) {
@@ -235,9 +235,16 @@ export class BlockBatch implements Batch {
     this.taken = undefined
   }
 
-  /** All values behind one another; undefined where some value has a newline inside, which is seen by counting them all at once. */
+  /** Undefined where some value has a newline inside, which is seen by counting them all at once. */
   private together(): Lines | undefined {
-    const out = this.taken = this.memory.take(this.valueBytes + this.count)
+    const lines = this.gather(this.taken = this.memory.take(this.valueBytes + this.count), false)
+    return lines.chunks.reduce((sum, chunk) => sum + countNewlines(chunk), 0) === lines.count ? lines : undefined
+  }
+
+  private oneByOne(): Lines { return this.gather(Buffer.allocUnsafeSlow(this.valueBytes + this.count), true) }
+
+  /** All values behind one another. @param look into each, and name those that have a newline inside */
+  private gather(out: Buffer, look: boolean): Lines {
     const refused: Refusal[] = []
     let to = 0
     let index = 0
@@ -245,38 +252,14 @@ export class BlockBatch implements Batch {
       for (let at = 0; at < 2 * count; at += 2, index++) {
         const from = values[at] as number
         const length = values[at + 1] as number
-        if (length < 0) { refused.push({ index, why: NULL_VALUE }); continue }
+        if (length < 0) { refused.push({ index, why: 'a null value has no line' }); continue }
+        if (look && length > 1 && source.subarray(from, from + length - 1).includes(NEWLINE)) { refused.push({ index, why: 'a newline inside the value' }); continue }
         source.copy(out, to, from, from + length)
         to += length
         // One newline at the end of a value is taken as the terminator that lines need anyway.
         if (length === 0 || out[to - 1] !== NEWLINE) out[to++] = NEWLINE
       }
     }
-    const bytes = out.subarray(0, to)
-    const count = this.count - refused.length
-    return countNewlines(bytes) === count ? { chunks: to === 0 ? [] : [bytes], bytes: to, count, refused } : undefined
-  }
-
-  private oneByOne(): Lines {
-    const out = Buffer.allocUnsafeSlow(this.valueBytes + this.count)
-    const refused: Refusal[] = []
-    let to = 0
-    let index = 0
-    for (const { source, values, count } of this.blocks) {
-      for (let at = 0; at < 2 * count; at += 2, index++) {
-        const from = values[at] as number
-        const length = values[at + 1] as number
-        if (length < 0) { refused.push({ index, why: NULL_VALUE }); continue }
-        const value = source.subarray(from, from + length)
-        const inner = value.indexOf(NEWLINE)
-        if (inner !== -1 && inner !== length - 1) { refused.push({ index, why: 'a newline inside the value' }); continue }
-        value.copy(out, to)
-        to += length
-        if (inner === -1) out[to++] = NEWLINE
-      }
-    }
     return { chunks: to === 0 ? [] : [out.subarray(0, to)], bytes: to, count: this.count - refused.length, refused }
   }
 }
-
-const NULL_VALUE = 'a null value has no line'

@@ -167,6 +167,7 @@ class KafkaCluster implements Cluster {
 
   async close(): Promise<void> {
     this.closed = true
+    // One that could not be made has told whoever asked for it, and needs no end.
     for (const { link } of [...this.links.values()]) void link.then((open) => { open.drop() }, () => undefined)
     this.links.clear()
   }
@@ -208,6 +209,7 @@ class KafkaCluster implements Cluster {
     const places = new Map([...this.brokers.values(), ...this.settings.hosts].map((place) => [keyOf('control', place), place]))
     for (const key of places.keys()) {
       const slot = this.links.get(key)
+      // Why it could not be made was told to whoever asked for it; here the next one is looked at.
       const open = slot === undefined ? undefined : await unlessAborted(slot.link.catch(() => undefined), signal)
       if (open?.isUsable === true) return open
     }

@@ -195,6 +195,7 @@ export class GroupRun {
       await unlessAborted(Promise.race([hooks.revoked(partitions, within), clock.sleep(within + PACE_MS, bound.controller.signal)]), bound.controller.signal)
     } catch (error) {
       this.signal.throwIfAborted()
+      // Fenced: there is nothing left to give up.
       if (!fence.aborted) throw error
     } finally {
       bound.controller.abort(new Error('released'))
@@ -230,6 +231,7 @@ export class GroupRun {
     const { signal } = bound.controller
     // A slow answer does no harm, for the broker has heard; a connection that is dead has to be replaced before the session ends.
     const late = new Disconnected(`${this.name}: no answer to a heartbeat within half of the session timeout`)
+    // Answered in time: the sleep ends by the signal.
     clock.sleep(this.settings.sessionTimeoutMs / 2, signal).then(() => { bound.controller.abort(late) }, () => undefined)
     try {
       const { error } = await unlessAborted(wire.heartbeat(membership, signal), signal)

@@ -143,6 +143,7 @@ export class GroupMember {
     if (ground === undefined || memberId === '' || this.settings.instanceId !== undefined) return
     const bound = linkedAbort()
     const { signal } = bound.controller
+    // Answered in time: the sleep ends by the signal.
     ground.clock.sleep(LEAVE_MS, signal).then(() => { bound.controller.abort(new Error(`no answer within ${LEAVE_MS} ms`)) }, () => undefined)
     try {
       const { error } = await unlessAborted(ground.wire.leave(membership ?? { group: this.settings.group, generation: -1, memberId }, signal), signal)

@@ -135,6 +135,7 @@ class TopicSink implements Sink {
         held = !await this.mayGo(round)
         if (held) break
         const free = await this.slots.take()
+        // What is under way has to come back first; of several faults this one came before they could be sent.
         try { answers.push(this.produce(encoded, round, signal).finally(free)) } catch (error) { free(); await Promise.allSettled(answers); throw error }
       }
       if (!held) sent()
@@ -169,6 +170,7 @@ class TopicSink implements Sink {
         for (const batch of batches) batch.lost = true
         throw error
       })
+      // Told to whoever awaits `asked`; who waits for its turn only waits for its end.
       for (const batch of batches) batch.answered = settled.catch(() => undefined)
       asked.push(settled)
     }

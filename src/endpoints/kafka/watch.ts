@@ -100,10 +100,12 @@ export class Watch {
     const known = this.unreachableSince.get(broker)
     this.unreachableSince.set(broker, known ?? now)
     const there = fetcher.all.filter((track) => track.broker(now) === broker)
-    if (there.length === fetcher.all.length || now - (known ?? now) >= LEADERLESS_MS) { this.hooks.fail(error); return }
+    // A follower is no loss: the leader has it all.
+    const led = there.filter((track) => track.replica === undefined)
+    if (fetcher.all.length === 0 || led.length === fetcher.all.length || (led.length > 0 && now - (known ?? now) >= LEADERLESS_MS)) { this.hooks.fail(error); return }
     if (known === undefined) ctx.log.warn(`broker ${broker}: ${lineOf(error)}; ${there.length} of ${fetcher.all.length} partitions wait for it or for another leader`)
     for (const track of there) {
-      if (track.replica === undefined) track.stalled = track.lost = true
+      track.stalled = track.lost = true
       track.replica = undefined
     }
     fetcher.moved()
