@@ -71,5 +71,6 @@ export class MessageBatch implements Batch {
   }
 
   entries(): readonly Entry[] { return (this.made ??= this.messages.map((message) => entryOf(message, this.leave))) }
-  lines(): Lines { return (this.text ??= new EntryBatch(this.messages.map(({ body }) => ({ value: body })), 0).lines()) }
+  // One without body may stand for a record that has no value.
+  lines(): Lines { return (this.text ??= new EntryBatch(this.messages.map((message) => ({ value: message.body.length === 0 ? entryOf(message).value : message.body })), 0).lines()) }
 }

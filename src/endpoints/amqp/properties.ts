@@ -3,6 +3,9 @@
  * property as `amqp.NAME`, so that it survives a file, a spool or Kafka. `amqp.exchange` tells where a message was published, `amqp.types` which headers are
  * of other types than text (`table.ts`).
  *
+ * A record whose value is null (Kafka's tombstone) is a message without body that has the header `manifold-null`, and comes back as null. Milliseconds, for which
+ * the property timestamp has no place, are in the header `timestamp_in_ms`, as RabbitMQ itself has them (https://www.rabbitmq.com/docs/message-interceptors).
+ *
  * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`, `x-acquired-count`) is not published again.
  */
 import { isUtf8 } from 'node:buffer'
@@ -21,6 +24,8 @@ const EXCHANGE = `${PREFIX}exchange`
 export const STREAM_OFFSET = 'x-stream-offset'
 const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name]))
 const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
+const NULL = 'manifold-null'
+const MILLISECONDS = 'timestamp_in_ms'
 const PERSISTENT = 2
 /** What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties. */
 const MORE = 1
@@ -31,10 +36,19 @@ type Header = readonly [name: string, value: HeaderValue]
 export function entryOf({ body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>, leave?: string): Entry {
   const headers: Header[] = []
   let timestamp: number | undefined
+  let precise: HeaderValue | undefined
+  let none = false
   let mode = 1
   try {
     read(properties, (name, value) => {
-      if (name === 'headers') addFields(headers, decodeTable(value as Buffer), leave)
+      if (name === 'headers') {
+        const fields = decodeTable(value as Buffer)
+        addFields(headers, fields, leave)
+        for (const each of fields) {
+          if (each.name === MILLISECONDS) precise = each.value
+          else if (each.name === NULL) none = body.length === 0
+        }
+      }
       else if (name === 'delivery-mode') mode = Number(value)
       else if (name === 'timestamp' && Number.isSafeInteger(Number(value) * 1000)) timestamp = Number(value) * 1000
       else headers.push([PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
@@ -45,13 +59,15 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
   }
   if (mode !== PERSISTENT) headers.push([`${PREFIX}delivery-mode`, mode])
   if (exchange.length > 0) headers.push([EXCHANGE, exchange.toString()])
-  return { value: body, ...(routingKey.length === 0 ? {} : { key: routingKey }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
+  // Not where somebody has set another time since.
+  if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
+  return { value: none ? null : body, ...(routingKey.length === 0 ? {} : { key: routingKey }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
 }
 
 function addFields(headers: Header[], fields: readonly Field[], leave: string | undefined): void {
   let types: Record<string, string> | undefined
   for (const { name, value, type } of fields) {
-    if (name === leave) continue
+    if (name === leave || name === NULL) continue
     headers.push([name, value])
     if (type !== undefined) (types ??= {})[name] = type
   }
@@ -113,12 +129,17 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined)
     else if (property !== undefined && property !== 'headers') values[property] = value
     else if (name !== TYPES && name !== EXCHANGE && !WRITTEN_BY_BROKER.has(name)) fields.push(types[name] === undefined ? { name, value } : { name, value, type: types[name] })
   }
+  const { timestamp } = entry
+  if (entry.value === null) fields.push({ name: NULL, value: true })
   values['delivery-mode'] = fixed.persistent === 'keep' ? Number(textOf(values['delivery-mode'] ?? PERSISTENT)) : fixed.persistent === 'true' ? PERSISTENT : 1
   if (fixed.contentType !== undefined) values['content-type'] = fixed.contentType
   if (fixed.expiration !== undefined) values.expiration = String(fixed.expiration)
   if (fixed.priority !== undefined) values.priority = fixed.priority
   if (values['message-id'] === undefined && id !== undefined) values['message-id'] = id
-  if (entry.timestamp !== undefined && values.timestamp === undefined && entry.timestamp >= 0) values.timestamp = Math.floor(entry.timestamp / 1000)
+  if (timestamp !== undefined && values.timestamp === undefined && timestamp >= 0) {
+    values.timestamp = Math.floor(timestamp / 1000)
+    if (timestamp % 1000 !== 0 && !fields.some(({ name }) => name === MILLISECONDS)) fields.push({ name: MILLISECONDS, value: Math.floor(timestamp), type: 'l' })
+  }
   return written(values, fields)
 }
 

@@ -22,6 +22,7 @@ import { isInsecure, settingsOf } from './settings'
 import { prepareExchange, prepareQueue } from './topology'
 
 const MIB = 1024 * 1024
+const NOTHING = Buffer.alloc(0)
 /** A nack says that a queue could not take it, mostly because it is full. */
 const AFTER_NACK_MS = 500
 /** Pause between two words to the core about what is confirmed. */
@@ -128,12 +129,12 @@ class ExchangeSink implements Sink {
     const { mandatory } = this.target.options
     write.payload.entries().forEach((entry, index) => {
       try {
-        if (entry.value === null) throw new RangeError('a null value is no message')
-        if (entry.value.length > largest) throw new RangeError(`${formatSize(entry.value.length)} are more than the ${formatSize(largest)} that the broker takes`)
+        const body = entry.value ?? NOTHING
+        if (body.length > largest) throw new RangeError(`${formatSize(body.length)} are more than the ${formatSize(largest)} that the broker takes`)
         const id = messageId(entry, () => write.origin(index))
         const properties = propertiesOf(entry, fixed, id)
         if (headerBytes(properties) > frameMax) throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
-        found(index, { exchange, routingKey: this.keyOf(entry), mandatory, properties, body: entry.value }, id)
+        found(index, { exchange, routingKey: this.keyOf(entry), mandatory, properties, body }, id)
       } catch (error) {
         if (!(error instanceof RangeError)) throw error
         rejected.push({ index, why: error.message })

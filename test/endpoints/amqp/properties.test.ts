@@ -116,4 +116,22 @@ describe('a record as a message', () => {
   test('what the broker wrote into headers as it delivered is not published again', () => {
     expect(headersOf({ value, headers: [['x-delivery-count', 3], ['x-stream-offset', 17], ['mine', 1]] })).toEqual([['mine', 1], ['amqp.types', '{"mine":"I"}']])
   })
+
+  test('a record without a value is a message without body that says so, and comes back as it was; an empty value stays one', () => {
+    const back = (entry: Entry): Entry => entryOf({ ...message(NONE), exchange: NONE, routingKey: NONE, body: entry.value ?? NONE, properties: propertiesOf(entry, { persistent: 'true' }, undefined) })
+    expect(back({ value: null, headers: [['mine', 'x']] })).toEqual({ value: null, headers: [['mine', 'x']] })
+    expect(back({ value: NONE })).toEqual({ value: NONE })
+    // The header of a message that has a body says nothing.
+    expect(entryOf({ ...message(NONE), properties: propertiesOf({ value: null }, { persistent: 'true' }, undefined) }).value).toEqual(Buffer.from('value'))
+  })
+
+  test('milliseconds of a time are kept where the property has seconds, unless somebody has set another time since', () => {
+    const properties = propertiesOf({ value, timestamp: 1_700_000_000_123 }, { persistent: 'true' }, undefined)
+    expect(entryOf({ ...message(NONE), properties })).toMatchObject({ timestamp: 1_700_000_000_123, headers: expect.arrayContaining([['timestamp_in_ms', 1_700_000_000_123]]) as unknown })
+    const sentOn = propertiesOf({ ...entryOf({ ...message(NONE), properties }) }, { persistent: 'true' }, undefined)
+    expect(sentOn.equals(properties)).toBe(true)
+    const changed = propertiesOf({ value, timestamp: 1_800_000_000_000, headers: [['timestamp_in_ms', 1_700_000_000_123]] }, { persistent: 'true' }, undefined)
+    expect(entryOf({ ...message(NONE), properties: changed }).timestamp).toBe(1_800_000_000_000)
+    expect(headersOf({ value, timestamp: 1_700_000_000_000 })).toBeUndefined()
+  })
 })
