@@ -7,6 +7,7 @@ import discard from './discard'
 import file from './file'
 import generate from './generate'
 import kafka from './kafka'
+import kinesis from './kinesis'
 import s3 from './s3'
 import stdio from './stdio'
 import ws from './ws'
@@ -17,6 +18,7 @@ export const registry: readonly AnyEndpoint[] = [
   generate,
   discard,
   s3,
+  kinesis,
   kafka,
   amqp,
   ws,

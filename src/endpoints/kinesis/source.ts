@@ -12,6 +12,7 @@ import type { Delivery, Partition, Position, Source, SourceContext } from '../..
 import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf, Target } from '../../options/define'
+import { disaggregate } from './aggregate'
 import { Alone, gapFault } from './alone'
 import { UnitBatch } from './batch'
 import { Budget } from './budget'
@@ -183,7 +184,7 @@ class KinesisSource implements Source {
     const { createdAt, retentionMs } = wire.stream
     const before = feeder.of(shard)
     if (before !== undefined) this.run(feeder.drop(before))
-    const track = new Track({ partition: { name: shard, epoch }, at, seenAt, createdAt, retentionMs, takeApart: () => undefined })
+    const track = new Track({ partition: { name: shard, epoch }, at, seenAt, createdAt, retentionMs, takeApart: disaggregate })
     if (note !== undefined) track.begun(note)
     if (at.kind !== 'end') ctx.log.debug(`${shard} begins`, { at: at.kind })
     feeder.add(track)
