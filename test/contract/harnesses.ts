@@ -1,4 +1,5 @@
 /** A place for each endpoint to be tried in: records for a source, a look at what a sink has stored. */
+import type { KinesisClient } from '@aws-sdk/client-kinesis'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -9,6 +10,7 @@ import { StdioSource } from '../../src/endpoints/stdio/source'
 import type { AnyEndpoint, AnyTarget } from '../../src/options/define'
 import { Broker } from '../endpoints/amqp/broker'
 import { available as kafkaHere, ends, get, groupName, type KafkaServer, makeTopic, put, startKafka } from '../services/kafka'
+import { available as kinesisHere, get as getAll, kinesisClient, makeStream, put as putInto, startKinesis } from '../services/kinesis'
 import { available as rabbitmqHere } from '../services/rabbitmq'
 import { makeSourceContext, makeTarget } from '../support/context'
 import { openSink } from '../support/kafka'
@@ -101,6 +103,38 @@ function topics(group: boolean): Harness {
   }
 }
 
+const kinesis = lazily(async () => { const node = await startKinesis({ kind: 'kinesalite' }); return { node, client: kinesisClient(node) } }, async ({ node, client }) => { client.destroy(); await node.stop() })
+const noKinesis = kinesisHere().includes('kinesalite') || process.env['MANIFOLD_REQUIRE_SERVICES'] === '1' ? undefined : 'no Kinesis emulator here: node scripts/services.js install --need kinesis'
+
+/** One shard: records are in their order. */
+function streams(): Harness {
+  const made = async (endpoint: AnyEndpoint, given: Readonly<Record<string, string>> = {}): Promise<{ readonly client: KinesisClient; readonly stream: string; readonly target: AnyTarget }> => {
+    const { node, client } = await kinesis()
+    const stream = await makeStream(client)
+    return { client, stream, target: makeTarget(endpoint, `kinesis:${stream}`, { endpoint: node.endpoint, region: node.region, accessKeyId: node.accessKey, secretAccessKey: node.secretKey, ...given }) }
+  }
+  return {
+    here: true,
+    source: noKinesis ?? (async (endpoint, records) => {
+      const { client, stream, target } = await made(endpoint)
+      await putInto(client, stream, records.map((data) => ({ key: 'k', data })))
+      return { target, expected: records, stop: () => Promise.resolve() }
+    }),
+    sink: noKinesis ?? (async (endpoint) => {
+      const { client, stream, target } = await made(endpoint, { partitionKey: 'k', order: 'key' })
+      return {
+        target, stop: () => Promise.resolve(),
+        stored: async (count) => {
+          for (;;) {
+            const found = await getAll(client, stream)
+            if (found.length >= count) return found.map(({ data }) => data.toString())
+          }
+        },
+      }
+    }),
+  }
+}
+
 /** By scheme; what it has of several kinds behind a space. stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
 export const harnesses: Readonly<Record<string, Harness>> = {
   file: {
@@ -143,6 +177,7 @@ export const harnesses: Readonly<Record<string, Harness>> = {
   },
   kafka: topics(false),
   'kafka group': topics(true),
+  kinesis: streams(),
   amqp: queues('classic'),
   'amqp quorum': queues('quorum'),
   stdio: {
