@@ -150,6 +150,8 @@ export interface Endpoint<S extends Spec> {
   readonly sink?: {
     /** A stream that cannot hold keys and headers but as envelopes, or nothing at all. */
     readonly ephemeral?: true
+    /** What it leaves out of records that have keys, as it is configured; undefined: nothing. The start line says so. */
+    drops?(given: Given<S>): string | undefined
     load(): Promise<CreateSink<S>>
   }
 }

@@ -27,13 +27,22 @@ export function startLines({ sources, sinks, state, spooled, others, deadLetterP
     else if (position === 'here') lines.push(`${label}: begins at its start option; its position is kept from here on`)
     else if (position === 'upstream') lines.push(`${label}: released ${spooled ? (parsed.endpoint.source?.releasedAtAccept === true ? 'once it is in the spool' : 'once every sink has confirmed') : 'once the sink has confirmed'}`)
   }
-  for (const { label, sink, parsed } of sinks) {
+  const keyed = sources.some(hasKeys)
+  for (const { label, sink, parsed, target } of sinks) {
     if (sink.limits.confirms === 'none' && parsed.uri.scheme !== 'stdio') lines.push(`${label}: cannot confirm; what was written counts as delivered`)
     if (sink.wants === 'lines' && sources.some(({ position }) => position === 'upstream')) lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
+    const dropped = keyed ? parsed.endpoint.sink?.drops?.(target) : undefined
+    if (dropped !== undefined) lines.push(`${label}: ${dropped}`)
     const policy = sink.segments
     if (policy !== undefined) lines.push(`${label}: an object each ${[policy.sealBytes > 0 ? `${Math.round(policy.sealBytes / 1048576 * 10) / 10} MiB` : '', policy.sealAge > 0 ? formatDuration(policy.sealAge) : ''].filter((part) => part !== '').join(' or ') || 'run'}`)
   }
   if (deadLetterPolicy === 'drop') lines.push('records that cannot be delivered are dropped, and counted')
   for (const flow of others) lines.push(`the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: manifold spool drain ${flow.name} delivers them`)
   return lines
+}
+
+/** Lines, messages of feeds and what is made up have none. */
+function hasKeys({ parsed, position, target }: SourceEnd): boolean {
+  const { framing } = target.options as { readonly framing?: string }
+  return framing === undefined ? position !== 'none' && parsed.uri.scheme !== 'generate' : framing === 'envelope'
 }

@@ -29,5 +29,8 @@ export default defineEndpoint({
     position: ({ options: given }) => (isStream(given) ? 'here' : 'upstream'), sharesWork: ({ options: given }) => !isStream(given), releasedAtAccept: true,
     load: async () => (await import('./source.js')).create,
   },
-  sink: { load: async () => (await import('./sink.js')).create },
+  sink: {
+    drops: ({ options: { queue, key = '{key}' } }) => (queue === undefined && key.includes('{key}') ? undefined : `the key of records is not sent on, for ${queue === undefined ? 'key=' : 'queue='} is the routing key of all`),
+    load: async () => (await import('./sink.js')).create,
+  },
 })
