@@ -33,11 +33,11 @@ const DENIED = new Set(['AccessDenied', 'AccessDeniedException', 'NotAuthorized'
 const HTTP2 = /^HTTP\/2 stream|http2 request did not get a response|^Frame type id/
 
 export function answerOf(error: Error): Answer {
-  const { name, code, $metadata, $response } = error as { readonly name?: string; readonly code?: unknown; readonly $metadata?: { readonly httpStatusCode?: number }; readonly $response?: { readonly statusCode?: number } }
+  const { name, $metadata, $response } = error as { readonly name?: string; readonly $metadata?: { readonly httpStatusCode?: number }; readonly $response?: { readonly statusCode?: number } }
   const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? 0
   const line = lineOf(error)
   const named = name === undefined || name === '' || name === 'Error' || name === 'Unknown' ? `status ${status}` : name
-  return { name: name ?? '', code: typeof code === 'string' ? code : '', status, answered: status > 0 || $response !== undefined, says: `${named}${line === name || line === 'UnknownError' || line === '' ? '' : `: ${line}`}` }
+  return { name: name ?? '', code: codeOf(error), status, answered: status > 0 || $response !== undefined, says: `${named}${line === name || line === 'UnknownError' || line === '' ? '' : `: ${line}`}` }
 }
 
 export function isDenied(answer: Answer): boolean { return DENIED.has(answer.name) }
@@ -61,4 +61,11 @@ export function commonFault(error: Error, { name, code, says }: Answer, doing: s
   if (EXPIRED.has(name)) return new Refused(`${service}${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`, facts)
   if (name === 'RequestTimeTooSkewed') return new Refused(`${service}${where} refuses the time of the request: the clock of this machine is wrong, set it`, facts)
   return undefined
+}
+
+/** A stream of HTTP/2 ends with an error of its own where its connection could not be made: why stands behind it. */
+function codeOf({ code, cause }: { readonly code?: unknown; readonly cause?: unknown }): string {
+  const behind = (cause as { readonly code?: unknown } | null | undefined)?.code
+  if (code === 'ERR_HTTP2_STREAM_CANCEL' && typeof behind === 'string') return behind
+  return typeof code === 'string' ? code : ''
 }
