@@ -197,9 +197,26 @@ export class Link {
    * more. undefined: nothing came, for there is nothing. A passive declaration counts no messages of streams.
    */
   async lastOffset(stream: string, enough: number): Promise<number | undefined> {
+    let last: number | undefined
+    await this.look(stream, 'last', (offset) => (last = Math.max(last ?? 0, offset)) >= enough)
+    return last
+  }
+
+  /** Offset of the first message of a stream in a chunk that was written at this time or later: the broker knows no time of single messages. undefined: there is none. @param time seconds */
+  async firstOffsetSince(stream: string, time: number): Promise<number | undefined> {
+    let first: number | undefined
+    await this.look(stream, { '!': 'timestamp', value: time }, (offset) => {
+      first = Math.min(first ?? offset, offset)
+      return true
+    })
+    return first
+  }
+
+  /** Reads until it was told that this is enough, or nothing more comes. */
+  private async look(stream: string, from: 'last' | { readonly '!': 'timestamp'; readonly value: number }, saw: (offset: number) => boolean): Promise<void> {
     const channel = await this.ask(() => this.model.createChannel())
     const quiet = new AbortController()
-    let last: number | undefined
+    let seen = false
     let seenAt = this.clock.now()
     channel.on('error', () => undefined)
     try {
@@ -207,14 +224,17 @@ export class Link {
       await this.ask(() => channel.consume(stream, (message) => {
         const offset = Number(message?.properties.headers?.['x-stream-offset'])
         if (!Number.isInteger(offset)) return
-        last = Math.max(last ?? 0, offset)
+        seen = true
         seenAt = this.clock.now()
-        if (last >= enough) quiet.abort(new Error('found'))
-      }, { arguments: { 'x-stream-offset': 'last' } }))
-      while (this.fault === undefined && !quiet.signal.aborted && this.clock.now() - seenAt < (last === undefined ? EMPTY_MS : QUIET_MS)) await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
-    } finally { await channel.close().catch(() => undefined) }
+        if (saw(offset)) quiet.abort(new Error('found'))
+      }, { arguments: { 'x-stream-offset': from } }))
+      // A sleep that is cut short has found what was looked for: the loop looks at the signal itself.
+      while (this.fault === undefined && !quiet.signal.aborted && this.clock.now() - seenAt < (seen ? QUIET_MS : EMPTY_MS)) await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
+    } finally {
+      // It was for looking only: where it cannot be closed, the link ends, and says why.
+      await channel.close().catch(() => undefined)
+    }
     if (this.fault !== undefined) throw this.fault
-    return last
   }
 
   /** A queue that is none refuses to be read from an offset. */

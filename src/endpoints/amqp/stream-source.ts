@@ -24,7 +24,7 @@ import { prepareQueue } from './topology'
 /** Credit. What is handed on gives it back at once, so that it covers a round trip only. */
 const AHEAD = 2000
 
-type Begin = 'first' | 'next' | number | { readonly '!': 'timestamp'; readonly value: number }
+type Begin = 'first' | number
 
 export class StreamSource implements Source {
   private readonly wake = new Wake()
@@ -104,8 +104,25 @@ export class StreamSource implements Source {
     const { link } = this
     if (link === undefined) throw new Disconnected('not connected')
     if (!this.bounded) this.end = await link.lastOffset(this.stream, Infinity)
+    return this.endAt(this.end)
+  }
+
+  /** By chunks, of each of which the broker knows when it was written. */
+  async endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> {
+    const { link } = this
+    if (link === undefined) throw new Disconnected('not connected')
+    if (this.bounded) return this.endAt(this.end)
+    // In this order: what comes meanwhile is later than any time that has passed.
+    const last = await link.lastOffset(this.stream, Infinity)
+    const later = last === undefined ? undefined : await link.firstOffsetSince(this.stream, Math.ceil(time / 1000))
+    const end = later === undefined ? last : Math.min(last ?? -1, later - 1)
+    return this.endAt(end === -1 ? undefined : end)
+  }
+
+  private endAt(end: number | undefined): ReadonlyMap<string, Position | null> {
+    this.end = end
     this.bounded = true
-    return new Map([[this.stream, this.end === undefined ? null : String(this.end)]])
+    return new Map([[this.stream, end === undefined ? null : String(end)]])
   }
 
   async close(): Promise<void> {
@@ -127,14 +144,17 @@ export class StreamSource implements Source {
       case 'first': return 'first'
       case 'next': return this.after(await link.lastOffset(this.stream, Infinity), 0)
       case 'offset': return start.offset
-      case 'time': return { '!': 'timestamp', value: Math.floor(start.at / 1000) }
+      case 'time': {
+        const first = await link.firstOffsetSince(this.stream, Math.floor(start.at / 1000))
+        return first === undefined ? this.after(await link.lastOffset(this.stream, Infinity), 0) : this.from(first)
+      }
       case 'back': return this.after(await link.lastOffset(this.stream, Infinity), start.count)
     }
   }
 
   /** What comes while we are away for a moment is not missed: it counts from what is there now. */
-  private after(last: number | undefined, back: number): number {
-    const begin = Math.max(0, (last ?? -1) + 1 - back)
+  private after(last: number | undefined, back: number): number { return this.from(Math.max(0, (last ?? -1) + 1 - back)) }
+  private from(begin: number): number {
     if (begin > 0) this.resolved = `${begin - 1}:`
     return begin
   }

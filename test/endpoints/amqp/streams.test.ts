@@ -2,10 +2,12 @@ import type { Delivery } from '../../../src/core/contract'
 import { Disconnected, Refused } from '../../../src/core/errors'
 import { makeSourceContext } from '../../support/context'
 import { describeWith } from '../../services/describe-with'
+import { manifold } from '../../support/manifold'
 import { Broker } from './broker'
 import { forever, makeSource, openSource, take } from './support'
 
 const bodies = (n: number, from = 0): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
 const values = ({ entries }: Awaited<ReturnType<typeof take>>): string[] => entries.map(({ value }) => String(value))
 
 describeWith('rabbitmq', 'streams', () => {
@@ -69,6 +71,31 @@ describeWith('rabbitmq', 'streams', () => {
     expect(await nothing.read(forever)).toBeNull()
     await nothing.close()
   })
+
+  test('a time: start=TIME begins and --until TIME ends with what was written then, also where a program is asked', async () => {
+    const queue = await stream()
+    await broker.put(queue, bodies(100))
+    // The broker's clock is asked by the second.
+    await sleep(1100)
+    const between = new Date().toISOString()
+    await sleep(1100)
+    await broker.put(queue, bodies(50, 100))
+    await sleep(1100)
+    const after = new Date().toISOString()
+    const { source: later, told } = await openSource(broker.uri(), { queue, stream: true, start: between })
+    // Where it begins is told before anything is read.
+    expect(await later.read(forever)).toMatchObject({ batch: { count: 0 }, last: '99:' })
+    expect(values(await take(later, 50))).toEqual(bodies(50, 100))
+    expect(told.gaps).toEqual([])
+    await later.close()
+    for (const [until, count] of [[between, 100], [after, 150], ['2001-01-01T00:00:00Z', 0]] as const) {
+      const { code, stdout, stderr } = await manifold(['--from', broker.uri(), `queue=${queue}`, 'stream', '--to', '-', '--until', until])
+      expect({ until, code, stderr, lines: stdout.toString() }).toEqual({ until, code: 0, stderr: '', lines: bodies(count).map((each) => `${each}\n`).join('') })
+    }
+    const { source: first } = await openSource(broker.uri(), { queue, stream: true, start: after })
+    expect((await first.read(forever))?.last).toBe('149:')
+    await first.close()
+  }, 60_000)
 
   test('a stream that was deleted and made anew is read from its start: a longer one, a shorter one, an empty one', async () => {
     const queue = await stream()
