@@ -41,6 +41,7 @@ function ofSource({ options }: Given<KinesisOptions>): readonly string[] {
       if ((kind === 'at' || kind === 'after') && shard.length !== 1) faults.push('start= with a sequence number is about one shard: name it with shard=')
     } catch (error) { faults.push(`start=: ${(error as Error).message}`) }
   }
+  if (consumerName !== undefined || consumerArn !== undefined) faults.push('consumer-name= and consumer-arn= (enhanced fan-out) are not there yet: leave them out, and the shards are polled')
   if (shard.length > 0 && leases !== undefined) faults.push('shard= and leases= exclude each other: with leases the processes share all shards out')
   if (consumerName !== undefined && consumerArn !== undefined) faults.push('consumer-name= and consumer-arn= both name a consumer: give one')
   if (consumerName !== undefined && !isOpen(consumerName) && !/^[a-zA-Z0-9_.-]{1,128}$/.test(consumerName)) faults.push('consumer-name= is made of letters, digits, _, - and ., 128 at most')

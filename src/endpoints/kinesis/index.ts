@@ -17,7 +17,7 @@ export default defineEndpoint({
   forms: ['kinesis:STREAM', 'kinesis:arn:aws:kinesis:REGION:ACCOUNT:stream/NAME'],
   examples: [
     'manifold --from kinesis:clicks region=eu-west-1 --to s3://lake/clicks region=eu-west-1',
-    'manifold --from kinesis:clicks leases=dynamodb:archiver consumer-name=archiver --to s3://lake/clicks',
+    'manifold --from kinesis:clicks leases=dynamodb:archiver --to s3://lake/clicks',
     'manifold --from wss://feed.example/v1?streams=btc --to kinesis:trades partition-key={json:symbol} order=key aggregate',
   ],
   form: 'opaque',

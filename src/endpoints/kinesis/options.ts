@@ -55,8 +55,8 @@ const source = {
   pollEvery: opt.duration({ doc: 'Pause between two calls for a shard that has nothing more for the moment; a shard takes five calls a second from all its readers together.', default: 1000, defaultText: '1s', min: 200, max: 60_000, roles: ['source'] }),
   maxRecords: opt.integer({ doc: 'Records that one answer may hold; of more than 10 MiB there are never any.', default: MAX_GET_RECORDS, defaultText: '10000', min: 1, max: MAX_GET_RECORDS, roles: ['source'] }),
   shardsEvery: opt.duration({ doc: 'How often the shards are listed anew, beside what is told of new ones at the end of old ones.', default: 60_000, defaultText: '60s', min: 1000, roles: ['source'] }),
-  consumerName: opt.string({ doc: 'Reads with enhanced fan-out, as this consumer: 2 MB/s and shard of its own. It is registered where it is not yet, and only then deregistered at a clean stop.', roles: ['source'], argument: 'NAME' }),
-  consumerArn: opt.string({ doc: 'Reads with enhanced fan-out, as the consumer with this ARN, which stays registered.', roles: ['source'], argument: 'ARN' }),
+  consumerName: opt.string({ doc: 'Not there yet, and refused: enhanced fan-out, as the consumer of this name.', roles: ['source'], argument: 'NAME' }),
+  consumerArn: opt.string({ doc: 'Not there yet, and refused: enhanced fan-out, as the consumer with this ARN.', roles: ['source'], argument: 'ARN' }),
 }
 
 const leases = {

@@ -198,7 +198,7 @@ class KinesisSource implements Source {
       throttled: (times) => {
         ctx.gauge(`throttled ${shard}`, times)
         if (times === 1) ctx.log.debug(`${shard}: its share is used up; it is asked at a slower pace`)
-        if (times === MANY_THROTTLES) ctx.log.warn(`${shard} has been throttled ${times} times in a row: other readers use up its share, which enhanced fan-out (consumer-name=) has of its own`)
+        if (times === MANY_THROTTLES) ctx.log.warn(`${shard} has been throttled ${times} times in a row: other readers use up its share`)
       },
     })
   }
