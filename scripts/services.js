@@ -4,7 +4,7 @@
  *
  *   node scripts/services.js install [--need s3,kafka] [--only versitygw,minio,moto]   installs what this machine can have; exit 1 where a service cannot be had
  *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]         in the foreground, until Ctrl-C; with a bucket `lake`
- *   node scripts/services.js start kafka | rabbitmq | kinesis | dynamodb [--port PORT] [--dir DIR]
+ *   node scripts/services.js start kafka | rabbitmq | kinesis | dynamodb [--port PORT] [--dir DIR]   Kafka with a topic, Kinesis with a stream `trades`
  *   node scripts/services.js start feed [--port 8080] [--rate 1000]                    a WebSocket feed of trades, the same way
  */
 'use strict'
@@ -28,11 +28,32 @@ async function makeBucket(server, name) {
   try { await client.send(new CreateBucketCommand({ Bucket: name })) } catch (error) { if (!/BucketAlready/.test(error.name)) throw error } finally { client.destroy() }
 }
 
-/** What else can be started, and what its user has to know. */
+async function makeStream({ endpoint, region, accessKey, secretKey }, name) {
+  const { KinesisClient, CreateStreamCommand } = require('@aws-sdk/client-kinesis')
+  const { NodeHttpHandler } = require('@smithy/node-http-handler')
+  const client = new KinesisClient({ endpoint, region, credentials: { accessKeyId: accessKey, secretAccessKey: secretKey }, requestHandler: new NodeHttpHandler() })
+  try { await client.send(new CreateStreamCommand({ StreamName: name, ShardCount: 2 })) } catch (error) { if (error.name !== 'ResourceInUseException') throw error } finally { client.destroy() }
+}
+
+/** What an earlier start with the same folder has made is there already. The client nests what the broker says. */
+function saysExists(error) { return error?.apiId === 'TOPIC_ALREADY_EXISTS' || [error?.cause, ...error?.errors ?? []].filter(Boolean).some(saysExists) }
+async function makeTopic(server, name) {
+  try { await server.createTopics([{ name, partitions: 3 }]) } catch (error) { if (!saysExists(error)) throw error }
+}
+
+/** What else can be started, what is made in it, and what its user has to know. */
 const others = {
-  kafka: [(options) => require('./services/kafka').startKafka({ own: true, ...options }), ({ bootstrap }) => `Kafka at ${bootstrap}`],
+  kafka: [async (options) => {
+    const server = await require('./services/kafka').startKafka({ own: true, ...options })
+    await makeTopic(server, 'trades')
+    return server
+  }, ({ bootstrap }) => `Kafka at ${bootstrap}`],
   rabbitmq: [(options) => require('./services/rabbitmq').startRabbitmq({ own: true, ...options }), ({ uri }) => `RabbitMQ at ${uri}`],
-  kinesis: [(options) => require('./services/kinesis').startKinesis({ kind: 'kinesalite', ...options }), ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
+  kinesis: [async (options) => {
+    const server = await require('./services/kinesis').startKinesis({ kind: 'kinesalite', ...options })
+    await makeStream(server, 'trades')
+    return server
+  }, ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
   dynamodb: [(options) => require('./services/kinesis').startDynamodb({ kind: 'dynalite', ...options }), ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
 }
 
