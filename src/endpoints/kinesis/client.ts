@@ -29,7 +29,7 @@ class StreamWire implements KinesisWire {
 
   async describe(signal: AbortSignal): Promise<StreamFacts> {
     const { StreamDescriptionSummary: found } = await this.ask('DescribeStreamSummary', 'look at the stream', signal, (during) => this.client.send(new this.sdk.DescribeStreamSummaryCommand(this.which()), during))
-    if (found?.StreamName === undefined) throw new Disconnected('Kinesis could not look at the stream: its answer does not tell it')
+    if (found?.StreamName === undefined) throw new Refused(`what answers${this.place.endpoint === '' ? '' : ` at ${this.place.endpoint}`} is not Kinesis (its answer tells nothing of the stream): correct endpoint=`)
     return this.facts = {
       name: found.StreamName, arn: found.StreamARN ?? '', status: found.StreamStatus ?? '', createdAt: found.StreamCreationTimestamp?.getTime() ?? 0, retentionMs: (found.RetentionPeriodHours ?? 24) * 3_600_000,
       ...optional('maxRecordBytes', found.MaxRecordSizeInKiB === undefined ? undefined : found.MaxRecordSizeInKiB * 1024), ...(found.RecordDistributionStrategy === 'AUTO' ? { ignoresKeys: true as const } : {}),

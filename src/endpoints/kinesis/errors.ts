@@ -51,7 +51,8 @@ export function classify(error: unknown, { action, text }: Doing, place: Place):
   }
   if (isDenied(answer) || status === 403) return new Refused(`Kinesis${where} denies it to ${text} (${says}): the credentials need kinesis:${action} on ${stream}`, facts)
   // An answer that cannot be read (a proxy's page, a cut body): the SDK's parser fails with an error of its own, which holds the answer.
-  if (status >= 400) return new Refused(`Kinesis${where} refuses to ${text}: ${says}`, facts)
+  // A redirection is none of theirs, either.
+  if (status >= 300) return new Refused(`Kinesis${where} refuses to ${text}: ${says}`, facts)
   if (answer.answered || error instanceof SyntaxError) return new Disconnected(`Kinesis${where} could not ${text}: its answer makes no sense (${says})`, facts)
   return error
 }

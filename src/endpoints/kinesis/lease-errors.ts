@@ -28,7 +28,8 @@ export function classify(error: unknown, doing: string, { table, endpoint, regio
   if (isDenied(answer) || status === 403) {
     return new Refused(`DynamoDB${where} denies it to ${doing} (${says}): the credentials need dynamodb:DescribeTable, Scan, GetItem, PutItem, UpdateItem and DeleteItem on the table ${table}, and CreateTable where there is none`, facts)
   }
-  if (status >= 400) return new Refused(`DynamoDB${where} refuses to ${doing}: ${says}`, facts)
+  // A redirection is none of theirs, either.
+  if (status >= 300) return new Refused(`DynamoDB${where} refuses to ${doing}: ${says}`, facts)
   // An answer that cannot be read (a proxy's page, a cut body): the SDK's parser fails with an error of its own, which holds the answer.
   if (answered || error instanceof SyntaxError) return new Disconnected(`DynamoDB${where} could not ${doing}: its answer makes no sense (${says})`, facts)
   return error
