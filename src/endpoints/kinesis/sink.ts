@@ -12,11 +12,12 @@
 import type { CreateSink, OptionsOf, Target } from '../../options/define'
 import type { EndpointContext, Entry, Limits, Outcome, Refusal, Sink, Write } from '../../core/contract'
 import { CONFIRMED } from '../../core/contract'
-import { Disconnected, Throttled } from '../../core/errors'
+import { Disconnected, Refused, Throttled } from '../../core/errors'
 import { linkedAbort } from '../../kit/signal'
 import { formatSize } from '../../kit/sizes'
 import type { UserRecord } from './aggregate'
 import { openStream } from './client'
+import { isForbidden } from './errors'
 import { HashRanges } from './hash-ranges'
 import { hashOf, keyingOf, type Keying } from './keys'
 import { DEFAULT_RECORD_BYTES, MAX_RECORD_BYTES, type KinesisOptions } from './options'
@@ -51,6 +52,7 @@ class StreamSink implements Sink {
   private largest = DEFAULT_RECORD_BYTES
   private listing: Promise<void> | undefined
   private throttles = 0
+  private mayNotList = false
 
   constructor(private readonly target: Target<KinesisOptions>) {
     const { options } = target
@@ -67,6 +69,7 @@ class StreamSink implements Sink {
     this.options = options
     this.keying = keyingOf(options)
     const wire = this.wire = await openStream(this.target, signal, true)
+    this.mayNotList = false
     this.largest = options.maxRecord ?? wire.stream.maxRecordBytes ?? DEFAULT_RECORD_BYTES
     if (options.aggregate) await this.list(wire, signal)
   }
@@ -218,7 +221,14 @@ class StreamSink implements Sink {
     return this.ranges.knows(shard) ? items.filter(({ hash }) => hash !== undefined && !this.ranges.takes(shard, hash)) : []
   }
 
-  private async known(wire: KinesisWire, signal: AbortSignal): Promise<void> { if (this.ranges.isEmpty) await this.list(wire, signal) }
+  private async known(wire: KinesisWire, signal: AbortSignal): Promise<void> {
+    if (!this.ranges.isEmpty || this.mayNotList) return
+    try { await this.list(wire, signal) } catch (error) {
+      if (this.options.aggregate || !(error instanceof Refused && isForbidden(error.cause))) throw error
+      // A policy that allows writing alone: which shard is to be spared cannot be told, so each record waits for itself.
+      this.mayNotList = true
+    }
+  }
   private list(wire: KinesisWire, signal: AbortSignal): Promise<void> {
     return this.listing ??= wire.shards(signal).then((shards) => { this.ranges.list(shards) }).finally(() => { this.listing = undefined })
   }

@@ -107,6 +107,17 @@ describeWith('kinesis', 'a stream as a sink', () => {
     expect(receipt.sinks[0]?.possibleDuplicates).toBeGreaterThanOrEqual(twice)
   }, 60_000)
 
+  it('with the right to write alone, throttled: what the policy forbids is not needed, nothing is missing', async () => {
+    const { values, code, stderr, stored } = await feed(2000, ['in-flight=1'], (operation, count): Fault | undefined => {
+      if (operation !== 'PutRecords') return { kind: 'error', status: 400, code: 'AccessDeniedException', message: `not authorized to perform: kinesis:${operation}` }
+      return count < 3 ? { kind: 'entries', fails: () => THROTTLED } : undefined
+    })
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    // Each opening looks at the stream: there was one.
+    expect(proxy.of('DescribeStreamSummary')).toHaveLength(1)
+    expect([...text(stored)].sort()).toEqual([...values].sort())
+  }, 60_000)
+
   for (const words of [['aggregate'], ['aggregate', 'order=key']]) {
     it(`with ${words.join(' ')} an independent de-aggregator reads every record, in a few of Kinesis`, async () => {
       const { values, code, stored } = await feed(5000, words, () => undefined)
