@@ -1,5 +1,5 @@
 /** Kinesis and DynamoDB for tests: emulators, streams of its own for each test, records put in and read back without manifold. */
-import { CreateStreamCommand, DescribeStreamSummaryCommand, GetRecordsCommand, GetShardIteratorCommand, KinesisClient, ListShardsCommand, PutRecordsCommand, type Shard } from '@aws-sdk/client-kinesis'
+import { CreateStreamCommand, DescribeStreamSummaryCommand, GetRecordsCommand, GetShardIteratorCommand, KinesisClient, ListShardsCommand, MergeShardsCommand, PutRecordsCommand, type Shard, SplitShardCommand } from '@aws-sdk/client-kinesis'
 import { NodeHttpHandler } from '@smithy/node-http-handler'
 import type { AwsServer } from '../../scripts/services/kinesis'
 
@@ -45,6 +45,20 @@ export async function shards(client: KinesisClient, stream: string): Promise<rea
     if (page.NextToken === undefined) return all
     token = page.NextToken
   }
+}
+
+/** In two halves. */
+export async function split(client: KinesisClient, stream: string, shard: string): Promise<void> {
+  const { HashKeyRange } = (await shards(client, stream)).find(({ ShardId }) => ShardId === shard)!
+  const [from, to] = [BigInt(HashKeyRange!.StartingHashKey!), BigInt(HashKeyRange!.EndingHashKey!)]
+  await client.send(new SplitShardCommand({ StreamName: stream, ShardToSplit: shard, NewStartingHashKey: String((from + to) / 2n + 1n) }))
+  await untilActive(client, stream)
+}
+
+/** They have to be neighbours. */
+export async function merge(client: KinesisClient, stream: string, one: string, other: string): Promise<void> {
+  await client.send(new MergeShardsCommand({ StreamName: stream, ShardToMerge: one, AdjacentShardToMerge: other }))
+  await untilActive(client, stream)
 }
 
 /** Everything that is in it now, shard by shard. */

@@ -1,10 +1,10 @@
 /** The source over kinesalite: everything once and in order, over splits and merges, restarts, gaps and ends. */
-import { MergeShardsCommand, SplitShardCommand, type KinesisClient } from '@aws-sdk/client-kinesis'
+import type { KinesisClient } from '@aws-sdk/client-kinesis'
 import type { Delivery, Source } from '../../../src/core/contract'
 import endpoint from '../../../src/endpoints/kinesis'
 import { create } from '../../../src/endpoints/kinesis/source'
 import { describeWith } from '../../services/describe-with'
-import { type AwsServer, kinesisClient, makeStream, put, shards, startKinesis, untilActive } from '../../services/kinesis'
+import { type AwsServer, kinesisClient, makeStream, merge as mergeIn, put, shards, split as splitIn, startKinesis } from '../../services/kinesis'
 import { makeSourceContext, makeTarget, type ContextOptions, type Told } from '../../support/context'
 
 const forever = new AbortController().signal
@@ -50,16 +50,8 @@ describeWith('kinesis', 'a stream as a source', () => {
     await source.open(ctx)
     return { source, told }
   }
-  async function split(shard: string): Promise<void> {
-    const { HashKeyRange } = (await shards(client, stream)).find(({ ShardId }) => ShardId === shard)!
-    const [from, to] = [BigInt(HashKeyRange!.StartingHashKey!), BigInt(HashKeyRange!.EndingHashKey!)]
-    await client.send(new SplitShardCommand({ StreamName: stream, ShardToSplit: shard, NewStartingHashKey: String((from + to) / 2n + 1n) }))
-    await untilActive(client, stream)
-  }
-  async function merge(one: string, other: string): Promise<void> {
-    await client.send(new MergeShardsCommand({ StreamName: stream, ShardToMerge: one, AdjacentShardToMerge: other }))
-    await untilActive(client, stream)
-  }
+  const split = (shard: string): Promise<void> => splitIn(client, stream, shard)
+  const merge = (one: string, other: string): Promise<void> => mergeIn(client, stream, one, other)
   const id = (number: number): string => `shardId-${String(number).padStart(12, '0')}`
 
   test('every record of every shard, with key, value, time and a position after each', async () => {
