@@ -1,6 +1,7 @@
 /** What can be found wrong before anything is opened. */
 import type { Given, Role } from '../../options/define'
 import type { AmqpOptions } from './options'
+import { vhostOf } from './settings'
 import { parseBinding } from './topology'
 import { parseStart } from './start'
 
@@ -11,7 +12,9 @@ const SHORT = ['queue', 'exchange', 'consumer'] as const
 export function faultsOf({ uri, options }: Given<AmqpOptions>, role: Role): readonly string[] {
   const faults: string[] = []
   if (uri.path.replace(/^\//, '').includes('/')) faults.push(`the path of ${uri.scheme} is one vhost, in which a '/' is written %2F`)
-  try { decodeURIComponent(uri.path) } catch { faults.push(`the vhost has a '%' that is no percent-encoding: write %25`) }
+  try {
+    if (Buffer.byteLength(vhostOf(uri.path)) > 255) faults.push('the vhost is longer than the 255 bytes that AMQP takes')
+  } catch { faults.push(`the vhost has a '%' that is no percent-encoding: write %25`) }
   for (const name of SHORT) if (Buffer.byteLength(options[name] ?? '') > 255) faults.push(`${name}= is longer than the 255 bytes that AMQP takes`)
   if (role === 'source' && (options.queue ?? '') === '') faults.push(`${uri.scheme} as a source needs a queue: queue=NAME, and declare to make it`)
   if (role === 'sink') {
@@ -23,7 +26,7 @@ export function faultsOf({ uri, options }: Given<AmqpOptions>, role: Role): read
   const queueless = options.queue === undefined
   if (queueless && (options.declare !== 'false' || options.bind.length > 0) && role === 'sink') faults.push(`${options.declare !== 'false' ? 'declare' : 'bind'}= is about a queue: name it with queue=`)
   if (options.declare === 'false' && options.argument.length > 0) faults.push('argument. is for declare=')
-  if (options.declare === 'false' && options.singleActiveConsumer) faults.push('single-active-consumer is for declare=: a queue that is there has it or has it not')
+  if (role === 'sink' && options.declare === 'false' && options.singleActiveConsumer) faults.push('single-active-consumer is for declare=, or for a source')
   for (const raw of options.bind) if (parseBinding(raw).exchange === '') faults.push('bind= needs an exchange: EXCHANGE:KEY; the default exchange has every queue already')
   if ((options.declare === 'quorum' || options.declare === 'stream') && (!options.durable || options.autoDelete)) faults.push(`declare=${options.declare} is always durable and never auto-deleted`)
   if (role === 'source') {

@@ -10,11 +10,12 @@ import type { ChannelModel, ConfirmChannel, Message as Returned } from 'amqplib'
 import type { Clock, Log } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { formatDuration } from '../../kit/durations'
-import { unlessAborted } from '../../kit/signal'
+import { linkedAbort, unlessAborted } from '../../kit/signal'
 import { DeliveryReader, type Message } from './deliveries'
-import { openingFault, runningFault, type Place } from './errors'
+import { isVhostClosed, openingFault, runningFault, vhostFault, type Place } from './errors'
 import { encodePublications, type Publication } from './publishing'
 import type { Host, Settings } from './settings'
+import { whyClosed } from './vhost'
 
 const CLOSE_MS = 5000
 /** A chunk of a stream holds 4096 messages at most (osiris_writer). */
@@ -54,7 +55,7 @@ export async function connect(settings: Settings, first: number, handlers: Handl
     const host = settings.hosts[index]
     if (host === undefined) continue
     try {
-      const model = await dial(amqp, host, settings, clock, signal)
+      const model = await dial(amqp, host, settings, place, clock, signal)
       if (offset > 0) log.info(`connected to ${host.host}:${host.port} instead: ${faults.map(({ message }) => message).join('; ')}`)
       return { link: await Link.open(model, place, handlers, clock, signal), host: index }
     } catch (error) {
@@ -68,26 +69,41 @@ export async function connect(settings: Settings, first: number, handlers: Handl
   throw faults.some((fault) => fault instanceof Refused) ? new Refused(all, { cause: faults }) : new Disconnected(all, { cause: faults })
 }
 
-async function dial(amqp: typeof import('amqplib'), { host, port }: Host, settings: Settings, clock: Clock, signal: AbortSignal): Promise<ChannelModel> {
+async function dial(amqp: typeof import('amqplib'), host: Host, settings: Settings, place: Place, clock: Clock, signal: AbortSignal): Promise<ChannelModel> {
   const { login, heartbeat, tls } = settings
+  const at = `${host.host}:${host.port}`
+  // Of the socket, and for its opening only: the library itself knows no way to stop one.
+  const given = new AbortController()
+  const socket = { ...(settings.secure ? tls : {}), signal: given.signal }
   const opening = amqp.connect({
-    protocol: settings.secure ? 'amqps' : 'amqp', hostname: host, port, vhost: encodeURIComponent(settings.vhost), frameMax: settings.frameMax, channelMax: settings.channelMax,
+    protocol: settings.secure ? 'amqps' : 'amqp', hostname: host.host, port: host.port, vhost: encodeURIComponent(settings.vhost), frameMax: settings.frameMax, channelMax: settings.channelMax,
     ...(heartbeat === undefined ? {} : { heartbeat }),
   }, {
-    noDelay: true, keepAlive: true, ...(settings.secure ? tls : {}),
+    noDelay: true, keepAlive: true, ...socket,
     credentials: login === undefined ? amqp.credentials.external() : amqp.credentials.plain(login.user, login.password),
     clientProperties: { product: 'manifold', connection_name: settings.name },
   })
-  const timer = new AbortController()
-  const late = clock.sleep(settings.connectMs, timer.signal).then(() => { throw new Disconnected(`${host}:${port} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`) })
+  const bound = linkedAbort(signal)
+  const within = bound.controller.signal
+  const late = clock.sleep(settings.connectMs, within).then(() => { throw new Disconnected(`${at} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`) })
+  // Once the race below is over, nobody hears it any more.
   late.catch(() => undefined)
+  const explained = opening.catch(async (error: unknown) => {
+    const why = isVhostClosed(error) ? await whyClosed(host, settings, within) : undefined
+    throw why === undefined ? error : vhostFault(why, at, place)
+  })
   try {
-    return await unlessAborted(Promise.race([opening, late]), signal)
+    return await unlessAborted(Promise.race([explained, late]), signal)
   } catch (error) {
-    // The library knows no way to stop an opening: what comes of it is closed at once.
+    // What comes of it this very moment is closed; where nothing does, that is told already.
     opening.then((model) => { destroy(model) }, () => undefined)
+    explained.catch(() => undefined)
+    given.abort(new Error('given up'))
     throw error
-  } finally { timer.abort(new Error('open')) }
+  } finally {
+    bound.controller.abort(new Error('open'))
+    bound.dispose()
+  }
 }
 
 function inner(model: ChannelModel): Inner { return model.connection as unknown as Inner }
@@ -185,10 +201,17 @@ export class Link {
     return consumerTag
   }
 
-  /** Ends the consumer and gives back what it has not acknowledged: to RabbitMQ 4.3 and later a nack is no failed delivery, as the end of a channel is one. */
-  async giveBack(consumerTag: string): Promise<void> {
+  /**
+   * Ends the consumer and gives back what it has not acknowledged. Of the ways to do so a nack alone is no failed delivery (`x-delivery-count` of quorum queues) to
+   * RabbitMQ 4.3 and later (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling); to 3.10, where each of them was tried, all count once, and twice
+   * what is given back to a consumer that is still there.
+   * @param upTo tags, ascending, none of them acknowledged: where earlier consumers of the channel ended. A quorum queue puts what comes back in one nack behind
+   * what came back before, by consumers in no order; so each consumer's messages go back by themselves.
+   */
+  async giveBack(consumerTag: string, upTo: readonly number[]): Promise<void> {
     if (this.fault !== undefined || consumerTag === '') return
     await this.ask((channel) => channel.cancel(consumerTag))
+    for (const tag of upTo) this.channel.nack({ fields: { deliveryTag: tag } } as Returned, true, true)
     this.channel.nackAll(true)
   }
 
@@ -218,6 +241,7 @@ export class Link {
     const quiet = new AbortController()
     let seen = false
     let seenAt = this.clock.now()
+    // What goes wrong with it is told by whoever asks on it; without a listener it would end the process.
     channel.on('error', () => undefined)
     try {
       await this.ask(() => channel.prefetch(CHUNK_MESSAGES))
@@ -240,12 +264,19 @@ export class Link {
   /** A queue that is none refuses to be read from an offset. */
   async isStream(queue: string): Promise<boolean> {
     const channel = await this.ask(() => this.model.createChannel())
+    // A refusal closes the channel, which is the answer.
     channel.on('error', () => undefined)
     try {
       await channel.prefetch(1)
       await channel.consume(queue, () => undefined, { arguments: { 'x-stream-offset': 'next' } })
       return true
-    } catch { return false } finally { await channel.close().catch(() => undefined) }
+    } catch {
+      if (this.fault !== undefined) throw this.fault
+      return false
+    } finally {
+      // Closed already where it was refused.
+      await channel.close().catch(() => undefined)
+    }
   }
 
   acknowledge(tag: number): void {
@@ -276,7 +307,9 @@ export class Link {
     // A broker that blocks a connection reads nothing from it, its end neither.
     if (this.fault === undefined && !this.blocked) {
       const timer = new AbortController()
+      // It goes away in any case; what the broker has not heard it takes back, and sends again.
       const closing = this.channel.close().then(() => this.model.close()).catch(() => undefined)
+      // The sleep ends early where an answer came.
       await Promise.race([closing, this.ended, this.clock.sleep(CLOSE_MS, timer.signal).catch(() => undefined)])
       timer.abort(new Error('closed'))
     }

@@ -39,12 +39,22 @@ export function openingFault(error: unknown, at: string, place: Place): Manifold
     return new Refused(place.user === '' ? `${at} refuses the login by client certificate: no user there has the name that stands in it` : `${at} refuses the login of ${place.user}: the password is wrong, or there is no such user${place.user === 'guest' ? '; guest is let in from the broker\'s own machine only' : ''}`, facts)
   }
   if (/SASL mechanism (\S+) is not provided/.test(text)) return new Refused(`${at} has no ${/SASL mechanism (\S+)/.exec(text)?.[1] ?? ''} login: auth-mechanism= says how to log in`, facts)
-  // The library does not say why the broker ended the opening of the vhost, which is the last step.
-  if (/^Expected ConnectionOpenOk/.test(text)) return new Refused(`${at} does not let ${place.user === '' ? 'this user' : place.user} into the vhost ${place.vhost}: there is none of that name, it is not open to this user, or it is down or full`, facts)
+  if (isVhostClosed(error)) return new Refused(`${at} does not let ${place.user === '' ? 'this user' : place.user} into the vhost ${place.vhost}: there is none of that name, it is not open to this user, or it is down or full`, facts)
   if (/Handshake terminated by server: (.*)/.test(text)) return new Disconnected(`${at} ended the login: ${text.replace(/^.*Handshake terminated by server: /, '')}`, facts)
   if (NO_FRAMES.test(text)) return new Refused(`${at} does not speak AMQP 0-9-1${place.secure ? '' : ': is it another port, or amqps:// that is meant?'}`, facts)
   if (/Socket closed abruptly|(read|write) (ECONNRESET|EPIPE)/.test(text)) return new Disconnected(`${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${place.secure ? '' : ' without TLS'}`, facts)
   return new Disconnected(`no connection to ${at}: ${text}`, facts)
+}
+
+/** The library does not say why the broker ended the opening of the vhost, which is the last step (`vhost.ts`). */
+export function isVhostClosed(error: unknown): boolean { return /^Expected ConnectionOpenOk; got <ConnectionClose/.test(lineOf(error)) }
+
+/** What the broker said instead. A vhost that is down comes back, and connections that are too many go. */
+export function vhostFault({ code, text }: { readonly code: number; readonly text: string }, at: string, { user, vhost, scrub }: Place): ManifoldError {
+  const said = scrub(text).replace(/^[A-Z_]+ - /, '')
+  const message = `${at} does not let ${user === '' ? 'this user' : user} into the vhost ${vhost}: ${said}`
+  if (!REFUSALS.has(code) || /connection limit/.test(said)) return new Disconnected(message)
+  return new Refused(/refused for user/.test(said) ? `${message} (a right that rabbitmqctl set_permissions -p VHOST gives)` : message)
 }
 
 /** An error of a channel or a connection that was open. @param doing what was under way: "read queue 'jobs'" */

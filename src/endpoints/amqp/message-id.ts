@@ -23,5 +23,8 @@ function place(position: string): string {
   try {
     const { inode, born, offset } = JSON.parse(position) as Readonly<Record<string, string | number | undefined>>
     return offset === undefined ? position : `${inode} ${born} ${offset}`
-  } catch { return position }
+  } catch {
+    // Another source's position that begins with a brace is a place as it stands.
+    return position
+  }
 }

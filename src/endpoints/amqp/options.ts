@@ -32,7 +32,7 @@ export const options = {
   prefetchBytes: opt.size({ doc: 'What is sent ahead is steered towards so many bytes, by the running mean size of messages; each new count is a new consumer.', default: 64 * MIB, defaultText: '64MiB', min: 1, roles: ['source'] }),
   exclusive: opt.flag({ doc: 'Reads only where nobody else does, and keeps others away.', default: false, defaultText: 'false', roles: ['source'] }),
   consumerPriority: opt.integer({ doc: 'Consumers of a higher priority are served first.', roles: ['source'], defaultText: '0', aliases: ['x-priority'] }),
-  singleActiveConsumer: opt.flag({ doc: 'With declare: of several consumers one is served, and another only after it has gone.', default: false, defaultText: 'false' }),
+  singleActiveConsumer: opt.flag({ doc: 'Of several consumers one is served, and another only after it has gone: with declare the queue is made so, without it it is said to be so. The count of prefetch is not steered then.', default: false, defaultText: 'false' }),
   stream: opt.flag({ doc: 'The queue is a stream: its position is kept here. Understood from declare=stream.', default: false, defaultText: 'false', roles: ['source'] }),
   start: opt.string({ doc: 'Where a stream is begun that has no position yet: oldest, latest, an offset, -100 for the last hundred, a time or an age such as -1h.', default: 'oldest', roles: ['source'] }),
   mandatory: opt.flag({ doc: 'A message that reaches no queue comes back and is a dead letter; without it the broker drops it in silence.', default: true, defaultText: 'true', roles: ['sink'] }),

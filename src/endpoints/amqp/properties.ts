@@ -147,7 +147,10 @@ function typesOf(value: HeaderValue): Readonly<Record<string, string>> {
   try {
     const parsed: unknown = JSON.parse(textOf(value))
     return typeof parsed === 'object' && parsed !== null ? parsed as Record<string, string> : {}
-  } catch { return {} }
+  } catch {
+    // Somebody else's header of that name: the others go as what they are.
+    return {}
+  }
 }
 function textOf(value: HeaderValue): string { return Buffer.isBuffer(value) ? value.toString() : String(value) }
 

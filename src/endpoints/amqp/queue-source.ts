@@ -15,7 +15,7 @@ import type { AmqpOptions } from './options'
 import { Prefetch } from './prefetch'
 import { streamOffset } from './properties'
 import { isInsecure, settingsOf } from './settings'
-import { prepareQueue } from './topology'
+import { isSingleActive, prepareQueue } from './topology'
 
 /** How often a queue whose end is waited for is asked whether others have emptied it. */
 const LOOK_MS = 500
@@ -37,6 +37,8 @@ export class QueueSource implements Source {
   /** Tags of this channel: the newest that came, and the newest when the consumer began. */
   private newest = 0
   private began = 0
+  /** The newest tags of earlier consumers of this channel, as long as they are not acknowledged. */
+  private ended: number[] = []
   private steering = false
   private redelivered = 0
   /** Tags of this channel: handed on, and acknowledged. */
@@ -47,9 +49,9 @@ export class QueueSource implements Source {
   private waiting = 0
 
   constructor(private readonly target: Target<AmqpOptions>) {
-    const { queue = '', prefetch, prefetchBytes } = target.options
+    const { queue = '', prefetch, prefetchBytes, exclusive } = target.options
     this.queue = queue
-    this.prefetch = new Prefetch(prefetch, prefetchBytes)
+    this.prefetch = new Prefetch(prefetch, prefetchBytes, exclusive || isSingleActive(target.options))
     this.partition = { name: queue, epoch: 0 }
   }
 
@@ -64,6 +66,7 @@ export class QueueSource implements Source {
     // What was handed on and not acknowledged comes again.
     this.left += this.handed - this.acknowledged
     this.handed = this.acknowledged = this.newest = this.began = 0
+    this.ended = []
     this.partition = { name: this.queue, epoch: this.partition.epoch + 1 }
     const { link, host } = await connect(settings, this.host, {
       doing: `reading queue '${this.queue}'`,
@@ -100,6 +103,7 @@ export class QueueSource implements Source {
     if (this.link === undefined) throw new Disconnected('not connected')
     this.link.acknowledge(tag)
     this.acknowledged = tag
+    while ((this.ended[0] ?? Infinity) <= tag) this.ended.shift()
   }
 
   ends(): Promise<ReadonlyMap<string, Position | null>> {
@@ -113,7 +117,8 @@ export class QueueSource implements Source {
     life?.controller.abort(new Disconnected('closed here'))
     life?.dispose()
     if (link !== undefined) {
-      await link.giveBack(this.consumer).catch(() => undefined)
+      // A link that ends meanwhile gives everything back by itself.
+      await link.giveBack(this.consumer, this.ended).catch(() => undefined)
       await link.close()
     }
     this.inbox.clear()
@@ -121,12 +126,13 @@ export class QueueSource implements Source {
 
   private async consume(link: Link, ahead: number): Promise<void> {
     const { consumer, exclusive, consumerPriority } = this.target.options
+    this.began = this.newest
+    if (this.newest > Math.max(this.acknowledged, this.ended.at(-1) ?? 0)) this.ended.push(this.newest)
     await link.ask((channel) => channel.prefetch(ahead))
     this.consumer = await link.consume(this.queue, {
       exclusive, ...(consumer === undefined ? {} : { consumerTag: consumer }), ...(consumerPriority === undefined ? {} : { priority: consumerPriority }),
     })
     this.ahead = ahead
-    this.began = this.newest
     this.ctx?.gauge('prefetch', ahead)
   }
 
@@ -143,9 +149,7 @@ export class QueueSource implements Source {
   private delivery(messages: readonly Message[]): Delivery {
     const { ctx, link } = this
     if (this.inbox.bytes < this.target.options.prefetchBytes) link?.hold(false)
-    // Another count is a new consumer, which somebody else might become who waits for the queue alone.
-    const { exclusive, singleActiveConsumer } = this.target.options
-    const better = exclusive || singleActiveConsumer ? undefined : this.prefetch.better(this.ahead, this.newest - Math.max(this.began, this.acknowledged), this.newest - this.acknowledged)
+    const better = this.prefetch.better(this.ahead, this.newest - Math.max(this.began, this.acknowledged), this.newest - this.acknowledged)
     if (better !== undefined && link !== undefined && !this.steering) void this.steer(link, better)
     if (this.redelivered > 0) ctx?.gauge('redelivered', this.redelivered)
     const first = messages[0]?.tag ?? 0
@@ -176,6 +180,7 @@ export class QueueSource implements Source {
     const { ctx, link } = this
     if (ctx === undefined || link === undefined) throw new Disconnected('not connected')
     const look = linkedAbort(signal)
+    // Cut short where a message came first.
     const timer = ctx.clock.sleep(LOOK_MS, look.controller.signal).then(() => { this.wake.wake() }, () => undefined)
     try { await unlessAborted(this.wake.wait(), signal) } finally {
       look.controller.abort(new Error('woken'))

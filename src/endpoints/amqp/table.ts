@@ -168,7 +168,10 @@ function typed(value: HeaderValue, letter: string): Buffer | undefined {
       case 'f': case 'd': return text.trim() === '' || (text !== 'NaN' && Number.isNaN(Number(text))) ? undefined : fixed(letter, typeof value === 'number' ? value : Number(text))
       default: return letter in LENGTHS ? fixed(letter, BigInt(text)) : undefined
     }
-  } catch { return undefined }
+  } catch {
+    // No number, no JSON, or beyond its type: it goes as what it is now.
+    return undefined
+  }
 }
 
 function decimalBytes(text: string): Buffer | undefined {

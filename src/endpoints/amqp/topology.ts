@@ -26,6 +26,11 @@ export function queueArguments(options: Pick<Options, 'declare' | 'argument' | '
   }
 }
 
+/** Of its consumers one is served: said by either option. */
+export function isSingleActive(options: Pick<Options, 'argument' | 'singleActiveConsumer'>): boolean {
+  return options.singleActiveConsumer || options.argument.some(([name, text]) => name === 'x-single-active-consumer' && argumentOf(text) === true)
+}
+
 /** Messages that lie in the queue as it stands. Rejects with the library's errors. */
 export async function prepareQueue(channel: Channel, queue: string, options: Options): Promise<number> {
   const { declare, durable, autoDelete, bind } = options

@@ -96,6 +96,7 @@ export class Fetcher {
       const broker = track.broker(now)
       if (broker < 0 || this.loops.has(broker)) continue
       const wake = new Wake()
+      // Once it is stopped here, whatever ends the loop is its end.
       const done = this.loop(broker, wake).catch((error: unknown) => { if (!this.parts.signal.aborted) this.parts.failed(error) })
       this.loops.set(broker, { wake, done })
     }

@@ -260,6 +260,7 @@ export class GroupRun {
     try {
       if (await hasChanged(leading, this.ground, this.signal) && this.kept.leading === leading) this.due()
     } catch (error) {
+      // It is asked again at the next look; a run that ends needs no answer.
       if (!this.signal.aborted) this.ground.log.debug(`${this.name}: the partitions of its topics could not be asked for: ${lineOf(error)}`)
     }
   }

@@ -8,7 +8,7 @@ import { manifold } from '../../support/manifold'
 import { describeWith } from '../../services/describe-with'
 import type { SecureRabbitmqServer } from '../../services/rabbitmq'
 import { Broker } from './broker'
-import { forever, openSink, openSource, take, writeOf } from './support'
+import { forever, openSink, openSource, take, until, writeOf } from './support'
 
 describe('options that contradict each other are told of before anything is opened', () => {
   test.each([
@@ -17,6 +17,8 @@ describe('options that contradict each other are told of before anything is open
     ['sink', { queue: 'a', exchange: 'b' }, 'amqp://h', /give either queue= or exchange=/],
     ['sink', { queue: 'a', key: 'b' }, 'amqp://h', /give either queue= or key=/],
     ['source', { queue: 'a' }, 'amqp://h/a/b', /a '\/' is written %2F/],
+    ['source', { queue: 'a' }, `amqp://h/${'%C3%BC'.repeat(128)}`, /the vhost is longer than the 255 bytes/],
+    ['source', { queue: 'a' }, 'amqp://h/50%', /a '%' that is no percent-encoding/],
     ['source', { queue: 'a', bind: [':k'] }, 'amqp://h', /bind= needs an exchange/],
     ['source', { queue: 'a', start: 'latest' }, 'amqp://h', /start= is for streams/],
     ['source', { queue: 'a', stream: 'true', start: 'noon' }, 'amqp://h', /oldest, latest, an offset/],
@@ -88,7 +90,11 @@ describeWith('rabbitmq', 'a broker that refuses', () => {
     const http = await serve('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
     expect(await refusedAs(openSource(`amqp://127.0.0.1:${http}`, { queue: 'q' }))).toMatch(/does not speak AMQP 0-9-1: is it another port, or amqps/)
     const silent = await serve(undefined)
-    await expect(openSource(`amqp://127.0.0.1:${silent}`, { queue: 'q', connectionTimeout: '200ms' })).rejects.toThrow(/did not let us in within 200ms/)
+    for (const scheme of ['amqp', 'amqps']) {
+      await expect(openSource(`${scheme}://127.0.0.1:${silent}`, { queue: 'q', connectionTimeout: '200ms' })).rejects.toThrow(/did not let us in within 200ms/)
+      // Nothing is left of it: whoever tries for days would run out of sockets.
+      await until(async () => await new Promise((resolve) => { peers.at(-1)?.getConnections((_, count) => { resolve(count === 0) }) }))
+    }
     const tls = Number(new URL(broker.server.tlsUri.replace('amqps', 'http')).port)
     await expect(openSource(`amqp://127.0.0.1:${tls}`, { queue: 'q' })).rejects.toThrow(/does not speak AMQP 0-9-1/)
     expect(await refusedAs(openSource(`amqps://127.0.0.1:${broker.port}`, { queue: 'q' }))).toMatch(/does not speak TLS: is amqp:\/\/ meant/)

@@ -1,0 +1,100 @@
+/** Several consumers of one queue: who is served, who takes over; and what a consumer leaves behind that ends. */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Entry } from '../../../src/core/contract'
+import { describeWith } from '../../services/describe-with'
+import { start, type Running } from '../../support/manifold'
+import { Broker } from './broker'
+import { openSource, take, until } from './support'
+
+const bodies = (n: number, from = 1): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
+const values = (entries: readonly Entry[]): string[] => entries.map(({ value }) => String(value))
+
+describeWith('rabbitmq', 'consumers', () => {
+  let broker: Broker
+  let folder: string
+  /** Whether a nack is no failed delivery to this server. */
+  let mild: boolean
+  let serial = 0
+  beforeAll(async () => {
+    broker = await Broker.start()
+    folder = mkdtempSync(join(tmpdir(), 'manifold-consumers-'))
+    const [major = 0, minor = 0] = (await broker.ctl('version')).trim().split('.').map(Number)
+    mild = major > 4 || (major === 4 && minor >= 3)
+  }, 90_000)
+  afterAll(async () => {
+    await broker.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }, 30_000)
+  const name = (): string => `consumers-${++serial}`
+
+  test.each(['classic', 'quorum'] as const)('a clean stop: what was not acknowledged lies in its old place, told as redelivered, and has failed once at most, %s', async (type) => {
+    const queue = await broker.declare(name(), { arguments: { 'x-queue-type': type } })
+    await broker.put(queue, bodies(2000))
+    for (const round of [1, 2]) {
+      // Small at first: the consumer is replaced on the way, which gives nothing back.
+      const { source, told } = await openSource(broker.uri(), { queue })
+      const { deliveries } = await take(source, 1500)
+      const [first] = deliveries
+      await source.commit(first!.partition, first!.at(99))
+      await until(() => told.gauges.get('prefetch')! > 512)
+      await source.close()
+      await until(async () => await broker.count(queue) === 2000 - 100 * round)
+    }
+    const left = await broker.drain(queue)
+    expect(left.map(({ content }) => content.toString())).toEqual(bodies(1800, 201))
+    // 3.10 counts each way of giving back as a failure; once for each stop, never more.
+    const failed = new Set(left.slice(0, 1000).map(({ properties }) => (properties.headers as { readonly 'x-delivery-count'?: number } | undefined)?.['x-delivery-count'] ?? 0))
+    expect(failed).toEqual(new Set([type === 'classic' || mild ? 0 : 2]))
+    expect(new Set(left.slice(0, 1000).map(({ fields }) => fields.redelivered))).toEqual(new Set([true]))
+  }, 60_000)
+
+  test('a consumer of a higher priority is served first, and after it the other one', async () => {
+    const queue = await broker.declare(name())
+    const { source: low } = await openSource(broker.uri(), { queue, prefetch: 100 })
+    const { source: high } = await openSource(broker.uri(), { queue, prefetch: 100, consumerPriority: 5 })
+    await broker.put(queue, bodies(150))
+    const first = await take(high, 100)
+    const rest = await take(low, 50)
+    expect(values(first.entries)).toEqual(bodies(100))
+    expect(values(rest.entries)).toEqual(bodies(50, 101))
+    await high.close()
+    // What it gives back is the other's now.
+    expect(values((await take(low, 50)).entries)).toEqual(bodies(50))
+    await low.close()
+  })
+
+  test.each([['an option', ['single-active-consumer']], ['an argument', ['argument.x-single-active-consumer=true']]])('a single active consumer, by %s: the other process waits, also while many wait for their acknowledgement, and takes over when the first is killed', async (_, words) => {
+    const queue = name()
+    const COUNT = 40_000
+    const out = [1, 2, 3].map((each) => join(folder, `${queue}-${each}.ndjson`))
+    const run = (file: string): Running => start(['--from', broker.uri(), `queue=${queue}`, 'declare=quorum', ...words, '--to', `file:${file}`])
+    const found = (file: string): readonly string[] => (existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : [])
+    const consumers = async (): Promise<number> => (await broker.ctl('list_consumers', 'queue_name')).split('\n').filter((each) => each === queue).length
+    const first = run(out[0]!)
+    await until(async () => await consumers() === 1)
+    const second = run(out[1]!)
+    await until(async () => await consumers() === 2)
+    await broker.put(queue, bodies(COUNT / 2))
+    await until(() => found(out[0]!).length >= COUNT / 2)
+    expect(found(out[1]!)).toEqual([])
+    await broker.put(queue, bodies(COUNT / 2, COUNT / 2 + 1))
+    first.kill('SIGKILL')
+    await first.done
+    const third = run(out[2]!)
+    const all = (): ReadonlySet<string> => new Set([...found(out[0]!), ...found(out[1]!)])
+    await until(() => all().size >= COUNT)
+    expect(found(out[1]!).length).toBeGreaterThan(0)
+    expect([...found(out[1]!)]).toEqual([...found(out[1]!)].sort((a, b) => Number(a.slice(5, -1)) - Number(b.slice(5, -1))))
+    expect([...all()].sort()).toEqual(bodies(COUNT).sort())
+    // A clean stop hands over as well.
+    second.kill('SIGTERM')
+    expect((await second.done).code).toBe(0)
+    await broker.put(queue, bodies(10))
+    await until(() => found(out[2]!).length >= 10)
+    expect(found(out[2]!).slice(-10)).toEqual(bodies(10))
+    third.kill('SIGTERM')
+    expect((await third.done).code).toBe(0)
+  }, 60_000)
+})
