@@ -9,6 +9,7 @@
 const fs = require('fs')
 const os = require('os')
 const path = require('path')
+const { ALIAS, DEFINE, lean } = require('./lean')
 const { ready, root } = require('./setup')
 
 const platform = `${process.platform}-${process.arch}`
@@ -53,10 +54,9 @@ async function bundle() {
     // Names are kept: a stack in a bug report has to say something.
     legalComments: 'none',
     metafile: true,
-    // createRequire() asks for a place; nothing is ever required from it.
-    define: { MANIFOLD_VERSION: JSON.stringify(own), 'import.meta.url': JSON.stringify('file:///manifold') },
-    // Its other form reads a file from beside itself, which is not there.
-    alias: { '@platformatic/wasm-utils': './node_modules/@platformatic/wasm-utils/dist/bundled.js' },
+    define: { MANIFOLD_VERSION: JSON.stringify(own), ...DEFINE },
+    alias: ALIAS,
+    plugins: [lean],
     // ws asks for them and does without.
     external: ['bufferutil', 'utf-8-validate'],
     logLevel: 'warning',

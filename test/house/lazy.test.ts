@@ -8,10 +8,10 @@ let folder: string
 beforeAll(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-lazy-')) })
 afterAll(() => { rmSync(folder, { recursive: true }) })
 
-async function loadedBy(args: readonly string[]): Promise<readonly string[]> {
+async function loadedBy(args: readonly string[], expected = 0): Promise<readonly string[]> {
   const file = join(folder, 'loaded.json')
   const { code, stderr } = await manifold(args, { env: { NODE_OPTIONS: `--require=${JSON.stringify(join(__dirname, 'loaded.js'))}`, LOADED_TO: file, HOME: folder }, input: 'a\n' })
-  if (code !== 0) throw new Error(stderr)
+  if (code !== expected) throw new Error(stderr)
   return JSON.parse(readFileSync(file, 'utf8')) as string[]
 }
 
@@ -21,4 +21,11 @@ test('records from stdin to stdout load what parses the line and what logs', asy
   const packages = await loadedBy(['--from', '-', '--to', '-'])
   expect(packages).toContain('pino')
   expect(packages.filter((name) => /^@aws-sdk|^@smithy|^ws$|^prom-client|^pino-pretty|proxy/.test(name))).toEqual([])
+})
+
+test('Kafka loads none of the client package but the file that the build made of what is used: no schemas are compiled', async () => {
+  // Nobody listens there: all that a connection needs was loaded before it failed.
+  const packages = await loadedBy(['--from', 'kafka://127.0.0.1:1/topic', '--to', '-', '--give-up-after', 'first'], 3)
+  expect(packages).toContain('pino')
+  expect(packages.filter((name) => /^@platformatic|^ajv|^debug$|^fastq|^mnemonist|^avsc|^protobufjs|^@aws-sdk/.test(name))).toEqual([])
 })

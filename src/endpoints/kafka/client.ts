@@ -1,5 +1,5 @@
 /**
- * A cluster over @platformatic/kafka's connections, which load on first use: the only file that touches it. Nothing is retried here.
+ * A cluster over @platformatic/kafka's connections, which load on first use: the only file that touches it, by way of client-*.ts. Nothing is retried here.
  *
  * Connections are apart by purpose, for a broker answers each in order: a long poll, a join or a slow append holds up nothing else. Versions are asked for once per broker.
  */
@@ -14,7 +14,7 @@ import type { KafkaOptions } from './options'
 import { settingsOf, type Login, type Place, type Settings } from './settings'
 import type { Broker, Cluster, CommitAsk, Committed, Fetched, FetchAsk, FetchOptions, Joined, Joining, Membership, Metadata, OffsetAsk, OffsetFound, ProduceAsk, Produced, ProducerIdentity } from './wire'
 
-export type Library = typeof import('@platformatic/kafka')
+export type Library = typeof import('./client-library')
 type Purpose = 'control' | 'fetch' | 'produce' | 'group' | 'join'
 interface Slot { readonly link: Promise<Link> }
 
@@ -31,7 +31,7 @@ const CONSUMER = 'consumer'
 /** Connects to the first broker that answers and has looked whether the login is good. Rejects with an error of `core/errors`, or the signal's reason. */
 export async function openCluster(target: Target<KafkaOptions>, signal: AbortSignal): Promise<Cluster> {
   const settings = await settingsOf(target)
-  const library = await import('@platformatic/kafka')
+  const library = await import('./client-library.js')
   const cluster = new KafkaCluster(library, settings)
   try {
     await cluster.greet(signal)
@@ -45,7 +45,7 @@ export async function openCluster(target: Target<KafkaOptions>, signal: AbortSig
 export interface NativeCodecs { lz4Compress(data: Buffer): Buffer; lz4Decompress(data: Buffer): Buffer; snappyCompress(data: Buffer): Buffer; snappyDecompress(data: Buffer): Buffer }
 /** What Node has not: lz4 in frames, raw snappy. */
 export async function nativeCodecs(): Promise<NativeCodecs> {
-  const { compressionsAlgorithms: { lz4, snappy } } = await import('@platformatic/kafka')
+  const { compressionsAlgorithms: { lz4, snappy } } = await import('./client-codecs.js')
   return { lz4Compress: lz4.compressSync, lz4Decompress: lz4.decompressSync, snappyCompress: snappy.compressSync, snappyDecompress: snappy.decompressSync }
 }
 

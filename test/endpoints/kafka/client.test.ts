@@ -1,6 +1,8 @@
 /** The cluster as the parts of the endpoint see it, on a real broker, and before peers that are none. */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { apisOf } from '../../../src/endpoints/kafka/apis'
 import { openCluster } from '../../../src/endpoints/kafka/client'
+import * as library from '../../../src/endpoints/kafka/client-library'
 import { RecordWriter, stampBatch } from '../../../src/endpoints/kafka/record-writer'
 import type { Cluster } from '../../../src/endpoints/kafka/wire'
 import { describeWith } from '../../services/describe-with'
@@ -9,6 +11,10 @@ import { kafkaTarget } from '../../support/kafka-target'
 
 const PATIENT = 90_000
 const forever = new AbortController().signal
+
+test('every version of a request that is spoken is among what is taken of the library', () => {
+  for (const { name, calls } of Object.values(apisOf(library))) for (const [version, call] of calls as ReadonlyMap<number, unknown>) expect([name, version, typeof call]).toEqual([name, version, 'function'])
+})
 
 describeWith('kafka', 'a cluster', () => {
   let server: KafkaServer
