@@ -51,8 +51,11 @@ describeWith('s3', 'a server of the tests', () => {
     const { pid, dir } = JSON.parse(String(told)) as { pid: number; dir: string }
     try {
       process.kill(pid, 0)
+      const ended = once(starter, 'exit')
       starter.kill('SIGKILL')
-      // It has ended once its new parent has taken note of it.
+      // Until then it counts as a starter that lives.
+      await ended
+      // The server has ended once its new parent has taken note of it.
       const gone = () => { try { return /^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'utf8')) } catch { return true } }
       while (!gone()) await new Promise((resolve) => setTimeout(resolve, 10))
       await (await startS3(available()[0])).stop()
