@@ -135,6 +135,23 @@ function streams(): Harness {
   }
 }
 
+const pushing = lazily(async () => { const node = await startKinesis({ kind: 'kinesis-local' }); return { node, client: kinesisClient(node) } }, async ({ node, client }) => { client.destroy(); await node.stop() })
+const noPushing = kinesisHere().includes('kinesis-local') || process.env['MANIFOLD_REQUIRE_SERVICES'] === '1' ? undefined : 'no kinesis-local here: node scripts/services.js install --need kinesis-fanout'
+
+/** One shard, pushed to a consumer that each source registers and takes away. */
+function pushed(): Harness {
+  return {
+    here: true,
+    source: noPushing ?? (async (endpoint, records) => {
+      const { node, client } = await pushing()
+      const stream = await makeStream(client)
+      await putInto(client, stream, records.map((data) => ({ key: 'k', data })))
+      return { target: makeTarget(endpoint, `kinesis:${stream}`, { endpoint: node.endpoint, region: node.region, accessKeyId: node.accessKey, secretAccessKey: node.secretKey, consumerName: 'contract' }), expected: records, stop: () => Promise.resolve() }
+    }),
+    sink: 'sinks have no consumers',
+  }
+}
+
 /** By scheme; what it has of several kinds behind a space. stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
 export const harnesses: Readonly<Record<string, Harness>> = {
   file: {
@@ -178,6 +195,7 @@ export const harnesses: Readonly<Record<string, Harness>> = {
   kafka: topics(false),
   'kafka group': topics(true),
   kinesis: streams(),
+  'kinesis fan-out': pushed(),
   amqp: queues('classic'),
   'amqp quorum': queues('quorum'),
   stdio: {

@@ -8,7 +8,7 @@ import { parseStart } from './start'
 
 /** Faults over several options, one line each, without secrets. */
 export function faultsOf(given: Given<KinesisOptions>, role: Role): readonly string[] {
-  return [...ofStream(given), ...(role === 'source' ? ofSource(given) : keyingFaults(given.options)), ...awsFaults(given.options)]
+  return [...ofStream(given), ...(role === 'source' ? [...ofSource(given), ...ofConsumer(given)] : keyingFaults(given.options)), ...awsFaults(given.options)]
 }
 
 /** Placeholders stand as typed: what they will say is judged at opening. */
@@ -34,22 +34,31 @@ function ofStream(given: Given<KinesisOptions>): readonly string[] {
 
 function ofSource({ options }: Given<KinesisOptions>): readonly string[] {
   const faults: string[] = []
-  const { start, shard, leases, consumerName, consumerArn } = options
+  const { start, shard, leases } = options
   if (!isOpen(start)) {
     try {
       const { kind } = parseStart(start, 0)
       if ((kind === 'at' || kind === 'after') && shard.length !== 1) faults.push('start= with a sequence number is about one shard: name it with shard=')
     } catch (error) { faults.push(`start=: ${(error as Error).message}`) }
   }
-  if (consumerName !== undefined || consumerArn !== undefined) faults.push('consumer-name= and consumer-arn= (enhanced fan-out) are not there yet: leave them out, and the shards are polled')
   if (shard.length > 0 && leases !== undefined) faults.push('shard= and leases= exclude each other: with leases the processes share all shards out')
-  if (consumerName !== undefined && consumerArn !== undefined) faults.push('consumer-name= and consumer-arn= both name a consumer: give one')
-  if (consumerName !== undefined && !isOpen(consumerName) && !/^[a-zA-Z0-9_.-]{1,128}$/.test(consumerName)) faults.push('consumer-name= is made of letters, digits, _, - and ., 128 at most')
-  if (consumerArn !== undefined && !isOpen(consumerArn) && !/^arn:aws[a-z-]*:kinesis:.*:\d{12}:stream\/[^/]+\/consumer\/[^:]+:\d+$/.test(consumerArn)) faults.push('consumer-arn= is an ARN such as arn:aws:kinesis:REGION:ACCOUNT:stream/NAME/consumer/CONSUMER:TIME')
   if (leases === undefined) {
     const used = ([['leases-endpoint', options.leasesEndpoint], ['leases-region', options.leasesRegion], ['worker-id', options.workerId], ['max-leases', options.maxLeases]] as const).filter(([, value]) => value !== undefined)
     for (const [name] of used) faults.push(`${name}= is for leases=dynamodb:TABLE, which is missing`)
   }
   for (const [name, url] of [['leases-endpoint', options.leasesEndpoint]] as const) if (url !== undefined && !isOpen(url) && !/^https?:\/\/[^/]/i.test(url)) faults.push(`${name} is a URL: http://HOST:PORT or https://HOST`)
+  return faults
+}
+
+function ofConsumer(given: Given<KinesisOptions>): readonly string[] {
+  const faults: string[] = []
+  const { consumerName, consumerArn } = given.options
+  if (consumerName !== undefined && consumerArn !== undefined) faults.push('consumer-name= and consumer-arn= both name a consumer: give one')
+  if (consumerName !== undefined && !isOpen(consumerName) && !/^[a-zA-Z0-9_.-]{1,128}$/.test(consumerName)) faults.push('consumer-name= is made of letters, digits, _, - and ., 128 at most')
+  if (consumerArn === undefined || isOpen(consumerArn)) return faults
+  const [, stream, name] = /^(arn:aws[a-z-]*:kinesis:[a-z0-9-]+:\d{12}:stream\/([a-zA-Z0-9_.-]+))\/consumer\/[a-zA-Z0-9_.-]+:\d+$/.exec(consumerArn) ?? []
+  if (stream === undefined) return [...faults, 'consumer-arn= is an ARN such as arn:aws:kinesis:REGION:ACCOUNT:stream/NAME/consumer/CONSUMER:TIME']
+  const other = namings(given).find((text) => !isOpen(text) && text !== (text.startsWith('arn:') ? stream : name))
+  if (other !== undefined) faults.push(`consumer-arn= is a consumer of the stream ${other.startsWith('arn:') ? stream : name ?? ''}, not of ${other}`)
   return faults
 }

@@ -2,10 +2,9 @@
  * The wire: the few requests that reading and writing need, with the SDK's errors turned into the core's. The SDK loads on first use and does not retry
  * (the core does). Amazon's own endpoints speak HTTP/2; a server at http:// speaks HTTP/1.1.
  */
-import type { KinesisClient, KinesisClientConfig, _Record as SdkRecord, ShardIteratorType, StartingPosition } from '@aws-sdk/client-kinesis'
+import type { KinesisClient, KinesisClientConfig, _Record as SdkRecord, ShardIteratorType, StartingPosition, SubscribeToShardEventStream } from '@aws-sdk/client-kinesis'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
-import { Disconnected, lineOf, Refused } from '../../core/errors'
-import { linkedAbort } from '../../kit/signal'
+import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
 import type { OptionsOf, Target } from '../../options/define'
 import { classify, type Doing, isForbidden, isInvalid, isMissing, type Place } from './errors'
 import type { KinesisOptions } from './options'
@@ -89,23 +88,27 @@ class StreamWire implements KinesisWire {
     await this.ask('DeregisterStreamConsumer', `deregister the consumer ${name}`, signal, (during) => this.client.send(new this.sdk.DeregisterStreamConsumerCommand({ ConsumerARN: arn }), during))
   }
 
-  async * subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): AsyncGenerator<PushedPage, void, undefined> {
-    const text = `subscribe to ${shard}`
-    // Whoever stops listening ends the subscription, too.
-    const link = linkedAbort(signal)
+  async subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): Promise<AsyncGenerator<PushedPage, void, undefined>> {
+    // What has not been asked for waits on the wire for as long as it takes: a request that nothing moves on is no fault here.
+    const { EventStream } = await this.ask('SubscribeToShard', `subscribe to ${shard}`, signal, ({ abortSignal }) => this.client.send(
+      new this.sdk.SubscribeToShardCommand({ ConsumerARN: consumer.arn, ShardId: shard, StartingPosition: positionOf(from) }), { abortSignal, requestTimeout: 0 },
+    ), (error) => refusedSequence(error, shard, from))
+    if (EventStream === undefined) throw new Disconnected(`Kinesis could not subscribe to ${shard}: its answer has no events`)
+    return this.pages(EventStream, shard, signal)
+  }
+
+  private async * pages(events: AsyncIterable<SubscribeToShardEventStream>, shard: string, signal: AbortSignal): AsyncGenerator<PushedPage, void, undefined> {
     try {
-      const { EventStream } = await this.ask('SubscribeToShard', text, link.controller.signal, (during) => this.client.send(new this.sdk.SubscribeToShardCommand({ ConsumerARN: consumer.arn, ShardId: shard, StartingPosition: positionOf(from) }), during), (error) => refusedSequence(error, shard, from))
-      if (EventStream === undefined) throw new Disconnected(`Kinesis could not ${text}: its answer has no events`)
-      for await (const { SubscribeToShardEvent: event } of EventStream) {
+      for await (const { SubscribeToShardEvent: event } of events) {
         if (event === undefined) continue
         const { Records, ContinuationSequenceNumber, MillisBehindLatest, ChildShards } = event
         yield { ...pageOf(Records, MillisBehindLatest, ChildShards), ...optional('continuation', ContinuationSequenceNumber) }
       }
     } catch (error) {
-      throw signal.aborted ? signal.reason : classify(error, { action: 'SubscribeToShard', text }, this.place)
-    } finally {
-      link.controller.abort(new Disconnected('the subscription ended'))
-      link.dispose()
+      if (signal.aborted) throw signal.reason
+      const fault = classify(error, { action: 'SubscribeToShard', text: `push the events of ${shard}` }, this.place)
+      // What the parser of events makes nothing of has been cut or damaged on its way.
+      throw fault instanceof ManifoldError ? fault : new Disconnected(`Kinesis could not push the events of ${shard}: they make no sense (${lineOf(error)})`, { cause: error })
     }
   }
 

@@ -1,7 +1,7 @@
 /** What an answer of Kinesis, or its absence, means to the core ("Common error types" and each action's errors, Amazon Kinesis Data Streams API Reference). */
 import { answerOf, commonFault, isDenied } from '../../aws/errors'
 import { Disconnected, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
-import { IteratorExpired } from './wire'
+import { InUse, IteratorExpired } from './wire'
 
 /** Where a request went, for messages. */
 export interface Place {
@@ -39,10 +39,11 @@ export function classify(error: unknown, { action, text }: Doing, place: Place):
   const facts = { cause: error }
   if (name === 'ExpiredIteratorException') return new IteratorExpired(`Kinesis${where}: the iterator is too old`, facts)
   // What has no more room is refused the same way as what comes too often.
-  if (name === 'LimitExceededException' && action === 'RegisterStreamConsumer' && !/rate/i.test(error.message)) return new Refused(`the stream ${stream} takes no more consumers (${lineOf(error)}): deregister one, or name one of them`, facts)
+  if (name === 'LimitExceededException' && action === 'RegisterStreamConsumer' && !/\brate\b|creating|simultaneous/i.test(error.message)) return new Refused(`the stream ${stream} takes no more consumers (${lineOf(error)}): deregister one, or name one of them`, facts)
   if (BUSY.has(name) || status === 503 || status === 429) return new Throttled(`Kinesis${where} asks for patience (${says})`, facts)
-  if (name === 'ResourceInUseException') return new Disconnected(`Kinesis${where} cannot ${text} for now (${says})`, facts)
-  if (name === 'ExpiredNextTokenException' || status >= 500) return new Disconnected(`Kinesis${where} could not ${text}: ${says}`, facts)
+  if (name === 'ResourceInUseException') return new InUse(`Kinesis${where} cannot ${text} for now (${says})`, facts)
+  // Among events a fault has a name and no status.
+  if (name === 'ExpiredNextTokenException' || /^Internal/.test(name) || status >= 500) return new Disconnected(`Kinesis${where} could not ${text}: ${says}`, facts)
   const kms = KMS[name]
   if (kms !== undefined) return new Refused(`Kinesis${where} could not ${text}: KMS ${kms} (${lineOf(error)})`, facts)
   if (name === 'ResourceNotFoundException') {

@@ -23,8 +23,8 @@ export interface FeederParts {
   reader(track: Track, from: Beginning): ShardReader
   /** Nothing more is there at the moment. */
   isAtTip(page: Page): boolean
-  /** Where `--until` ends it: how much of a page is read, and whether it is the last. @param askedAt clock's time at which it was asked for */
-  limit(track: Track, page: Page, askedAt: number): { readonly count: number; readonly last: boolean }
+  /** Where `--until` ends it: how much of a page is read, and whether it is the last. @param asOf clock's time at which it was as far behind as it says, at the earliest */
+  limit(track: Track, page: Page, asOf: number): { readonly count: number; readonly last: boolean }
   /** The records after the position are gone. @returns where to go on */
   trimmed(track: Track, trimmed: Trimmed): 'oldest' | 'latest'
   /** A page has come. */
@@ -99,15 +99,16 @@ export class Feeder {
         continue
       }
       if (track.gone) return
+      const asOf = page.asOf ?? askedAt
       const tip = this.parts.isAtTip(page)
       const trimmed = track.check(page, tip || page.ended, clock.now())
       if (trimmed !== undefined && await this.lost(track, trimmed, page)) continue
-      const { count, last } = this.parts.limit(track, page, askedAt)
+      const { count, last } = this.parts.limit(track, page, asOf)
       budget.add(track.push(count === page.records.length ? page.records : page.records.slice(0, count)))
       this.parts.seen(track, page)
       if (page.ended && count === page.records.length) track.end()
       else if (last) track.reached = true
-      else if (tip) track.seen(clock.now(), Math.min(SEEN_MS, this.parts.retentionMs / SEEN_SHARE))
+      else if (tip) track.seen(asOf, Math.min(SEEN_MS, this.parts.retentionMs / SEEN_SHARE))
       if (track.hasReady || track.reached) this.parts.changed()
     }
   }

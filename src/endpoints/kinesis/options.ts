@@ -19,8 +19,7 @@ export const MAX_HASH = (1n << 128n) - 1n
 export const MAX_GET_RECORDS = 10_000
 export const MAX_GET_BYTES = 10 * MIB
 export const GETS_PER_SECOND = 5
-/** A subscription ends after five minutes, and a shard takes one call for it each five seconds (SubscribeToShard). */
-export const SUBSCRIPTION_MS = 300_000
+/** A subscription ends after five minutes, and a shard takes one call for it in the five seconds after one that succeeded (SubscribeToShard). */
 export const SUBSCRIBE_EVERY_MS = 5000
 /** Bytes of an aggregate at which the Kinesis Producer Library closes it (AggregationMaxSize). */
 export const AGGREGATE_BYTES = 50 * KIB
@@ -55,8 +54,11 @@ const source = {
   pollEvery: opt.duration({ doc: 'Pause between two calls for a shard that has nothing more for the moment; a shard takes five calls a second from all its readers together.', default: 1000, defaultText: '1s', min: 200, max: 60_000, roles: ['source'] }),
   maxRecords: opt.integer({ doc: 'Records that one answer may hold; of more than 10 MiB there are never any.', default: MAX_GET_RECORDS, defaultText: '10000', min: 1, max: MAX_GET_RECORDS, roles: ['source'] }),
   shardsEvery: opt.duration({ doc: 'How often the shards are listed anew, beside what is told of new ones at the end of old ones.', default: 60_000, defaultText: '60s', min: 1000, roles: ['source'] }),
-  consumerName: opt.string({ doc: 'Not there yet, and refused: enhanced fan-out, as the consumer of this name.', roles: ['source'], argument: 'NAME' }),
-  consumerArn: opt.string({ doc: 'Not there yet, and refused: enhanced fan-out, as the consumer with this ARN.', roles: ['source'], argument: 'ARN' }),
+  consumerName: opt.string({
+    doc: 'Enhanced fan-out: shards are pushed to the registered consumer of this name, at 2 MB a second each that no other reader takes from. One that is missing is registered, and deregistered when this process ends in order; one that was there is used and left, also one that a killed run has left. With leases= it stays, for the others read through it. It costs by the hour; each flow needs one of its own.',
+    roles: ['source'], argument: 'NAME', defaultText: 'shards are polled',
+  }),
+  consumerArn: opt.string({ doc: 'Enhanced fan-out as the consumer with this ARN, which is neither registered nor deregistered.', roles: ['source'], argument: 'ARN' }),
 }
 
 const leases = {

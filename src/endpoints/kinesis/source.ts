@@ -4,7 +4,9 @@
  * - Without leases every shard is read here and the position lives with us (alone.ts); with them, shards begin and end as the leases say.
  * - A child begins when its parents' ends were handed on, from its oldest. That a shard has ended is its last position, so that it is not read again.
  * - `start` is resolved once, for the shards that exist then, and noted by empty deliveries before their records.
- * - A throttle is a shard's own matter (poller.ts). Anything else that fails ends it all, for the core to open again.
+ * - What asks a shard's reader for patience, or ends a subscription, is that reader's own matter (poller.ts, subscriber.ts). Anything else that fails ends it
+ *   all, for the core to open again.
+ * - A close that follows no fault is the last one; so is one that follows a close.
  * - Of `--until end` the end is the time of the first opening: a shard is done once nothing in it is older, by the distance from its tip that the service tells.
  */
 import { EMPTY } from '../../core/batch'
@@ -20,14 +22,14 @@ import { openStream } from './client'
 import { Feeder } from './feeder'
 import { Lookout } from './lookout'
 import type { KinesisOptions } from './options'
-import { Pace } from './pace'
-import { isAtTip, Poller } from './poller'
+import { isAtTip } from './poller'
 import { covers } from './position'
+import { Readers } from './readers'
 import { Shards } from './shards'
 import type { Sharing, SharingParts } from './sharing'
 import { parseStart, type Planned, type Start } from './start'
 import { Track, type Trimmed } from './track'
-import type { Beginning, KinesisWire, Leases, Page, ShardReader } from './wire'
+import type { KinesisWire, Leases, Page } from './wire'
 
 export const create: CreateSource<KinesisOptions> = (target) => new KinesisSource(target)
 
@@ -45,7 +47,6 @@ interface Reading {
   readonly shards: Shards
   readonly feeder: Feeder
   readonly lookout: Lookout
-  readonly budget: Budget
   /** Who says what is to be read: one of the two. */
   readonly alone?: Alone
   readonly sharing?: Sharing
@@ -61,8 +62,7 @@ class KinesisSource implements Source {
   private openedAt: number | undefined
   /** `cut`: records that arrived later are left out, where it is the user's time; the two machines' clocks need not agree on ours. */
   private until: { readonly time: number; readonly cut: boolean } | undefined
-  /** What each shard may be asked for, over openings. */
-  private readonly paces = new Map<string, Pace>()
+  private readonly readers = new Readers()
   private readonly told = new Set<string>()
   /** Where each shard was handed on to by this process, over openings. */
   private readonly handed = new Map<string, { readonly epoch: number; readonly position: Position }>()
@@ -76,26 +76,37 @@ class KinesisSource implements Source {
   async open(ctx: SourceContext): Promise<void> {
     this.failure = undefined
     this.opening = true
+    try { await this.begin(ctx) } catch (error) {
+      this.failure ??= { error }
+      throw error
+    }
+    this.opening = false
+  }
+
+  private async begin(ctx: SourceContext): Promise<void> {
     this.openedAt ??= ctx.clock.now()
     const { options } = await this.target.resolve()
     const start = this.start ??= startOf(options.start, this.openedAt)
     const life = this.life = linkedAbort(ctx.signal)
     const { signal } = life.controller
     const wire = this.wire = await openStream(this.target, signal)
+    await this.readers.open(options, wire, ctx, signal)
+    const full = this.readers.full ?? options.maxRecords
     const shards = new Shards()
     shards.list(await wire.shards(signal))
     const budget = new Budget(AHEAD_BYTES)
     const fail = (error: unknown): void => { this.fail(error) }
     const feeder = new Feeder({
       clock: ctx.clock, signal, budget, retentionMs: wire.stream.retentionMs, failed: fail, changed: () => { this.wake.wake() },
-      reader: (track, from) => this.reader(reading, track, from), isAtTip: (page) => isAtTip(page, options.maxRecords), limit: (track, page, askedAt) => this.limit(page, askedAt, options.maxRecords, shards.isClosed(track.shard)),
+      reader: (track, from) => this.readers.make({ ctx, wire, options, budget, isClosed: (shard) => shards.isClosed(shard) }, track.shard, from),
+      isAtTip: (page) => isAtTip(page, full), limit: (track, page, askedAt) => this.limit(page, askedAt, full, shards.isClosed(track.shard)),
       trimmed: (track, trimmed) => this.trimmed(reading, track, trimmed),
       seen: (track, page) => {
         shards.hint(page.children)
         ctx.gauge(`behind-ms ${track.shard}`, page.behindMs ?? 0)
       },
     })
-    const begin = (planned: Planned, epoch = ONLY_EPOCH): void => { this.begin(reading, planned, epoch) }
+    const begin = (planned: Planned, epoch = ONLY_EPOCH): void => { this.beginShard(reading, planned, epoch) }
     const alone = options.leases === undefined ? new Alone({ ctx, wire, options, shards, told: this.told, begin }) : undefined
     const sharing = alone === undefined ? await this.share({ ctx, wire, shards, signal, start, begin, options, giveUp: (shard) => this.giveUp(reading, shard) }) : undefined
     const looked = (): void => {
@@ -104,11 +115,10 @@ class KinesisSource implements Source {
       this.wake.wake()
     }
     const lookout = new Lookout({ wire, shards, clock: ctx.clock, log: ctx.log, signal, everyMs: options.shardsEvery, looked, failed: fail })
-    const reading: Reading = this.reading = { ctx, wire, signal, options, shards, feeder, lookout, budget, ...(alone === undefined ? {} : { alone }), ...(sharing === undefined ? {} : { sharing }) }
+    const reading: Reading = this.reading = { ctx, wire, signal, options, shards, feeder, lookout, ...(alone === undefined ? {} : { alone }), ...(sharing === undefined ? {} : { sharing }) }
     alone?.start(start)
     await sharing?.start()
     lookout.start()
-    this.opening = false
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
@@ -146,6 +156,7 @@ class KinesisSource implements Source {
     // After a fault the core opens again: leases that are still ours go on where they were.
     await this.leases?.stop(this.failure !== undefined || this.opening)
     await Promise.all(this.tasks)
+    if (life === undefined || this.failure === undefined) await this.readers.leave(wire, (signal) => openStream(this.target, signal))
     wire?.close()
     life?.dispose()
     this.life = this.reading = this.wire = undefined
@@ -180,7 +191,7 @@ class KinesisSource implements Source {
     await feeder.drop(track)
   }
 
-  private begin({ feeder, wire, ctx }: Reading, { shard, at, seenAt, note }: Planned, epoch: number): void {
+  private beginShard({ feeder, wire, ctx }: Reading, { shard, at, seenAt, note }: Planned, epoch: number): void {
     const { createdAt, retentionMs } = wire.stream
     const before = feeder.of(shard)
     if (before !== undefined) this.run(feeder.drop(before))
@@ -188,19 +199,6 @@ class KinesisSource implements Source {
     if (note !== undefined) track.begun(note)
     if (at.kind !== 'end') ctx.log.debug(`${shard} begins`, { at: at.kind })
     feeder.add(track)
-  }
-
-  private reader({ ctx, wire, options, budget }: Reading, { shard }: Track, from: Beginning): ShardReader {
-    const pace = this.paces.get(shard) ?? new Pace(ctx.clock)
-    this.paces.set(shard, pace)
-    return new Poller({
-      wire, shard, from, pace, budget, limit: options.maxRecords, everyMs: options.pollEvery, clock: ctx.clock,
-      throttled: (times) => {
-        ctx.gauge(`throttled ${shard}`, times)
-        if (times === 1) ctx.log.debug(`${shard}: its share is used up; it is asked at a slower pace`)
-        if (times === MANY_THROTTLES) ctx.log.warn(`${shard} has been throttled ${times} times in a row: other readers use up its share`)
-      },
-    })
   }
 
   private trimmed({ ctx, options, wire }: Reading, track: Track, { from, to }: Trimmed): 'oldest' | 'latest' {
@@ -220,7 +218,7 @@ class KinesisSource implements Source {
     if (alone?.isBounded !== true) lookout.ended(shard)
     alone?.beginReady()
     sharing?.ended(partition)
-    this.paces.delete(shard)
+    this.readers.forget(shard)
   }
 
   private endAt(until: { readonly time: number; readonly cut: boolean }): Promise<ReadonlyMap<string, Position | null>> {
@@ -246,9 +244,6 @@ class KinesisSource implements Source {
     return this.until !== undefined ? !lookout.isExpecting && sharing?.isSettled !== false : alone !== undefined && alone.isBounded && alone.isEmpty
   }
 }
-
-/** From so many throttles of a shard in a row on, its being behind is worth a line. */
-const MANY_THROTTLES = 10
 
 function startOf(text: string, now: number): Start {
   let start: Start

@@ -42,16 +42,20 @@ export interface Page {
   readonly records: readonly StreamRecord[]
   /** How far behind the tip of the shard. */
   readonly behindMs?: number
+  /** Clock's time at which it was so far behind, or earlier; absent: that at which it was asked for. */
+  readonly asOf?: number
   /** Shards that go on where this one ended; told at its end, by services that tell. */
   readonly children: readonly Pick<Shard, 'id' | 'parents'>[]
 }
 /** `next` absent: the shard is closed and read to its end. */
 export interface PolledPage extends Page { readonly next?: string }
-/** `continuation`: sequence number to subscribe again after; absent at the shard's end. */
+/** `continuation`: sequence number to subscribe again after, which need not be a record's; absent at the shard's end. */
 export interface PushedPage extends Page { readonly continuation?: string }
 
 /** The iterator is too old (five minutes): another one from the last position on. */
 export class IteratorExpired extends Disconnected {}
+/** Somebody has it: of a subscription, another one that is open, or was until lately; of a consumer's name, the consumer. */
+export class InUse extends Disconnected {}
 /** The service does not take this sequence number: of a stream that is gone, or made up. */
 export class SequenceRefused extends Refused {}
 
@@ -71,15 +75,17 @@ export interface KinesisWire {
   iterator(shard: string, from: Beginning, signal: AbortSignal): Promise<string>
   /** Rejects with `IteratorExpired`, or `Throttled` where the shard's calls or bytes are used up. */
   records(iterator: string, limit: number, signal: AbortSignal): Promise<PolledPage>
-  /** undefined: there is none of this name. */
+  /** @param name or ARN; undefined: there is none */
   consumer(name: string, signal: AbortSignal): Promise<Consumer | undefined>
+  /** Rejects with `InUse` where there is one of this name, `Refused` where there are too many. */
   register(name: string, signal: AbortSignal): Promise<Consumer>
   deregister(consumer: Consumer, signal: AbortSignal): Promise<void>
   /**
-   * Pages as they are pushed. Ends by itself after five minutes, or without `continuation` at the shard's end; throws where it is cut. At most one
-   * subscription per consumer and shard, and one call for it each five seconds.
+   * Resolves once it stands: pages as they are pushed, one taken off the wire for each that is asked for. Ends by itself after five minutes, or without
+   * `continuation` at the shard's end; throws where it is cut. At most one subscription per consumer and shard, and one call for it each five seconds: `InUse`.
+   * It ends with the signal, too; no bound on waiting is set here.
    */
-  subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): AsyncIterable<PushedPage>
+  subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): Promise<AsyncGenerator<PushedPage, void, undefined>>
   /** Outcome of each entry, in their order. At most the limits of `options.ts`. Rejects where the whole call failed: whether they were stored is unknown. */
   put(entries: readonly PutEntry[], signal: AbortSignal): Promise<readonly Put[]>
   /** Never throws. */
