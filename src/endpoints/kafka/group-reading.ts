@@ -2,7 +2,8 @@
  * What the source does in a group: begins and gives up partitions as membership says, and commits through it.
  *
  * A partition begins where the group has committed, but for one that this process has read before and nobody has since: what it has read is still on its way
- * to the sinks, so reading goes on after that. A commit lies behind all that was read before it, under whichever epoch.
+ * to the sinks, so reading goes on after that. Without a commit it begins where `start` says, but at its oldest where it, or its topic (a pattern's), has
+ * appeared since: nothing of it may be passed over. A commit lies behind all that was read before it, under whichever epoch.
  */
 import type { Partition, SourceContext } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
@@ -45,6 +46,8 @@ export class GroupReading {
   private readonly known = new Map<string, number>()
   /** What is ours since the last start. */
   private readonly held = new Map<string, number>()
+  /** Topics that were there when this process first looked. */
+  private first: ReadonlySet<string> | undefined
   private assigned = false
   private beginning = 0
   private readonly end = new GroupEnd()
@@ -71,6 +74,7 @@ export class GroupReading {
   /** Rejects with what `open` is to throw. */
   async start(parts: ReadingParts): Promise<void> {
     this.parts = parts
+    this.first ??= new Set(parts.topics().keys())
     this.assigned = false
     this.held.clear()
     const { ctx, cluster, signal, run, fail } = parts
@@ -132,7 +136,7 @@ export class GroupReading {
           const handed = parts.handed(name)?.offset
           if (handed !== undefined && (offset === undefined || (offset <= handed && offset >= (this.known.get(name) ?? 0)))) return { ...at, epoch, at: handed, again: true }
           if (offset !== undefined) this.known.set(name, offset)
-          return { ...at, epoch, ...(offset !== undefined ? { at: offset } : begun.has(at.topic) ? { at: 'oldest' as const } : {}) }
+          return { ...at, epoch, ...(offset !== undefined ? { at: offset } : begun.has(at.topic) || this.first?.has(at.topic) === false ? { at: 'oldest' as const } : {}) }
         }),
       ].filter((one) => this.held.get(nameOf(one)) === epoch && topics.has(one.topic))
       await parts.begin(beginnings)

@@ -145,6 +145,20 @@ describeWith('kafka', 'topics read in a group', () => {
     expect(await read.take(10)).toEqual(texts(0, 10))
   })
 
+  it('~REGEX takes in topics that appear later, from their oldest record', async () => {
+    const prefix = `${groupName('seen-')}-`
+    const first = await makeTopic(server, { prefix })
+    const group = groupName()
+    await put(server, first, numbered(0, 5))
+    const read = await reader(`~${prefix}.*`, group, { start: 'latest', metadataEvery: 1000 })
+    await read.source.read(AbortSignal.timeout(10_000)).then((delivery) => read.source.commit(delivery!.partition, delivery!.last))
+    const second = await makeTopic(server, { prefix })
+    await put(server, second, numbered(100, 5))
+    expect(await read.take(5)).toEqual(texts(100, 5))
+    await read.commit()
+    expect((await committed(server, group)).map(({ topic, offset }) => [topic, offset]).sort()).toEqual([[first, 5], [second, 5]].sort())
+  })
+
   it('--until end stops at what each partition held when it was assigned', async () => {
     const topic = await makeTopic(server, { partitions: 3 })
     await put(server, topic, [...numbered(0, 10, 0), ...numbered(10, 5, 2)])
