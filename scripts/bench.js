@@ -3,6 +3,7 @@
  *
  *   npm run bench [-- --pairs 5] [--only stdio,accept,s3,gzip,ws,kafka,amqp,kinesis] [--bytes 1000000000] [--records 1350000] [--ten]
  *
+ * kafka is all of kafka-stdout, stdin-kafka, kafka-kafka and kafka-accept, each of which may be named alone.
  * --bytes: of stdio and S3; --records: of Kafka, a seventh of it for RabbitMQ, a ninth for Kinesis; --ten: memory at ten times the bytes as well.
  */
 'use strict'

@@ -13,8 +13,12 @@ const PARTITIONS = 6
 // A broker that is not the bottleneck: what tests save on would be measured.
 const JVM = ['-Xms1g', '-Xmx1g', '-XX:+UseG1GC']
 
+/** Each row alone, and what is measured. */
+const ROWS = { 'kafka-stdout': 'Kafka to stdout, with commits', 'stdin-kafka': 'stdin to Kafka', 'kafka-kafka': 'Kafka to Kafka', 'kafka-accept': 'Kafka to S3 until accepted (peer: Kafka to stdout)' }
+
 async function run({ manifold, state, pairs, wants, records, results, left }) {
-  if (!wants('kafka')) return
+  const rows = Object.keys(ROWS).filter((row) => wants('kafka') || wants(row))
+  if (rows.length === 0) return
   const peer = kcat()
   if (available().length === 0 || peer === undefined) { left.push('Kafka: needs Kafka and kcat (node scripts/services.js install --need kafka,kcat)'); return }
   // The newline is the framing's.
@@ -40,13 +44,15 @@ async function run({ manifold, state, pairs, wants, records, results, left }) {
     const fromGroup = () => `kafka://${bootstrap}/bench-in group=bench-${++made}`
     const toStdout = () => measure((wrap) => counted(wrap(ours(`--from ${fromGroup()} --to - --until end`)), lines))
 
+    const row = async (name, peer, ours, goal) => { if (rows.includes(name)) results.push(await compare(ROWS[name], pairs, peer, ours, goal)) }
+
     await server.createTopics([{ name: 'bench-in', partitions: PARTITIONS }])
     await measure(() => `cat '${file}' | ${produce} -t bench-in`)
-    results.push(await compare('Kafka to stdout, with commits', pairs, () => measure(() => counted(consume, lines)), toStdout, 0.6))
-    results.push(await compare('stdin to Kafka', pairs, () => into((topic) => `cat '${file}' | ${produce} -t ${topic}`), () => into((topic, wrap) => `cat '${file}' | ${wrap(ours(`--from - --to kafka://${bootstrap}/${topic}`))}`), 0.6))
-    results.push(await compare('Kafka to Kafka', pairs, () => into((topic) => `${consume} | ${produce} -t ${topic}`), () => into((topic, wrap) => wrap(ours(`--from ${fromGroup()} --to kafka://${bootstrap}/${topic} --until end`))), 0.6))
-    results.push(await compare('Kafka to S3 until accepted (peer: Kafka to stdout)', pairs, toStdout, () => accept({ manifold, from: fromGroup(), count: lines, state: state() }), 0.5))
+    await row('kafka-stdout', () => measure(() => counted(consume, lines)), toStdout, 0.6)
+    await row('stdin-kafka', () => into((topic) => `cat '${file}' | ${produce} -t ${topic}`), () => into((topic, wrap) => `cat '${file}' | ${wrap(ours(`--from - --to kafka://${bootstrap}/${topic}`))}`), 0.6)
+    await row('kafka-kafka', () => into((topic) => `${consume} | ${produce} -t ${topic}`), () => into((topic, wrap) => wrap(ours(`--from ${fromGroup()} --to kafka://${bootstrap}/${topic} --until end`))), 0.6)
+    await row('kafka-accept', toStdout, () => accept({ manifold, from: fromGroup(), count: lines, state: state() }), 0.5)
   } finally { await server.stop() }
 }
 
-module.exports = { names: ['kafka'], run }
+module.exports = { names: ['kafka', ...Object.keys(ROWS)], run }
