@@ -8,6 +8,8 @@ export interface LiveLine {
   stop(): void
 }
 
+/** Gauges of a source that say how many records it is behind in one partition begin with it. */
+const LAG = 'lag '
 const CLEAR = '\r\u001b[K'
 
 export function liveLine(status: () => FlowStatus, everyMs = 500): LiveLine {
@@ -32,6 +34,9 @@ export function progressLine(status: FlowStatus, recordsPerSecond: number, bytes
   const states = [...status.sources, ...status.sinks].filter(({ state }) => state !== 'running').map(({ label, state, error }) => `${label} ${state}${error === undefined ? '' : `: ${error}`}`)
   const sinks = status.sinks.map(({ delivered, pending }) => `${delivered.toLocaleString('en')} out, ${pending.toLocaleString('en')} to go`).join(' | ')
   const spool = status.spool === undefined ? '' : `, spool ${formatSize(status.spool.bytes)}${status.spool.full ? ' FULL' : ''}`
+  const lags = status.sources.flatMap(({ gauges }) => Object.entries(gauges).filter(([name, lag]) => name.startsWith(LAG) && lag > 0))
+  const [most] = lags.toSorted(([, a], [, b]) => b - a)
+  const lag = most === undefined ? '' : `, ${lags.reduce((sum, [, each]) => sum + each, 0).toLocaleString('en')} behind${lags.length === 1 ? '' : `, most in ${most[0].slice(LAG.length)}: ${most[1].toLocaleString('en')}`}`
   const gaps = status.gaps > 0 ? `, ${status.gaps} gaps` : ''
-  return `${status.read.toLocaleString('en')} in (${Math.round(recordsPerSecond).toLocaleString('en')}/s, ${formatSize(Math.round(bytesPerSecond))}/s) → ${sinks}${spool}${gaps}${states.length > 0 ? ` · ${states.join(' · ')}` : ''}`
+  return `${status.read.toLocaleString('en')} in (${Math.round(recordsPerSecond).toLocaleString('en')}/s, ${formatSize(Math.round(bytesPerSecond))}/s) → ${sinks}${lag}${spool}${gaps}${states.length > 0 ? ` · ${states.join(' · ')}` : ''}`
 }

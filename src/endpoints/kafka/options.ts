@@ -32,12 +32,15 @@ export function parsePartitions(raw: string): ReadonlyMap<number, number | undef
   return found
 }
 
+/** Takes values as Java's clients spell them, too: a line of their properties means the same here. */
+function javas<O extends { parse(raw: string): unknown }>(option: O, spell: (raw: string) => string): O { return { ...option, parse: (raw: string) => option.parse(spell(raw)) } }
+
 const source = {
   group: opt.string({ doc: 'Consumer group: processes of one group share the partitions, and positions are kept by the brokers. Without it this process reads all partitions.', roles: ['source'], identity: true, argument: 'NAME', aliases: ['group.id'] }),
   instanceId: opt.string({ doc: 'Name of this process in the group, different for each: with it a restart within session-timeout moves no partition.', roles: ['source'], argument: 'NAME', aliases: ['group.instance.id'] }),
-  assignor: opt.oneOf(['cooperative-sticky', 'range'], { doc: 'How the group shares partitions out: the one that its other members use. With range all partitions are given up before each rebalance.', default: 'cooperative-sticky', roles: ['source'], aliases: ['partition.assignment.strategy'] }),
+  assignor: javas(opt.oneOf(['cooperative-sticky', 'range'], { doc: 'How the group shares partitions out: the one that its other members use. With range all partitions are given up before each rebalance.', default: 'cooperative-sticky', roles: ['source'], aliases: ['partition.assignment.strategy'] }), (raw) => raw.replace(/^(?:org\.apache\.kafka\.clients\.consumer\.)?(CooperativeSticky|Range)Assignor$/, (_, name: string) => (name === 'Range' ? 'range' : 'cooperative-sticky'))),
   rack: opt.string({ doc: 'Rack or zone of this process: it reads from replicas there, where the brokers are set up for that.', roles: ['source'], aliases: ['client.rack'] }),
-  isolation: opt.oneOf(['committed', 'uncommitted'], { doc: 'committed: records of transactions that were aborted are left out, those of open ones wait; uncommitted: all, as written.', default: 'committed', roles: ['source'] }),
+  isolation: javas(opt.oneOf(['committed', 'uncommitted'], { doc: 'committed: records of transactions that were aborted are left out, those of open ones wait; uncommitted: all, as written.', default: 'committed', roles: ['source'], aliases: ['isolation.level'] }), (raw) => raw.replace(/^read_/i, '')),
   start: {
     ...opt.string({ doc: 'Where to begin where no position is kept: oldest, latest, an offset, -100 (so many before the end), -1h or a time.', default: 'oldest', roles: ['source'], argument: 'oldest|latest|OFFSET|-COUNT|TIME', aliases: ['auto.offset.reset'] }),
     parse: parseStart,
@@ -67,7 +70,7 @@ const sink = {
 } as const
 
 const connection = {
-  sasl: opt.oneOf(MECHANISMS, { doc: 'How to log in; aws-msk-iam: with AWS credentials (profile=, access-key-id=, or the AWS SDK\'s chain).', defaultText: 'plain where a user is given, oauthbearer where a token is, else none', aliases: ['sasl.mechanism', 'sasl.mechanisms'] }),
+  sasl: javas(opt.oneOf(MECHANISMS, { doc: 'How to log in; aws-msk-iam: with AWS credentials (profile=, access-key-id=, or the AWS SDK\'s chain).', defaultText: 'plain where a user is given, oauthbearer where a token is, else none', aliases: ['sasl.mechanism', 'sasl.mechanisms'] }), (raw) => raw.replaceAll('_', '-')),
   user: opt.string({ doc: 'User, where the URI does not name it.', aliases: ['sasl.username'] }),
   password: opt.string({ doc: 'Password of the user: give it as {env:NAME}, {file:PATH} or {exec:COMMAND}.', secret: true, aliases: ['sasl.password'] }),
   token: opt.string({ doc: 'Token for sasl=oauthbearer, read anew for every login: give it as {exec:COMMAND} or {file:PATH}.', secret: true }),
