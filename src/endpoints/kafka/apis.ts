@@ -6,6 +6,7 @@ import type { Reader, Writer } from '@platformatic/kafka'
 import { Refused } from '../../core/errors'
 import type { Library } from './client'
 import type { Call } from './link'
+import { PRODUCE, type Park } from './parking'
 import type { Fetched, FetchAsk, FetchOptions, ProduceAsk, Produced } from './wire'
 
 /** A request in all its versions. */
@@ -26,7 +27,7 @@ export interface Apis {
   readonly identity: Of<'initProducerIdV4'>
   /** From 13 on topics go by their id. */
   readonly fetch: Versioned<[readonly FetchAsk[], FetchOptions], FetchAnswer>
-  readonly produce: Versioned<[readonly ProduceAsk[], number], readonly Produced[]>
+  readonly produce: Versioned<[readonly ProduceAsk[], number, Park], readonly Produced[]>
 }
 
 /** The newest that both sides speak. @param most leaves newer ones out */
@@ -49,7 +50,7 @@ export function apisOf(library: Library): Apis {
     metadata: of(3, 'metadata', 5, 12), offsets: of(2, 'listOffsets', 2, 7), coordinator: of(10, 'findCoordinator', 1, 4), join: of(11, 'joinGroup', 3, 9), sync: of(14, 'syncGroup', 2, 5),
     heartbeat: of(12, 'heartbeat', 2, 4), leave: of(13, 'leaveGroup', 2, 5), commit: of(8, 'offsetCommit', 5, 9), committed: of(9, 'offsetFetch', 5, 9), identity: of(22, 'initProducerId', 1, 4),
     fetch: { key: 1, name: 'fetch', calls: new Map([10, 11, 12, 13].map((version) => [version, createAPI<[readonly FetchAsk[], FetchOptions], FetchAnswer>(1, version, (asks: readonly FetchAsk[], options: FetchOptions) => fetchRequest(library.Writer.create(), version, asks, options), (_id, _key, _version, reader) => fetchAnswer(reader, version), version >= 12, version >= 12)])) },
-    produce: { key: 0, name: 'produce', calls: new Map([7, 8, 9].map((version) => [version, createAPI<[readonly ProduceAsk[], number], readonly Produced[]>(0, version, (asks: readonly ProduceAsk[], timeoutMs: number) => produceRequest(library.Writer.create(), version, asks, timeoutMs), (_id, _key, _version, reader) => produceAnswer(reader, version), version >= 9, version >= 9)])) },
+    produce: { key: PRODUCE, name: 'produce', calls: new Map([7, 8, 9].map((version) => [version, createAPI<[readonly ProduceAsk[], number, Park], readonly Produced[]>(PRODUCE, version, (asks: readonly ProduceAsk[], timeoutMs: number, park: Park) => library.Writer.create().append(park(produceRequest(library.Writer.create(), version, asks, timeoutMs).buffers)), (_id, _key, _version, reader) => produceAnswer(reader, version), version >= 9, version >= 9)])) },
   }
 }
 

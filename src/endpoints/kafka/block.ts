@@ -5,6 +5,7 @@
  */
 import type { Batch, Entry, Lines, Refusal } from '../../core/contract'
 import { countNewlines } from '../../kit/lines'
+import { Memory } from './memory'
 import { Damaged, type BatchHead } from './record-batch'
 import { VarintReader } from './varint'
 
@@ -156,25 +157,6 @@ function passHeaders(reader: VarintReader, count: number): void {
   }
 }
 
-/** Memory for lines, used again and again: fresh memory by the gigabyte costs more than the copying. */
-export class LineMemory {
-  private readonly free: Buffer[] = []
-
-  /** At least so many bytes. */
-  take(size: number): Buffer {
-    const index = this.free.findIndex((one) => one.length >= size)
-    const [found] = index === -1 ? [] : this.free.splice(index, 1)
-    return found ?? Buffer.allocUnsafeSlow(Math.max(size, LEAST_MEMORY))
-  }
-
-  give(memory: Buffer): void { if (memory.length <= MOST_MEMORY && this.free.length < KEPT) this.free.push(memory) }
-}
-
-/** A delivery's lines and a little more. */
-const LEAST_MEMORY = 1280 * 1024
-const MOST_MEMORY = 4 * LEAST_MEMORY
-const KEPT = 12
-
 /** Blocks one after the other as one batch. */
 export class BlockBatch implements Batch {
   readonly form = 'entries'
@@ -187,7 +169,7 @@ export class BlockBatch implements Batch {
   /** Of the memory that is used again. */
   private taken: Buffer | undefined
 
-  constructor(readonly blocks: readonly Block[], private readonly memory = new LineMemory()) {
+  constructor(readonly blocks: readonly Block[], private readonly memory = new Memory()) {
     let count = 0
     let bytes = 0
     let valueBytes = 0

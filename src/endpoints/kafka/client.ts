@@ -88,7 +88,7 @@ class KafkaCluster implements Cluster {
     const turn = (this.turns.get(broker) ?? Promise.resolve()).then(connected, connected)
     this.turns.set(broker, turn)
     const link = await turn
-    return link.call(this.pick(this.apis.produce, link), [asks, timeoutMs], 'confirm records', signal)
+    return link.call(this.pick(this.apis.produce, link), [asks, timeoutMs, link.park], 'confirm records', signal)
   }
 
   async offsets(broker: number, asks: readonly OffsetAsk[], committedOnly: boolean, signal: AbortSignal): Promise<readonly OffsetFound[]> {

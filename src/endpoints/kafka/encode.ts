@@ -2,6 +2,7 @@
 import type { Batch, Entry, Refusal } from '../../core/contract'
 import { entrySize } from '../../core/batch'
 import { countNewlines } from '../../kit/lines'
+import { Memory } from './memory'
 import { partitionOf, Sticky } from './partitioner'
 import { batched, type Batched, listOf } from './producer'
 import type { Codec } from './record-batch'
@@ -13,6 +14,8 @@ import type { TopicFacts } from './wire'
 const RECORD_OVERHEAD = 40
 const HEADER_OVERHEAD = 10
 const SMALL = 64 * 1024
+/** Batches in memory that is used again: about as many as are under way. */
+const KEPT = 24
 
 /** A write as batches. It is made once: whenever the write comes again, it is the same. */
 export interface Encoded {
@@ -31,6 +34,8 @@ export class Encoder {
   /** Bytes of a batch in topics whose brokers found one of the usual size too large. */
   private readonly smaller = new Map<string, number>()
   private readonly writers = new WeakMap<Batched, RecordWriter>()
+  private readonly memory = new Memory(KEPT)
+  private readonly taken = new WeakMap<Batched, Buffer>()
 
   constructor(private readonly routing: Routing, private readonly batchBytes: number, private readonly codec: Codec) {}
 
@@ -64,6 +69,15 @@ export class Encoder {
     if (writer === undefined) return
     this.writers.delete(batch)
     batch.bytes = await writer.seal(this.codec)
+    if (writer.taken !== undefined) this.taken.set(batch, writer.taken)
+  }
+
+  /** It was confirmed, so that the broker has all of it: nothing of it waits in a socket any more. */
+  free(batch: Batched): void {
+    const taken = this.taken.get(batch)
+    batch.bytes = undefined
+    if (taken === undefined || !this.taken.delete(batch)) return
+    this.memory.give(taken)
   }
 
   /** The broker took it for too large, or for faulty: two halves of it, or it without the records that are to blame. */
@@ -107,7 +121,7 @@ export class Encoder {
     let left = payload.lines().bytes
     for (const chunk of payload.lines().chunks) {
       for (let at = 0; at < chunk.length;) {
-        writer ??= new RecordWriter(Math.min(most, left + RECORD_OVERHEAD + (left < SMALL ? 20 * countNewlines(chunk) : Math.floor(left / 8))) + 64)
+        writer ??= this.writerFor(Math.min(most, left + RECORD_OVERHEAD + (left < SMALL ? 20 * countNewlines(chunk) : Math.floor(left / 8))) + 64)
         const end = writer.addLines(chunk, at, now, most)
         left -= end - at
         at = end
@@ -145,6 +159,8 @@ export class Encoder {
     }
     for (const [topic, partitions] of open) for (const [partition, { writer, indexes }] of partitions) done(topic, partition, indexes, writer)
   }
+
+  private writerFor(bytes: number): RecordWriter { return new RecordWriter(bytes, bytes < SMALL ? undefined : this.memory) }
 
   private stickyOf(topic: string): Sticky {
     let found = this.sticky.get(topic)

@@ -7,6 +7,7 @@ import { Disconnected, Refused } from '../../core/errors'
 import type { Library } from './client'
 import { UNSUPPORTED_VERSION } from './codes'
 import { classify, type Peer } from './errors'
+import { Parking, type Park } from './parking'
 import type { Settings } from './settings'
 
 /** A request of the library in one of its versions. */
@@ -32,6 +33,7 @@ export class Link {
   private fault: Error | undefined
   /** What the socket said at its end: of a TLS alert that comes after the handshake each call is told no more than that it is over. */
   private broke: Error | undefined
+  private readonly parking = new Parking()
   private constructor(private readonly connection: Connection, readonly peer: Peer, private readonly onDrop: () => void) {}
 
   /** Rejects with a classified error, or the signal's reason. @param versions what is known of this broker: asked for where it is nothing @param onDrop called once, when it cannot be used any more */
@@ -57,6 +59,7 @@ export class Link {
         void connection.connect(host, port, (error) => { if (error === null || error === undefined) resolve(); else reject(error) })
         link.guard(options.maxAnswer)
       })
+      if (connection.socket !== undefined) link.parking.watch(connection.socket)
       link.versions = versions ?? await link.askVersions(library, signal)
       return link
     } catch (error) {
@@ -67,6 +70,8 @@ export class Link {
   }
 
   get isUsable(): boolean { return this.usable }
+  /** For requests whose body is to go out as it lies in memory. */
+  get park(): Park { return this.parking.park }
 
   /** Answers with error codes resolve as others do. Rejects with a classified error, or, at once, with the signal's reason; the connection is then of no use any more. */
   call<A extends unknown[], R>(api: Call<A, R>, args: A, doing: string, signal: AbortSignal): Promise<R> {

@@ -9,6 +9,7 @@
 import type { Entry, HeaderValue } from '../../core/contract'
 import { checksum } from './checksum'
 import { compressRecords, type Codec } from './compression'
+import type { Memory } from './memory'
 import { ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CODECS, CRC_AT, HEADER_BYTES, MAGIC_AT, PRODUCER_EPOCH_AT, PRODUCER_ID_AT } from './record-batch'
 import { putVarint, varintSize } from './varint'
 import type { ProducerIdentity } from './wire'
@@ -27,8 +28,11 @@ export class RecordWriter {
   private base = -1
   private newest = -1
 
-  /** @param capacity bytes to begin with; it grows as needed */
-  constructor(capacity: number) { this.bytes = Buffer.allocUnsafeSlow(Math.max(HEADER_BYTES + 64, capacity)) }
+  /** @param capacity bytes to begin with; it grows as needed @param memory where they come from, in place of fresh ones */
+  constructor(capacity: number, private readonly memory?: Memory) { this.bytes = this.allocate(Math.max(HEADER_BYTES + 64, capacity)) }
+
+  /** Once it is sealed: the memory that the batch lies in, to be given back when nobody looks at the batch any more. */
+  taken: Buffer | undefined
 
   /** Bytes of the batch so far, uncompressed, header included. */
   get size(): number { return this.at }
@@ -100,6 +104,8 @@ export class RecordWriter {
     header.writeBigInt64BE(BigInt(this.base), BASE_TIMESTAMP_AT)
     header.writeBigInt64BE(BigInt(this.newest), BASE_TIMESTAMP_AT + 8)
     header.writeInt32BE(this.count, BASE_SEQUENCE_AT + 4)
+    if (packed === undefined) this.taken = this.memory === undefined ? undefined : this.bytes
+    else this.memory?.give(this.bytes)
     return packed === undefined ? [plain] : [header, packed]
   }
 
@@ -111,10 +117,13 @@ export class RecordWriter {
 
   private room(size: number): void {
     if (this.at + size <= this.bytes.length) return
-    const larger = Buffer.allocUnsafeSlow(Math.max(this.bytes.length * 2, this.at + size))
+    const larger = this.allocate(Math.max(this.bytes.length * 2, this.at + size))
     this.bytes.copy(larger, 0, 0, this.at)
+    this.memory?.give(this.bytes)
     this.bytes = larger
   }
+
+  private allocate(size: number): Buffer { return this.memory?.take(size) ?? Buffer.allocUnsafeSlow(size) }
 }
 
 /** Writes who produced it, the sequence of its first record (-1 both: nobody) and the checksum of all that. */

@@ -183,8 +183,10 @@ class TopicSink implements Sink {
     for (const batch of batches) {
       const answer = answers.find(({ topic, partition }) => topic === batch.topic && partition === batch.partition)
       if (answer === undefined) { batch.lost = true; faults.push(new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`)); continue }
-      if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) this.producer.confirm(batch, this.running().ctx.clock.now())
-      else {
+      if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) {
+        this.producer.confirm(batch, this.running().ctx.clock.now())
+        this.encoder.free(batch)
+      } else {
         const fault = this.refused(encoded, batch, answer)
         if (fault !== undefined) faults.push(fault)
       }

@@ -13,11 +13,12 @@ import type { Delivery, Partition, Position, Source, SourceContext } from '../..
 import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
-import { BlockBatch, LineMemory } from './block'
+import { BlockBatch } from './block'
 import { openCluster } from './client'
 import { Fetcher } from './fetcher'
 import type { Extent } from './group-end'
 import { GroupReading } from './group-reading'
+import { Memory } from './memory'
 import { parsePartitions, type KafkaOptions } from './options'
 import { covers, decodePosition, isSameTopic, partitionName, type KafkaPosition } from './position'
 import { offsetsAt, parseStart, resolveStart, type Beginning, type Begun, type Start } from './start'
@@ -35,7 +36,7 @@ class KafkaSource implements Source {
   private readonly group: GroupReading | undefined
   private readonly wanted: WantedTopics
   private readonly wake = new Wake()
-  private readonly memory = new LineMemory()
+  private readonly memory = new Memory()
   private readonly tasks = new Set<Promise<void>>()
   private life: ReturnType<typeof linkedAbort> | undefined
   private cluster: Cluster | undefined

@@ -1,8 +1,9 @@
 import * as fc from 'fast-check'
 import { EntryBatch } from '../../../src/core/batch'
 import type { Entry, HeaderValue } from '../../../src/core/contract'
-import { BlockBatch, LineMemory } from '../../../src/endpoints/kafka/block'
+import { BlockBatch } from '../../../src/endpoints/kafka/block'
 import { checksum } from '../../../src/endpoints/kafka/checksum'
+import { Memory } from '../../../src/endpoints/kafka/memory'
 import { CODECS, CRC_AT, Damaged, Unreadable, type Codec } from '../../../src/endpoints/kafka/record-batch'
 import { decodeRecordSet, type RecordSet, type RecordSetAsk } from '../../../src/endpoints/kafka/record-set'
 import { RecordWriter, stampBatch } from '../../../src/endpoints/kafka/record-writer'
@@ -272,7 +273,7 @@ describe('a record set', () => {
 
 describe('lines of blocks', () => {
   it('are made in memory that is used again only when it was given back', async () => {
-    const memory = new LineMemory()
+    const memory = new Memory()
     const made = async (from: number) => new BlockBatch((await decodeRecordSet(await batch(texts(from, 3)), all())).blocks, memory)
     const [one, two] = [await made(0), await made(10)]
     const text = (of: BlockBatch): string => Buffer.concat(of.lines().chunks).toString()
