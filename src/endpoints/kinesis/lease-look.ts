@@ -22,8 +22,14 @@ export interface LookParts {
   took(row: LeaseRow, at: number, isGone: boolean): void
 }
 
-/** @returns whether all that can be read is read, by us or by others that were seen to live */
-export async function look(parts: LookParts): Promise<boolean> {
+export interface Looked {
+  /** All that can be read is read, by us or by others that were seen to live. */
+  readonly settled: boolean
+  /** Somebody was quicker: how things stand is to be looked at anew. */
+  readonly outrun: boolean
+}
+
+export async function look(parts: LookParts): Promise<Looked> {
   const { host, table, bounds, watch, held, signal } = parts
   const { clock, log } = host.ctx
   const { rows, lineage, begun } = await listed(parts)
@@ -48,7 +54,10 @@ export async function look(parts: LookParts): Promise<boolean> {
   await inParts(ask, parts, async (row) => {
     if (await table.ask(row, bounds.me, signal)) log.info(`lease ${row.key}: asked of ${row.owner ?? 'nobody'}, who has more of them`)
   })
-  return taken === 0 && take.length === 0 && ask.length === 0 && seen.every(({ row, held: ours }) => ours || (row.owner !== bounds.me && standings.get(row.key)?.alive === true))
+  return {
+    settled: taken === 0 && take.length === 0 && ask.length === 0 && seen.every(({ row, held: ours }) => ours || (row.owner !== bounds.me && standings.get(row.key)?.alive === true)),
+    outrun: taken < take.length,
+  }
 }
 
 async function listed({ host, table, signal }: LookParts): Promise<{ readonly rows: readonly LeaseRow[]; readonly lineage: Lineage; readonly begun: number }> {

@@ -16,14 +16,19 @@ const OLD = 3
 
 export class LeaseWatch {
   private seen = new Map<string, Observed>()
+  private next: number | undefined
 
   /** @param handOverMs what a holder that was asked for a lease gets to drain it */
   constructor(private readonly me: string, private readonly leaseMs: number, private readonly handOverMs: number) {}
+
+  /** When the first lease that another process holds will have run out, if nobody moves it: looking then finds it free. */
+  get due(): number | undefined { return this.next }
 
   /** @param begun and @param ended when the listing was asked for, and had been answered, milliseconds */
   look(rows: readonly LeaseRow[], begun: number, ended: number): ReadonlyMap<string, Standing> {
     const seen = new Map<string, Observed>()
     const standings = new Map<string, Standing>()
+    this.next = undefined
     for (const row of rows) {
       const before = this.seen.get(row.key)
       const stood = before?.counter === row.counter
@@ -34,6 +39,7 @@ export class LeaseWatch {
       }
       seen.set(row.key, now)
       const still = begun - now.since
+      if (row.owner !== undefined && row.owner !== this.me && still < this.leaseMs) this.next = Math.min(this.next ?? Infinity, now.since + this.leaseMs)
       standings.set(row.key, {
         free: row.owner === undefined || still >= this.leaseMs, old: still >= OLD * this.leaseMs,
         overdue: now.askedSince !== undefined && begun - now.askedSince >= this.handOverMs, alive: now.moved && still < this.leaseMs,

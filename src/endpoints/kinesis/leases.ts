@@ -2,7 +2,8 @@
  * Shards shared between processes through a table of leases: what each promises is said in lease-table.ts, -holding.ts, -shards.ts and -balance.ts.
  *
  * - Every third of a lease duration ours are renewed, and the table is looked at: what is missing is made, what nobody holds is taken, what others have too
- *   much of is asked for.
+ *   much of is asked for. It is looked at in between where another's lease runs out, and where somebody was quicker: what one that is gone had is with
+ *   others within four thirds of a lease duration and the time that a few requests take.
  * - Whoever is asked for a lease reads no further, drains and commits while renewing, and completes the hand-over; or is overtaken when its time is over.
  * - A lease that is lost is so at once: its commits never reach the table. Where DynamoDB is away leases run out by our own clock, and reading goes on when
  *   it is back.
@@ -23,6 +24,8 @@ const HAND_OVER_MS = 30_000
 const DRAIN_SHARE = 0.8
 /** A shard's end waits for the sinks as long as they need. */
 const FOR_EVER_MS = 2 ** 31 - 1
+/** A timer may ring a little before its time. */
+const LATER_MS = 5
 /** What giving back may hold up the end of the run. */
 const GIVE_BACK_MS = 5000
 
@@ -45,6 +48,8 @@ interface Life {
   readonly works: Set<Promise<void>>
   tickers: readonly { stop(): void }[]
   stopping: boolean
+  /** When it is to be looked at between two ticks. */
+  lookAt: number | undefined
   looking: 'no' | 'yes' | 'once more'
 }
 
@@ -67,10 +72,10 @@ class SharedLeases implements Leases {
     this.watch.forget()
     const abort = linkedAbort(host.ctx.signal)
     const { signal } = abort.controller
-    const life: Life = this.life = { host, table: await this.settings.connect(host), abort, signal, works: new Set(), tickers: [], stopping: false, looking: 'no' }
+    const life: Life = this.life = { host, table: await this.settings.connect(host), abort, signal, works: new Set(), tickers: [], stopping: false, lookAt: undefined, looking: 'no' }
     await life.table.ready(signal)
     for (const holding of [...this.held.values()]) await this.resume(life, holding)
-    this.settled = await this.look(life)
+    await this.look(life)
     const { clock } = host.ctx
     const { leaseMs } = this.settings
     life.tickers = [
@@ -123,19 +128,35 @@ class SharedLeases implements Leases {
     else life.host.begin(holding.key, holding.epoch, holding.checkpoint)
   }
 
-  private look(life: Life): Promise<boolean> {
+  private async look(life: Life): Promise<void> {
     const { me, maxLeases, maxSteals } = this.settings
-    return look({
+    const { settled, outrun } = await look({
       host: life.host, table: life.table, bounds: { me, maxLeases, maxSteals }, watch: this.watch, held: this.held, signal: life.signal, isStopping: () => life.stopping,
       took: (row, at, isGone) => { this.took(life, row, at, isGone) },
     })
+    this.settled = settled
+    if (outrun) this.lookSoon(life)
+    else this.lookWhenDue(life)
+  }
+
+  /** Before the next tick, where a lease will have run out by then. */
+  private lookWhenDue(life: Life): void {
+    const { clock } = life.host.ctx
+    const at = (this.watch.due ?? Infinity) + LATER_MS
+    if (at - clock.now() >= this.settings.leaseMs / 3 || at >= (life.lookAt ?? Infinity)) return
+    life.lookAt = at
+    clock.sleep(at - clock.now(), life.signal).then(() => {
+      if (life.lookAt !== at) return
+      life.lookAt = undefined
+      this.lookSoon(life)
+    }, () => undefined)
   }
 
   private lookSoon(life: Life): void {
     if (life.looking !== 'no') { life.looking = 'once more'; return }
     life.looking = 'yes'
     this.work(life, async () => {
-      try { this.settled = await this.look(life) } finally {
+      try { await this.look(life) } finally {
         const again = life.looking === 'once more'
         life.looking = 'no'
         if (again && !life.stopping) this.lookSoon(life)

@@ -182,4 +182,14 @@ describe('a counter that is watched', () => {
     const look = (counter: number, now: number) => watch.look([row('k', { counter, owner: 'me', handing: 'a' })], now, now).get('k')?.overdue
     expect([look(1, 0), look(2, 4000), look(3, 5000)]).toEqual([false, false, true])
   })
+
+  test('it is known when the first of others runs out; ours, free ones and those that moved do not', () => {
+    const watch = new LeaseWatch('me', 1000, 5000)
+    const look = (now: number, ...rows: readonly LeaseRow[]) => { watch.look(rows, now, now); return watch.due }
+    expect(look(0, row('a', { counter: 1, owner: 'a' }), row('b', { counter: 1 }), row('c', { counter: 1, owner: 'me' }))).toBe(1000)
+    expect(look(400, row('a', { counter: 2, owner: 'a' }), row('d', { counter: 1, owner: 'd' }))).toBe(1400)
+    expect(look(700, row('a', { counter: 3, owner: 'a' }), row('d', { counter: 1, owner: 'd' }))).toBe(1400)
+    expect(look(1400, row('a', { counter: 4, owner: 'a' }), row('d', { counter: 1, owner: 'd' }))).toBe(2400)
+    expect(look(1500, row('d', { counter: 1, owner: 'd' }))).toBeUndefined()
+  })
 })
