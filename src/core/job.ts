@@ -18,7 +18,7 @@ export interface Feed {
 /** Part of a piece within a write. */
 export interface Slice { readonly piece: Tracked; readonly from: number; readonly count: number }
 export interface Tracked { readonly piece: Piece; left: number; stuck: boolean; readonly tally: Tally }
-export interface Job { readonly id: string; attempt: number; readonly order: number; readonly payload: Batch | Segment; readonly slices: readonly Slice[]; readonly count: number; notBefore: number }
+export interface Job { readonly id: string; attempt: number; readonly order: number; readonly payload: Batch | Segment; readonly slices: readonly Slice[]; readonly count: number; notBefore: number; /** An attempt ended without an answer: what of it was stored is not known. */ unanswered?: boolean }
 
 /** Bytes at hand; a segment lies on disk. */
 export function weight(payload: Batch | Segment): number { return 'kind' in payload ? 1 : Math.max(1, payload.bytes) }

@@ -187,7 +187,8 @@ export class SinkPump {
   private async attempt(job: Job): Promise<void> {
     const { sink, supervisor, signal, clock } = this.parts
     job.attempt++
-    if (job.attempt > 1) this.counts.possibleDuplicates += sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : job.count
+    // What was answered with a failure is not there: only what was not answered may be.
+    if (job.unanswered === true) this.counts.possibleDuplicates += sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : job.count
     const link = linkedAbort(signal)
     this.flying.set(job, link.controller)
     const write: Write = { id: job.id, attempt: job.attempt, payload: job.payload, origin: (index) => originOf(job, index) }
@@ -198,6 +199,7 @@ export class SinkPump {
       this.settle(job, outcome)
       if (outcome.retry.length < job.count || job.count === 0) supervisor.moved()
     } catch (error) {
+      job.unanswered = true
       this.again.push(job)
       this.fault ??= error
     } finally {

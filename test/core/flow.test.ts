@@ -34,7 +34,17 @@ test('only the entries that failed are sent again', async () => {
   const { receipt } = await run(new NumberSource(100, 100), sink)
   expect(sink.writes[1]?.values).toEqual(['1', '100'])
   expect([...sink.confirmed].sort((a, b) => Number(a) - Number(b))).toEqual(numbers(100))
-  expect(receipt.sinks[0]).toMatchObject({ delivered: 100 })
+  expect(receipt.sinks[0]).toMatchObject({ delivered: 100, possibleDuplicates: 0 })
+})
+
+test('what failed and was then not answered counts as possible duplicates as far as it was sent again', async () => {
+  const sink = new ScriptedSink((n) => {
+    if (n === 2) throw new Disconnected('cut')
+    return n === 1 ? { retry: [{ index: 3, why: 'busy' }, { index: 4, why: 'busy' }], rejected: [] } : CONFIRMED
+  }, { ordered: false })
+  const { receipt } = await run(new NumberSource(100, 100), sink)
+  expect(sink.writes[2]?.values).toEqual(['4', '5'])
+  expect(receipt.sinks[0]).toMatchObject({ delivered: 100, possibleDuplicates: 2 })
 })
 
 test('with several ordered writes in flight a failure holds back the rest and all unconfirmed go again in order', async () => {

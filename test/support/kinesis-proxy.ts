@@ -16,7 +16,15 @@ export type Fault =
   | { readonly kind: 'entries'; readonly fails: (index: number, entry: Entry) => string | undefined }
 
 export interface Entry { readonly Data: string; readonly PartitionKey: string; readonly ExplicitHashKey?: string }
-export interface Call { readonly operation: string; readonly at: number; readonly body: { readonly Records?: readonly Entry[]; readonly ShardIterator?: string; readonly ShardId?: string } }
+export interface Call {
+  readonly operation: string
+  readonly at: number
+  /** The fault that it met. */
+  readonly fault?: Fault['kind'] | undefined
+  /** Of data in the answer to GetRecords: what a shard's share is counted in. */
+  readonly bytes?: number | undefined
+  readonly body: { readonly Records?: readonly Entry[]; readonly ShardIterator?: string; readonly ShardId?: string }
+}
 interface Answered { readonly status: number; readonly headers: http.IncomingHttpHeaders; readonly body: Buffer }
 
 export class KinesisProxy {
@@ -51,9 +59,10 @@ export class KinesisProxy {
   private async handle(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const text = await collect(request)
     const operation = String(request.headers['x-amz-target']).split('.')[1] ?? ''
-    const call: Call = { operation, at: Date.now(), body: JSON.parse(text.toString() || '{}') as Call['body'] }
+    const call: { -readonly [name in keyof Call]: Call[name] } = { operation, at: Date.now(), body: JSON.parse(text.toString() || '{}') as Call['body'] }
     this.calls.push(call)
     const fault = this.fault(operation, this.of(operation).length, call)
+    call.fault = fault?.kind
     if (fault?.kind === 'error') {
       response.writeHead(fault.status, { 'content-type': 'application/x-amz-json-1.1' }).end(JSON.stringify({ __type: fault.code, message: fault.message ?? `${fault.code} of the test` }))
       return
@@ -64,6 +73,7 @@ export class KinesisProxy {
       return
     }
     const { status, headers, body } = fault?.kind === 'entries' ? await this.partly(request, call, fault.fails) : await this.forward(request, text)
+    if (operation === 'GetRecords') call.bytes = ((JSON.parse(body.toString()) as { readonly Records?: readonly Entry[] }).Records ?? []).reduce((sum, { Data }) => sum + Buffer.byteLength(Data, 'base64'), 0)
     response.writeHead(status, { 'content-type': headers['content-type'] ?? '', 'content-length': body.length })
     if (fault?.kind === 'slow') {
       const head = Math.min(10, body.length)

@@ -5,7 +5,8 @@
  * - Where a request of a write is not answered, what the others have stored is remembered, so that the write, as it comes again, sends the rest alone.
  * - `order=key`: a write goes in rounds, each with at most one entry of a key; what follows an entry that failed is not sent before it. With aggregates the
  *   key is the shard: one of each is under way at a time.
- * - A shard that throttles is left alone for a while, by itself; entries that would go there wait with the core.
+ * - A shard that throttles is left alone for a while, by itself; entries that would go there wait with the core. Where a whole request fails, or all its
+ *   entries do and not for a shard that is known, all requests wait, longer each time, until something is stored again.
  * - An aggregate that a reshard took to another shard than its records belong to is sent again as far as they do not belong there: the Kinesis Client Library
  *   passes over them in the wrong one.
  */
@@ -29,19 +30,26 @@ export const create: CreateSink<KinesisOptions> = (target) => new StreamSink(tar
 
 /** Codes of entries that a shard has no room for now. */
 const THROTTLED = new Set(['ProvisionedThroughputExceededException', 'KMSThrottlingException', 'LimitExceededException'])
-/** After what the service calls its own fault. */
+/** Of entries that will never be taken. */
+const REFUSED = new Set(['ValidationException', 'InvalidArgumentException'])
+/** Name of the pause of the stream as a whole. */
+const ALL = ''
+/** After what the service calls its own fault: doubled with each attempt, up to the second. */
 const AFTER_FAILURE_MS = 500
+const MOST_AFTER_FAILURE_MS = 10_000
 /** Records of one write where several requests are made of it: for rounds and aggregates. */
 const MANY_RECORDS = 10_000
 
 type Retry = Outcome['retry'][number]
-interface Findings { readonly retry: Retry[]; readonly rejected: Refusal[] }
+interface Findings { readonly retry: Retry[]; readonly rejected: Refusal[]; /** What an entry that failed waits. */ readonly afterMs: number }
 
 class StreamSink implements Sink {
   readonly limits: Limits
   readonly wants = 'entries'
   private readonly ranges = new HashRanges()
   private readonly pauses = new Pauses()
+  /** Of the stream as a whole. */
+  private readonly calls = new Pauses()
   /** Records of writes under way that are stored, by write: for one that comes again because another request of it was not answered. */
   private readonly stored = new Map<string, Set<number>>()
   private life: ReturnType<typeof linkedAbort> | undefined
@@ -77,7 +85,7 @@ class StreamSink implements Sink {
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
     const { wire, ctx, stored } = this
     if (wire === undefined || ctx === undefined) throw new Disconnected('not connected')
-    const found: Findings = { retry: [], rejected: [] }
+    const found: Findings = { retry: [], rejected: [], afterMs: Math.min(MOST_AFTER_FAILURE_MS, AFTER_FAILURE_MS * 2 ** Math.min(write.attempt - 1, 10)) }
     const done = stored.get(write.id) ?? new Set<number>()
     const items = await this.items(write, done, found, signal)
     stored.set(write.id, done)
@@ -86,7 +94,7 @@ class StreamSink implements Sink {
     if (order === 'key') await this.rounds(parcels, done, found, signal)
     else await this.send(wire, parcels, done, found, signal)
     stored.delete(write.id)
-    return found.retry.length === 0 && found.rejected.length === 0 ? CONFIRMED : found
+    return found.retry.length === 0 && found.rejected.length === 0 ? CONFIRMED : { retry: found.retry, rejected: found.rejected }
   }
 
   close(): Promise<void> {
@@ -172,7 +180,10 @@ class StreamSink implements Sink {
     return failed
   }
 
-  private async put(wire: KinesisWire, request: readonly Parcel[], done: Set<number>, { retry, rejected }: Findings, signal: AbortSignal): Promise<readonly Parcel[]> {
+  private async put(wire: KinesisWire, request: readonly Parcel[], done: Set<number>, found: Findings, signal: AbortSignal): Promise<readonly Parcel[]> {
+    const { clock } = this.ctx ?? {}
+    if (clock === undefined) throw new Disconnected('not connected')
+    for (let left; (left = this.calls.left(ALL, clock.now())) > 0;) await clock.sleep(left, signal)
     const failed: Parcel[] = []
     let answers: readonly Put[]
     try {
@@ -180,29 +191,32 @@ class StreamSink implements Sink {
     } catch (error) {
       if (!(error instanceof Throttled)) throw error
       // The call as a whole was refused: nothing of it is stored.
-      for (const { items } of request) for (const { index } of items) retry.push({ index, why: error.message, afterMs: error.afterMs ?? AFTER_FAILURE_MS })
+      const afterMs = Math.max(error.afterMs ?? 0, this.calls.throttled(ALL, clock.now()))
+      for (const { items } of request) for (const { index } of items) found.retry.push({ index, why: error.message, afterMs })
       return request
     }
     if (answers.length !== request.length) throw new Disconnected(`Kinesis answered ${answers.length} of ${request.length} entries`)
-    const now = this.ctx?.clock.now() ?? 0
+    const now = clock.now()
+    if (answers.some((answer) => !('error' in answer))) this.calls.took(ALL)
+    else if (this.ranges.isEmpty || answers.some((answer) => 'error' in answer && !THROTTLED.has(answer.error) && !REFUSED.has(answer.error))) this.calls.throttled(ALL, now)
     for (const [at, parcel] of request.entries()) {
       const answer = answers[at]
       if (answer === undefined) continue
       if ('error' in answer) {
         failed.push(parcel)
-        this.refused(parcel, answer, now, retry, rejected)
+        this.refused(parcel, answer, now, found)
         continue
       }
       this.pauses.took(answer.shard)
       const strays = parcel.items.length > 1 ? await this.strays(wire, parcel, answer.shard, signal) : []
       if (strays.length > 0) failed.push(parcel)
-      for (const { index } of strays) retry.push({ index, why: `its aggregate went to ${answer.shard}, where it does not belong` })
+      for (const { index } of strays) found.retry.push({ index, why: `its aggregate went to ${answer.shard}, where it does not belong` })
       for (const item of parcel.items) if (!strays.includes(item)) done.add(item.index)
     }
     return failed
   }
 
-  private refused({ items }: Parcel, { error, message }: Extract<Put, { error: string }>, now: number, retry: Retry[], rejected: Refusal[]): void {
+  private refused({ items }: Parcel, { error, message }: Extract<Put, { error: string }>, now: number, { retry, rejected, afterMs: afterFailureMs }: Findings): void {
     const why = `${error}: ${message}`
     if (THROTTLED.has(error)) {
       const shard = /shard (shardId-\d+)/.exec(message)?.[1] ?? items[0]?.shard ?? ''
@@ -210,8 +224,8 @@ class StreamSink implements Sink {
       if (!this.ranges.knows(shard)) this.ranges.forget()
       this.ctx?.gauge('throttled', (this.throttles += 1))
       for (const { index } of items) retry.push({ index, why, afterMs })
-    } else if (error === 'ValidationException' || error === 'InvalidArgumentException') for (const { index } of items) rejected.push({ index, why })
-    else for (const { index } of items) retry.push({ index, why, afterMs: AFTER_FAILURE_MS })
+    } else if (REFUSED.has(error)) for (const { index } of items) rejected.push({ index, why })
+    else for (const { index } of items) retry.push({ index, why, afterMs: afterFailureMs })
   }
 
   /** Records of an aggregate that do not belong to the shard it went to. */

@@ -27,9 +27,9 @@ describeWith('kinesis', 'a stream as a source, through faults', () => {
   })
   afterEach(async () => { await proxy.stop(); rmSync(folder, { recursive: true }) })
 
-  async function read(stream: string, fault: KinesisProxy['fault']): Promise<readonly string[]> {
+  async function read(stream: string, fault: KinesisProxy['fault'], records = 500): Promise<readonly string[]> {
     proxy.fault = fault
-    const { code, stderr } = await manifold(['--from', `kinesis:${stream}`, `endpoint=${proxy.endpoint}`, `region=${server.region}`, 'max-records=500', '--to', join(folder, 'out'), '--until', 'end', '--state', join(folder, 'state')], {
+    const { code, stderr } = await manifold(['--from', `kinesis:${stream}`, `endpoint=${proxy.endpoint}`, `region=${server.region}`, `max-records=${records}`, '--to', join(folder, 'out'), '--until', 'end', '--state', join(folder, 'state')], {
       env: { AWS_ACCESS_KEY_ID: server.accessKey, AWS_SECRET_ACCESS_KEY: server.secretKey },
     })
     expect({ code, stderr }).toMatchObject({ code: 0 })
@@ -58,6 +58,23 @@ describeWith('kinesis', 'a stream as a source, through faults', () => {
       expect(busiest('GetShardIterator')).toBeLessThanOrEqual(CALLS_PER_SECOND)
     }, 60_000)
   }
+
+  it('no more bytes in any time than a shard gives: an answer of 10 MiB and 2 MB for each second', async () => {
+    const stream = await makeStream(client)
+    const values = Array.from({ length: 140 }, (_, n) => `${n} `.padEnd(100_000, 'x'))
+    for (let from = 0; from < values.length; from += 40) await put(client, stream, values.slice(from, from + 40).map((data) => ({ key: 'k', data })))
+    expect(await read(stream, () => undefined, 15)).toEqual(values)
+    const calls = proxy.of('GetRecords')
+    // What was had between any two calls; arrivals here are a little nearer to each other than the calls were.
+    const over = calls.flatMap((from, first) => calls.slice(first + 1).flatMap((to, index) => {
+      const bytes = calls.slice(first, first + 1 + index).reduce((sum, each) => sum + (each.bytes ?? 0), 0)
+      const most = 10 * 1024 * 1024 + (to.at - from.at + 50) * 2000
+      return bytes > most ? [{ bytes, most, ms: to.at - from.at }] : []
+    }))
+    expect(over).toEqual([])
+    expect(calls.reduce((sum, { bytes = 0 }) => sum + bytes, 0)).toBe(14_000_000)
+    expect(busiest('GetRecords')).toBeLessThanOrEqual(CALLS_PER_SECOND)
+  }, 60_000)
 
   it('aggregates of an independent encoder are taken apart, and what only looks like one passes as it is', async () => {
     const stream = await makeStream(client)
