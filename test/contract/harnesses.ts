@@ -10,7 +10,7 @@ import { StdioSource } from '../../src/endpoints/stdio/source'
 import type { AnyEndpoint, AnyTarget } from '../../src/options/define'
 import { Broker } from '../endpoints/amqp/broker'
 import { available as kafkaHere, ends, get, groupName, type KafkaServer, makeTopic, put, startKafka } from '../services/kafka'
-import { available as kinesisHere, get as getAll, kinesisClient, makeStream, put as putInto, startKinesis } from '../services/kinesis'
+import { available as kinesisHere, get as getAll, kinesisClient, makeStream, put as putInto, startDynamodb, startKinesis } from '../services/kinesis'
 import { available as rabbitmqHere } from '../services/rabbitmq'
 import { makeSourceContext, makeTarget } from '../support/context'
 import { openSink } from '../support/kafka'
@@ -25,6 +25,8 @@ export interface SinkHarness {
 interface Harness {
   /** Its position lives with us, where the endpoint's declaration leaves that to the options. */
   readonly here?: boolean
+  /** Its position is kept upstream, and survives whoever reads. */
+  readonly upstream?: boolean
   /** Text: why not here. */
   readonly source?: ((endpoint: AnyEndpoint, records: readonly string[]) => Promise<SourceHarness>) | string
   /** Text: why not here, and where instead. */
@@ -60,6 +62,7 @@ function queues(type: 'classic' | 'quorum'): Harness {
     return { broker, queue: await broker.declare(`contract-${Math.random().toString(36).slice(2)}`, { arguments: { 'x-queue-type': type } }) }
   }
   return {
+    upstream: true,
     source: noRabbitmq ?? (async (endpoint, records) => {
       const { broker, queue } = await made()
       await broker.put(queue, records)
@@ -90,7 +93,7 @@ function topics(group: boolean): Harness {
     return { node, topic }
   }
   return {
-    here: !group,
+    here: !group, upstream: group,
     source: noKafka ?? (async (endpoint, records) => {
       const { node, topic } = await made()
       await put(node, topic, records.map((value) => ({ value })))
@@ -152,6 +155,24 @@ function pushed(): Harness {
   }
 }
 
+const dynamodb = lazily(() => startDynamodb(), (node) => node.stop())
+const noLeases = noKinesis ?? (kinesisHere().includes('dynalite') || process.env['MANIFOLD_REQUIRE_SERVICES'] === '1' ? undefined : 'no DynamoDB emulator here: node scripts/services.js install --need dynamodb')
+
+/** One process, whose positions are in a table. */
+function leases(): Harness {
+  return {
+    upstream: true,
+    source: noLeases ?? (async (endpoint, records) => {
+      const [{ node, client }, tables] = await Promise.all([kinesis(), dynamodb()])
+      const stream = await makeStream(client)
+      await putInto(client, stream, records.map((data) => ({ key: 'k', data })))
+      const login = { endpoint: node.endpoint, region: node.region, accessKeyId: node.accessKey, secretAccessKey: node.secretKey }
+      return { target: makeTarget(endpoint, `kinesis:${stream}`, { ...login, leases: `dynamodb:${stream}`, leasesEndpoint: tables.endpoint, leaseDuration: '2s' }), expected: records, stop: () => Promise.resolve() }
+    }),
+    sink: 'leases are the source\'s',
+  }
+}
+
 /** By scheme; what it has of several kinds behind a space. stdin and stdout are descriptors of this process: their endpoints are tried over real pipes elsewhere. */
 export const harnesses: Readonly<Record<string, Harness>> = {
   file: {
@@ -196,6 +217,7 @@ export const harnesses: Readonly<Record<string, Harness>> = {
   'kafka group': topics(true),
   kinesis: streams(),
   'kinesis fan-out': pushed(),
+  'kinesis leases': leases(),
   amqp: queues('classic'),
   'amqp quorum': queues('quorum'),
   stdio: {
