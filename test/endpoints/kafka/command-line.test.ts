@@ -45,6 +45,15 @@ describeWith('kafka', 'the built program', () => {
     expect(errors(stderr).filter((line) => line.includes('on-gap=fail'))).toEqual(onGap === 'fail' ? [expect.stringMatching(/-0: the records from offset 20 on are gone, and on-gap=fail: with on-gap=oldest or latest reading goes on there$/) as string] : [])
   }, 60_000)
 
+  it('several topics at once, by way of whichever broker answers', async () => {
+    const [one, two] = [await makeTopic(server), await makeTopic(server)]
+    await put(server, one, numbered(0, 10))
+    await put(server, two, numbered(10, 10))
+    // Nobody listens at the first.
+    const { code, stdout, stderr } = await manifold(['--until', 'end', '--from', `kafka://127.0.0.1:1,${server.bootstrap}/${one},${two}`, '--to', '-'])
+    expect([code, errors(stderr), stdout.toString().split('\n').sort()]).toEqual([0, [], lines(0, 20).split('\n').sort()])
+  }, 60_000)
+
   it('keys, headers, timestamps and tombstones survive from topic to topic, and by way of a file of envelopes', async () => {
     const records: readonly Put[] = [
       { value: 'plain', timestamp: 1_700_000_000_001 },

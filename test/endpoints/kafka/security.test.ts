@@ -1,6 +1,9 @@
 /** Logins, certificates and rights on a real broker, through the built program: what works, and the one line that says why something does not. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describeWith } from '../../services/describe-with'
 import { get, groupName, makeTopic, put, type SecureKafkaServer, startKafka } from '../../services/kafka'
 import { manifold, type StartOptions } from '../../support/manifold'
@@ -81,6 +84,20 @@ describeWith('kafka', 'a secure broker', () => {
     expect([back.code, errors(back.stderr)]).toEqual([3, [expect.stringMatching(/no permission: the principal needs READ on topic writable|there is no topic writable/) as string]])
     const grouped = await read(`kafka://${server.listeners.sasl}/${readable}`, [...carol, `group=${groupName('not-hers')}`])
     expect([grouped.code, errors(grouped.stderr)]).toEqual([3, [expect.stringMatching(/no permission.*READ on group not-hers/) as string]])
+  }, PATIENT)
+
+  it('a topic that a record names and that it must not be written to makes the record a dead letter, and the others go on', async () => {
+    const [readable, writable] = [await makeTopic(server, { prefix: 'readable' }), await makeTopic(server, { prefix: 'writable' })]
+    const folder = mkdtempSync(join(tmpdir(), 'manifold-rights-'))
+    try {
+      const dead = join(folder, 'dead.ndjson')
+      const to = [`kafka://${server.listeners.sasl}/`, 'topic={json:t}', 'allow-topic=~(readable|writable).*', 'user=carol', 'password={env:CAROL}']
+      const { code, stderr } = await manifold(['--from', '-', '--to', ...to, '--dead-letter', `file:${dead}`], { input: [writable, readable, writable, topic].map((t, n) => `${JSON.stringify({ t, n })}\n`).join(''), env: env() })
+      expect([code, errors(stderr)]).toEqual([5, [expect.stringMatching(/2 records could not be delivered$/) as string, expect.stringContaining('2 rejected records lie in') as string]])
+      expect((await get(server, writable)).map(({ value }) => (JSON.parse(String(value)) as { n: number }).n)).toEqual([0, 2])
+      const letters = readFileSync(dead, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line) as { readonly why: string })
+      expect(letters.map(({ why }) => why).sort()).toEqual([expect.stringMatching(`allow-topic does not name the topic '${topic}'`), expect.stringMatching(new RegExp(`topic ${readable}: (no permission|TOPIC_AUTHORIZATION_FAILED)`))])
+    } finally { rmSync(folder, { recursive: true }) }
   }, PATIENT)
 
   it('what is no broker is called that', async () => {

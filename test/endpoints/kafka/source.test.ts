@@ -110,6 +110,14 @@ describeWith('kafka', 'a topic as a source', () => {
     } else expect(await read.take(100 - from)).toEqual(texts(from, 100 - from))
   })
 
+  it('start=-1h begins with what is younger than an hour', async () => {
+    const topic = await makeTopic(server)
+    const minutes = (count: number): number => Date.now() - count * 60_000
+    await put(server, topic, [[0, 120], [1, 61], [2, 59], [3, 1]].map(([n = 0, age = 0]) => ({ value: `record ${n}`, timestamp: minutes(age) })))
+    const read = await reader(topic, { start: '-1h' })
+    expect(await read.take(2)).toEqual(texts(2, 2))
+  })
+
   it('partition= reads only those, each from where it says', async () => {
     const topic = await makeTopic(server, { partitions: 4 })
     for (let partition = 0; partition < 4; partition++) await put(server, topic, numbered(partition * 100, 10, partition))
