@@ -8,6 +8,7 @@ const fs = require('fs')
 const path = require('path')
 const { cache } = require('./process')
 const kafka = require('./kafka')
+const kcl = require('./kcl')
 const { dynamodb, kinesis } = require('./kinesis')
 const rabbitmq = require('./rabbitmq')
 const { kinds: s3 } = require('./s3')
@@ -22,6 +23,8 @@ const services = {
   kinesis: { wanted: ['kinesalite'], kinds: { kinesalite: kinesis.kinesalite } },
   'kinesis-fanout': { wanted: ['kinesis-local'], kinds: { 'kinesis-local': kinesis['kinesis-local'] } },
   dynamodb: { wanted: ['dynalite'], kinds: dynamodb },
+  // 3.x shares leases out in another way; longer sweeps alone ask for it.
+  kcl: { wanted: ['kcl-2'], kinds: kcl.kinds },
 }
 
 /** What hangs on a network is given up: the slowest of them takes some four minutes. */
@@ -83,24 +86,25 @@ async function withNpm(kind) {
   } finally { fs.rmSync(building, { recursive: true, force: true }) }
 }
 
-async function withMaven() {
+async function withMaven(kind) {
   const java = await run('java', ['-version'])
   if (!java.ok) return { state: 'skipped', why: 'no java in PATH' }
   const version = /version "(\d+)/.exec(java.err)
   if (version !== null && Number(version[1]) < 17) return { state: 'skipped', why: `Java ${version[1]} is in PATH, 17 or later is needed` }
+  if (kind.compiles && !await has('javac', ['-version'])) return { state: 'skipped', why: 'no javac in PATH' }
   if (!await has('mvn', ['-v'])) return { state: 'skipped', why: 'no mvn in PATH' }
   const building = path.join(cache, `building-${process.pid}`)
   fs.mkdirSync(building, { recursive: true })
   try {
-    const dependencies = kafka.artifacts.map((each) => { const [group, name, wanted] = each.split(':'); return `<dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${wanted}</version></dependency>` })
+    const dependencies = kind.artifacts.map((each) => { const [group, name, wanted] = each.split(':'); return `<dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${wanted}</version></dependency>` })
     fs.writeFileSync(path.join(building, 'pom.xml'), `<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>x</artifactId><version>1</version><dependencies>${dependencies.join('')}</dependencies></project>`)
     const got = await run('mvn', ['-q', '-B', '-f', path.join(building, 'pom.xml'), 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${path.join(building, 'libs')}`])
     if (!got.ok) return { state: 'failed', why: got.why }
     // What a start needs besides names the jars' final place: it is made there, and the installation counts once the last file is.
-    fs.rmSync(kafka.home, { recursive: true, force: true })
-    fs.renameSync(building, kafka.home)
-    await kafka.prepare(kafka.home)
-    fs.writeFileSync(kafka.kinds.kafka.file, '')
+    fs.rmSync(kind.home, { recursive: true, force: true })
+    fs.renameSync(building, kind.home)
+    await kind.prepare(kind.home)
+    fs.writeFileSync(kind.file, '')
     return { state: 'installed' }
   } catch (error) { return { state: 'failed', why: error.message.split('\n')[0].slice(0, 600) } } finally { fs.rmSync(building, { recursive: true, force: true }) }
 }

@@ -15,7 +15,7 @@ const artifacts = [`org.apache.kafka:kafka_2.13:${VERSION}`, `org.apache.kafka:k
 const layout = (target, level) => `<Configuration status="WARN"><Appenders><Console name="c" target="${target}"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders><Loggers><Root level="${level}"><AppenderRef ref="c"/></Root></Loggers></Configuration>\n`
 
 /** Written last by the installation. */
-const kinds = { kafka: { file: at('ready'), needs: 'maven' } }
+const kinds = { kafka: { file: at('ready'), needs: 'maven', home, artifacts, prepare } }
 function available() { return fs.existsSync(kinds.kafka.file) ? ['kafka'] : [] }
 
 /** Kafka's console client on librdkafka: a peer that owes nothing to ours. */
@@ -155,4 +155,4 @@ async function startKafka(options) {
   return start(rest)
 }
 
-module.exports = { SMALL, artifacts, available, clientsOf, home, id, java, kcat, kinds, peers, prepare, ready, startKafka }
+module.exports = { SMALL, available, clientsOf, home, id, java, kcat, kinds, peers, ready, startKafka }

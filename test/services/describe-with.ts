@@ -3,11 +3,12 @@
  * MANIFOLD_REQUIRE_SERVICES=1 they fail instead. What is there: scripts/services.
  */
 import { available as kafka, kcat } from '../../scripts/services/kafka'
+import { available as kcl } from '../../scripts/services/kcl'
 import { available as aws } from '../../scripts/services/kinesis'
 import { available as rabbitmq } from '../../scripts/services/rabbitmq'
 import { available as s3 } from '../../scripts/services/s3'
 
-export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq' | 'kinesis' | 'kinesis-fanout' | 'dynamodb'
+export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq' | 'kinesis' | 'kinesis-fanout' | 'dynamodb' | 'kcl' | 'kcl-3'
 
 /** By need: whether it can be had, what it is called, what installs it. */
 const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly what: string; readonly install: string }>> = {
@@ -20,6 +21,8 @@ const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly wha
   kinesis: { there: () => aws().includes('kinesalite') || process.env['MANIFOLD_TEST_KINESIS'] !== undefined, what: 'Kinesis emulator', install: 'kinesis' },
   'kinesis-fanout': { there: () => aws().includes('kinesis-local'), what: 'kinesis-local', install: 'kinesis-fanout' },
   dynamodb: { there: () => aws().includes('dynalite') || process.env['MANIFOLD_TEST_DYNAMODB'] !== undefined, what: 'DynamoDB emulator', install: 'dynamodb' },
+  kcl: { there: () => kcl().includes('kcl-2'), what: 'Kinesis Client Library 2', install: 'kcl' },
+  'kcl-3': { there: () => kcl().includes('kcl-3'), what: 'Kinesis Client Library 3', install: 'kcl --only kcl-3' },
 }
 
 /** The reason why it cannot be had here; undefined where it can. */

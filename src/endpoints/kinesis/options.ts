@@ -63,7 +63,7 @@ const source = {
 
 const leases = {
   leases: {
-    ...opt.string({ doc: 'Shares the shards with other processes, and keeps positions, in this DynamoDB table, which has the layout of the Kinesis Client Library: its application name. It is made where there is none.', roles: ['source'], identity: true, argument: 'dynamodb:TABLE' }),
+    ...opt.string({ doc: 'Shares the shards with other processes, and keeps positions, in this DynamoDB table, which has the layout of the Kinesis Client Library: its application name. It is made where there is none. Workers of that library (2.x, 3.x) may share it or take turns; those of 3.x get shards from their own kind alone, so start them before manifold.', roles: ['source'], identity: true, argument: 'dynamodb:TABLE' }),
     parse: (raw: string): string => {
       if (!TABLE.test(raw)) throw new Error('dynamodb:TABLE is expected, TABLE of 3 to 255 letters, digits, _, - and .')
       return raw
