@@ -225,7 +225,7 @@ export interface SegmentPolicy {
 export interface Outcome {
   readonly retry: readonly (Refusal & { readonly afterMs?: number })[]
   readonly rejected: readonly Refusal[]
-  /** Records of the write that the destination may have twice, where it recognises resends in other cases. */
+  /** Records of the write that the destination may have twice though no answer was missed: with those of `retry` of which it has something already. */
   readonly doubtful?: number
 }
 export const CONFIRMED: Outcome = { retry: [], rejected: [] }

@@ -107,7 +107,8 @@ class ExchangeSink implements Sink {
       for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
       if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
       const retry = nacked.map((index) => ({ index: indexes[index] ?? 0, why: 'the broker refused it for now (nack): its queue is full, or not available', afterMs: AFTER_NACK_MS }))
-      return retry.length === 0 && rejected.length === 0 ? CONFIRMED : { retry, rejected }
+      // One of several queues may have refused what the others have; the default exchange knows one.
+      return retry.length === 0 && rejected.length === 0 ? CONFIRMED : { retry, rejected, ...(retry.length === 0 || this.exchange.length === 0 ? {} : { doubtful: retry.length }) }
     } catch (error) {
       if (error instanceof MessageTooLarge) this.largest = Math.min(this.largest, error.limit)
       throw error

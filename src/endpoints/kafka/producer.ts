@@ -25,7 +25,7 @@ export interface Batched {
   /** Nothing before it in its partition was unconfirmed when it was sent last: only then does "out of order" mean that the broker has lost something. */
   first: boolean
   confirmed: boolean
-  /** Sent without an answer, once or more: the broker may have it. */
+  /** Sent without an answer, or with one that does not say that it is not there, once or more: the broker may have it. */
   lost: boolean
   stamped: string
   /** Resolves, whatever the answer, once it was dealt with; undefined where it was never sent. */

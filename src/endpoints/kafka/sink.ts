@@ -227,6 +227,8 @@ class TopicSink implements Sink {
       log.warn(`${where}: the broker does not know this producer any more (${said}): it goes on as a new one; what was under way may be there twice`)
       return new Throttled(`${where}: ${said}`, { afterMs: 1 })
     }
+    // Some faults come after it was appended: the followers are behind, or the leader is one no more.
+    batch.lost = true
     return codeFault(error, `writing to ${where}`, batch.topic, 'WRITE', message)
   }
 

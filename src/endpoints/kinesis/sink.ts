@@ -8,7 +8,7 @@
  * - A shard that throttles is left alone for a while, by itself; entries that would go there wait with the core. Where a whole request fails, or all its
  *   entries do and not for a shard that is known, all requests wait, longer each time, until something is stored again.
  * - An aggregate that a reshard took to another shard than its records belong to is sent again as far as they do not belong there: the Kinesis Client Library
- *   passes over them in the wrong one.
+ *   passes over them in the wrong one. Other readers do not, so they count as possible duplicates.
  */
 import type { CreateSink, OptionsOf, Target } from '../../options/define'
 import type { EndpointContext, Entry, Limits, Outcome, Refusal, Sink, Write } from '../../core/contract'
@@ -41,7 +41,7 @@ const MOST_AFTER_FAILURE_MS = 10_000
 const MANY_RECORDS = 10_000
 
 type Retry = Outcome['retry'][number]
-interface Findings { readonly retry: Retry[]; readonly rejected: Refusal[]; /** What an entry that failed waits. */ readonly afterMs: number }
+interface Findings { readonly retry: Retry[]; readonly rejected: Refusal[]; /** What an entry that failed waits. */ readonly afterMs: number; /** Records that are stored where they do not belong. */ doubtful: number }
 
 class StreamSink implements Sink {
   readonly limits: Limits
@@ -85,7 +85,7 @@ class StreamSink implements Sink {
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
     const { wire, ctx, stored } = this
     if (wire === undefined || ctx === undefined) throw new Disconnected('not connected')
-    const found: Findings = { retry: [], rejected: [], afterMs: Math.min(MOST_AFTER_FAILURE_MS, AFTER_FAILURE_MS * 2 ** Math.min(write.attempt - 1, 10)) }
+    const found: Findings = { retry: [], rejected: [], doubtful: 0, afterMs: Math.min(MOST_AFTER_FAILURE_MS, AFTER_FAILURE_MS * 2 ** Math.min(write.attempt - 1, 10)) }
     const done = stored.get(write.id) ?? new Set<number>()
     const items = await this.items(write, done, found, signal)
     stored.set(write.id, done)
@@ -94,7 +94,7 @@ class StreamSink implements Sink {
     if (order === 'key') await this.rounds(parcels, done, found, signal)
     else await this.send(wire, parcels, done, found, signal)
     stored.delete(write.id)
-    return found.retry.length === 0 && found.rejected.length === 0 ? CONFIRMED : { retry: found.retry, rejected: found.rejected }
+    return found.retry.length === 0 && found.rejected.length === 0 ? CONFIRMED : { retry: found.retry, rejected: found.rejected, ...(found.doubtful === 0 ? {} : { doubtful: found.doubtful }) }
   }
 
   close(): Promise<void> {
@@ -210,6 +210,7 @@ class StreamSink implements Sink {
       this.pauses.took(answer.shard)
       const strays = parcel.items.length > 1 ? await this.strays(wire, parcel, answer.shard, signal) : []
       if (strays.length > 0) failed.push(parcel)
+      found.doubtful += strays.length
       for (const { index } of strays) found.retry.push({ index, why: `its aggregate went to ${answer.shard}, where it does not belong` })
       for (const item of parcel.items) if (!strays.includes(item)) done.add(item.index)
     }

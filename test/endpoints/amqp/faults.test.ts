@@ -1,4 +1,6 @@
 /** What a broker does to those who are connected: each is handled, and named. */
+import { only } from '../../../src/core/batch'
+import type { Batch } from '../../../src/core/contract'
 import { Disconnected, Refused } from '../../../src/core/errors'
 import { describeWith } from '../../services/describe-with'
 import { makeEndpointContext, makeSourceContext } from '../../support/context'
@@ -101,6 +103,23 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
     expect(retry[0]).toMatchObject({ why: expect.stringMatching(/nack/) as string, afterMs: 500 })
     expect(await broker.count(queue)).toBe(5 - retry.length)
     await sink.close()
+  })
+
+  test('a full queue that rejects beside one that does not: what the other has, and will have again, is told of', async () => {
+    const full = await broker.declare(name(), { arguments: { 'x-max-length': 3, 'x-overflow': 'reject-publish' } })
+    const other = await broker.declare(name())
+    const { sink } = await openSink(broker.uri(), { exchange: 'both', exchangeType: 'fanout' })
+    const channel = await broker.channel()
+    for (const queue of [full, other]) await channel.bindQueue(queue, 'both', '')
+    await channel.close()
+    const write = writeOf(bodies(5))
+    const { retry, doubtful } = await sink.write(write, forever)
+    expect(retry.length).toBeGreaterThan(0)
+    expect(doubtful).toBe(retry.length)
+    await broker.drain(full)
+    expect(await sink.write({ ...write, attempt: 2, payload: only(write.payload as Batch, retry.map(({ index }) => index)) }, forever)).toEqual({ retry: [], rejected: [] })
+    await sink.close()
+    expect(await broker.count(other)).toBe(5 + retry.length)
   })
 
   test('a message larger than the broker takes: nothing is known of its write, then it is rejected alone', async () => {

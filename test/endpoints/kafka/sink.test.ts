@@ -1,6 +1,7 @@
 /** The sink on a real broker, read back by another client. */
 import type { Entry } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
+import { NOT_ENOUGH_REPLICAS_AFTER_APPEND } from '../../../src/endpoints/kafka/codes'
 import { murmur2 } from '../../../src/endpoints/kafka/partitioner'
 import { describeWith } from '../../services/describe-with'
 import { get, type KafkaServer, makeTopic, runKcat, startKafka } from '../../services/kafka'
@@ -178,6 +179,22 @@ describeWith('kafka', 'records into topics', () => {
     expect(await tryWrite(lines(['one', 'two']), 'w1')).toEqual({ ...NOTHING, doubtful: 2 })
     expect(await tryWrite(lines(['three']), 'w2')).toEqual(NOTHING)
     expect(text(await get(server, topic)).slice(-3)).toEqual(['one', 'two', 'three'])
+  })
+
+  it('so is what was appended and then answered with a fault', async () => {
+    const topic = await makeTopic(server)
+    const { tryWrite, sink } = await into(topic)
+    const { cluster, producer } = sink as unknown as { cluster: { produce(...args: unknown[]): Promise<readonly { error: number }[]> }; producer: { forget(): void } }
+    const produce = cluster.produce.bind(cluster)
+    // As of a partition whose followers fall behind right then.
+    cluster.produce = async (...args) => {
+      cluster.produce = produce
+      return (await produce(...args)).map((each) => ({ ...each, error: NOT_ENOUGH_REPLICAS_AFTER_APPEND }))
+    }
+    await expect(tryWrite(lines(['one', 'two']), 'w1')).rejects.toMatchObject({ name: 'Throttled' })
+    producer.forget()
+    expect(await tryWrite(lines(['one', 'two']), 'w1')).toEqual({ ...NOTHING, doubtful: 2 })
+    expect(text(await get(server, topic))).toEqual(['one', 'two', 'one', 'two'])
   })
 })
 

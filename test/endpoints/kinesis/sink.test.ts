@@ -2,10 +2,14 @@
 import { writeFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { EntryBatch } from '../../../src/core/batch'
 import { imbalance, type Receipt } from '../../../src/core/receipt'
+import endpoint from '../../../src/endpoints/kinesis'
+import { create } from '../../../src/endpoints/kinesis/sink'
 import { deaggregate } from './foreign'
 import { describeWith } from '../../services/describe-with'
-import { get, kinesisClient, makeStream, startKinesis } from '../../services/kinesis'
+import { get, kinesisClient, makeStream, split, startKinesis } from '../../services/kinesis'
+import { makeEndpointContext, makeTarget } from '../../support/context'
 import { KinesisProxy, type Fault } from '../../support/kinesis-proxy'
 import { manifold } from '../../support/manifold'
 
@@ -138,6 +142,21 @@ describeWith('kinesis', 'a stream as a sink', () => {
       if (words.length > 1) expect(outOfOrder(text(found))).toBe(0)
     }, 60_000)
   }
+
+  it('an aggregate that a reshard takes to a shard where some of it does not belong: those are sent again, and told of as there twice', async () => {
+    const stream = await makeStream(client)
+    const sink = create(makeTarget(endpoint, `kinesis:${stream}`, { endpoint: server.endpoint, region: server.region, accessKeyId: server.accessKey, secretAccessKey: server.secretKey, partitionKey: '{json:key}', aggregate: true }) as never)
+    await sink.open(makeEndpointContext().ctx)
+    await split(client, stream, 'shardId-000000000000')
+    const values = Array.from({ length: 100 }, (_, n) => JSON.stringify({ key: `k${n}` }))
+    const payload = new EntryBatch(values.map((value) => ({ value: Buffer.from(value) })), 0)
+    const { retry, rejected, doubtful } = await sink.write({ id: 'w', attempt: 1, payload, origin: () => ({ source: 's', partition: 'p', position: '0', receivedAt: 0 }) }, new AbortController().signal)
+    await sink.close()
+    expect(text((await get(client, stream)).flatMap(({ data, sequence }) => deaggregate(data, sequence))).toSorted()).toEqual(values.toSorted())
+    expect(rejected).toEqual([])
+    expect(retry.length).toBeGreaterThan(0)
+    expect(doubtful).toBe(retry.length)
+  }, 60_000)
 
   it('a record that is too large and one without the key that is asked for are dead letters; the others arrive', async () => {
     writeFileSync(join(folder, 'in'), [JSON.stringify({ key: 'a', big: 'x'.repeat(1024 * 1024) }), JSON.stringify({ other: 1 }), JSON.stringify({ key: 'a' })].map((line) => `${line}\n`).join(''))
