@@ -152,8 +152,8 @@ export interface Source {
    * that cannot be compared (of a topic that was made anew) is not covered. Behind a spool it decides when recovered records were sent again.
    */
   covers?(upTo: Position, position: Position): boolean
-  /** Releases everything; never throws. */
-  close(): Promise<void>
+  /** Releases everything; never throws. @param last it is not opened again: what it has elsewhere, for itself alone, is given back as well. Else it may be */
+  close(last?: boolean): Promise<void>
 }
 
 export interface Limits {

@@ -70,7 +70,7 @@ export class SourcePump {
         } catch (error) {
           if (signal.aborted) throw signal.reason
           if (stopReading.aborted) return 'stopped'
-          await source.close()
+          await source.close(false)
           await supervisor.fault(error, opening, halted).catch((reason: unknown) => { if (!halted.aborted) throw reason })
         }
       }
@@ -94,7 +94,7 @@ export class SourcePump {
     for (;;) {
       if (live && this.parts.pressed()) {
         // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
-        await source.close()
+        await source.close(false)
         await this.parts.room(halted)
         await this.open(halted)
       }
@@ -145,7 +145,7 @@ export class SourcePump {
   }
 
   async close(): Promise<void> {
-    await this.parts.source.close()
+    await this.parts.source.close(true)
     if (this.parts.supervisor.current !== 'failed') this.parts.supervisor.to('stopped')
   }
 

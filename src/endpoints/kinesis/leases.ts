@@ -70,12 +70,16 @@ class SharedLeases implements Leases {
   async start(host: LeaseHost): Promise<void> {
     this.settled = this.failing = false
     this.watch.forget()
+    const table = await this.settings.connect(host)
+    // Whoever has closed it meanwhile stops it no more.
+    if (host.signal.aborted) { table.close(); throw host.signal.reason }
     const abort = linkedAbort(host.ctx.signal)
     const { signal } = abort.controller
-    const life: Life = this.life = { host, table: await this.settings.connect(host), abort, signal, works: new Set(), tickers: [], stopping: false, lookAt: undefined, looking: 'no' }
+    const life: Life = this.life = { host, table, abort, signal, works: new Set(), tickers: [], stopping: false, lookAt: undefined, looking: 'no' }
     await life.table.ready(signal)
     for (const holding of [...this.held.values()]) await this.resume(life, holding)
     await this.look(life)
+    signal.throwIfAborted()
     const { clock } = host.ctx
     const { leaseMs } = this.settings
     life.tickers = [

@@ -6,7 +6,7 @@
  * - `start` is resolved once, for the shards that exist then, and noted by empty deliveries before their records.
  * - What asks a shard's reader for patience, or ends a subscription, is that reader's own matter (poller.ts, subscriber.ts). Anything else that fails ends it
  *   all, for the core to open again.
- * - A close that follows no fault is the last one; so is one that follows a close.
+ * - Leases, and the consumer that this process registered, outlive a close that another opening may follow; with the last close they are given back.
  * - Of `--until end` the end is the time of the first opening: a shard is done once nothing in it is older, by the distance from its tip that the service tells.
  */
 import { EMPTY } from '../../core/batch'
@@ -68,27 +68,16 @@ class KinesisSource implements Source {
   private readonly handed = new Map<string, { readonly epoch: number; readonly position: Position }>()
   private readonly tasks = new Set<Promise<void>>()
   private leases: Leases | undefined
-  private opening = false
   private current: OptionsOf<KinesisOptions> | undefined
 
   constructor(private readonly target: Target<KinesisOptions>) {}
 
   async open(ctx: SourceContext): Promise<void> {
     this.failure = undefined
-    this.opening = true
-    try { await this.begin(ctx) } catch (error) {
-      this.failure ??= { error }
-      throw error
-    }
-    this.opening = false
-  }
-
-  private async begin(ctx: SourceContext): Promise<void> {
     this.openedAt ??= ctx.clock.now()
+    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
     const { options } = await this.target.resolve()
     const start = this.start ??= startOf(options.start, this.openedAt)
-    const life = this.life = linkedAbort(ctx.signal)
-    const { signal } = life.controller
     const wire = this.wire = await openStream(this.target, signal)
     await this.readers.open(options, wire, ctx, signal)
     const full = this.readers.full ?? options.maxRecords
@@ -149,14 +138,13 @@ class KinesisSource implements Source {
   ends(): Promise<ReadonlyMap<string, Position | null>> { return this.endAt({ time: this.openedAt ?? 0, cut: false }) }
   endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> { return this.endAt({ time, cut: true }) }
 
-  async close(): Promise<void> {
+  async close(last = true): Promise<void> {
     const { life, reading, wire } = this
     life?.controller.abort(new Disconnected('closed here'))
     await Promise.all([reading?.feeder.settled(), reading?.lookout.stop()])
-    // After a fault the core opens again: leases that are still ours go on where they were.
-    await this.leases?.stop(this.failure !== undefined || this.opening)
+    await this.leases?.stop(!last)
     await Promise.all(this.tasks)
-    if (life === undefined || this.failure === undefined) await this.readers.leave(wire, (signal) => openStream(this.target, signal))
+    if (last) await this.readers.leave(wire, (signal) => openStream(this.target, signal))
     wire?.close()
     life?.dispose()
     this.life = this.reading = this.wire = undefined

@@ -183,10 +183,10 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     const { source, pages } = await begin({}, {}, systemClock)
     const read = await readTo(source, 1)
     const [first] = proxy.subscriptions()
-    // The emulator pushes all of it, some MB at a time, into what networks keep; here no more than what is at hand was taken.
+    // The emulator pushes all of it, in three events or more as it finds the time, into what networks keep; here no more than what is at hand was taken.
     while (first!.records < 80) await new Promise((resolve) => { setTimeout(resolve, 100) })
     const taken = pages()
-    expect(taken).toBeLessThan(first!.events - 2)
+    expect(taken).toBeLessThan(first!.events)
     await new Promise((resolve) => { setTimeout(resolve, 1000) })
     expect(pages()).toBe(taken)
     // It expires while nobody reads.
@@ -212,6 +212,28 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     const refused = await begin({}, { positions: { [id(0)]: '49590338271490256608559692538361571095921575989136588898' } })
     expectOnce(await readTo(refused.source, 20), 20)
     expect(refused.told.gaps).toHaveLength(1)
+  }, 60_000)
+
+  test('what is registered goes with the last close: while it is being made, and where a fault came that nobody was told of', async () => {
+    stream = await makeStream(client)
+    const source = create(makeTarget(endpoint, `kinesis:${stream}`, { endpoint: proxy.endpoint, region: server.region, accessKeyId: server.accessKey, secretAccessKey: server.secretKey, consumerName: 'reader' }) as never)
+    const opening = source.open(makeSourceContext().ctx).then(() => 'open', () => 'not open')
+    const registered = (): boolean => proxy.of('RegisterStreamConsumer').some(({ status }) => status === 200)
+    while (!registered()) await new Promise((resolve) => { setTimeout(resolve, 5) })
+    await source.close()
+    expect(await opening).toBe('not open')
+    expect(proxy.of('DeregisterStreamConsumer')).toHaveLength(1)
+    while (await statusOf() !== undefined) await new Promise((resolve) => { setTimeout(resolve, 100) })
+
+    const other = await begin()
+    expect(await statusOf()).toBe('ACTIVE')
+    // Reading has stopped; what was read is still on its way.
+    proxy.refuse = ({ operation }) => (operation === 'SubscribeToShard' ? { status: 400, code: 'AccessDeniedException' } : undefined)
+    proxy.fate = () => 'cut'
+    await write(0, 1)
+    while ((other.source as unknown as { readonly failure: unknown }).failure === undefined) await new Promise((resolve) => { setTimeout(resolve, 5) })
+    await other.source.close()
+    expect(proxy.of('DeregisterStreamConsumer')).toHaveLength(2)
   }, 60_000)
 
   test('what asks for patience is waited for; what persists, and what is refused, is told', async () => {
