@@ -1,4 +1,4 @@
-/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second) or into our state. */
+/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second, or fifty where a commit is cheap) or into our state. */
 import type { Clock, Log, Partition, Position } from './contract'
 import { lineOf } from './errors'
 
@@ -23,7 +23,7 @@ export class Committer {
   private readonly ticker: { stop(): void }
   private void = false
 
-  constructor(private readonly parts: CommitterParts) { this.ticker = parts.clock.every(Math.min(250, Math.max(50, parts.everyMs)), () => { this.tick() }) }
+  constructor(private readonly parts: CommitterParts) { this.ticker = parts.clock.every(Math.min(250, Math.max(20, parts.everyMs)), () => { this.tick() }) }
 
   /** What was read under an older epoch is delivered all the same, but its commit never reaches the source. */
   saw(partition: Partition): void {

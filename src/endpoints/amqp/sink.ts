@@ -2,7 +2,8 @@
  * Records as messages, one each, in their order. Delivered means: confirmed by the broker and not returned.
  *
  * - The message-id is the incoming message's; else the one that the core gives, which a resend has again.
- * - What no message can hold, and what the broker takes from nobody, is rejected; what it refuses for the moment (nack) goes again.
+ * - What no message can hold, and what the broker takes from nobody, is rejected; what it refuses for the moment (nack) goes again, and so does what comes back
+ *   because a queue that declare= makes was deleted.
  * - While the broker blocks publishers nothing is confirmed: that is its backpressure, not a stall.
  */
 import { CONFIRMED, type EndpointContext, type Limits, type Outcome, type Refusal, type Sink, type Write } from '../../core/contract'
@@ -25,6 +26,10 @@ const MIB = 1024 * 1024
 const NOTHING = Buffer.alloc(0)
 /** A nack says that a queue could not take it, mostly because it is full. */
 const AFTER_NACK_MS = 500
+/** Nothing is confirmed for so long while something waits for it: the queue is looked for. */
+const LOOK_MS = 5000
+/** Longest wait for what it says of the queue. */
+const ANSWER_MS = 10_000
 /** Pause between two words to the core about what is confirmed. */
 const TELL_MS = 250
 
@@ -39,15 +44,20 @@ class ExchangeSink implements Sink {
   private link: Link | undefined
   private life: ReturnType<typeof linkedAbort> | undefined
   private ctx: EndpointContext | undefined
+  /** As they were at the last open. */
+  private options: Target<AmqpOptions>['options']
   private fixed: Fixed = { persistent: 'true' }
   private host = 0
   /** Bytes of a body beyond which the broker takes none. */
   private largest = MAX_MESSAGE
   private nacks = 0
   private toldAt = 0
-  private blocked: { readonly since: number; readonly ticker: { stop(): void } } | undefined
+  private heard = 0
+  private looking: { stop(): void } | undefined
+  private blocked: { readonly since: number; readonly why: string; readonly ticker: { stop(): void } } | undefined
 
   constructor(private readonly target: Target<AmqpOptions>) {
+    this.options = target.options
     const { queue, exchange = '', key, inFlight } = target.options
     this.limits = { maxEntries: 2048, maxBytes: MIB, maxEntryBytes: MAX_MESSAGE + MIB, inFlight, ordered: true, unit: 'batch', confirms: 'each' }
     this.exchange = Buffer.from(exchange)
@@ -62,6 +72,7 @@ class ExchangeSink implements Sink {
     if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps') ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
     const given = await this.target.resolve()
     const { options } = given
+    this.options = options
     const settings = await settingsOf(given, 'sink')
     const { persistent, contentType, expiration, priority } = options
     this.fixed = {
@@ -73,6 +84,7 @@ class ExchangeSink implements Sink {
       doing: options.queue === undefined ? `publishing to exchange '${options.exchange ?? ''}'` : `publishing to queue '${options.queue}'`,
       confirmed: (tag, multiple, acked) => {
         confirms.confirmed(tag, multiple, acked)
+        this.heard++
         this.moved(ctx)
       },
       returned: ({ content, properties, fields }) => {
@@ -89,6 +101,27 @@ class ExchangeSink implements Sink {
       if (options.queue !== undefined) await prepareQueue(channel, options.queue, options)
     })
     signal.throwIfAborted()
+    if (options.queue !== undefined) this.look(options.queue, link, ctx)
+  }
+
+  /**
+   * Of what was on its way into a quorum queue that was deleted RabbitMQ 3.10 says nothing, ever, and its flow control may wait for that queue for good: where
+   * nothing is said the queue is asked for. Its absence ends the link; no answer is a dead one.
+   */
+  private look(queue: string, link: Link, ctx: EndpointContext): void {
+    const { confirms } = this
+    let heard = this.heard
+    let askedAt: number | undefined
+    this.looking = ctx.clock.every(LOOK_MS, () => {
+      const silent = heard === this.heard && confirms.open > 0 && this.blocked === undefined
+      heard = this.heard
+      if (!silent) askedAt = undefined
+      else if (askedAt === undefined) {
+        askedAt = ctx.clock.now()
+        // A refusal has ended the link, which says so.
+        link.ask((channel) => channel.checkQueue(queue)).then(() => { askedAt = undefined }, () => undefined)
+      } else if (ctx.clock.now() - askedAt >= ANSWER_MS) confirms.end(new Disconnected(`the broker has confirmed nothing for ${Math.round((ctx.clock.now() - askedAt + LOOK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`))
+    })
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
@@ -104,9 +137,12 @@ class ExchangeSink implements Sink {
       // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked for.
       link.publish(publications)
       const { nacked, returned } = await unlessAborted(confirms.await(sent), signal)
-      for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
       if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
       const retry = nacked.map((index) => ({ index: indexes[index] ?? 0, why: 'the broker refused it for now (nack): its queue is full, or not available', afterMs: AFTER_NACK_MS }))
+      const { queue, declare } = this.options
+      // All that is not confirmed goes again, over another link: of some of it nothing may ever be said (`look`).
+      if (returned.length > 0 && queue !== undefined && declare !== 'false') throw new Disconnected(`queue '${queue}' was deleted; it is declared again`)
+      for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
       // One of several queues may have refused what the others have; the default exchange knows one.
       return retry.length === 0 && rejected.length === 0 ? CONFIRMED : { retry, rejected, ...(retry.length === 0 || this.exchange.length === 0 ? {} : { doubtful: retry.length }) }
     } catch (error) {
@@ -118,6 +154,7 @@ class ExchangeSink implements Sink {
   async close(): Promise<void> {
     const { link, life } = this
     this.link = this.life = undefined
+    this.looking?.stop()
     this.unblock()
     life?.controller.abort(new Disconnected('closed here'))
     life?.dispose()
@@ -160,15 +197,17 @@ class ExchangeSink implements Sink {
     }
     ctx.log.warn(`${this.target.label}: the broker blocks publishers for now: ${reason}`)
     const since = ctx.clock.now()
-    ctx.gauge('blocked', 1)
+    const why = `blocked: ${reason}`
     // Seconds, and a word to the core that this is no stall.
-    this.blocked = { since, ticker: ctx.clock.every(1000, () => { ctx.gauge('blocked', Math.max(1, Math.round((ctx.clock.now() - since) / 1000))) }) }
+    const tell = (): void => { for (const name of ['blocked', why]) ctx.gauge(name, Math.max(1, Math.round((ctx.clock.now() - since) / 1000))) }
+    tell()
+    this.blocked = { since, why, ticker: ctx.clock.every(1000, tell) }
   }
 
   private unblock(): void {
     if (this.blocked === undefined) return
     this.blocked.ticker.stop()
+    for (const name of ['blocked', this.blocked.why]) this.ctx?.gauge(name, 0)
     this.blocked = undefined
-    this.ctx?.gauge('blocked', 0)
   }
 }
