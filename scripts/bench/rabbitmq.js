@@ -5,7 +5,7 @@ const { data } = require('./data')
 const { compare, counted, measure } = require('./measure')
 const { available, startRabbitmq } = require('../services/rabbitmq')
 
-async function run({ manifold, state, pairs, wants, records, results, left }) {
+async function run({ manifold, folder, state, pairs, wants, records, results, left }) {
   if (!wants('amqp')) return
   if (available().length === 0) { left.push('RabbitMQ: needs RabbitMQ (node scripts/services.js install --need rabbitmq)'); return }
   const { file, lines } = data(Math.ceil(records / 7) * 220)
@@ -31,6 +31,10 @@ async function run({ manifold, state, pairs, wants, records, results, left }) {
       return measure(script)
     }
     results.push(await compare('stdin to RabbitMQ, confirmed', pairs, () => put(() => `cat '${file}' | ${loop('put')}`), () => put((wrap) => `cat '${file}' | ${wrap(ours(`--from - --to ${server.uri} queue=bench`))}`), 0.95))
+    const out = path.join(folder, 'out')
+    const filed = (command) => `rm -f '${out}'; ${command} && ${counted(`cat '${out}'`, lines)}`
+    results.push(await compare('RabbitMQ to a file, acknowledged', pairs, () => get(() => filed(`${loop('get', lines)} > '${out}'`)), () => get((wrap) => filed(wrap(ours(`--from ${server.uri} queue=bench --to 'file:${out}' --until end`)))), 0.95))
+    // What went into a pipe is acknowledged a second later, and a queue is slower the more it waits for.
     results.push(await compare('RabbitMQ to stdout, acknowledged', pairs, () => get(() => counted(loop('get', lines), lines)), () => get((wrap) => counted(wrap(ours(`--from ${server.uri} queue=bench --to - --until end`)), lines)), 0.95))
   } finally {
     await connection.close().catch(() => undefined)

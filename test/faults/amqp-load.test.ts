@@ -14,7 +14,7 @@ import { missing } from '../support/oracle'
 /** Records; MANIFOLD_LONG makes it half a million, and ten alarms. */
 const LONG = process.env['MANIFOLD_LONG'] === '1'
 const RECORDS = LONG ? 500_000 : 100_000
-const ALARMS = LONG ? 10 : 4
+const ALARMS = LONG ? 10 : 3
 
 /** Of the sink, in records: what is on its way into a queue that is deleted goes with it, and is confirmed. */
 const ON_ITS_WAY = 4 * 2048
