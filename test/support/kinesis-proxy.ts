@@ -3,7 +3,7 @@
  * each by itself. JSON over HTTP/1.1; emulators check no signature, so that bodies can be changed.
  */
 import http from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { serveHttp, type LocalServer } from './http'
 
 export type Fault =
   /** An error answer; the emulator never sees the call. */
@@ -31,27 +31,22 @@ export class KinesisProxy {
   readonly calls: Call[] = []
   /** Decides what becomes of a call; `count` counts calls of this operation from 1. undefined: it passes. */
   fault: (operation: string, count: number, call: Call) => Fault | undefined = () => undefined
-  private readonly sockets = new Set<Socket>()
+  private server: LocalServer | undefined
   private readonly agent = new http.Agent({ keepAlive: true })
 
-  private constructor(private readonly server: http.Server, readonly endpoint: string, private readonly target: URL) {}
+  private constructor(private readonly target: URL) {}
 
   static async start(target: string): Promise<KinesisProxy> {
-    const server = http.createServer()
-    await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-    const proxy = new KinesisProxy(server, `http://127.0.0.1:${(server.address() as AddressInfo).port}`, new URL(target))
-    server.on('connection', (socket: Socket) => {
-      proxy.sockets.add(socket)
-      socket.on('close', () => proxy.sockets.delete(socket))
-    })
-    server.on('request', (request, response) => { proxy.handle(request, response).catch(() => { response.destroy() }) })
+    const proxy = new KinesisProxy(new URL(target))
+    proxy.server = await serveHttp((request, response) => { proxy.handle(request, response).catch(() => { response.destroy() }) })
     return proxy
   }
 
+  get endpoint(): string { return this.server?.endpoint ?? '' }
+
   async stop(): Promise<void> {
-    for (const socket of this.sockets) socket.destroy()
     this.agent.destroy()
-    await new Promise((resolve) => { this.server.close(resolve) })
+    await this.server?.stop()
   }
 
   of(operation: string): readonly Call[] { return this.calls.filter((call) => call.operation === operation) }

@@ -3,8 +3,8 @@
  * which Kinesis does and the emulator never. Events pass one by one, as fast as the client takes them.
  */
 import http from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
 import { crc32 } from 'node:zlib'
+import { serveHttp, type LocalServer } from './http'
 
 export interface PushCall {
   readonly operation: string
@@ -39,28 +39,22 @@ export class KinesisPushProxy {
   refuse: (call: PushCall, count: number) => { readonly status: number; readonly code: string; readonly message?: string } | 'reset' | undefined = () => undefined
   /** `index` counts the events of one subscription, `count` the subscriptions of its shard, from 1. */
   fate: (event: PushedEvent, index: number, call: PushCall, count: number) => Fate | Promise<Fate> = () => 'pass'
-  private readonly sockets = new Set<Socket>()
+  private server: LocalServer | undefined
   private readonly agent = new http.Agent({ keepAlive: false })
 
-  private constructor(private readonly server: http.Server, readonly endpoint: string, private readonly target: URL) {}
+  private constructor(private readonly target: URL) {}
 
   static async start(target: string): Promise<KinesisPushProxy> {
-    const server = http.createServer()
-    await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-    const proxy = new KinesisPushProxy(server, `http://127.0.0.1:${(server.address() as AddressInfo).port}`, new URL(target))
-    server.on('connection', (socket: Socket) => {
-      proxy.sockets.add(socket)
-      socket.on('error', () => undefined)
-      socket.on('close', () => proxy.sockets.delete(socket))
-    })
-    server.on('request', (request, response) => { proxy.handle(request, response).catch(() => { response.destroy() }) })
+    const proxy = new KinesisPushProxy(new URL(target))
+    proxy.server = await serveHttp((request, response) => { proxy.handle(request, response).catch(() => { response.destroy() }) })
     return proxy
   }
 
+  get endpoint(): string { return this.server?.endpoint ?? '' }
+
   async stop(): Promise<void> {
-    for (const socket of this.sockets) socket.destroy()
     this.agent.destroy()
-    await new Promise((resolve) => { this.server.close(resolve) })
+    await this.server?.stop()
   }
 
   of(operation: string, shard?: string): readonly PushCall[] { return this.calls.filter((call) => call.operation === operation && (shard === undefined || call.body.ShardId === shard)) }

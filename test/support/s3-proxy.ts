@@ -3,7 +3,7 @@
  * The Host header is passed on as it is, so signatures stay valid.
  */
 import http from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { serveHttp, type LocalServer } from './http'
 
 export type Operation = 'HeadBucket' | 'ListObjects' | 'ListUploads' | 'PutObject' | 'HeadObject' | 'CreateUpload' | 'UploadPart' | 'CompleteUpload' | 'AbortUpload' | 'other'
 export type Fault =
@@ -31,30 +31,23 @@ export class S3Proxy {
   /** Decides what becomes of a request; `count` counts requests of this operation from 1. undefined: it passes. */
   fault: (operation: Operation, count: number) => Fault | undefined = () => undefined
   private readonly counts = new Map<Operation, number>()
-  private readonly sockets = new Set<Socket>()
+  private server: LocalServer | undefined
   private readonly agent = new http.Agent({ keepAlive: true })
 
-  private constructor(private readonly server: http.Server, readonly endpoint: string, private readonly target: URL) {}
+  private constructor(private readonly target: URL) {}
 
   static async start(target: string): Promise<S3Proxy> {
-    const server = http.createServer()
-    await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
-    const proxy = new S3Proxy(server, `http://127.0.0.1:${(server.address() as AddressInfo).port}`, new URL(target))
-    server.on('request', (request, response) => { proxy.handle(request, response) })
-    server.on('connection', (socket) => {
-      proxy.sockets.add(socket)
-      socket.on('error', () => undefined)
-      socket.on('close', () => proxy.sockets.delete(socket))
-    })
+    const proxy = new S3Proxy(new URL(target))
+    proxy.server = await serveHttp((request, response) => { proxy.handle(request, response) })
     return proxy
   }
 
+  get endpoint(): string { return this.server?.endpoint ?? '' }
   count(operation: Operation): number { return this.counts.get(operation) ?? 0 }
 
   async stop(): Promise<void> {
     this.agent.destroy()
-    for (const socket of this.sockets) socket.destroy()
-    await new Promise<void>((resolve) => { this.server.close(() => { resolve() }) })
+    await this.server?.stop()
   }
 
   private handle(request: http.IncomingMessage, response: http.ServerResponse): void {
