@@ -192,6 +192,8 @@ class StreamSink implements Sink {
       if (!(error instanceof Throttled)) throw error
       // The call as a whole was refused: nothing of it is stored.
       const afterMs = Math.max(error.afterMs ?? 0, this.calls.throttled(ALL, clock.now()))
+      // Who is answered is not stalled, which the core sees by what is told to it.
+      this.ctx?.gauge('throttled', (this.throttles += 1))
       for (const { items } of request) for (const { index } of items) found.retry.push({ index, why: error.message, afterMs })
       return request
     }

@@ -131,6 +131,13 @@ describeWith('kinesis', 'a stream as a sink', () => {
     expect([...text(stored)].sort()).toEqual([...values].sort())
   }, 60_000)
 
+  it('a write of many requests that are all refused for a while is no stall: the service answers', async () => {
+    const { values, code, receipt, stored } = await feed(4000, ['order=key', 'in-flight=1', '--stall-timeout', '3s'], (operation, count): Fault | undefined => (operation === 'PutRecords' && count <= 4 ? { kind: 'error', status: 400, code: THROTTLED } : undefined), 4000)
+    expect(code).toBe(0)
+    expect(text(stored).toSorted()).toEqual(values.toSorted())
+    expect(receipt.sinks).toMatchObject([{ delivered: 4000, possibleDuplicates: 0 }])
+  }, 60_000)
+
   for (const words of [['aggregate'], ['aggregate', 'order=key']]) {
     it(`with ${words.join(' ')} an independent de-aggregator reads every record, in a few of Kinesis`, async () => {
       const { values, code, stored } = await feed(5000, words, () => undefined)
