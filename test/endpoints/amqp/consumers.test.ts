@@ -27,6 +27,10 @@ describeWith('rabbitmq', 'consumers', () => {
     await broker.stop()
     rmSync(folder, { recursive: true, force: true })
   }, 30_000)
+  const all: Running[] = []
+  const keep = (running: Running): Running => { all.push(running); return running }
+  // Those of a test that failed.
+  afterEach(() => { for (const running of all.splice(0)) running.kill('SIGKILL') })
   const name = (): string => `consumers-${++serial}`
 
   test.each(['classic', 'quorum'] as const)('a clean stop: what was not acknowledged lies in its old place, told as redelivered, and has failed once at most, %s', async (type) => {
@@ -69,7 +73,7 @@ describeWith('rabbitmq', 'consumers', () => {
     const queue = name()
     const COUNT = 40_000
     const out = [1, 2, 3].map((each) => join(folder, `${queue}-${each}.ndjson`))
-    const run = (file: string): Running => start(['--from', broker.uri(), `queue=${queue}`, 'declare=quorum', ...words, '--to', `file:${file}`])
+    const run = (file: string): Running => keep(start(['--from', broker.uri(), `queue=${queue}`, 'declare=quorum', ...words, '--to', `file:${file}`]))
     const found = (file: string): readonly string[] => (existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : [])
     const consumers = async (): Promise<number> => (await broker.ctl('list_consumers', 'queue_name')).split('\n').filter((each) => each === queue).length
     const first = run(out[0]!)
@@ -83,11 +87,11 @@ describeWith('rabbitmq', 'consumers', () => {
     first.kill('SIGKILL')
     await first.done
     const third = run(out[2]!)
-    const all = (): ReadonlySet<string> => new Set([...found(out[0]!), ...found(out[1]!)])
-    await until(() => all().size >= COUNT)
+    const both = (): ReadonlySet<string> => new Set([...found(out[0]!), ...found(out[1]!)])
+    await until(() => both().size >= COUNT)
     expect(found(out[1]!).length).toBeGreaterThan(0)
     expect([...found(out[1]!)]).toEqual([...found(out[1]!)].sort((a, b) => Number(a.slice(5, -1)) - Number(b.slice(5, -1))))
-    expect([...all()].sort()).toEqual(bodies(COUNT).sort())
+    expect([...both()].sort()).toEqual(bodies(COUNT).sort())
     // A clean stop hands over as well.
     second.kill('SIGTERM')
     expect((await second.done).code).toBe(0)
