@@ -1,6 +1,6 @@
 /**
  * One endpoint's life: opening → running → backing off → … → stopped | failed. Owns retry, backoff and the decision to give up; endpoints only
- * classify. A repeating fault is logged at 1, 2, 4, … times, then hourly with its count.
+ * classify. A repeating fault is logged at 1, 2, 4, … times, then hourly with its count; one that was not told since it was well is logged as it comes.
  */
 import { Backoff } from '../kit/backoff'
 import type { Clock, Log } from './contract'
@@ -24,6 +24,8 @@ export interface Supervision {
 /** Health that lasts this long makes the next fault a first one again. */
 const SUSTAINED_MS = 30_000
 const HOUR_MS = 3_600_000
+/** Different faults that are told as they come: no more than these, where a text is another one each time. */
+const MOST_TOLD = 32
 
 export class Supervisor {
   private state: EndpointState = 'opening'
@@ -34,6 +36,8 @@ export class Supervisor {
   private healthySince: number | undefined
   private succeeded: boolean
   private loggedAt = 0
+  /** What was logged since it was well, numbers left out. */
+  private readonly told = new Set<string>()
   private readonly backoff: Backoff
   readonly gauges: Record<string, number> = {}
 
@@ -72,6 +76,7 @@ export class Supervisor {
       this.log.info(`${this.label}: well again after ${this.faults} faults`)
       this.faults = 0
       this.text = undefined
+      this.told.clear()
       this.backoff.reset()
     }
   }
@@ -100,9 +105,12 @@ export class Supervisor {
     const wait = error instanceof Throttled && error.afterMs !== undefined ? error.afterMs
       // The first fault after health is mostly a restart at the other end: at once is soon enough, and right for a feed.
       : this.faults === 1 && error instanceof Disconnected && !opening ? 0 : this.backoff.next()
-    if ((this.faults & (this.faults - 1)) === 0 && this.faults <= 1024 || now - this.loggedAt >= HOUR_MS) {
+    const kind = this.text.replace(/\d+/g, '#')
+    const isNew = this.told.size < MOST_TOLD && !this.told.has(kind)
+    if (isNew || (this.faults & (this.faults - 1)) === 0 && this.faults <= 1024 || now - this.loggedAt >= HOUR_MS) {
       this.loggedAt = now
-      this.log.warn(`${this.label}: ${this.text}${this.faults > 1 ? ` (${this.faults} times)` : ''}; trying again`)
+      if (isNew) this.told.add(kind)
+      this.log.warn(`${this.label}: ${this.text}${this.faults > 1 && !isNew ? ` (${this.faults} times)` : ''}; trying again`)
     }
     this.to('backing off')
     await this.clock.sleep(wait, signal)

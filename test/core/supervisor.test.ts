@@ -32,6 +32,16 @@ test('a fault that repeats is logged at 1, 2, 4, 8 … times, and every hour wit
   expect(said.at(-1)).toBe('s3://lake/t: the store is away (21 times); trying again')
 })
 
+test('another fault is no repetition: it is logged as it comes, once; numbers in it make no other', async () => {
+  const { it, said } = supervised()
+  const texts = ['the store is away', 'the store is away', 'the store is away', 'the disk of the store is full', 'the store is away', 'the disk of the store is full', 'no answer in 13 s', 'no answer in 14 s', 'no answer in 15 s']
+  for (const text of texts) await it.fault(new Disconnected(text), true, never)
+  expect(said).toEqual(['the store is away', 'the store is away (2 times)', 'the disk of the store is full', 'no answer in 13 s', 'no answer in 14 s (8 times)'].map((text) => `s3://lake/t: ${text}; trying again`))
+  // A text that is another one each time ends somewhere.
+  for (let n = 0; n < 1000; n++) await it.fault(new Disconnected(`lost ${'x'.repeat(n)}`), true, never)
+  expect(said.length).toBeLessThan(50)
+})
+
 test('waits grow to their bound with jitter; the first break of a connection that worked is not waited for', async () => {
   const { it, clock } = supervised({ longestWait: 3000 })
   it.opened()
