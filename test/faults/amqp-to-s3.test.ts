@@ -41,9 +41,9 @@ describeWith('s3', 'with s3', () => {
     })
 
     const env = (): NodeJS.ProcessEnv => ({ KEY: server.accessKey, SECRET: server.secretKey })
-    const run = (queue: string, words: readonly string[] = [`prefetch=${PREFETCH}`], flags: readonly string[] = []): Running => start([
+    const run = (queue: string, words: readonly string[] = [`prefetch=${PREFETCH}`], flags: readonly string[] = [], commitDuration = '2s'): Running => start([
       '--from', broker.uri(), `queue=${queue}`, ...words, '--to', `s3://${bucket.name}/jobs`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
-      'framing=envelope', 'commit-file-size=8MiB', 'commit-duration=2s', 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'), ...flags,
+      'framing=envelope', 'commit-file-size=8MiB', `commit-duration=${commitDuration}`, 'upload-every=1s', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipts.ndjson'), ...flags,
     ], { env: env() })
 
     async function stored(): Promise<readonly Stored[]> {
@@ -123,20 +123,28 @@ describeWith('s3', 'with s3', () => {
 
     test('two processes share a queue, one is killed and later started again: the other goes on, the restarted one delivers what it held, nothing missing', async () => {
       const queue = await broker.declare('shared')
-      await broker.put(queue, numbered(1, MESSAGES), (index) => ({ messageId: `m-${index + 1}` }))
-      const first = run(queue)
+      const half = MESSAGES / 2
+      const put = (from: number, to: number): Promise<void> => broker.put(queue, numbered(from, to), (index) => ({ messageId: `m-${from + index}` }))
+      await put(1, half)
+      // Nothing of the first is uploaded while it lives.
+      const first = run(queue, undefined, [], '1h')
       const second = run(queue)
-      await sleep(3000)
+      const consumers = async (): Promise<number> => (await broker.ctl('list_consumers', 'queue_name')).split('\n').filter((each) => each === queue).length
+      while (await consumers() < 2) await sleep(50)
+      await put(half + 1, MESSAGES)
       first.kill('SIGKILL')
       await first.done
-      const left = await broker.count(queue)
-      await sleep(2500)
-      expect(await broker.count(queue)).toBeLessThan(left)
+      // The other goes on with the queue.
+      while (await broker.count(queue) > 0) await sleep(50)
+      expect(await consumers()).toBe(1)
       const again = run(queue)
+      while (await consumers() < 2) await sleep(50)
       await drained(queue, [second, again])
       await check(1)
-      const stderr = (await again.done).stderr
-      expect(stderr).not.toMatch(/instance 2/)
+      expect((await again.done).stderr).not.toMatch(/instance 2/)
+      const carried = readFileSync(join(folder, 'receipts.ndjson'), 'utf8').trim().split('\n').map((text) => JSON.parse(text) as Receipt).filter(({ outcome }) => outcome !== 'killed').map(({ sinks }) => sinks[0]?.carriedIn ?? 0)
+      // What the first held when it was killed.
+      expect(Math.max(...carried)).toBeGreaterThan(0)
     }, LONG ? 900_000 : 300_000)
 
     test(`a stream of ${MESSAGES} messages, the process killed ${TIMES} times and all connections closed: nothing missing, nothing twice`, async () => {
