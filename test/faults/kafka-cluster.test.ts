@@ -89,17 +89,22 @@ describeWith('kcat', 'a cluster of three brokers', () => {
     running.delete('writer')
     expect({ code, wrong: writer.stderr().split('\n').filter((line) => /abandoned|may be there twice/.test(line)) }).toEqual({ code: 0, wrong: [] })
     expect(writer.stderr()).toMatch(/fewer replicas are in sync .*trying again/)
+    const ended: (readonly [string, Running])[] = [['writer', writer]]
     for (const { name } of outs) {
       for (const giveUpAt = Date.now() + 60_000; ((await status(name))?.sinks[0]?.delivered ?? 0) < fed; await pause(100)) {
         alive(running)
         if (Date.now() > giveUpAt) throw new Error(`${name} does not catch up: ${JSON.stringify(await status(name))}; ${running.get(name)?.stderr()}`)
       }
-      running.get(name)?.kill('SIGTERM')
-      expect((await running.get(name)?.done)?.code).toBe(0)
+      const one = running.get(name)!
+      one.kill('SIGTERM')
+      expect((await one.done).code).toBe(0)
+      // Whoever is still waited for is to be alive; this one is not any more.
+      running.delete(name)
+      ended.push([name, one])
     }
     const reading = spawn(kcat()!, ['-C', '-q', '-e', '-b', cluster.bootstrap, '-t', topic, '-o', 'beginning', '-f', '%k;%s\n'], { stdio: ['ignore', 'pipe', 'ignore'] })
     expect(await lookThrough(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
     for (const { out } of outs) expect(await lookThrough(createReadStream(out), envelopeKey)).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
-    process.stderr.write(`kafka cluster: ${fed} records; ${[...running, ['writer', writer] as const].map(([name, one]) => `${name}: ${one.stderr().split('\n').filter((line) => /trying again|wait for it/.test(line)).map((line) => line.slice(0, 200)).join(' | ')}`).join('\n')}\n`)
+    process.stderr.write(`kafka cluster: ${fed} records; ${ended.map(([name, one]) => `${name}: ${one.stderr().split('\n').filter((line) => /trying again|wait for it/.test(line)).map((line) => line.slice(0, 200)).join(' | ')}`).join('\n')}\n`)
   }, 400_000)
 })
