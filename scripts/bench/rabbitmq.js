@@ -34,7 +34,6 @@ async function run({ manifold, folder, state, pairs, wants, records, results, le
     const out = path.join(folder, 'out')
     const filed = (command) => `rm -f '${out}'; ${command} && ${counted(`cat '${out}'`, lines)}`
     results.push(await compare('RabbitMQ to a file, acknowledged', pairs, () => get(() => filed(`${loop('get', lines)} > '${out}'`)), () => get((wrap) => filed(wrap(ours(`--from ${server.uri} queue=bench --to 'file:${out}' --until end`)))), 0.95))
-    // What went into a pipe is acknowledged a second later, and a queue is slower the more it waits for.
     results.push(await compare('RabbitMQ to stdout, acknowledged', pairs, () => get(() => counted(loop('get', lines), lines)), () => get((wrap) => counted(wrap(ours(`--from ${server.uri} queue=bench --to - --until end`)), lines)), 0.95))
   } finally {
     await connection.close().catch(() => undefined)

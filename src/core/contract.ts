@@ -230,8 +230,18 @@ export interface Outcome {
 }
 export const CONFIRMED: Outcome = { retry: [], rejected: [] }
 
+/** How far whoever reads the output has come, in bytes since the sink was made. */
+export interface ReaderProgress {
+  /** Bytes that were written and taken. */
+  readonly taken: number
+  /** Bytes of `taken` that have been read for certain. Does not reject. */
+  read(): Promise<number>
+}
+
 export interface Sink {
   readonly limits: Limits
+  /** Only with `confirms: none`, where it can be told: what was written counts once it has been read. */
+  readonly reader?: ReaderProgress
   /** lines: keys, headers and timestamps would be dropped on writing, so they need not be kept on the way. */
   readonly wants: 'lines' | 'entries'
   /** Present if and only if `limits.unit` is segment. */

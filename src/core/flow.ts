@@ -28,13 +28,14 @@ import { SourcePump } from './source-pump'
 import { SpoolLane } from './spool-lane'
 import type { FlowStatus } from './status'
 import { EndpointFailed, Supervisor } from './supervisor'
+import { trailOf } from './trail'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
 /** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue gives a third more where 1,000 messages wait than where 5,000 do. */
 const PROMPT_MS = 20
-/** What went into a pipe is committed this long after, if no EPIPE came. */
-const PIPE_HOLD_MS = 1000
+/** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
+const READER_MS = 1000
 
 interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean }
 interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor; readonly pump: SourcePump; readonly committer: Committer; readonly positions: Map<string, Position>; readonly released: Map<string, Position> }
@@ -99,9 +100,10 @@ export class Flow {
     const supervisor = new Supervisor(part.id, 'source', part.label, part.supervision, clock, log)
     const positions = new Map(Object.entries(stored?.sources[part.id]?.positions ?? {}))
     const here = part.position === 'here'
-    const holdMs = spool === undefined && this.parts.sinks.some((sink) => sink.sink.limits.confirms === 'none') ? PIPE_HOLD_MS : 0
+    const [first] = this.parts.sinks
+    const trail = spool === undefined && first !== undefined ? trailOf(first.sink, clock) : undefined
     const committer = new Committer({
-      label: part.label, clock, log, holdMs, everyMs: part.releasedAtAccept ? PROMPT_MS : here ? 100 : 1000,
+      label: part.label, clock, log, trail, everyMs: part.releasedAtAccept ? PROMPT_MS : here ? 100 : 1000,
       commit: async (partition, position) => {
         if (part.position === 'upstream') {
           await part.source.commit(partition, position)
@@ -143,7 +145,8 @@ export class Flow {
     this.cleanEnd = this.failure === undefined && !this.cut.signal.aborted
     if (this.failure?.kind === 'reader gone') for (const { committer } of this.sources) committer.silence()
     // Whatever was settled is committed, also after a failure elsewhere: it need not come again.
-    await this.bounded(Promise.all(this.sources.map(({ committer }) => committer.flush())))
+    const patience = this.cut.signal.aborted ? 0 : this.stopping || this.failure !== undefined ? READER_MS : Infinity
+    await this.bounded(Promise.all(this.sources.map(({ committer }) => committer.flush(patience))))
     for (const { committer } of this.sources) committer.stop()
     await this.bounded(Promise.all(this.sources.map(({ pump }) => pump.close())))
     return this.finish()
@@ -235,7 +238,7 @@ export class Flow {
           if (!part.releasedAtAccept) await spool?.seal('revoke')
         },
         settled: () => (spool === undefined ? this.window.unsettled(part.id, partition.name) === 0 : !this.releases.awaits(committer, partition.name)),
-        commit: () => committer.flush(partition.name),
+        commit: () => committer.flush(Math.min(READER_MS, deadlineMs / 2), partition.name),
       }, deadlineMs, clock, this.cut.signal)
       if (!all) this.parts.log.warn(`${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
     } finally { committer.lost(partition) }

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { render, type Framing, type Newline } from '../../codec/framing'
 import type { Batch, Limits, Outcome, Sink, Write } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, ReaderGone } from '../../core/errors'
+import { PipeProgress } from '../../kit/pipe-progress'
 import { kindOf, PipeWriter, type StreamKind } from '../../kit/pipes'
 import { unlessAborted } from '../../kit/signal'
 import type { CreateSink } from '../../options/define'
@@ -21,6 +22,7 @@ const syncData = promisify(fdatasync)
 export class StdioSink implements Sink {
   readonly limits: Limits
   readonly wants: 'lines' | 'entries'
+  readonly reader?: PipeProgress
   private readonly kind: StreamKind
   private pipe: PipeWriter | undefined
   private under: { readonly id: string; readonly bytes: number; readonly done: Promise<void> } | undefined
@@ -28,6 +30,8 @@ export class StdioSink implements Sink {
 
   constructor(private readonly fd: number, private readonly framing: Framing, private readonly newline: Newline) {
     this.kind = kindOf(fd)
+    const reader = this.kind === 'pipe' ? PipeProgress.of(fd) : undefined
+    if (reader !== undefined) this.reader = reader
     this.wants = framing === 'lines' ? 'lines' : 'entries'
     this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: 4 * 1024 * 1024, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: this.kind === 'file' ? 'each' : 'none' }
   }
@@ -54,6 +58,7 @@ export class StdioSink implements Sink {
       this.under = undefined
       throw faultOf(error)
     }
+    if (this.reader !== undefined) this.reader.taken += this.under.bytes
     this.under = this.begun = undefined
     return { retry: [], rejected: refused }
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Entry } from '../../../src/core/contract'
 import { describeWith } from '../../services/describe-with'
 import { start, type Running } from '../../support/manifold'
+import { AnonymousPipe } from '../../support/pipe'
 import { Broker } from './broker'
 import { openSource, take, until } from './support'
 
@@ -52,6 +53,33 @@ describeWith('rabbitmq', 'consumers', () => {
     const failed = new Set(left.slice(0, 1000).map(({ properties }) => (properties.headers as { readonly 'x-delivery-count'?: number } | undefined)?.['x-delivery-count'] ?? 0))
     expect(failed).toEqual(new Set([type === 'classic' || mild ? 0 : 2]))
     expect(new Set(left.slice(0, 1000).map(({ fields }) => fields.redelivered))).toEqual(new Set([true]))
+  }, 60_000)
+
+  test('into a pipe: acknowledged once read; what the reader of an interrupted pipeline left unread lies in the queue again', async () => {
+    const queue = await broker.declare(name())
+    await broker.put(queue, bodies(200))
+    const text = bodies(200).map((body) => `${body}\n`).join('')
+    const into = async (): Promise<{ readonly pipe: AnonymousPipe; readonly running: Running; read(bytes: number): Promise<string> }> => {
+      const pipe = await AnonymousPipe.make()
+      const running = keep(start(['--from', broker.uri(), `queue=${queue}`, '--to', '-', '--state', join(folder, 'piped')], { stdout: pipe.writingEnd }))
+      pipe.closeWriting()
+      let got = ''
+      const read = async (bytes: number): Promise<string> => { await until(() => { got += pipe.read(bytes - got.length).toString(); return got.length >= bytes }); return got }
+      return { pipe, running, read }
+    }
+    const first = await into()
+    expect(await first.read(text.length / 2)).toBe(text.slice(0, text.length / 2))
+    first.pipe.close()
+    first.running.kill('SIGINT')
+    expect((await first.running.done).code).toBe(0)
+    await until(async () => await broker.count(queue) === 200)
+    const second = await into()
+    expect(await second.read(text.length)).toBe(text)
+    await until(async () => (await broker.ctl('-q', 'list_queues', 'name', 'messages')).split('\n').some((line) => line === `${queue}\t0`))
+    second.running.kill('SIGKILL')
+    await second.running.done
+    expect(await broker.count(queue)).toBe(0)
+    second.pipe.close()
   }, 60_000)
 
   test('a consumer of a higher priority is served first, and after it the other one', async () => {

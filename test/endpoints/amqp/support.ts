@@ -47,7 +47,11 @@ export function writeOf(entries: readonly (Entry | string)[], source = 'test'): 
   return { id: 'w', attempt: 1, payload, origin: (index) => ({ source, partition: 'p', position: String(index + 1), receivedAt: 0 }) }
 }
 
-/** Waits for what a broker does on its own, such as counting what came back. */
-export async function until(what: () => Promise<boolean> | boolean): Promise<void> {
-  while (!await what()) await new Promise((resolve) => { setTimeout(resolve, 50) })
+/** Waits for what a broker does on its own, such as counting what came back; not for ever, or a test that failed would keep the runner. */
+export async function until(what: () => Promise<boolean> | boolean, most = 120_000): Promise<void> {
+  const latest = Date.now() + most
+  while (!await what()) {
+    if (Date.now() > latest) throw new Error(`not within ${most} ms`)
+    await new Promise((resolve) => { setTimeout(resolve, 50) })
+  }
 }

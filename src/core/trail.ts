@@ -1,0 +1,22 @@
+/** What a sink that cannot confirm is believed: a position is marked with how much was written by then, and committed once that mark has been passed. */
+import type { Clock, Sink } from './contract'
+
+export interface Trail {
+  mark(): number
+  passed(): Promise<number>
+  /** Marks less than this apart are held as one. */
+  readonly step: number
+  /** What has not been passed is known to be unread. Else it is just as well read. */
+  readonly certain: boolean
+}
+
+/** Nothing tells how far the reader is: one that went away is noticed at a write, and this is how long one is waited for. */
+const SUPPOSED_MS = 1000
+
+/** undefined: the sink confirms. */
+export function trailOf(sink: Sink, clock: Clock): Trail | undefined {
+  if (sink.limits.confirms !== 'none') return undefined
+  const { reader } = sink
+  if (reader === undefined) return { mark: () => clock.now(), passed: () => Promise.resolve(clock.now() - SUPPOSED_MS), step: SUPPOSED_MS / 4, certain: false }
+  return { mark: () => reader.taken, passed: () => reader.read(), step: 16 * 1024, certain: true }
+}
