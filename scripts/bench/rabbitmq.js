@@ -15,18 +15,22 @@ async function run({ manifold, folder, state, pairs, wants, records, results, le
   connection.on('error', () => undefined)
   try {
     const channel = await connection.createChannel()
-    await channel.assertQueue('bench', { durable: true })
+    // Anew for each, so that none begins with what the one before has left in the queue's memory.
+    const fresh = async () => {
+      await channel.deleteQueue('bench')
+      await channel.assertQueue('bench', { durable: true })
+    }
     const loop = (what, more = '') => `'${process.execPath}' '${path.join(__dirname, 'amqp-loop.js')}' ${what} ${server.uri} bench ${more}`
     const ours = (rest) => `'${manifold}' ${rest} --state '${state()}'`
     const put = async (script) => {
-      await channel.purgeQueue('bench')
+      await fresh()
       const done = await measure(script)
       const { messageCount } = await channel.checkQueue('bench')
       if (messageCount !== lines) throw new Error(`${messageCount} messages instead of ${lines} are in the queue`)
       return done
     }
     const get = async (script) => {
-      await channel.purgeQueue('bench')
+      await fresh()
       await measure(() => `cat '${file}' | ${loop('put')}`)
       return measure(script)
     }

@@ -1,4 +1,4 @@
-/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second, or fifty where a commit is cheap) or into our state. */
+/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second, or two hundred where a commit is cheap) or into our state. */
 import type { Clock, Log, Partition, Position } from './contract'
 import { lineOf } from './errors'
 import type { Trail } from './trail'
@@ -24,11 +24,12 @@ const LOOK_MS = 10
 export class Committer {
   private readonly lanes = new Map<string, Lane>()
   private readonly epochs = new Map<string, number>()
-  private readonly ticker: { stop(): void }
+  /** Only while there is something to commit: nobody is woken for nothing. */
+  private ticker: { stop(): void } | undefined
   private asking = false
   private void = false
 
-  constructor(private readonly parts: CommitterParts) { this.ticker = parts.clock.every(Math.min(250, Math.max(20, parts.everyMs)), () => { void this.tick() }) }
+  constructor(private readonly parts: CommitterParts) {}
 
   /** What was read under an older epoch is delivered all the same, but its commit never reaches the source. */
   saw(partition: Partition): void {
@@ -41,7 +42,9 @@ export class Committer {
   }
 
   offer(partition: Partition, position: Position): void {
-    const { trail } = this.parts
+    if (this.void) return
+    const { clock, everyMs, trail } = this.parts
+    this.ticker ??= clock.every(Math.min(250, everyMs), () => { void this.tick() })
     let lane = this.lanes.get(partition.name)
     if (lane === undefined) this.lanes.set(partition.name, lane = { held: [], ready: undefined, lastAt: 0, running: undefined })
     if (trail === undefined) { lane.ready = { partition, position }; return }
@@ -60,7 +63,12 @@ export class Committer {
     this.asking = true
     try { await this.pass([...this.lanes.values()]) } finally { this.asking = false }
     const now = this.parts.clock.now()
-    for (const lane of this.lanes.values()) if (lane.ready !== undefined && lane.running === undefined && now - lane.lastAt >= this.parts.everyMs) this.start(lane)
+    let left = false
+    for (const lane of this.lanes.values()) {
+      if (lane.ready !== undefined && lane.running === undefined && now - lane.lastAt >= this.parts.everyMs) this.start(lane)
+      left ||= lane.ready !== undefined || lane.running !== undefined || lane.held.length > 0
+    }
+    if (!left) this.rest()
   }
 
   /** What has been passed is ready. Resolves with whether something is still held. */
@@ -111,7 +119,16 @@ export class Committer {
     }
   }
 
-  stop(): void { this.ticker.stop() }
+  /** What is offered from now on is not committed. */
+  stop(): void {
+    this.void = true
+    this.rest()
+  }
+
+  private rest(): void {
+    this.ticker?.stop()
+    this.ticker = undefined
+  }
 }
 
 const FOREVER = new AbortController().signal

@@ -141,7 +141,7 @@ export interface Source {
    * returns it, or, where the run stops, it was never accepted.
    */
   read(signal: AbortSignal): Promise<Delivery | null>
-  /** All records of the partition up to here are durable downstream. At most one call in flight per partition, newest wins, at most 1/s unless draining; 50/s where the endpoint is released at accept. */
+  /** All records of the partition up to here are durable downstream. At most one call in flight per partition, newest wins, at most 1/s unless draining; 200/s where the endpoint is released at accept. */
   commit(partition: Partition, upTo: Position): Promise<void>
   /** Where `--until end` stops, per partition as it stands now; null where a partition is empty. Absent: the source has no end to ask for. */
   ends?(): Promise<ReadonlyMap<string, Position | null>>

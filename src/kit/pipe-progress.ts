@@ -15,6 +15,8 @@ export class PipeProgress {
   taken = 0
   private known = 0
   private asking: Promise<number> | undefined
+  /** Of the last answer, where it was no. */
+  private asked = { taken: -1, at: 0, pauseMs: 0 }
 
   /** @param capacity bytes that the pipe holds at most */
   private constructor(private readonly path: string, private readonly capacity: number) {}
@@ -34,8 +36,14 @@ export class PipeProgress {
   read(): Promise<number> { return this.asking ??= this.ask().finally(() => { this.asking = undefined }) }
 
   private async ask(): Promise<number> {
-    const { taken } = this
-    this.known = Math.max(this.known, await this.isEmpty() ? taken : taken - this.capacity)
+    const { taken, asked } = this
+    if (taken === this.known) return taken
+    const now = performance.now()
+    // A reader that rests, as less does, is asked for less and less often, until something more is written.
+    if (asked.taken === taken && now < asked.at + asked.pauseMs) return this.known
+    const empty = await this.isEmpty()
+    this.known = Math.max(this.known, empty ? taken : taken - this.capacity)
+    this.asked = { taken, at: now, pauseMs: asked.taken === taken ? Math.min(RESTING_MS, 2 * asked.pauseMs) : 1 }
     return this.known
   }
 
@@ -53,4 +61,6 @@ export class PipeProgress {
   }
 }
 
+/** The longest pause between two questions. */
+const RESTING_MS = 100
 const READING_END = constants.O_RDONLY | constants.O_NONBLOCK

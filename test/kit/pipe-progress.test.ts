@@ -19,15 +19,25 @@ function write(known: PipeProgress, bytes: number): void {
   known.taken += bytes
 }
 
+/** It may be asked less often by then. */
+async function reaches(known: PipeProgress, bytes: number): Promise<void> {
+  for (const latest = Date.now() + 2000; await known.read() < bytes;) {
+    if (Date.now() > latest) throw new Error(`only ${await known.read()} of ${bytes} bytes are known to be read`)
+    await new Promise((resolve) => { setTimeout(resolve, 1) })
+  }
+  expect(await known.read()).toBe(bytes)
+}
+
 test('what a pipe took is read when it is empty, not before', async () => {
   const known = progress()
   expect(await known.read()).toBe(0)
   write(known, 1000)
   expect(await known.read()).toBe(0)
   expect(pipe.read(999)).toHaveLength(999)
+  await new Promise((resolve) => { setTimeout(resolve, 150) })
   expect(await known.read()).toBe(0)
   expect(pipe.read(999)).toHaveLength(1)
-  expect(await known.read()).toBe(1000)
+  await reaches(known, 1000)
   write(known, 5)
   expect(await known.read()).toBe(1000)
 })
@@ -44,13 +54,26 @@ test('asking takes nothing out of the pipe, says nothing wrong however often and
     // From each phase of the event loop.
     if (i % 3 === 1) await new Promise((resolve) => { setImmediate(resolve) })
     if (i % 3 === 2) await new Promise((resolve) => { setTimeout(resolve, 0) })
+    write(known, 1)
     answers.add(await known.read())
   }
   busy = false
   expect([...answers]).toEqual([0])
-  expect(pipe.read(10).toString()).toBe('xxx')
-  expect(await known.read()).toBe(3)
+  expect(pipe.read(4000).toString()).toBe('x'.repeat(3003))
+  await reaches(known, 3003)
   expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before)
+})
+
+test('a reader that rests is asked for seldom', async () => {
+  const known = progress()
+  write(known, 1)
+  const asked = jest.spyOn(known as unknown as { isEmpty(): Promise<boolean> }, 'isEmpty')
+  for (const until = performance.now() + 300; performance.now() < until;) {
+    await known.read()
+    await new Promise((resolve) => { setTimeout(resolve, 1) })
+  }
+  expect(asked.mock.calls.length).toBeGreaterThan(1)
+  expect(asked.mock.calls.length).toBeLessThan(20)
 })
 
 test('of a pipe that is never empty, all but what one may hold has been read', async () => {

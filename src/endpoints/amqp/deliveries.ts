@@ -5,30 +5,59 @@
  * AMQP 0-9-1, 2.3.5 (frames) and 4.2: type, channel, size, payload, 0xCE; a message is a method frame (basic.deliver), a header frame and body frames.
  */
 
-/** One message as it came: views into the bytes that were read. */
-export interface Message {
-  /** Of its channel, counting up by one. */
-  readonly tag: number
-  readonly redelivered: boolean
-  readonly exchange: Buffer
-  readonly routingKey: Buffer
-  /** Property flags and property list of the header frame. */
-  readonly properties: Buffer
-  readonly body: Buffer
+/**
+ * One message as it came: views into the bytes that were read. They are made when they are asked for: most messages are asked for their body alone, and a view
+ * costs more than the bytes of a small one.
+ */
+export class Message {
   /** On the wire. */
-  readonly bytes: number
+  bytes = 0
+  private header: Buffer = NOTHING
+  private propertiesAt = 0
+  private headerEnd = 0
+  /** Of the body, not here yet. */
+  left = 0
+  private first: Buffer = NOTHING
+  private more: Buffer[] | undefined
+
+  /** @param method bytes that hold the method frame's payload @param at where its exchange's length is @param tag of its channel, counting up by one */
+  constructor(private readonly method: Buffer, private readonly at: number, readonly tag: number, readonly redelivered: boolean) {}
+
+  get hasHeader(): boolean { return this.header !== NOTHING }
+  setHeader(bytes: Buffer, start: number, end: number): void {
+    this.header = bytes
+    this.propertiesAt = start
+    this.headerEnd = end
+  }
+  add(body: Buffer): void {
+    if (this.first.length === 0) this.first = body
+    else (this.more ??= []).push(body)
+    this.left -= body.length
+  }
+
+  get exchange(): Buffer { return this.method.subarray(this.at + 1, this.keyAt) }
+  get routingKey(): Buffer { return this.method.subarray(this.keyAt + 1, this.keyAt + 1 + (this.method[this.keyAt] ?? 0)) }
+  /** Property flags and property list of the header frame. */
+  get properties(): Buffer { return this.header.subarray(this.propertiesAt, this.headerEnd) }
+  get body(): Buffer {
+    if (this.more !== undefined) {
+      this.first = Buffer.concat([this.first, ...this.more])
+      this.more = undefined
+    }
+    return this.first
+  }
+  private get keyAt(): number { return this.at + 1 + (this.method[this.at] ?? 0) }
 }
 
+const NOTHING = Buffer.alloc(0)
 const METHOD = 1, HEADER = 2, BODY = 3, FRAME_END = 0xce
 const FRAME_HEAD = 7, FRAME_OVERHEAD = 8
 const BASIC_DELIVER = (60 << 16) | 60
 /** Class, weight and body size before the flags of a header frame. */
 const HEADER_FIXED = 12
 
-interface Begun { readonly tag: number; readonly redelivered: boolean; readonly exchange: Buffer; readonly routingKey: Buffer; bytes: number; properties?: Buffer; left: number; parts: Buffer[] }
-
 export class DeliveryReader {
-  private begun: Begun | undefined
+  private begun: Message | undefined
 
   constructor(private readonly channel: number, private readonly deliver: (message: Message) => void) {}
 
@@ -47,38 +76,22 @@ export class DeliveryReader {
 
   /** Whether it was one of a delivery. */
   private frame(bytes: Buffer, type: number, start: number, end: number): boolean {
-    const { begun } = this
+    let message = this.begun
     if (type === METHOD) {
-      if (begun !== undefined || bytes.readUInt32BE(start) !== BASIC_DELIVER) return false
+      if (message !== undefined || bytes.readUInt32BE(start) !== BASIC_DELIVER) return false
       const tag = start + 5 + (bytes[start + 4] ?? 0)
-      const exchange = tag + 10
-      const exchangeEnd = exchange + (bytes[exchange - 1] ?? 0)
-      const key = exchangeEnd + 1
-      this.begun = {
-        tag: bytes.readUInt32BE(tag) * 0x1_0000_0000 + bytes.readUInt32BE(tag + 4), redelivered: ((bytes[tag + 8] ?? 0) & 1) === 1,
-        exchange: bytes.subarray(exchange, exchangeEnd), routingKey: bytes.subarray(key, key + (bytes[exchangeEnd] ?? 0)), bytes: end - start, left: 0, parts: [],
-      }
-      return true
+      this.begun = message = new Message(bytes, tag + 9, bytes.readUInt32BE(tag) * 0x1_0000_0000 + bytes.readUInt32BE(tag + 4), ((bytes[tag + 8] ?? 0) & 1) === 1)
+    } else if (message === undefined) return false
+    else if (type === HEADER && !message.hasHeader) {
+      message.left = bytes.readUInt32BE(start + 4) * 0x1_0000_0000 + bytes.readUInt32BE(start + 8)
+      message.setHeader(bytes, start + HEADER_FIXED, end)
+    } else if (type === BODY && message.hasHeader) message.add(bytes.subarray(start, end))
+    else return false
+    message.bytes += end - start
+    if (message.hasHeader && message.left <= 0) {
+      this.begun = undefined
+      this.deliver(message)
     }
-    if (begun === undefined) return false
-    if (type === HEADER && begun.properties === undefined) {
-      begun.left = bytes.readUInt32BE(start + 4) * 0x1_0000_0000 + bytes.readUInt32BE(start + 8)
-      begun.properties = bytes.subarray(start + HEADER_FIXED, end)
-      begun.bytes += end - start
-      if (begun.left === 0) this.finish(begun, begun.properties)
-      return true
-    }
-    if (type !== BODY || begun.properties === undefined) return false
-    begun.parts.push(bytes.subarray(start, end))
-    begun.left -= end - start
-    begun.bytes += end - start
-    if (begun.left <= 0) this.finish(begun, begun.properties)
     return true
-  }
-
-  private finish({ tag, redelivered, exchange, routingKey, bytes, parts }: Begun, properties: Buffer): void {
-    this.begun = undefined
-    const [only] = parts
-    this.deliver({ tag, redelivered, exchange, routingKey, properties, bytes, body: parts.length === 1 && only !== undefined ? only : Buffer.concat(parts) })
   }
 }
