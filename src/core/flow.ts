@@ -101,7 +101,7 @@ export class Flow {
     const positions = new Map(Object.entries(stored?.sources[part.id]?.positions ?? {}))
     const here = part.position === 'here'
     const [first] = this.parts.sinks
-    const trail = spool === undefined && first !== undefined ? trailOf(first.sink, clock) : undefined
+    const trail = spool === undefined && part.position !== 'none' && first !== undefined ? trailOf(first.sink, clock) : undefined
     const committer = new Committer({
       label: part.label, clock, log, trail, everyMs: part.releasedAtAccept ? PROMPT_MS : here ? 100 : 1000,
       commit: async (partition, position) => {

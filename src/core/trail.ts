@@ -6,7 +6,7 @@ export interface Trail {
   passed(): Promise<number>
   /** Marks less than this apart are held as one. */
   readonly step: number
-  /** What has not been passed is known to be unread. Else it is just as well read. */
+  /** true: what has not been passed is known to be unread; false: it may just as well have been read. */
   readonly certain: boolean
 }
 

@@ -10,6 +10,10 @@
 import { closeSync, constants, openSync, readFileSync, readlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 
+const READING_END = constants.O_RDONLY | constants.O_NONBLOCK
+/** The longest pause between two questions. */
+const RESTING_MS = 100
+
 export class PipeProgress {
   /** Bytes that the kernel took. Whoever writes counts them. */
   taken = 0
@@ -60,7 +64,3 @@ export class PipeProgress {
     })
   }
 }
-
-/** The longest pause between two questions. */
-const RESTING_MS = 100
-const READING_END = constants.O_RDONLY | constants.O_NONBLOCK

@@ -96,3 +96,16 @@ test('a pipeline that is interrupted loses nothing: what its reader leaves behin
   third.running.kill('SIGTERM')
   expect((await third.running.done).code).toBe(0)
 }, 30_000)
+
+test('where there is no position to keep, a reader that reads nothing is not waited for, and nothing is said', async () => {
+  const pipe = await AnonymousPipe.make()
+  pipes.push(pipe)
+  const running = start(['--from', '-', '--to', '-'], { stdout: pipe.writingEnd, input: 'open' })
+  started.push(running)
+  pipe.closeWriting()
+  running.child.stdin?.write('one\ntwo\n')
+  expect(await readOf({ pipe, running }, 1)).toBe('o')
+  running.kill('SIGTERM')
+  const { code, stderr } = await running.done
+  expect({ code, said: stderr.includes('unread') }).toEqual({ code: 0, said: false })
+}, 30_000)
