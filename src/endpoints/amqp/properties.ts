@@ -65,13 +65,14 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
 }
 
 function addFields(headers: Header[], fields: readonly Field[], leave: string | undefined): void {
-  let types: Record<string, string> | undefined
+  // Not as members of an object, which has a constructor before anything is put there.
+  const types = new Map<string, string>()
   for (const { name, value, type } of fields) {
     if (name === leave || name === NULL) continue
     headers.push([name, value])
-    if (type !== undefined) (types ??= {})[name] = type
+    if (type !== undefined) types.set(name, type)
   }
-  if (types !== undefined) headers.push([TYPES, JSON.stringify(types)])
+  if (types.size > 0) headers.push([TYPES, JSON.stringify(Object.fromEntries(types))])
 }
 
 /** Where a message lies in its stream, as the broker says in a header; undefined where it does not. */
@@ -121,13 +122,16 @@ export interface Fixed {
 export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined): Buffer {
   const values: Partial<Record<Name, HeaderValue>> = {}
   const fields: Field[] = []
-  let types: Readonly<Record<string, string>> = {}
+  let types: ReadonlyMap<string, string> = new Map()
   for (const [name, value] of entry.headers ?? []) if (name === TYPES) types = typesOf(value)
   for (const [name, value] of entry.headers ?? []) {
     const property = HEADER_OF.get(name)
     if (property === 'user-id' && textOf(value) !== fixed.user) fields.push({ name, value })
     else if (property !== undefined && property !== 'headers') values[property] = value
-    else if (name !== TYPES && name !== EXCHANGE && !WRITTEN_BY_BROKER.has(name)) fields.push(types[name] === undefined ? { name, value } : { name, value, type: types[name] })
+    else if (name !== TYPES && name !== EXCHANGE && !WRITTEN_BY_BROKER.has(name)) {
+      const type = types.get(name)
+      fields.push(type === undefined ? { name, value } : { name, value, type })
+    }
   }
   const { timestamp } = entry
   if (entry.value === null) fields.push({ name: NULL, value: true })
@@ -143,13 +147,13 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined)
   return written(values, fields)
 }
 
-function typesOf(value: HeaderValue): Readonly<Record<string, string>> {
+function typesOf(value: HeaderValue): ReadonlyMap<string, string> {
   try {
     const parsed: unknown = JSON.parse(textOf(value))
-    return typeof parsed === 'object' && parsed !== null ? parsed as Record<string, string> : {}
+    return new Map(typeof parsed === 'object' && parsed !== null ? Object.entries(parsed as Record<string, string>) : [])
   } catch {
     // Somebody else's header of that name: the others go as what they are.
-    return {}
+    return new Map()
   }
 }
 function textOf(value: HeaderValue): string { return Buffer.isBuffer(value) ? value.toString() : String(value) }

@@ -95,7 +95,7 @@ function jsonOf({ letter, value }: Read): Json {
       return list
     }
     case 'F': {
-      const table: Record<string, Json> = {}
+      const table = Object.create(null) as Record<string, Json>
       for (let at = 0; at < (value as Buffer).length;) { const { name, read } = member(value as Buffer, at); table[name] = jsonOf(read); at = read.end }
       return Object.hasOwn(table, '!') ? { '!': 'F', value: table } : table
     }

@@ -61,6 +61,14 @@ describe('a message as a record', () => {
     expect(again(way(entryOf(message(TABLE)))).toString('hex')).toBe(properties(TABLE).toString('hex'))
   })
 
+  test('a header may be called what every object has', () => {
+    const five = fixed('l', 8, (out) => out.writeBigInt64BE(5n, 1))
+    const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty']
+    for (const table of [...names.map((each) => field(each, five)), ...names.map((each) => field(each, long('S', Buffer.from('text')))), ...names.map((each) => field('table', long('F', field(each, five))))]) {
+      expect(again(asBytes(entryOf(message(table)))).toString('latin1')).toBe(properties(table).toString('latin1'))
+    }
+  })
+
   test('any text and any integer of 64 bits in a header comes back', () => {
     fc.assert(fc.property(fc.array(fc.tuple(fc.string({ unit: 'grapheme', maxLength: 20 }), fc.oneof(fc.string({ unit: 'grapheme' }).map((text) => long('S', Buffer.from(text))), fc.bigInt({ min: -(1n << 63n), max: (1n << 63n) - 1n }).map((n) => fixed('l', 8, (out) => out.writeBigInt64BE(n, 1))), fc.uint8Array().map((bytes) => long('x', Buffer.from(bytes))))), { maxLength: 6 }), (members) => {
       const names = new Set(members.map(([each]) => each))
