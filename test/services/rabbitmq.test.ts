@@ -61,6 +61,8 @@ describeWith('rabbitmq', 'a RabbitMQ node of the tests', () => {
     await channel.assertQueue('kept', { durable: true })
     channel.sendToQueue('kept', Buffer.from('x'), { persistent: true })
     await channel.waitForConfirms()
+    // What was declared is written behind by seconds, unlike messages.
+    await server.ctl('eval', 'mnesia:sync_log().')
     await server.kill()
     expect(() => process.kill(pid!, 0)).toThrow('ESRCH')
     await server.restart()
