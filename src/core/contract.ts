@@ -102,7 +102,7 @@ export interface SourceContext extends EndpointContext {
   resumable(): readonly string[]
   /** Epoch milliseconds of the newest record that is durable here, where the flow has a spool: a feed's gap after a restart begins there. */
   readonly lastReceivedAt?: number
-  /** The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at the deadline. */
+  /** The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at the deadline. Over as soon as the source is closed: opened again it may have it still. */
   revoke(partition: Partition, deadlineMs: number): Promise<void>
   /**
    * Partitions with recovered records that wait to be sent again: a source with `covers` tells of commits that it learns of, others' too (`committed`),

@@ -5,6 +5,7 @@
  * source that is released at accept: when it is fsynced), without one when the sink has. A durable cursor comes before the removal of what lies below
  * it. Whatever ends the run, the receipt's sums hold.
  */
+import { linkedAbort } from '../kit/signal'
 import { endingOf, receiptOf, stateOf, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Arrivals } from './arrivals'
@@ -125,7 +126,7 @@ export class Flow {
         gap: (gap) => { this.gaps.gap(part, gap) },
         held: () => this.gaps.held(part.id),
         committed: (partition, upTo) => { this.gaps.committed(part, partition, upTo) },
-        revoke: (partition, deadlineMs) => this.revoke(run, partition, deadlineMs),
+        revoke: (partition, deadlineMs, opened) => this.revoke(run, partition, deadlineMs, opened),
         lost: (partition) => { committer.lost(partition) },
         saw: (partition) => { committer.saw(partition) },
       }),
@@ -228,8 +229,9 @@ export class Flow {
 
   private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }
 
-  private async revoke({ part, committer, pump }: SourceRun, partition: Partition, deadlineMs: number): Promise<void> {
+  private async revoke({ part, committer, pump }: SourceRun, partition: Partition, deadlineMs: number, opened: AbortSignal): Promise<void> {
     const { clock, spool } = this.parts
+    const ended = linkedAbort(this.cut.signal, opened)
     try {
       const all = await giveUp({
         taken: async () => {
@@ -239,9 +241,13 @@ export class Flow {
         },
         settled: () => (spool === undefined ? this.window.unsettled(part.id, partition.name) === 0 : !this.releases.awaits(committer, partition.name)),
         commit: () => committer.flush(Math.min(READER_MS, deadlineMs / 2), partition.name),
-      }, deadlineMs, clock, this.cut.signal)
-      if (!all) this.parts.log.warn(`${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
-    } finally { committer.lost(partition) }
+      }, deadlineMs, clock, ended.controller.signal)
+      if (!all && !opened.aborted) this.parts.log.warn(`${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
+    } finally {
+      ended.dispose()
+      // Whoever opens again says what it still has: perhaps this one, under the same epoch.
+      if (!opened.aborted) committer.lost(partition)
+    }
   }
 
   private async endInput(): Promise<void> {

@@ -38,7 +38,8 @@ export interface SourcePumpParts {
   /** Hands a delivery on; resolves when the next may be read. */
   take(delivery: Delivery, receivedAt: number): Promise<void>
   gap(gap: Gap): void
-  revoke(partition: Partition, deadlineMs: number): Promise<void>
+  /** @param opened aborts when the opening ends that asked for it */
+  revoke(partition: Partition, deadlineMs: number, opened: AbortSignal): Promise<void>
   lost(partition: Partition): void
   saw(partition: Partition): void
   held(): readonly string[]
@@ -48,6 +49,8 @@ export interface SourcePumpParts {
 export class SourcePump {
   private readonly handed = new Map<string, Position>()
   private lastRecordAt: number
+  /** From open to close. */
+  private opened = new AbortController()
   /** What was read and is not in the spool, or the window, yet: its dead letters may take a while. */
   private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
 
@@ -55,7 +58,7 @@ export class SourcePump {
 
   /** Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits: `close` follows. */
   async run(): Promise<'ended' | 'stopped'> {
-    const { source, supervisor, signal, stopReading } = this.parts
+    const { supervisor, signal, stopReading } = this.parts
     const halt = linkedAbort(signal, stopReading)
     const halted = halt.controller.signal
     try {
@@ -70,7 +73,7 @@ export class SourcePump {
         } catch (error) {
           if (signal.aborted) throw signal.reason
           if (stopReading.aborted) return 'stopped'
-          await source.close(false)
+          await this.closeForNow()
           await supervisor.fault(error, opening, halted).catch((reason: unknown) => { if (!halted.aborted) throw reason })
         }
       }
@@ -83,6 +86,7 @@ export class SourcePump {
   private async open(halted: AbortSignal): Promise<void> {
     const { source, supervisor, until } = this.parts
     supervisor.to('opening')
+    this.opened = new AbortController()
     await unlessAborted(source.open(this.context()), halted)
     if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
     if (until.time !== undefined && source.endsAt !== undefined) await unlessAborted(source.endsAt(until.time), halted)
@@ -90,11 +94,11 @@ export class SourcePump {
   }
 
   private async read(halted: AbortSignal): Promise<'ended'> {
-    const { source, supervisor, clock, live } = this.parts
+    const { supervisor, clock, live } = this.parts
     for (;;) {
       if (live && this.parts.pressed()) {
         // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
-        await source.close(false)
+        await this.closeForNow()
         await this.parts.room(halted)
         await this.open(halted)
       }
@@ -144,6 +148,12 @@ export class SourcePump {
     }
   }
 
+  /** It will be opened again. */
+  private async closeForNow(): Promise<void> {
+    this.opened.abort(new Error('closed'))
+    await this.parts.source.close(false)
+  }
+
   async close(): Promise<void> {
     await this.parts.source.close(true)
     if (this.parts.supervisor.current !== 'failed') this.parts.supervisor.to('stopped')
@@ -152,13 +162,14 @@ export class SourcePump {
   private context(): SourceContext {
     const { signal, clock, log, supervisor } = this.parts
     const lastReceivedAt = this.parts.lastReceivedAt()
+    const opened = this.opened.signal
     return {
       signal, clock, log,
       gauge: (name, value) => { supervisor.gauges[name] = value },
       resume: (partition) => this.handed.get(partition) ?? this.parts.stored(partition),
       resumable: () => [...new Set([...this.handed.keys(), ...this.parts.storedPartitions()])],
       ...(lastReceivedAt === undefined ? {} : { lastReceivedAt }),
-      revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs),
+      revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs, opened),
       lost: (partition) => { this.parts.lost(partition) },
       gap: (gap) => { this.parts.gap(gap) },
       held: () => this.parts.held(),

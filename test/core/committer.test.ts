@@ -23,7 +23,14 @@ function made(trail: Trail, everyMs = 20): { readonly committer: Committer; read
   return { committer, commits, warnings }
 }
 const P = { name: 'p', epoch: 1 }
-async function until(met: () => boolean): Promise<void> { while (!met()) await new Promise((resolve) => { setTimeout(resolve, 2) }) }
+async function until(met: () => boolean): Promise<void> {
+  for (const latest = Date.now() + 4000; !met();) {
+    if (Date.now() > latest) throw new Error('it did not come')
+    await new Promise((resolve) => { setTimeout(resolve, 2) })
+  }
+}
+/** Two positions of 100 bytes each. */
+function two(trail: Reading, committer: Committer): void { for (const position of ['1', '2']) { trail.written += 100; committer.offer(P, position) } }
 
 test('a position is committed once what was written with it has been read, and not before', async () => {
   const trail = new Reading()
@@ -58,7 +65,7 @@ test('positions close to each other are held as one, and a steady stream of them
 test('at the end a reader may yet read on; what it is known to have left is not committed, and said', async () => {
   const trail = new Reading()
   const { committer, commits, warnings } = made(trail, 60_000)
-  for (const position of ['1', '2']) { trail.written += 100; committer.offer(P, position) }
+  two(trail, committer)
   setTimeout(() => { trail.seen = 100 }, 30)
   await committer.flush(100)
   expect(commits).toEqual(['1'])
@@ -69,7 +76,7 @@ test('at the end a reader may yet read on; what it is known to have left is not 
 test('a reader that outlives us has all of it committed', async () => {
   const trail = new Reading()
   const { committer, commits, warnings } = made(trail, 60_000)
-  for (const position of ['1', '2']) { trail.written += 100; committer.offer(P, position) }
+  two(trail, committer)
   await committer.flush(Infinity)
   expect({ commits, warnings }).toEqual({ commits: ['2'], warnings: [] })
   committer.stop()

@@ -68,6 +68,7 @@ test('what was read is committed within moments: after a kill it does not come a
 test('what lies unread in a pipe for longer than any guess is not committed: after a kill of both it comes again', async () => {
   const first = await piped()
   await readOf(first, 1)
+  // Nothing tells that something is never done: thrice the second that was once enough.
   await moment(3000)
   first.running.kill('SIGKILL')
   await first.running.done

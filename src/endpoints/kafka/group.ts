@@ -13,7 +13,8 @@
  *   what `open` is to throw. `close`: `suspend()` where it follows a throw of `read`, `open` or `commit` (the core opens again), else `leave()`.
  * - `assigned` under an epoch that was seen before means: go on after the last delivery (`ctx.resume`). Under a new one: at the committed offset.
  * - `revoked` may name partitions that were never announced since the last `start`: what is in flight of them is to be drained all the same. One that is
- *   lost meanwhile may be assigned anew before its drain is over: the drain must not end the new assignment.
+ *   lost meanwhile may be assigned anew before its drain is over: the drain must not end the new assignment. Nor may one that `suspend` has cut short: what is
+ *   still held after it is assigned again under the epoch it had.
  *
  * What is retried here, and why: heartbeats are due again by themselves, so one that fails says nothing until the session timeout has passed without any;
  * a coordinator that moves or loads is asked again at a pace for as long (the protocol's way of saying "wait"). All else is the core's to retry: `failed`.

@@ -26,6 +26,8 @@ class Process {
   readonly reading = new Map<string, { readonly epoch: number; at: number }>()
   /** Ends with the process: a signal that nobody aborts, but by kill -9. */
   private life = new AbortController()
+  /** Ends with each `suspend` and `leave`: as a source's drain does when it is closed. */
+  private session = new AbortController()
   private failed = false
   running = false
 
@@ -37,6 +39,7 @@ class Process {
     this.failed = false
     const { world } = this
     const { signal } = this.life
+    const session = (this.session = new AbortController()).signal
     const guard = <A extends unknown[]>(act: (...args: A) => void) => (...args: A): void => { if (!signal.aborted) act(...args) }
     this.member.start({
       wire: world.coordinator.wire(), clock: world.clock, log: { debug: () => undefined, info: () => undefined, warn: () => undefined },
@@ -51,7 +54,8 @@ class Process {
         }),
         revoked: async (partitions, withinMs) => {
           const drained = partitions.map((at) => [keyOf(at), this.reading.get(keyOf(at))] as const)
-          await world.clock.sleep(Math.min(withinMs, this.drainMs), signal)
+          await world.clock.sleep(Math.min(withinMs, this.drainMs), session).catch(() => undefined)
+          if (session.aborted) return
           // Lost meanwhile, and perhaps assigned anew: that is another reading.
           for (const [key, place] of drained) if (this.reading.get(key) === place) await this.commit(key).catch(() => undefined)
           for (const [key, place] of drained) if (this.reading.get(key) === place) this.reading.delete(key)
@@ -76,13 +80,23 @@ class Process {
     return this.member.commit([{ topic, partition: Number(partition), offset: place.at, leaderEpoch: -1 }], place.epoch)
   }
 
-  async suspend(): Promise<void> { this.running = false; await this.member.suspend() }
-  async leave(): Promise<void> { this.running = false; this.reading.clear(); await this.member.leave() }
+  async suspend(): Promise<void> {
+    this.running = false
+    this.session.abort(new Error('suspended'))
+    await this.member.suspend()
+  }
+  async leave(): Promise<void> {
+    this.running = false
+    this.session.abort(new Error('left'))
+    this.reading.clear()
+    await this.member.leave()
+  }
 
   /** kill -9: nothing is said to anybody, and a new process knows nothing. */
   async die(): Promise<void> {
     this.running = false
     this.life.abort(new Error('killed'))
+    this.session.abort(new Error('killed'))
     await this.member.suspend()
     this.life = new AbortController()
     this.reading.clear()
@@ -125,6 +139,13 @@ class World {
   }
 }
 
+/** Found once: a drain that a fault cut short ended what was assigned again under the same epoch. */
+const CUT_SHORT: [number[], boolean[], Step[]] = [[0, 0, 0, 90_000], [false, true, false, false], [
+  { kind: 'start', who: 3 }, { kind: 'start', who: 2 }, { kind: 'pass', ms: 3603 }, { kind: 'leave', who: 0 }, { kind: 'start', who: 1 }, { kind: 'pass', ms: 15_926 }, { kind: 'leave', who: 0 }, { kind: 'pass', ms: 4790 },
+  { kind: 'pass', ms: 12_122 }, { kind: 'leave', who: 0 }, { kind: 'pass', ms: 18_536 }, { kind: 'leave', who: 1 }, { kind: 'start', who: 2 }, { kind: 'start', who: 0 }, { kind: 'pass', ms: 11_873 }, { kind: 'expel', who: 2 },
+  { kind: 'away', ms: 25_204 },
+]]
+
 test('whatever happens: nobody known to the coordinator holds what another holds, offsets never go back, and in the end all is shared out evenly', async () => {
   let commits = 0
   await fc.assert(fc.asyncProperty(
@@ -165,6 +186,6 @@ test('whatever happens: nobody known to the coordinator holds what another holds
       commits += coordinator.commits.length
       for (const process of processes) await process.die()
     },
-  ), { numRuns: process.env['MANIFOLD_LONG'] === '1' ? 500 : 25, interruptAfterTimeLimit: process.env['MANIFOLD_LONG'] === '1' ? 240_000 : 20_000, markInterruptAsFailure: false })
+  ), { examples: [CUT_SHORT], numRuns: process.env['MANIFOLD_LONG'] === '1' ? 500 : 25, interruptAfterTimeLimit: process.env['MANIFOLD_LONG'] === '1' ? 240_000 : 20_000, markInterruptAsFailure: false })
   expect(commits).toBeGreaterThan(0)
 }, 300_000)
