@@ -38,12 +38,15 @@ describeWith('rabbitmq', 'under load', () => {
   async function listen(queue: string): Promise<{ readonly numbers: readonly number[]; stop(): Promise<void> }> {
     const channel = await broker.channel()
     const numbers: number[] = []
+    // The broker may end it together with a queue.
+    let closed = false
+    channel.once('close', () => { closed = true })
     await channel.consume(queue, (message) => {
       const text = message?.content.toString() ?? ''
       if (message !== null && text !== record(numberOf(text))) throw new Error(`an altered message: ${text.slice(0, 100)}`)
       if (message !== null) numbers.push(numberOf(text))
     }, { noAck: true })
-    return { numbers, stop: () => channel.close() }
+    return { numbers, stop: async () => { if (!closed) await channel.close() } }
   }
   /** @returns how many messages were deleted with it */
   async function deleteQueue(queue: string): Promise<number> {
