@@ -57,6 +57,8 @@ describeWith('kafka', 'a group on a real broker', () => {
 
     get held(): string[] { return [...this.holds.keys()].sort((a, b) => a - b).map(String) }
     async until(holds: (reader: this) => boolean): Promise<void> { while (!holds(this)) await this.changed.wait() }
+    /** No join is under way: what was given up is told before the join that hands it on. */
+    async settled(): Promise<void> { while (!this.member.isAssigned) await new Promise((resolve) => { setTimeout(resolve, 10) }) }
     commit(partition: number, offset: number, epoch = this.holds.get(partition) ?? -1): Promise<void> { return this.member.commit([{ topic: this.topic, partition, offset, leaderEpoch: -1 }], epoch) }
 
     async offset(partition: number): Promise<number | undefined> {
@@ -222,6 +224,7 @@ describeWith('kafka', 'a group on a real broker', () => {
     const settings = { sessionTimeoutMs: 20_000 }
     const [a, b] = [await new Reader(topic, group, settings).start(), await new Reader(topic, group, settings).start()]
     await Promise.all([a, b].map((reader) => reader.until(() => reader.held.length === 2)))
+    await Promise.all([a, b].map((reader) => reader.settled()))
     const epochs = [...a.holds]
     const mine = Number(a.held[0])
     await server.kill()
