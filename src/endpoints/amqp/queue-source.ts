@@ -47,6 +47,10 @@ export class QueueSource implements Source {
   /** Messages up to where `--until end` stops. */
   private left = Infinity
   private waiting = 0
+  /** With an end to wait for: nothing has come from one look to the next. */
+  private looks: { stop(): void } | undefined
+  private seen = 0
+  private quiet = false
 
   constructor(private readonly target: Target<AmqpOptions>) {
     const { queue = '', prefetch, prefetchBytes, exclusive } = target.options
@@ -65,7 +69,8 @@ export class QueueSource implements Source {
     this.fault = undefined
     // What was handed on and not acknowledged comes again.
     this.left += this.handed - this.acknowledged
-    this.handed = this.acknowledged = this.newest = this.began = 0
+    this.handed = this.acknowledged = this.newest = this.began = this.seen = 0
+    this.quiet = false
     this.ended = []
     this.partition = { name: this.queue, epoch: this.partition.epoch + 1 }
     const { link, host } = await connect(settings, this.host, {
@@ -92,8 +97,8 @@ export class QueueSource implements Source {
         await this.notAStream(messages)
         return this.delivery(messages)
       }
-      if (this.left === Infinity) await unlessAborted(this.wake.wait(), signal)
-      else if (await this.emptied(signal)) return null
+      if (this.quiet && await unlessAborted(this.emptied(), signal)) return null
+      await unlessAborted(this.wake.wait(), signal)
     }
   }
 
@@ -108,12 +113,14 @@ export class QueueSource implements Source {
 
   ends(): Promise<ReadonlyMap<string, Position | null>> {
     if (this.left === Infinity) this.left = this.waiting
+    this.looks ??= this.ctx?.clock.every(LOOK_MS, () => { this.look() })
     return Promise.resolve(new Map([[this.queue, this.left === 0 ? null : String(this.left)]]))
   }
 
   async close(): Promise<void> {
     const { link, life } = this
-    this.link = this.life = undefined
+    this.looks?.stop()
+    this.link = this.life = this.looks = undefined
     life?.controller.abort(new Disconnected('closed here'))
     life?.dispose()
     if (link !== undefined) {
@@ -175,21 +182,22 @@ export class QueueSource implements Source {
     } finally { this.steering = false }
   }
 
-  /** Waits for more; true where others have taken what was there. */
-  private async emptied(signal: AbortSignal): Promise<boolean> {
-    const { ctx, link } = this
-    if (ctx === undefined || link === undefined) throw new Disconnected('not connected')
-    const look = linkedAbort(signal)
-    // Cut short where a message came first.
-    const timer = ctx.clock.sleep(LOOK_MS, look.controller.signal).then(() => { this.wake.wake() }, () => undefined)
-    try { await unlessAborted(this.wake.wait(), signal) } finally {
-      look.controller.abort(new Error('woken'))
-      look.dispose()
-      await timer
+  private look(): void {
+    this.quiet = this.newest === this.seen
+    this.seen = this.newest
+    if (this.quiet) this.wake.wake()
+  }
+
+  /** Others have taken what was there. The broker may count a queue as empty while what it has taken out for us is under way: that comes before the next answer. */
+  private async emptied(): Promise<boolean> {
+    const { link, newest } = this
+    this.quiet = false
+    for (let asked = 0; asked < 2; asked++) {
+      if (link === undefined) throw new Disconnected('not connected')
+      const { messageCount } = await link.ask((channel) => channel.checkQueue(this.queue))
+      if (messageCount > 0 || this.newest !== newest) return false
     }
-    if (this.inbox.length > 0 || this.fault !== undefined) return false
-    const { messageCount } = await link.ask((channel) => channel.checkQueue(this.queue))
-    return messageCount === 0 && this.inbox.length === 0
+    return this.fault === undefined
   }
 
   private fail(fault: ManifoldError): void {

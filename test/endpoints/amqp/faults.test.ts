@@ -5,6 +5,7 @@ import { Disconnected, Refused } from '../../../src/core/errors'
 import { describeWith } from '../../services/describe-with'
 import { makeEndpointContext, makeSourceContext } from '../../support/context'
 import { Broker } from './broker'
+import { overtaking } from './overtaking'
 import { forever, makeSink, makeSource, openSink, openSource, take, until, writeOf } from './support'
 
 const MIB = 1024 * 1024
@@ -204,5 +205,17 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
     expect(await broker.drain(queue)).toHaveLength(55)
     expect(await again.read(forever)).toBeNull()
     await again.close()
+  })
+
+  test('--until end: a broker that counts a queue as empty may have its messages still to send', async () => {
+    const queue = await broker.declare(name())
+    await broker.put(queue, bodies(50))
+    const between = await overtaking(broker.port)
+    try {
+      const { source } = await openSource(`amqp://127.0.0.1:${between.port}`, { queue })
+      await source.ends!()
+      expect(values(await take(source, Infinity))).toEqual(bodies(50))
+      await source.close()
+    } finally { await between.stop() }
   })
 })
