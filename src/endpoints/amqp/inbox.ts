@@ -1,16 +1,20 @@
 /** Messages between the socket and the core, as they came. */
 import { EntryBatch } from '../../core/batch'
-import type { Batch, Entry, Lines } from '../../core/contract'
+import type { Batch, Clock, Entry, Lines } from '../../core/contract'
 import type { Message } from './deliveries'
 import { entryOf } from './properties'
 
 /** Of one delivery to the core. */
 const MOST_BYTES = 1024 * 1024
 const MOST_MESSAGES = 8192
+/** A delivery costs the same whatever is in it: less than this waits a moment for more, where others went before it just now. */
+const ENOUGH_BYTES = 64 * 1024
+const MOMENT_MS = 2
 
 export class Inbox {
   private messages: Message[] = []
   private at = 0
+  private takenAt = 0
   /** On the wire, of what waits. */
   bytes = 0
 
@@ -21,8 +25,17 @@ export class Inbox {
     this.bytes += message.bytes
   }
 
-  /** What waits, at most about 1 MiB and `most` messages; a larger message alone. */
-  take(most: number): readonly Message[] {
+  /** Whether a moment was waited for what follows. Rejects with the signal's reason. */
+  async gather(clock: Clock, signal: AbortSignal): Promise<boolean> {
+    if (this.length === 0 || this.bytes >= ENOUGH_BYTES || clock.now() - this.takenAt >= MOMENT_MS) return false
+    await clock.sleep(MOMENT_MS, signal)
+    return true
+  }
+
+  /** What waits, at most about 1 MiB and `most` messages; a larger message alone. @param now by the clock of `gather` */
+  take(most: number, now: number): readonly Message[] {
+    if (this.length === 0) return []
+    this.takenAt = now
     const from = this.at
     let bytes = 0
     while (this.at < this.messages.length && this.at - from < Math.min(most, MOST_MESSAGES)) {

@@ -87,12 +87,15 @@ export class QueueSource implements Source {
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
+    const clock = this.ctx?.clock
+    if (clock === undefined) throw new Disconnected('not connected')
     for (;;) {
       signal.throwIfAborted()
       if (this.bug !== undefined) throw this.bug.error
       if (this.fault !== undefined) throw this.fault
       if (this.left <= 0) return null
-      const messages = this.inbox.take(this.left)
+      if (await this.inbox.gather(clock, signal)) continue
+      const messages = this.inbox.take(this.left, clock.now())
       if (messages.length > 0) {
         await this.notAStream(messages)
         return this.delivery(messages)

@@ -82,6 +82,8 @@ export class StreamSource implements Source {
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
+    const clock = this.ctx?.clock
+    if (clock === undefined) throw new Disconnected('not connected')
     for (;;) {
       signal.throwIfAborted()
       if (this.fault !== undefined) throw this.fault
@@ -89,7 +91,8 @@ export class StreamSource implements Source {
       this.resolved = undefined
       if (resolved !== undefined) return { batch: EMPTY, partition: this.partition, last: resolved, at: () => resolved }
       if (this.bounded && (this.end === undefined || this.handed >= this.end)) return null
-      const messages = this.inbox.take(Infinity)
+      if (await this.inbox.gather(clock, signal)) continue
+      const messages = this.inbox.take(Infinity, clock.now())
       if (messages.length === 0) await unlessAborted(this.wake.wait(), signal)
       else {
         const delivery = this.delivery(messages)
