@@ -1,16 +1,16 @@
-/** The peer: a bare loop over amqplib. `put URI QUEUE`: lines of stdin, persistent, until all are confirmed. `get URI QUEUE COUNT`: to stdout, acknowledged. */
+/** The peer: a bare loop over amqplib. `put URI QUEUE [mandatory]`: lines of stdin, persistent, until all are confirmed. `get URI QUEUE COUNT`: to stdout, acknowledged. */
 'use strict'
 const { connect } = require('amqplib')
 
-const [what, uri, queue, count] = process.argv.slice(2)
+const [what, uri, queue, more] = process.argv.slice(2)
 
-async function put(channel) {
+async function put(channel, mandatory) {
   let rest = Buffer.alloc(0)
   for await (const chunk of process.stdin) {
     const block = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
     let from = 0
     for (let end; (end = block.indexOf(10, from)) !== -1; from = end + 1) {
-      if (!channel.sendToQueue(queue, block.subarray(from, end), { persistent: true })) await new Promise((resolve) => { channel.once('drain', resolve) })
+      if (!channel.sendToQueue(queue, block.subarray(from, end), { persistent: true, mandatory })) await new Promise((resolve) => { channel.once('drain', resolve) })
     }
     rest = block.subarray(from)
   }
@@ -37,7 +37,7 @@ async function get(channel, wanted) {
 async function main() {
   const connection = await connect(uri, { noDelay: true })
   const channel = await connection.createConfirmChannel()
-  await (what === 'put' ? put(channel) : get(channel, Number(count)))
+  await (what === 'put' ? put(channel, more === 'mandatory') : get(channel, Number(more)))
   await channel.close()
   await connection.close()
 }

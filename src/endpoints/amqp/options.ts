@@ -40,7 +40,7 @@ export const options = {
   contentType: opt.string({ doc: 'Content type of every message.', roles: ['sink'], defaultText: 'as the source had it' }),
   expiration: opt.duration({ doc: 'Time after which a message may be dropped from its queue.', roles: ['sink'], defaultText: 'as the source had it', max: MAX_EXPIRATION }),
   priority: opt.integer({ doc: 'Priority of every message.', roles: ['sink'], defaultText: 'as the source had it', min: 0, max: 255 }),
-  inFlight: opt.integer({ doc: 'Writes that wait for confirmation at once, of up to 2048 messages or 1MiB each.', default: 4, defaultText: '4', min: 1, max: 64, roles: ['sink'] }),
+  inFlight: opt.integer({ doc: 'Writes that wait for confirmation at once, of up to 2048 messages or 1MiB each.', default: 8, defaultText: '8', min: 1, max: 64, roles: ['sink'] }),
   authMechanism: opt.oneOf(['plain', 'external'], { doc: 'How to log in: with user and password, or as whom the client certificate says.', default: 'plain' }),
   ca: opt.string({ doc: 'Certificates to trust instead of the system\'s: a PEM file, or its content.', aliases: ['cacertfile'] }),
   cert: opt.string({ doc: 'Client certificate: a PEM file, or its content; goes with certkey.', aliases: ['certfile'] }),
