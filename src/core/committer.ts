@@ -1,4 +1,4 @@
-/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second, or two hundred where a commit is cheap) or into our state. */
+/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second, or a thousand where a commit is cheap) or into our state. */
 import type { Clock, Log, Partition, Position } from './contract'
 import { lineOf } from './errors'
 import type { Trail } from './trail'
@@ -20,13 +20,15 @@ export interface CommitterParts {
 
 /** How often a reader is asked for that is waited for. */
 const LOOK_MS = 10
+/** The longest pause between two looks at what may be committed; and where nothing moves: a reader rests, a source is being opened again. */
+const LONGEST_MS = 250
+const RESTING_MS = 100
 
 export class Committer {
   private readonly lanes = new Map<string, Lane>()
   private readonly epochs = new Map<string, number>()
   /** Only while there is something to commit: nobody is woken for nothing. */
-  private ticker: { stop(): void } | undefined
-  private asking = false
+  private watching: AbortController | undefined
   private void = false
 
   constructor(private readonly parts: CommitterParts) {}
@@ -43,32 +45,43 @@ export class Committer {
 
   offer(partition: Partition, position: Position): void {
     if (this.void) return
-    const { clock, everyMs, trail } = this.parts
-    this.ticker ??= clock.every(Math.min(250, everyMs), () => { void this.tick() })
     let lane = this.lanes.get(partition.name)
     if (lane === undefined) this.lanes.set(partition.name, lane = { held: [], ready: undefined, lastAt: 0, running: undefined })
-    if (trail === undefined) { lane.ready = { partition, position }; return }
-    const mark = trail.mark()
-    const last = lane.held.at(-1)
-    // Offers of one step share one place and the latest of their marks, so that a steady stream holds a handful and is not put off for ever.
-    if (last !== undefined && last.since + trail.step > mark) lane.held[lane.held.length - 1] = { partition, position, since: last.since, mark }
-    else lane.held.push({ partition, position, since: mark, mark })
+    if (this.parts.trail === undefined) lane.ready = { partition, position }
+    else hold(lane.held, this.parts.trail, { partition, position })
+    if (this.watching === undefined) void this.watch()
   }
 
   /** Nothing more is committed: the reader of stdout went away. */
   silence(): void { this.void = true }
 
-  private async tick(): Promise<void> {
-    if (this.asking) return
-    this.asking = true
-    try { await this.pass([...this.lanes.values()]) } finally { this.asking = false }
-    const now = this.parts.clock.now()
-    let left = false
-    for (const lane of this.lanes.values()) {
-      if (lane.ready !== undefined && lane.running === undefined && now - lane.lastAt >= this.parts.everyMs) this.start(lane)
-      left ||= lane.ready !== undefined || lane.running !== undefined || lane.held.length > 0
+  /** Until everything is committed. */
+  private async watch(): Promise<void> {
+    const { clock, everyMs } = this.parts
+    const { signal } = this.watching = new AbortController()
+    const shortest = Math.min(LONGEST_MS, everyMs)
+    for (let pause = shortest; this.isOpen();) {
+      // Cut short by `stop`.
+      await clock.sleep(pause, signal).catch(() => undefined)
+      if (signal.aborted) return
+      await this.pass([...this.lanes.values()])
+      pause = this.startDue() ? shortest : Math.min(2 * pause, Math.max(shortest, RESTING_MS))
     }
-    if (!left) this.rest()
+    this.watching = undefined
+  }
+
+  private isOpen(): boolean { return [...this.lanes.values()].some(({ held, ready, running }) => held.length > 0 || ready !== undefined || running !== undefined) }
+
+  /** Whether anything was committed. */
+  private startDue(): boolean {
+    const now = this.parts.clock.now()
+    let any = false
+    for (const lane of this.lanes.values()) {
+      if (lane.ready === undefined || lane.running !== undefined || now - lane.lastAt < this.parts.everyMs) continue
+      this.start(lane)
+      any = true
+    }
+    return any
   }
 
   /** What has been passed is ready. Resolves with whether something is still held. */
@@ -88,6 +101,7 @@ export class Committer {
     lane.running = this.parts.commit(next.partition, next.position).catch((error: unknown) => {
       // The source reports the same fault where it reads; until it is open again the newest position waits.
       lane.ready ??= next
+      lane.lastAt = this.parts.clock.now() + RESTING_MS
       this.parts.log.debug(`${this.parts.label}: a commit failed: ${lineOf(error)}`)
     }).finally(() => { lane.running = undefined })
   }
@@ -122,13 +136,16 @@ export class Committer {
   /** What is offered from now on is not committed. */
   stop(): void {
     this.void = true
-    this.rest()
+    this.watching?.abort(new Error('stopped'))
   }
+}
 
-  private rest(): void {
-    this.ticker?.stop()
-    this.ticker = undefined
-  }
+/** Positions of one step share one place and the latest of their marks, so that a steady stream holds a handful and is not put off for ever. */
+function hold(held: Held[], trail: Trail, pending: Pending): void {
+  const mark = trail.mark()
+  const last = held.at(-1)
+  if (last !== undefined && last.since + trail.step > mark) held[held.length - 1] = { ...pending, since: last.since, mark }
+  else held.push({ ...pending, since: mark, mark })
 }
 
 const FOREVER = new AbortController().signal

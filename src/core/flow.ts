@@ -33,8 +33,8 @@ import { trailOf } from './trail'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
-/** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue gives a third more where 1,000 messages wait than where 5,000 do, and with 5 ms another twentieth more than with 20. */
-const PROMPT_MS = 5
+/** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue gives a third more where 1,000 messages wait than where 5,000 do, and each 5 ms that are waited for here cost it a thirtieth. */
+const PROMPT_MS = 1
 /** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
 const READER_MS = 1000
 

@@ -62,6 +62,35 @@ test('positions close to each other are held as one, and a steady stream of them
   committer.stop()
 })
 
+test('a reader that rests is asked for seldom, and what it reads then is committed', async () => {
+  const trail = new Reading()
+  const { committer, commits } = made(trail, 1)
+  two(trail, committer)
+  await new Promise((resolve) => { setTimeout(resolve, 500) })
+  // After 1, 2, 4 … and then every 100 ms.
+  expect(trail.asked).toBeLessThan(15)
+  trail.seen = 200
+  await until(() => commits.length > 0)
+  expect(commits).toEqual(['2'])
+  committer.stop()
+})
+
+test('a commit that fails is tried again, not at once', async () => {
+  const tries: number[] = []
+  const commit = async (): Promise<void> => {
+    tries.push(performance.now())
+    await Promise.resolve()
+    if (tries.length < 3) throw new Error('not connected')
+  }
+  const committer = new Committer({ label: 'source', clock: systemClock, log: quiet, trail: undefined, everyMs: 1, commit })
+  committer.offer(P, '1')
+  await until(() => tries.length === 3)
+  expect(tries[2]! - tries[0]!).toBeGreaterThan(190)
+  await new Promise((resolve) => { setTimeout(resolve, 150) })
+  expect(tries).toHaveLength(3)
+  committer.stop()
+})
+
 test('at the end a reader may yet read on; what it is known to have left is not committed, and said', async () => {
   const trail = new Reading()
   const { committer, commits, warnings } = made(trail, 60_000)
