@@ -33,7 +33,7 @@ import { trailOf } from './trail'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
-/** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue gives a third more where 1,000 messages wait than where 5,000 do, and each 5 ms that are waited for here cost it a thirtieth. */
+/** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue is drained a thirtieth more slowly where each acknowledgement waits for 5 ms. */
 const PROMPT_MS = 1
 /** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
 const READER_MS = 1000

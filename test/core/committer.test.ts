@@ -66,6 +66,7 @@ test('a reader that rests is asked for seldom, and what it reads then is committ
   const trail = new Reading()
   const { committer, commits } = made(trail, 1)
   two(trail, committer)
+  // Nothing tells that something is not done.
   await new Promise((resolve) => { setTimeout(resolve, 500) })
   // After 1, 2, 4 … and then every 100 ms.
   expect(trail.asked).toBeLessThan(15)

@@ -29,7 +29,6 @@ export class QueueSource implements Source {
   private link: Link | undefined
   private life: ReturnType<typeof linkedAbort> | undefined
   private fault: ManifoldError | undefined
-  private bug: { readonly error: unknown } | undefined
   private partition: Partition
   private host = 0
   private consumer = ''
@@ -91,7 +90,6 @@ export class QueueSource implements Source {
     if (clock === undefined) throw new Disconnected('not connected')
     for (;;) {
       signal.throwIfAborted()
-      if (this.bug !== undefined) throw this.bug.error
       if (this.fault !== undefined) throw this.fault
       if (this.left <= 0) return null
       if (await this.inbox.gather(clock, signal)) continue
@@ -194,9 +192,9 @@ export class QueueSource implements Source {
   /** Others have taken what was there. The broker may count a queue as empty while what it has taken out for us is under way: that comes before the next answer. */
   private async emptied(): Promise<boolean> {
     const { link, newest } = this
+    if (link === undefined) throw new Disconnected('not connected')
     this.quiet = false
     for (let asked = 0; asked < 2; asked++) {
-      if (link === undefined) throw new Disconnected('not connected')
       const { messageCount } = await link.ask((channel) => channel.checkQueue(this.queue))
       if (messageCount > 0 || this.newest !== newest) return false
     }

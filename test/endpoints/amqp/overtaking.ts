@@ -1,13 +1,11 @@
 /**
- * Between us and a broker: no delivery is passed on until a queue.declare-ok that follows the consume-ok has been. So does a broker whose channel asks the queue
- * for its count while deliveries of that queue lie in the channel's mailbox.
+ * Between us and a broker: no delivery is passed on until a queue.declare-ok that follows the consume-ok has been, and has been reacted to. So would a broker do
+ * whose channel asks the queue for its count while deliveries of that queue lie in the channel's mailbox.
  */
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 
 const METHOD = 1
 const CONSUME_OK = (60 << 16) | 21, DELIVER = (60 << 16) | 60, DECLARE_OK = (50 << 16) | 11
-/** The channel has it in its mailbox, and is slow. */
-const BETWEEN_MS = 20
 const HEAD = 7, OVERHEAD = 8
 
 export interface Overtaking { readonly port: number; stop(): Promise<void> }
@@ -21,8 +19,12 @@ export async function overtaking(port: number): Promise<Overtaking> {
       socket.on('error', () => undefined)
       socket.on('close', () => { other.destroy() })
     }
-    near.pipe(far)
     const order = new Order((bytes) => { near.write(bytes) })
+    near.on('data', (bytes: Buffer) => {
+      // Whatever it says now it says without them.
+      order.release()
+      far.write(bytes)
+    })
     far.on('data', (bytes: Buffer) => { order.take(bytes) })
   })
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
@@ -58,12 +60,13 @@ class Order {
     if (this.holding === 'all' || (this.holding === 'deliveries' && this.inMessage)) { this.held.push(bytes); return }
     this.pass(bytes)
     if (method === CONSUME_OK && this.holding === 'not yet') this.holding = 'deliveries'
-    if (method === DECLARE_OK && this.holding === 'deliveries') {
-      this.holding = 'all'
-      setTimeout(() => {
-        this.holding = 'no more'
-        for (const each of this.held) this.pass(each)
-      }, BETWEEN_MS)
-    }
+    if (method === DECLARE_OK && this.holding === 'deliveries') this.holding = 'all'
+  }
+
+  /** What was held back follows the answer that overtook it. */
+  release(): void {
+    if (this.holding !== 'all') return
+    this.holding = 'no more'
+    for (const each of this.held) this.pass(each)
   }
 }
