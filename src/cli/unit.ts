@@ -2,6 +2,8 @@
 import { UsageError } from '../core/errors'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine } from '../options/command-line'
+import { redactArgv } from '../options/redact'
+import { placeholdersOf, templateOf } from '../options/template'
 import { nameFault } from '../state/directory'
 
 /** What `{file:%d/NAME}` stands for, systemd has to be told of. */
@@ -13,9 +15,10 @@ export function unit(name: string, line: readonly string[]): string {
   const fault = nameFault(name)
   if (fault !== undefined) throw new UsageError([fault])
   parseCommandLine(['--name', name, ...line], {}, registry)
-  const credentials = new Set(line.flatMap((word) => [...word.matchAll(CREDENTIAL)].map(([, credential]) => credential)))
-  const words = line.map((word) => (/^[\w@+=:,./-]+$/.test(word) ? word : `"${word.replace(/[\\"]/g, '\\$&').replace(/%/g, '%%').replace(/\$/g, '$$$$')}"`))
-  return `[Unit]
+  const { words: safe, moved } = withoutSecrets(name, line)
+  const credentials = new Set(safe.flatMap((word) => [...word.matchAll(CREDENTIAL)].map(([, credential]) => credential)))
+  const words = safe.map((word) => (/^[\w@+=:,./-]+$/.test(word) ? word : `"${word.replace(/[\\"]/g, '\\$&').replace(/%/g, '%%').replace(/\$/g, '$$$$')}"`))
+  return `${moved.map(told).join('')}[Unit]
 Description=manifold ${name}
 Wants=network-online.target
 After=network-online.target
@@ -50,4 +53,28 @@ SystemCallArchitectures=native
 [Install]
 WantedBy=multi-user.target
 `
+}
+
+interface Moved { readonly credential: string; readonly place: string }
+
+/** Everybody on the machine may read a unit: each secret of the line is taken out, and a credential of systemd is named in its place. */
+function withoutSecrets(name: string, line: readonly string[]): { readonly words: readonly string[]; readonly moved: readonly Moved[] } {
+  const credentials: string[] = []
+  const words = redactArgv(line, registry, (value) => {
+    // A value that names a placeholder keeps its secret elsewhere already.
+    if (value === '' || placeholdersOf(templateOf(value)).length > 0) return value
+    const credential = `${name}-secret-${credentials.length + 1}`
+    credentials.push(credential)
+    return `{file:%d/${credential}}`
+  })
+  const shown = redactArgv(line, registry)
+  const moved = credentials.map((credential) => {
+    const index = words.findIndex((word) => word.includes(`{file:%d/${credential}}`))
+    return { credential, place: shown[index] ?? '' }
+  })
+  return { words, moved }
+}
+
+function told({ credential, place }: Moved): string {
+  return `# Write the secret of ${place.replace(/\s/g, ' ')} into /etc/manifold/${credential}, mode 0600; it stood in the line and is not repeated here.\n`
 }

@@ -49,6 +49,20 @@ export function looksSecret(name: string): boolean {
   return /key|token|secret|sign|passw|pwd|auth|credential|jwt|bearer|session|\bsig\b|cookie/i.test(name)
 }
 
+/** Parameters of feeds that say what is asked for, never who asks: a peer's query is secret but for these. */
+const HARMLESS = new Set([
+  'stream', 'streams', 'symbol', 'symbols', 'channel', 'channels', 'topic', 'topics', 'pair', 'pairs', 'market', 'markets', 'product', 'products',
+  'productid', 'productids', 'instrument', 'instruments', 'exchange', 'book', 'level', 'depth', 'interval', 'collection', 'collections',
+  'wantedcollections', 'wanteddids', 'type', 'types', 'event', 'events', 'kind', 'feed', 'subscribe', 'subscription', 'limit', 'count', 'offset', 'from',
+  'to', 'since', 'until', 'start', 'end', 'time', 'timeunit', 'cursor', 'version', 'v', 'vsn', 'format', 'encoding', 'compress', 'compression', 'lang',
+  'locale', 'region', 'transport', 'eio', 'protocol', 'heartbeat', 'ping', 'reconnectevery',
+])
+/** Whether a parameter of a peer's query may be shown with its value. */
+export function isHarmless(name: string): boolean { return HARMLESS.has(splitName(name).base.replace(/\[\]$/, '')) }
+
+/** A private key is secret in whatever option it stands, its own text in the place of a file's name. */
+export function holdsPrivateKey(text: string): boolean { return /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----/.test(text) }
+
 /** A piece of the command line for a message: one line, in quotes, of bearable length. */
 export function quoted(text: string): string {
   // eslint-disable-next-line no-control-regex -- control characters are what is being escaped

@@ -79,8 +79,18 @@ async function commandOutput(placeholder: Placeholder, env: Environment): Promis
     child.once('close', (code, signal) => {
       clearTimeout(timer)
       if (code === 0) { resolve(Buffer.concat(out).toString('utf8')); return }
-      const line = lineOf(complaint.trim().split('\n', 1)[0] ?? '').slice(0, 200)
-      fail(`the command ended with ${signal ?? `code ${code}`}${line === '' ? '' : `: ${line}`}`)
+      fail(`the command ended with ${signal ?? `code ${code}`}${reasonOf(complaint)}`)
     })
   })
+}
+
+/** What a command that makes secrets prints may hold one: of its complaint only the system's own words are passed on. */
+const KNOWN_REASONS = new RegExp([
+  'command not found', 'not found', 'no such file or directory', 'permission denied', 'connection refused', 'connection timed out', 'timed out',
+  'could not resolve host', 'no route to host', 'network is unreachable', 'unauthorized', 'forbidden', 'access ?denied', 'expired', 'syntax error',
+].join('|'), 'i')
+function reasonOf(complaint: string): string {
+  if (complaint.trim() === '') return ''
+  const known = KNOWN_REASONS.exec(complaint)?.[0]
+  return known === undefined ? '; what it printed may hold a secret and is not shown: run it by hand to read it' : `: ${known.toLowerCase()}`
 }

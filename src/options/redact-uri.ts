@@ -1,9 +1,11 @@
 /** URIs for people: passwords, and query values that look like credentials, become ***. Works on anything, also on what no splitter takes. */
-import { looksSecret } from './names'
+import { isHarmless } from './names'
 import { asTyped, masked, templateOf } from './template'
 import type { Uri } from './define'
 
 export const HIDDEN = '***'
+/** What stands for a secret value, placeholders included. */
+export type Hide = (value: string) => string
 
 /** A value with its literal parts hidden: `{env:…}` and `{file:…}` tell nothing and help, a command may hold anything. */
 export function hiddenValue(text: string): string {
@@ -12,13 +14,16 @@ export function hiddenValue(text: string): string {
   return template.every((piece) => typeof piece !== 'string' && piece.kind !== 'exec') ? asTyped(template) : HIDDEN
 }
 
+/** Of a query whose names nobody declared. */
+function mayBeSecret(name: string): boolean { return !isHarmless(name) }
+
 /** @param isSecret by name, for what stands in the query */
-export function redactUri(text: string, isSecret: (name: string) => boolean = looksSecret): string {
+export function redactUri(text: string, isSecret: (name: string) => boolean = mayBeSecret, hide: Hide = hiddenValue): string {
   const mask = masked(text)
   const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(mask)?.[0].length ?? 0
   const query = mask.indexOf('?', scheme)
   let head = query === -1 ? text : text.slice(0, query)
-  let tail = query === -1 ? '' : `?${redactQuery(text.slice(query + 1), isSecret)}`
+  let tail = query === -1 ? '' : `?${redactQuery(text.slice(query + 1), isSecret, hide)}`
   if (scheme > 0) {
     const slash = mask.indexOf('/', scheme)
     const end = Math.min(slash === -1 ? mask.length : slash, query === -1 ? mask.length : query)
@@ -29,12 +34,12 @@ export function redactUri(text: string, isSecret: (name: string) => boolean = lo
       if (at > head.length) { head = text; tail = '' }
     }
     const colon = mask.indexOf(':', scheme)
-    if (at !== -1 && colon !== -1 && colon < at) head = `${head.slice(0, colon + 1)}${hiddenValue(text.slice(colon + 1, at))}${head.slice(at)}`
+    if (at !== -1 && colon !== -1 && colon < at) head = `${head.slice(0, colon + 1)}${hide(text.slice(colon + 1, at))}${head.slice(at)}`
   }
   return head + tail
 }
 
-export function redactQuery(query: string, isSecret: (name: string) => boolean = looksSecret): string {
+export function redactQuery(query: string, isSecret: (name: string) => boolean, hide: Hide = hiddenValue): string {
   const mask = masked(query)
   let out = ''
   for (let from = 0; from <= query.length;) {
@@ -42,7 +47,10 @@ export function redactQuery(query: string, isSecret: (name: string) => boolean =
     const end = next === -1 ? query.length : next
     const equals = mask.slice(0, end).indexOf('=', from)
     if (equals === -1) out += query.slice(from, end)
-    else out += `${query.slice(from, equals + 1)}${isSecret(query.slice(from, equals)) ? hiddenValue(query.slice(equals + 1, end)) : query.slice(equals + 1, end)}`
+    else {
+      const value = query.slice(equals + 1, end)
+      out += `${query.slice(from, equals + 1)}${isSecret(query.slice(from, equals)) && value !== '' ? hide(value) : value}`
+    }
     if (next !== -1) out += '&'
     from = end + 1
     if (next === -1) break
@@ -56,5 +64,5 @@ export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   if (uri.hosts.length === 0) return `${uri.scheme}:${uri.path}`
   const login = uri.user === undefined && uri.password === undefined ? '' : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
   const hosts = uri.hosts.map(({ host, port }) => `${masked(host).includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`).join(',')
-  return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query)}`}`
+  return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query, mayBeSecret)}`}`
 }

@@ -1,16 +1,19 @@
 /** The command line for people: process title, unit files, receipts, status. Works on faulty lines as well. */
 import type { AnyEndpoint, Role } from './define'
-import { findOption, looksSecret, splitName, specOf } from './names'
-import { hiddenValue, redactUri as redactAny } from './redact-uri'
+import { findOption, holdsPrivateKey, isHarmless, looksSecret, splitName, specOf } from './names'
+import { hiddenValue, redactUri as redactAny, type Hide } from './redact-uri'
 import { lookup, schemeOf } from './split'
 import { isSecretOption } from './target'
 import { masked } from './template'
 
-/** Passwords and query values that are or look like credentials become ***. With a registry, what is declared secret is known; without, names decide. */
-export function redactUri(text: string, registry: readonly AnyEndpoint[] = []): string {
+/**
+ * Passwords and query values that are or may be credentials become ***. With a registry, what is declared secret is known; without, names decide.
+ * `hide` says what stands in a secret's place.
+ */
+export function redactUri(text: string, registry: readonly AnyEndpoint[] = [], hide: Hide = hiddenValue): string {
   const endpoint = endpointOf(text, registry)
   // The names in a peer's query are its own, whatever our options are called.
-  return redactAny(text, (name) => (endpoint?.query === 'peer' ? looksSecret(name) : isSecret(name, endpoint)))
+  return redactAny(text, (name) => (endpoint === undefined || endpoint.query === 'peer' ? !isHarmless(name) : isSecret(name, endpoint)), hide)
 }
 
 function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint | undefined {
@@ -26,7 +29,7 @@ function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role):
 }
 
 /** As long as argv; each word as it may be shown. */
-export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoint[]): string[] {
+export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoint[], hide: Hide = hiddenValue): string[] {
   let role: Role | undefined
   let endpoint: AnyEndpoint | undefined
   let uriNext = false
@@ -42,27 +45,27 @@ export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoi
       if (flag[2] === undefined) return word
       const value = flag[2].slice(1)
       if (role !== undefined) endpoint = endpointOf(value, registry)
-      return `--${flag[1] ?? ''}=${role === undefined ? shownWord(value, undefined, undefined) : redactUri(value, registry)}`
+      return `--${flag[1] ?? ''}=${role === undefined ? shownWord(value, undefined, undefined, hide) : redactUri(value, registry, hide)}`
     }
     if (uriNext) {
       uriNext = false
       endpoint = endpointOf(word, registry)
-      return redactUri(word, registry)
+      return redactUri(word, registry, hide)
     }
-    if (hideNext) { hideNext = false; return hiddenValue(word) }
+    if (hideNext) { hideNext = false; return hide(word) }
     // `secret-access-key VALUE` is a mistake, and shows a secret all the same.
     hideNext = endpoint !== undefined && !word.includes('=') && findOption(specOf(endpoint), word, role)?.option.kind !== 'flag' && isSecret(word, endpoint, role)
-    return shownWord(word, endpoint, role)
+    return shownWord(word, endpoint, role, hide)
   })
 }
 
-function shownWord(word: string, endpoint: AnyEndpoint | undefined, role: Role | undefined): string {
-  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(word)) return redactAny(word)
+function shownWord(word: string, endpoint: AnyEndpoint | undefined, role: Role | undefined, hide: Hide): string {
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(word)) return redactAny(word, undefined, hide)
   const equals = masked(word).indexOf('=')
   if (equals === -1) return word
   const name = word.slice(0, equals)
   const value = word.slice(equals + 1)
-  if (isSecret(name.replace(/:$/, ''), endpoint, role)) return `${name}=${hiddenValue(value)}`
-  return /:\/\//.test(value) ? `${name}=${redactAny(value)}` : word
+  if (isSecret(name.replace(/:$/, ''), endpoint, role) || holdsPrivateKey(value)) return `${name}=${hide(value)}`
+  return /:\/\//.test(value) ? `${name}=${redactAny(value, undefined, hide)}` : word
 }
 

@@ -4,7 +4,7 @@
  */
 import { lineOf, Refused, UsageError } from '../core/errors'
 import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define'
-import { kebab, looksSecret, specOf } from './names'
+import { holdsPrivateKey, isHarmless, kebab, looksSecret, specOf } from './names'
 import { collectOptions, optionValues, wordOf, type Place, type Texts } from './parse'
 import { valueOf, type Environment } from './placeholders'
 import { labelOf, redactUri } from './redact-uri'
@@ -120,7 +120,7 @@ async function resolved(open: readonly Open[], { env, redactor }: Pick<Surroundi
     const outcome = outcomes[index]
     const uses = open.filter(({ placeholder }) => placeholder.text === text)
     if (outcome?.status === 'fulfilled') {
-      if (uses.some(({ secret }) => secret)) redactor.learn(outcome.value)
+      if (uses.some(({ secret }) => secret) || holdsPrivateKey(outcome.value)) redactor.learn(outcome.value)
       values.set(text, outcome.value)
     } else faults.push(...uses.map(({ where }) => `${where}: ${lineOf(outcome?.reason)}`))
   })
@@ -137,16 +137,23 @@ function attempt<T>(run: () => T, faults: string[]): T | undefined {
   }
 }
 
+const JSON_MEMBER = /"([^"\\]+)"\s*:\s*"((?:[^"\\{]|\\.)+)"/g
+
 /** What stands on the command line in the clear. */
 function learnTyped({ endpoint }: Place, parts: UriTemplate, texts: Texts, redactor: Redactor): void {
   const spec = specOf(endpoint)
   const learn = (text: string): void => { redactor.learn(text) }
   for (const piece of parts.password ?? []) if (typeof piece === 'string') learn(piece)
-  for (const { name, value } of queryPairs(parts)) if (looksSecret(name) && isFixed(value)) { learn(asTyped(value)); learn(decodedOr(asTyped(value))) }
+  for (const { name, value } of queryPairs(parts)) if (!isHarmless(name) && isFixed(value)) { learn(asTyped(value)); learn(decodedOr(asTyped(value))) }
   for (const [key, given] of Object.entries(texts)) {
     for (const { template } of given) learn(/:\/\/[^/@:]*:([^@]+)@/.exec(asTyped(template))?.[1] ?? '')
-    if (!isSecretOption(key, spec)) continue
-    for (const { template } of given) for (const piece of template) if (typeof piece === 'string') learn(piece)
+    for (const { template } of given) {
+      const text = asTyped(template)
+      // A login that is sent as JSON names its secrets.
+      for (const [, name = '', value = ''] of text.matchAll(JSON_MEMBER)) if (looksSecret(name)) learn(value)
+      if (!isSecretOption(key, spec) && !holdsPrivateKey(text)) continue
+      for (const piece of template) if (typeof piece === 'string') learn(piece)
+    }
   }
 }
 

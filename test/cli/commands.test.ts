@@ -111,6 +111,24 @@ test('unit prints a systemd unit with the line quoted as systemd reads it, and t
   if (verified.error === undefined) expect({ status: verified.status, text: verified.stderr }).toEqual({ status: 0, text: '' })
 })
 
+test('unit repeats no secret of the line: each is a credential of systemd, to be written by hand', async () => {
+  const { code, stdout, stderr } = await manifold([
+    'unit', 'trades', '--', '--from', 'wss://u:CANARY-a@h/x?t=CANARY-b&streams=b', 'header.KEY=CANARY-c', 'header.A=Bearer {env:B}',
+    '--to', 's3://lake/x', 'access-key-id=a', 'secret-access-key=CANARY-d',
+  ])
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const text = stdout.toString()
+  expect(text).not.toContain('CANARY')
+  const [, start = ''] = /^ExecStart=.*manifold (.*)$/m.exec(text) ?? []
+  const named = [...start.matchAll(/\{file:%%d\/(trades-secret-\d)\}/g)].map(([, credential]) => credential)
+  expect(named).toHaveLength(4)
+  for (const credential of named) {
+    expect(text).toContain(`LoadCredential=${credential}:/etc/manifold/${credential}\n`)
+    expect(text).toMatch(new RegExp(`^# Write the secret of .*\\*\\*\\*.* into /etc/manifold/${credential}, mode 0600`, 'm'))
+  }
+  expect(start).toContain('"header.A=Bearer {env:B}"')
+})
+
 test.each([
   [['unit', 'trades', '--', '--from', 'wss://h/x', '--too', 's3://lake/t'], /unknown flag '?--too'?.*--to/],
   [['unit', 'trades', '--', '--from', '-', '--to', '-', '--name', 'other'], /--name is given twice/],

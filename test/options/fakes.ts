@@ -28,6 +28,7 @@ export const ws = defineEndpoint({
     reconnectEvery: opt.duration({ doc: 'Swaps the connection.', default: 0, bareMs: 1e-6, bare: 'nanoseconds', roles: ['source'] }),
     header: opt.map({ doc: 'Headers.', secret: true }),
     send: opt.list({ doc: 'Sent at every open.', identity: true }),
+    cert: opt.string({ doc: 'A PEM file, or its content.' }),
     silence: opt.duration({ doc: 'Silence that is a fault.', roles: ['source'] }),
     token: opt.string({ doc: 'Token.', secret: true }),
     proxy: opt.string({ doc: 'Proxy.', secret: true }),

@@ -60,11 +60,13 @@ test('%d is the credentials directory of systemd', async () => {
   await expect(valueOf(one('{file:%d/key}'), {})).rejects.toThrow('CREDENTIALS_DIRECTORY is not set')
 })
 
-test('what is missing is named, and one line of a command\'s complaint at most', async () => {
+test('what is missing is named, and of a command\'s complaint only what cannot be a secret', async () => {
   await expect(valueOf(one('{env:NOPE}'), {})).rejects.toThrow('{env:NOPE}: this environment variable is not set')
   await expect(valueOf(one('{file:/nope/x}'), {})).rejects.toThrow('{file:/nope/x}: there is no such file')
   const error = await valueOf(one("{exec:sh -c 'echo out; echo first >&2; echo second >&2; exit 3' CANARY}"), base).catch((thrown: unknown) => thrown as Error)
-  expect((error as Error).message).toBe('{exec:sh ...}: the command ended with code 3: first')
+  expect((error as Error).message).toBe('{exec:sh ...}: the command ended with code 3; what it printed may hold a secret and is not shown: run it by hand to read it')
+  await expect(valueOf(one('{exec:/nope/token CANARY}'), base)).rejects.toThrow(/^\{exec:\/nope\/token \.\.\.\}: the command ended with code 127: (not found|no such file or directory)$/)
+  await expect(valueOf(one("{exec:echo 'CANARY: Permission denied for CANARY' >&2; exit 1}"), base)).rejects.toThrow(/^\{exec:echo \.\.\.\}: the command ended with code 1: permission denied$/)
 })
 
 test('a command that hangs is ended with all it started', async () => {

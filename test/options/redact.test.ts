@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import type { UsageError } from '../../src/core/errors'
 import { parseCommandLine, targetsOf } from '../../src/options/command-line'
 import { redactArgv, redactUri } from '../../src/options/redact'
@@ -19,8 +22,34 @@ test('a password that breaks its URI is hidden all the same', () => {
   for (const uri of ['amqp://u:CANARY/x@mq/v', 'amqp://u:x/CANARY@mq/v', 'amqp://u:CANARY?x@mq/v', 'nosuch://u:CANARY@h', 'amqp://u:x?CANARY@mq/v']) expect(redactUri(uri)).not.toContain('CANARY')
 })
 
-test('values of a feed\'s query are hidden where their name says what they are', () => {
+test('values of a feed\'s query are hidden unless their name says that they are harmless', () => {
   expect(redactUri('wss://h/v1?streams=btc&apikey=CANARY&X-Signature=CANARY&access_token=CANARY&auth={env:A}&reconnect_every=1h', fakes)).toBe('wss://h/v1?streams=btc&apikey=***&X-Signature=***&access_token=***&auth={env:A}&reconnect_every=1h')
+})
+
+test('a parameter of a feed that nobody knows is hidden in every message', () => {
+  expect(redactUri('wss://h/v1?t=CANARY&Symbols[]=btc&cursor=1', fakes)).toBe('wss://h/v1?t=***&Symbols[]=btc&cursor=1')
+  expect(redactUri('nosuch://h/v1?t=CANARY')).toBe('nosuch://h/v1?t=***')
+  const line = parseCommandLine(['--from', 'wss://h/v1?t=CANARY-abc&streams=btcusdt', '--to', '-'], {}, fakes)
+  expect(line.from[0]?.label).toBe('wss://h/v1?t=***&streams=btcusdt')
+  expect(line.redactor.text('at CANARY-abc of btcusdt')).toBe('at *** of btcusdt')
+})
+
+test('a private key is hidden in whatever option it stands, and a login in a message', async () => {
+  const pem = (kind: string): string => `-----BEGIN ${kind}PRIVATE KEY-----\nCANARY0123456789\nCANARY9876543210\n-----END ${kind}PRIVATE KEY-----\n`
+  for (const kind of ['', 'EC ', 'RSA ', 'ENCRYPTED ']) {
+    const argv = ['--from', 'ws://h/', `cert=${pem(kind)}`, 'send={"op":"login","apiSecret":"CANARY-login","id":"harmless"}', '--to', '-']
+    expect(redactArgv(argv, fakes)[2]).toBe('cert=***')
+    const { redactor } = parseCommandLine(argv, {}, fakes)
+    const told = redactor.text(argv.join(' '))
+    expect(told).not.toContain('CANARY')
+    expect(told).toContain('harmless')
+  }
+  const file = join(mkdtempSync(join(tmpdir(), 'manifold-pem-')), 'key.pem')
+  writeFileSync(file, pem(''))
+  const line = parseCommandLine(['--from', 'ws://h/', `cert={file:${file}}`, '--to', '-'], {}, fakes)
+  await targetsOf(line)
+  expect(line.redactor.text(pem(''))).not.toContain('CANARY')
+  rmSync(dirname(file), { recursive: true })
 })
 
 test('declared options are hidden by their declaration, others by their name', () => {
@@ -29,7 +58,7 @@ test('declared options are hidden by their declaration, others by their name', (
 
 test('every secret of a command line is hidden, and nothing else', () => {
   const argv = [
-    'unit', 'x', '--', '--from', 'wss://u:CANARY@h/p?token=CANARY&a=b', 'Header.X-Key=CANARY', 'header.Authorization=Bearer {env:T}', 'header.Y={file:/y}', 'token={exec:vault CANARY}', 'sennd=a',
+    'unit', 'x', '--', '--from', 'wss://u:CANARY@h/p?token=CANARY&t=CANARY&streams=b', 'Header.X-Key=CANARY', 'header.Authorization=Bearer {env:T}', 'header.Y={file:/y}', 'token={exec:vault CANARY}', 'sennd=a',
     '--to=s3://b/p?secret_key=CANARY', 'secret-access-key=CANARY', 'key=yes', 'api-token=CANARY', 'secret-key', 'CANARY', '--to', 'amqp://a:CANARY@mq', 'partition-key={json:a}', '--dead-letter', 'amqp://a:CANARY@mq', 'exchange=x',
     '--append', 'token=CANARY', '--append', 'password:="CANARY"', '--name', 'n', 'ws://u:CANARY@stray',
   ]
@@ -37,7 +66,7 @@ test('every secret of a command line is hidden, and nothing else', () => {
   expect(redacted).toHaveLength(argv.length)
   expect(redacted.join(' ')).not.toContain('CANARY')
   expect(redacted).toEqual([
-    'unit', 'x', '--', '--from', 'wss://u:***@h/p?token=***&a=b', 'Header.X-Key=***', 'header.Authorization=***', 'header.Y={file:/y}', 'token=***', 'sennd=a',
+    'unit', 'x', '--', '--from', 'wss://u:***@h/p?token=***&t=***&streams=b', 'Header.X-Key=***', 'header.Authorization=***', 'header.Y={file:/y}', 'token=***', 'sennd=a',
     '--to=s3://b/p?secret_key=***', 'secret-access-key=***', 'key=yes', 'api-token=***', 'secret-key', '***', '--to', 'amqp://a:***@mq', 'partition-key={json:a}', '--dead-letter', 'amqp://a:***@mq', 'exchange=x',
     '--append', 'token=***', '--append', 'password:=***', '--name', 'n', 'ws://u:***@stray',
   ])
