@@ -37,13 +37,13 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   })
   let log = make(false)
   // The plan logs before it is known whether the run is bounded: it gets whatever the log is by then.
-  const early: [('debug' | 'info' | 'warn'), string, object | undefined][] = []
+  const early: [('debug' | 'info' | 'warn' | 'error'), string, object | undefined][] = []
   let planned = false
-  const say = (level: 'debug' | 'info' | 'warn') => (message: string, facts?: object): void => { if (planned) log[level](message, facts); else early.push([level, message, facts]) }
+  const say = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, facts?: object): void => { if (planned) log[level](message, facts); else early.push([level, message, facts]) }
   let assembled: Assembled
   try {
     if (flags.receipt !== undefined) await canAppend(flags.receipt)
-    assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn') }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
+    assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
   } catch (error) {
     for (const [level, message, facts] of early) log[level](message, facts)
     return usage(error, redact)

@@ -84,6 +84,8 @@ export interface Log {
   debug(message: string, facts?: object): void
   info(message: string, facts?: object): void
   warn(message: string, facts?: object): void
+  /** What nobody may miss, such as records that are lost: shown also where warnings are held back. */
+  error?(message: string, facts?: object): void
 }
 
 export interface EndpointContext {

@@ -36,7 +36,7 @@ export interface FlowParts {
   /** Absent: nothing outlives the process. */
   readonly file?: FlowFile<FlowState>
   readonly stored?: FlowState
-  /** Records that the last run had accepted, ending in order, and that the disk has lost since. */
+  /** Records that earlier runs had accepted and that were found to be gone from the disk. */
   readonly damage?: readonly Loss[]
   readonly deadLetters: DeadLetters
   readonly transform?: (batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }

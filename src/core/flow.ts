@@ -91,7 +91,7 @@ export class Flow {
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
     spool?.onLost((losses) => { this.gaps.damaged(losses) })
-    // They were carried in as far as the last run knew.
+    // The last run left them as records that are safe: this one accounts for them.
     this.ledger.carriedAgain(this.gaps.damaged(parts.damage ?? []))
     spool?.failed.catch((error: unknown) => { this.fail(error) })
   }

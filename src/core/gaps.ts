@@ -61,12 +61,15 @@ export class Gaps {
 
   /** Accepted records that the disk has lost, from sinks that had still to get them. @returns how many, per sink */
   damaged(losses: readonly Loss[]): Readonly<Record<string, number>> {
-    const { ledger } = this.parts
+    const { ledger, held } = this.parts
     const lost: Record<string, number> = {}
     for (const loss of losses) {
       const { partition, from, to, why, records = 0 } = loss
+      const counts = this.parts.cursors().map(([sink, cursor]) => [sink, owed(loss, sink, cursor)] as const)
+      // What is held is sent again by its source, damaged or not.
+      if (held !== undefined && held.low !== Infinity && counts.every(([, count]) => count === 0)) continue
       ledger.gap({ partition, from, to, why, records })
-      for (const [sink, cursor] of this.parts.cursors()) lost[sink] = (lost[sink] ?? 0) + owed(loss, cursor)
+      for (const [sink, count] of counts) lost[sink] = (lost[sink] ?? 0) + count
     }
     ledger.lost(lost)
     if (losses.length > 0) this.parts.touch()

@@ -47,10 +47,17 @@ export interface SpoolReader<T> {
 export interface Release { readonly source: string; readonly partition: Partition; readonly position: Position }
 
 /** Records that were accepted and are gone from the disk: `records` of them from `sequence` on. */
-export interface Loss extends Gap { readonly source: string; readonly sequence: Sequence }
+export interface Loss extends Gap {
+  readonly source: string
+  readonly sequence: Sequence
+  /** Where no sequence tells which they were: how many of them each sink had still to get. */
+  readonly owed?: Readonly<Record<string, number>>
+}
 
 /** Of these, the records that a sink with this cursor had still to get. */
-export function owed({ sequence, records = 0 }: Loss, cursor: Sequence): number { return Math.max(0, sequence + records - Math.max(sequence, cursor)) }
+export function owed({ sequence, records = 0, owed: counts }: Loss, sink: string, cursor: Sequence): number {
+  return counts === undefined ? Math.max(0, sequence + records - Math.max(sequence, cursor)) : counts[sink] ?? 0
+}
 
 export interface SpoolStatus {
   /** Bytes on disk. */

@@ -29,6 +29,7 @@ import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters
 import { priorReceipt } from './prior-run'
 import { needsSpool, segmentPlan } from './spooling'
 import { startLines } from './start-lines'
+import { uncounted } from './uncounted'
 
 const DEFAULT_SEGMENT = 64 * 1024 * 1024
 const GIVE_UP_MS = 600_000
@@ -79,8 +80,8 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     const deadLetters = await deadLettersOf(line, targets, state, surroundings, clock, log)
     undo.push(() => deadLetters.close())
     const name = state?.name ?? flowName(identity)
-    const prior = state?.stored === undefined ? undefined
-      : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps: opened?.recovered.gaps ?? [] }, clock.now())
+    const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened, log)
+    const prior = state?.stored === undefined ? undefined : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps }, clock.now())
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && line.until === undefined && drain === undefined ? 'never' : GIVE_UP_MS)
     const parts: FlowParts = {
       name, runId: randomUUID(),
@@ -95,8 +96,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence }),
       ...(state === undefined ? {} : { file: state.file }),
       ...(state?.stored === undefined ? {} : { stored: state.stored }),
-      // Where the last run was killed, its receipt tells of them.
-      ...(prior !== undefined || opened === undefined ? {} : { damage: opened.recovered.gaps.filter(({ lost }) => lost) }),
+      damage: gaps.filter(({ lost }) => lost),
       ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
       ...(options.command === undefined ? {} : { command: options.command }),
       deadLetters,
@@ -192,7 +192,8 @@ async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segment
     fs: realFileSystem, directory: state.spoolDirectory, clock, log, ...(stored?.spoolId === undefined ? {} : { id: stored.spoolId }),
     known: {
       sequence: stored?.sequence ?? 0, clean: stored?.clean ?? false, acceptedThrough: stored?.acceptedThrough ?? 0,
-      tail: stored === undefined ? 0 : Math.min(...cursors, ...Object.values(stored.sinks).map(({ cursor }) => cursor), ...(stored.held ?? []).map(({ from }) => from)),
+      tail: stored === undefined ? 0 : Math.min(...cursors, ...keptFrom(stored)),
+      ...(stored === undefined || !sameSpool(state) ? {} : { owedFrom: Math.min(...keptFrom(stored)) }),
     },
     policies: segments.policies, ...(segments.render === undefined ? {} : { render: segments.render }), segmentBytes: DEFAULT_SEGMENT,
     ...(line.flags.spoolMax === undefined ? {} : { maxBytes: line.flags.spoolMax }), ...(line.flags.diskReserve === undefined ? {} : { reserve: line.flags.diskReserve }),
@@ -201,12 +202,25 @@ async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segment
   return opened
 }
 
+/** What was noted since the last ledger, and what the disk has lost. */
+function gapsOf(state: HeldState, { spool, recovered }: OpenedSpool, log: Log): OpenedSpool['recovered']['gaps'] {
+  const { gaps } = recovered
+  if (state.stored === undefined || !sameSpool(state)) return gaps
+  const loss = uncounted(state.stored, spool, gaps.filter(({ lost }) => lost), log)
+  return loss === undefined ? gaps : [...gaps, { ...loss, lost: true }]
+}
+
+/** The spool lies where the last run had it. */
+function sameSpool({ stored, spoolDirectory }: HeldState): boolean { return stored?.spoolId !== undefined && stored.spoolDirectory === spoolDirectory }
+
 /** Directories to make, outermost first: of a spool put elsewhere, those below the one that was named, which may be shared. */
 function pathSteps(state: HeldState): readonly string[] {
   if (state.spoolDirectory === state.spool) return [state.spool]
   const flow = dirname(state.spoolDirectory)
   return [flow, state.spoolDirectory]
 }
+
+function keptFrom(stored: FlowState): readonly number[] { return [...Object.values(stored.sinks).map(({ cursor }) => cursor), ...(stored.held ?? []).map(({ from }) => from)] }
 
 function refuseRemovedSinks(state: HeldState, identity: FlowIdentity, opened: OpenedSpool | undefined): void {
   const faults: string[] = []

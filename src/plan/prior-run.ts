@@ -1,4 +1,7 @@
-/** The receipt of a run that could not issue its own: the flow file's ledger, completed by what the spool was found to hold. */
+/**
+ * The receipt of a run that could not issue its own: the flow file's ledger, completed by what the spool was found to hold. Records that the disk has lost
+ * are still spooled in it: whoever finds them gone accounts for them.
+ */
 import type { Gap } from '../core/contract'
 import type { FlowState } from '../core/flow-state'
 import { owed, type Loss, type Spool } from '../core/ports'
@@ -12,16 +15,18 @@ export function priorReceipt(flow: string, stored: FlowState, spool: Spool | und
   const run = stored.run
   if (run === undefined || run.ended !== undefined) return undefined
   const losses = recovered.gaps.filter(({ lost }) => lost)
-  const lostFrom = (cursor: number): number => losses.reduce((sum, loss) => sum + owed(loss, cursor), 0)
-  const read = run.read + recovered.accepted + lostFrom(stored.acceptedThrough)
+  const lostFrom = (sink: string, cursor: number): number => losses.reduce((sum, loss) => sum + owed(loss, sink, cursor), 0)
+  const read = run.read + recovered.accepted + lostFrom('', stored.acceptedThrough)
   const known = new Set(run.gaps.map(keyOf))
-  const gaps = recovered.gaps.filter((gap) => !known.has(keyOf(gap))).map(({ source: _source, sequence: _sequence, lost: _lost, ...gap }): Gap => gap)
+  const gaps = recovered.gaps.filter((gap) => !gap.lost && !known.has(keyOf(gap))).map(({ source: _source, sequence: _sequence, lost: _lost, ...gap }): Gap => gap)
   const sinks = Object.entries(run.sinks).map(([id, ledger]) => {
     const settled = ledger.delivered + ledger.rejected + ledger.dropped + ledger.filtered
-    const spooled = (spool?.countFrom(stored.sinks[id]?.cursor ?? 0) ?? 0) + (stored.held ?? []).reduce((sum, { counts }) => sum + (counts[id] ?? 0), 0)
+    const cursor = stored.sinks[id]?.cursor ?? 0
+    const held = (stored.held ?? []).reduce((sum, { counts }) => sum + (counts[id] ?? 0), 0)
+    const spooled = spool === undefined ? 0 : spool.countFrom(cursor) + held + lostFrom(id, cursor)
     // Without a spool what was under way is back with its source, or gone with a process that kept nothing.
     const returned = spool === undefined ? ledger.carriedIn + read - settled : ledger.returned
-    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned, abandoned: ledger.abandoned + lostFrom(stored.sinks[id]?.cursor ?? 0) }
+    return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned }
   })
   return {
     flow, run: run.id, started: new Date(run.started).toISOString(), ended: new Date(now).toISOString(), seconds: Math.round(now - run.started) / 1000,

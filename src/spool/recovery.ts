@@ -3,6 +3,7 @@
  * is damaged is copied aside before anything is cut.
  */
 import { isDeepStrictEqual } from 'node:util'
+import { alarm } from '../core/alarm'
 import { Fatal, lineOf } from '../core/errors'
 import type { File } from '../kit/file-system'
 import { examine, type Examined } from './examine'
@@ -15,7 +16,14 @@ const TWO32 = 2 ** 32
 /** Sealed segments of earlier runs are read through at the start up to this much; the others when their turn comes. */
 const VERIFY_AT_START = 256 * 1024 * 1024
 
-export interface Known { readonly sequence: number; readonly clean: boolean; readonly tail: number; readonly acceptedThrough: number }
+export interface Known {
+  readonly sequence: number
+  readonly clean: boolean
+  readonly tail: number
+  readonly acceptedThrough: number
+  /** The lowest cursor that is stored: what was accepted from there on has to be here. Absent: nothing is known of the kind. */
+  readonly owedFrom?: number
+}
 /** A segment with undelivered records that names another target for a sink; or, where the flow file knows nothing, a sink that is not there. */
 export interface Foreign { readonly path: string; readonly sink: string; readonly target: string; readonly count: number }
 
@@ -196,22 +204,23 @@ export class Recovery {
   /** Records that are missing between files, and after the last one. Returns the sequence after the newest record. */
   private async betweenSegments(segments: readonly SegmentFile[]): Promise<number> {
     const { known } = this
-    let expected = known.tail
+    // A tail of 0 may stand for a sink that begins at the oldest kept.
+    const certain = known.owedFrom !== undefined
+    let expected = known.owedFrom ?? known.tail
     for (const segment of segments) {
-      // A tail of 0 may stand for a sink that begins at the oldest kept.
       const noted = segment.holes.some((hole) => hole.next === segment.first && hole.first < hole.next)
-      if (expected > 0 && segment.first > expected && segment.first % TWO32 !== 0 && !noted) {
+      if ((expected > 0 || certain) && segment.first > expected && segment.first % TWO32 !== 0 && !noted) {
         this.missing(expected, segment.first)
         await this.repair.note(segment, expected)
       }
       expected = Math.max(expected, segment.next)
     }
     const through = known.acceptedThrough
-    if (!known.clean && through > expected && through % TWO32 !== 0) this.missing(Math.max(expected, Math.floor((through - 1) / TWO32) * TWO32), through)
+    if ((certain || !known.clean) && through > expected && through % TWO32 !== 0) this.missing(Math.max(expected, Math.floor((through - 1) / TWO32) * TWO32), through)
     return known.clean ? Math.max(expected, through) : expected
   }
   private missing(first: number, next: number): void {
-    this.context.log.warn(`${next - first} records (${first} to ${next - 1}) are missing from the spool in ${this.context.directory}: a file is gone or was cut short`)
+    alarm(this.context.log, `${next - first} records (${first} to ${next - 1}) are missing from the spool in ${this.context.directory}: a file is gone or was cut short`)
     this.gaps.push(lossOf('', first, next, `missing from the spool in ${this.context.directory}`))
   }
 

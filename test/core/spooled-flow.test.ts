@@ -32,7 +32,7 @@ async function make(source: NumberSource, sinks: Record<string, ScriptedSink>, p
   const supervision = { giveUpAfter: 'never', knownGood: false, longestWait: 50 } as const
   const flow = new Flow({
     name: 'test', runId: 'run', sources: [{ id: 'source', label: 'source', source, position, releasedAtAccept: false, live: false, supervision }],
-    sinks: Object.entries(sinks).map(([id, sink]) => ({ id, label: id, sink, supervision })), spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence, file, ...(stored === undefined ? {} : { stored }), damage: stored?.clean === true ? opened.recovered.gaps.filter(({ lost }) => lost) : [],
+    sinks: Object.entries(sinks).map(([id, sink]) => ({ id, label: id, sink, supervision })), spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence, file, ...(stored === undefined ? {} : { stored }), damage: opened.recovered.gaps.filter(({ lost }) => lost),
     deadLetters: { policy: 'stop', put: () => Promise.resolve() }, until: {}, bounded: true, memory: 1 << 20, lingerMs: 0, stallMs: 0, graceMs: 2000, clock: systemClock, log: quiet, ...more,
   })
   const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, gaps: opened.recovered.gaps }, Date.now())
@@ -185,7 +185,7 @@ test('what is left out does not count towards --count', async () => {
   expect(a.confirmed).toEqual(numbers(50))
 })
 
-test('damage found after a kill is abandoned, in the killed run\'s receipt, for the sink that had not had it, and for no other', async () => {
+test('damage found after a kill is abandoned, in the receipt of the run that finds it, for the sink that had not had it, and for no other', async () => {
   const [had, away] = [new ScriptedSink(), new ScriptedSink(() => { throw new Disconnected('away') })]
   const killed = await make(new NumberSource(1000, 10), { had, away })
   void killed.flow.run()
@@ -196,13 +196,16 @@ test('damage found after a kill is abandoned, in the killed run\'s receipt, for 
   writeFileSync(path, bytes)
   const again = new ScriptedSink()
   const { flow, prior } = await make(new NumberSource(1000, 10), { had: new ScriptedSink(), away: again })
-  balanced(await flow.run())
+  const result = await flow.run()
+  balanced(result)
   killed.flow.abort()
   const lost = 1000 - again.confirmed.length
   expect(lost).toBeGreaterThan(0)
   expect(prior?.sinks.map(imbalance)).toEqual([0, 0])
-  expect(prior?.sinks.map(({ abandoned }) => abandoned)).toEqual([0, lost])
-  expect(prior?.gaps).toMatchObject([{ records: lost }])
+  expect(prior?.sinks.map(({ abandoned, spooled }) => [abandoned, spooled])).toEqual([[0, 0], [0, 1000]])
+  expect(result.receipt.sinks.map(({ carriedIn, abandoned }) => [carriedIn, abandoned])).toEqual([[0, 0], [1000, lost]])
+  expect(result.receipt.gaps).toMatchObject([{ records: lost }])
+  expect(result.ending.kind).toBe('incomplete')
 })
 
 test('a gap that was noted after the ledger was saved last is in the receipt of a killed run, once', async () => {
