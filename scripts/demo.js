@@ -3,10 +3,11 @@
  * Then what was sent is compared with what is stored. No account, no questions; `npm run demo` is a first command and makes its own set-up.
  */
 'use strict'
-const { spawn, spawnSync } = require('child_process')
+const { spawn } = require('child_process')
 const fs = require('fs')
 const os = require('os')
 const path = require('path')
+const { install } = require('./services/install')
 const { ready } = require('./setup')
 
 const PER_SECOND = 5000
@@ -29,7 +30,7 @@ ready(__filename, async () => {
 
 async function objectStore() {
   const { available, startS3 } = require('./services/s3')
-  if (available().length === 0) spawnSync(process.execPath, [path.join(__dirname, 'services.js'), 'install', '--need', 's3'], { stdio: ['ignore', 2, 2] })
+  if (available().length === 0) await install({ need: ['s3'], one: true, say: (line) => { process.stderr.write(`${line}\n`) } })
   if (available().length > 0) {
     try {
       const store = await startS3()

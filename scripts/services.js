@@ -41,18 +41,25 @@ async function makeTopic(server, name) {
   try { await server.createTopics([{ name, partitions: 3 }]) } catch (error) { if (!saysExists(error)) throw error }
 }
 
+/** A server in which nothing could be made is of no use, and nobody would stop it. */
+async function made(server, make) {
+  try { await make() } catch (error) {
+    await server.stop()
+    throw error
+  }
+  return server
+}
+
 /** What else can be started, what is made in it, and what its user has to know. */
 const others = {
   kafka: [async (options) => {
     const server = await require('./services/kafka').startKafka({ own: true, ...options })
-    await makeTopic(server, 'trades')
-    return server
+    return made(server, () => makeTopic(server, 'trades'))
   }, ({ bootstrap }) => `Kafka at ${bootstrap}`],
   rabbitmq: [(options) => require('./services/rabbitmq').startRabbitmq({ own: true, ...options }), ({ uri }) => `RabbitMQ at ${uri}`],
   kinesis: [async (options) => {
     const server = await require('./services/kinesis').startKinesis({ kind: 'kinesalite', ...options })
-    await makeStream(server, 'trades')
-    return server
+    return made(server, () => makeStream(server, 'trades'))
   }, ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
   dynamodb: [(options) => require('./services/kinesis').startDynamodb({ kind: 'dynalite', ...options }), ({ kind, endpoint }) => `${kind} at ${endpoint}, with any keys`],
 }
@@ -65,14 +72,14 @@ function untilStopped(stop) {
 async function main([command, ...args]) {
   if (command === 'install') {
     const { need, only } = flags(args, ['need', 'only'])
-    const missing = await install(Object.assign({}, need && { need: need.split(',') }, only && { only: only.split(',') }))
+    const missing = await install({ ...need && { need: need.split(',') }, ...only && { only: only.split(',') } })
     if (missing.length > 0) throw new Error(`cannot be had here: ${missing.join(', ')}`)
     return
   }
   if (command === 'start' && args[0] === 's3') {
     const { kind, port, dir } = flags(args.slice(1), ['kind', 'port', 'dir'])
     const server = await startS3(Object.assign({}, kind && { kind }, port && { port: Number(port) }, dir && { dir: require('path').resolve(dir) }))
-    await makeBucket(server, 'lake')
+    await made(server, () => makeBucket(server, 'lake'))
     console.log(`${server.kind} at ${server.endpoint}\naccess key ${server.accessKey}, secret key ${server.secretKey}`)
     untilStopped(() => server.stop())
     return

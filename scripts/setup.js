@@ -89,3 +89,6 @@ function fail(why) {
 }
 
 module.exports = { ready, root }
+
+// What is packed or published is what was built from these sources.
+if (require.main === module) ready(__filename, () => {})

@@ -12,6 +12,7 @@ const kcl = require('./kcl')
 const { dynamodb, kinesis } = require('./kinesis')
 const rabbitmq = require('./rabbitmq')
 const { kinds: s3 } = require('./s3')
+const { kinds: shells } = require('./shells')
 
 /** What each service may be, best first; the last resort only where none of the others can be had. */
 const services = {
@@ -25,6 +26,8 @@ const services = {
   dynamodb: { wanted: ['dynalite'], kinds: dynamodb },
   // 3.x shares leases out in another way; longer sweeps alone ask for it.
   kcl: { wanted: ['kcl-2'], kinds: kcl.kinds },
+  zsh: { wanted: ['zsh'], kinds: { zsh: shells.zsh } },
+  fish: { wanted: ['fish'], kinds: { fish: shells.fish } },
 }
 
 /** What hangs on a network is given up: the slowest of them takes some four minutes. */
@@ -138,11 +141,12 @@ async function installKind(name, kind, say) {
 }
 
 /**
- * @param {{ need?: string[], only?: string[], say?: (line: string) => void }} [options] need: services, all by default; only: kinds of servers
+ * @param {{ need?: string[], only?: string[], one?: boolean, say?: (line: string) => void }} [options] need: services, all by default;
+ *   only: kinds of servers; one: of each service the first kind that can be had is enough
  * @returns {Promise<string[]>} services that cannot be had
  */
 async function install(options) {
-  const { only, say = console.log } = options || {}
+  const { only, one = false, say = console.log } = options || {}
   const need = options && options.need || Object.keys(services).filter((name) => !only || Object.keys(services[name].kinds).some((kind) => only.includes(kind)))
   const missing = []
   for (const name of need) {
@@ -150,7 +154,7 @@ async function install(options) {
     if (service === undefined) throw new Error(`there is no service ${name}: ${Object.keys(services).join(', ')} can be had`)
     const wanted = only ? Object.keys(service.kinds).filter((kind) => only.includes(kind)) : service.wanted
     let found = 0
-    for (const kind of wanted) if (await installKind(kind, service.kinds[kind], say)) found++
+    for (const kind of wanted) if (!(one && found > 0) && await installKind(kind, service.kinds[kind], say)) found++
     if (found === 0 && !only) for (const kind of service.lastResort || []) if (await installKind(kind, service.kinds[kind], say)) found++
     if (found === 0) missing.push(name)
   }

@@ -11,7 +11,7 @@ export function completionScript(shell: Shell, registry: readonly AnyEndpoint[],
   const cases = registry.flatMap((endpoint) => (['source', 'sink'] as const).filter((role) => endpoint[role] !== undefined).map((role) => ({ pattern: endpoint.schemes.map((scheme) => `${role}:${scheme}`), words: optionWords(endpoint, role) })))
   switch (shell) {
     case 'bash': return bash(commands, flags, starts, cases)
-    case 'zsh': return `#compdef manifold\nautoload -U +X bashcompinit && bashcompinit\n${bash(commands, flags, starts, cases)}`
+    case 'zsh': return zsh(commands, flags, starts, cases)
     case 'fish': return fish(commands, flags, starts, cases)
   }
 }
@@ -61,6 +61,56 @@ ${cases.map(({ pattern, words }) => `      ${pattern.join('|')}) options="${word
   return 0
 }
 complete -F _manifold manifold
+`
+}
+
+/**
+ * Written for zsh itself: its arrays count from 1, and it cuts no words at `:` and `=`. It works from a folder of $fpath and where it is sourced.
+ */
+function zsh(commands: readonly string[], flags: readonly string[], starts: (role: Role) => string, cases: readonly Case[]): string {
+  const list = (words: readonly string[]): string => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
+  return `#compdef manifold
+_manifold() {
+  local role= scheme= previous= word
+  local -a options whole open
+  integer i
+  for (( i = 2; i < CURRENT; i++ )); do
+    word=\${words[i]}
+    case $previous in
+      --from|--to|--dead-letter)
+        [[ $previous == --from ]] && role=source || role=sink
+        scheme=file
+        [[ $word == *:* ]] && scheme=\${word%%:*}
+        [[ $word == - ]] && scheme=stdio
+        ;;
+      *) [[ $word == --* ]] && role= scheme= ;;
+    esac
+    previous=$word
+  done
+  case $previous in
+    --from) options=(${list(starts('source').split(' '))}) ;;
+    --to|--dead-letter) options=(${list(starts('sink').split(' '))}) ;;
+    *)
+      if [[ \${words[CURRENT]} == -* ]]; then options=(${list(flags)})
+      elif (( CURRENT == 2 )); then options=(${list([...commands, ...flags])})
+      else
+        case $role:$scheme in
+${cases.map(({ pattern, words }) => `          ${pattern.join('|')}) options=(${list(words)}) ;;`).join('\n')}
+        esac
+      fi
+      ;;
+  esac
+  # Words that somebody goes on typing get no blank behind them.
+  open=(\${(M)options:#*[=:./]})
+  whole=(\${options:#*[=:./]})
+  compadd -S '' -- $open
+  compadd -- $whole
+  if [[ $previous == (--from|--to|--dead-letter) ]]; then
+    compset -P 'file:'
+    _files
+  fi
+}
+if [[ \${funcstack[1]} == _manifold ]]; then _manifold "$@"; else compdef _manifold manifold; fi
 `
 }
 

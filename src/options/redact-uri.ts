@@ -61,7 +61,8 @@ export function redactQuery(query: string, isSecret: (name: string) => boolean, 
 /** What messages call an endpoint. */
 export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   if (uri.scheme === 'stdio') return role === 'source' ? 'stdin' : 'stdout'
-  if (uri.hosts.length === 0) return `${uri.scheme}:${uri.path}`
+  // Messages go on with a colon: `discard: 3 read`.
+  if (uri.hosts.length === 0) return uri.path === '' ? uri.scheme : `${uri.scheme}:${uri.path}`
   const login = uri.user === undefined && uri.password === undefined ? '' : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
   const hosts = uri.hosts.map(({ host, port }) => `${masked(host).includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`).join(',')
   return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query, mayBeSecret)}`}`

@@ -45,7 +45,8 @@ export function flowName(identity: FlowIdentity): string {
 function readable(endpoints: readonly EndpointIdentity[]): string {
   const label = endpoints[0]?.label ?? 'none'
   const match = /^([a-z][a-z0-9+.-]*):(?:\/\/(?:[^/?#]*@)?([^/?#,]*))?([^?#]*)/i.exec(label)
-  const scheme = match?.[1]?.toLowerCase().replace(/\+.*$/, '').replace(/^(ws|amqp)s$/, '$1') ?? 'stdio'
+  const bare = /^(std(in|out)|-)$/.test(label) ? 'stdio' : label
+  const scheme = match?.[1]?.toLowerCase().replace(/\+.*$/, '').replace(/^(ws|amqp)s$/, '$1') ?? bare
   // What names it best: the authority, or where there is none the last part of the path (a file, a stream of an ARN).
   const place = match?.[2] ?? match?.[3]?.split(/[/:]/).filter((part) => part !== '').at(-1) ?? ''
   const clean = `${scheme}-${place.replace(/:\d+$/, '')}`.replace(/[^A-Za-z0-9._]+/g, '-').replace(/-\.+/g, '-').slice(0, 32).replace(/[-.]+$/, '')

@@ -34,6 +34,11 @@ test('a parameter of a feed that nobody knows is hidden in every message', () =>
   expect(line.redactor.text('at CANARY-abc of btcusdt')).toBe('at *** of btcusdt')
 })
 
+test('an endpoint without address and path is called by its scheme alone', () => {
+  const line = parseCommandLine(['--from', 'generate:', '--to', 'discard:'], {}, fakes)
+  expect([...line.from, ...line.to].map(({ label }) => label)).toEqual(['generate', 'discard'])
+})
+
 test('a private key is hidden in whatever option it stands, and a login in a message', async () => {
   const pem = (kind: string): string => `-----BEGIN ${kind}PRIVATE KEY-----\nCANARY0123456789\nCANARY9876543210\n-----END ${kind}PRIVATE KEY-----\n`
   for (const kind of ['', 'EC ', 'RSA ', 'ENCRYPTED ']) {

@@ -20,7 +20,7 @@ describe('scripts/services.js', () => {
   })
   it('names the services it knows', () => {
     const { status, stderr } = spawnSync(process.execPath, [script, 'install', '--need', 'tape'], { encoding: 'utf8' })
-    expect(stderr).toBe('there is no service tape: s3, kafka, kcat, rabbitmq, kinesis, kinesis-fanout, dynamodb, kcl can be had\n')
+    expect(stderr).toBe('there is no service tape: s3, kafka, kcat, rabbitmq, kinesis, kinesis-fanout, dynamodb, kcl, zsh, fish can be had\n')
     expect(status).toBe(1)
   })
 })
@@ -28,6 +28,20 @@ describe('scripts/services.js', () => {
 describeWith('s3', 'a server of the tests', () => {
   it('is there at once where it was installed before', () => {
     expect(execFileSync(process.execPath, [script, 'install', '--only', available()[0]!], { encoding: 'utf8' })).toMatch(/: there \(/)
+  })
+  const withVersitygw = available().includes('versitygw') ? it : it.skip
+  withVersitygw('is stopped where what belongs into it cannot be made', () => {
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-services-'))
+    try {
+      // A file stands where the bucket's folder would.
+      fs.mkdirSync(path.join(dir, 'root'))
+      fs.writeFileSync(path.join(dir, 'root', 'lake'), '')
+      const args = [script, 'start', 's3', '--kind', 'versitygw', '--dir', dir]
+      const { status, stdout } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 20_000 })
+      expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+      const left = spawnSync('pgrep', ['-f', dir], { encoding: 'utf8' })
+      expect(left.stdout).toBe('')
+    } finally { fs.rmSync(dir, { recursive: true }) }
   })
   it('keeps port and data over kill and restart, and leaves neither process nor folder', async () => {
     const server = await startS3(available()[0])

@@ -56,6 +56,8 @@ describe('the name of an unnamed flow', () => {
     [['kafka+tls://h1:9092,h2:9092/orders'], ['stdio:'], 'kafka-h1-to-stdio'],
     [['file:/var/log/app.ndjson'], ['kinesis:arn:aws:kinesis:eu-west-1:1:stream/logs'], 'file-app.ndjson-to-kinesis-logs'],
     [['amqps://mq.example/prod'], ['s3://a/', 's3://b/', 'discard:'], 'amqp-mq.example-to-s3-a-and-2'],
+    [['generate:'], ['discard:'], 'generate-to-discard'],
+    [['-'], ['-'], 'stdio-to-stdio'],
     [['file:/logs/*.gz'], ['ws://[::1]:80/'], 'file-gz-to-ws-1'],
     [[`s3://${'x'.repeat(200)}/`], ['-'], `s3-${'x'.repeat(29)}-to-stdio`],
   ])('%j to %j reads %s and is a valid one', (from, to, expected) => {

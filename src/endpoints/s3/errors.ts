@@ -60,7 +60,7 @@ export function classify(error: unknown, doing: string, place: Place): unknown {
   }
   if (code.startsWith('CERT_') || code.startsWith('ERR_TLS_') || /CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) return new Refused(`the certificate of S3${where} cannot be trusted (${code}): correct endpoint=, or name its authority in NODE_EXTRA_CA_CERTS`, facts)
   if (code === 'EPROTO') return new Refused(`S3${where} does not speak TLS: correct the scheme of endpoint=`, facts)
-  if (NETWORK.has(code) || code.startsWith('HPE_') || name === 'TimeoutError') return new Disconnected(`S3${where} could not ${doing}: ${code === '' ? lineOf(error) : `${lineOf(error)} (${code})`}`, facts)
+  if (NETWORK.has(code) || code.startsWith('HPE_') || name === 'TimeoutError') return new Disconnected(`S3${where} could not ${doing}: ${lineOf(error)}${code === '' || error.message.includes(code) ? '' : ` (${code})`}`, facts)
   if (name === 'NoSuchUpload' || name === 'InvalidPart' || name === 'InvalidPartOrder') return new UploadGone(`S3${where} could not ${doing}: ${says}`, facts)
   // The SDK gives an error that came with status 200 the status 503.
   if (name === 'InternalError') return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
