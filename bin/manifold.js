@@ -1,8 +1,11 @@
 #!/bin/sh
-':' //; self=$0; case $self in */*) ;; *) self=./$self ;; esac; while [ -L "$self" ]; do link=$(readlink -- "$self"); case $link in /*) self=$link ;; *) self=${self%/*}/$link ;; esac; done; at=${self%/*}; own=$at/../node_modules/.bin/node; near=$at/../../.bin/node; if [ -x "$own" ]; then exec "$own" --disable-sigusr1 --max-semi-space-size=2 "$self" "$@"; elif [ -x "$near" ]; then exec "$near" --max-semi-space-size=2 "$self" "$@"; elif command -v node >/dev/null 2>&1; then exec node "$self" "$@"; fi; echo "manifold: no Node to run with: 'npm ci' in $at/.. brings the right one, or put Node 24 or later into PATH" >&2; exit 2
+':' //; self=$0; case $self in */*) ;; *) self=./$self ;; esac; while [ -L "$self" ]; do link=$(readlink -- "$self"); case $link in /*) self=$link ;; *) self=${self%/*}/$link ;; esac; done; at=${self%/*}; own=$at/../node_modules/.bin/node; near=$at/../../.bin/node; { command : 3<&0; } 2>/dev/null || exec 0</; { command : 3>&1; } 2>/dev/null || exec 1</; if [ -r /proc/$$/status ]; then while read -r word mask; do if [ "$word" = SigIgn: ]; then MANIFOLD_SIGIGN=$mask; export MANIFOLD_SIGIGN; break; fi; done </proc/$$/status; fi; if [ -x "$own" ]; then exec "$own" --disable-sigusr1 --max-semi-space-size=2 "$self" "$@"; elif [ -x "$near" ]; then exec "$near" --max-semi-space-size=2 "$self" "$@"; elif command -v node >/dev/null 2>&1; then exec node "$self" "$@"; fi; echo "manifold: no Node to run with: 'npm ci' in $at/.. brings the right one, or put Node 24 or later into PATH" >&2; exit 2
 /**
  * The launcher: shell to the kernel, JavaScript to Node. The shell line above goes over (exec) into the project's own Node, so that no second process is left
  * behind; the rest runs in whatever Node there is and makes sure that it is one that will do. It must parse in old ones.
+ *
+ * Two things Node takes away before the first line of JavaScript runs, so the shell tells of them: a closed stdin or stdout, where Node puts /dev/null and
+ * we put a directory, which can be neither read nor written; and the signals that are ignored, as by nohup, which Node sets back to their defaults.
  *
  * --max-semi-space-size: src/cli/memory.ts says why.
  * --disable-sigusr1: before a handler exists, SIGUSR1 opens the inspector port. Only the pinned Node is certain to know the flag.
@@ -13,10 +16,11 @@ const path = require('path')
 
 const LEAST = 24
 const WRAPPED = 'MANIFOLD_WRAPPED_BY'
+const IGNORED = 'MANIFOLD_SIGIGN'
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']
 
 function fail(why) {
-  fs.writeSync(2, 'manifold: ' + why + '\n')
+  try { fs.writeSync(2, 'manifold: ' + why + '\n') } catch (error) { /* nobody can be told */ }
   process.exit(2)
 }
 
@@ -31,10 +35,19 @@ function pinned() {
 function run() {
   // With the flag SIGUSR1 would end the program, without it open the inspector.
   process.on('SIGUSR1', function () {})
+  keepIgnoring()
   if (process.env[WRAPPED] !== undefined) answerToWrapper()
   const main = path.join(__dirname, '..', 'dist', 'cli', 'main.js')
   if (!fs.existsSync(main)) fail('it is not built yet: run \'npm ci && npm run build\' in ' + path.dirname(__dirname))
   require(main).main(process.argv.slice(2))
+}
+
+/** A handler of ours that does nothing stands for what was ignored at the start; whoever sets up others leaves a signal alone that has one. */
+function keepIgnoring() {
+  const mask = parseInt((process.env[IGNORED] || '0').slice(-8), 16)
+  delete process.env[IGNORED]
+  const numbers = require('os').constants.signals
+  SIGNALS.forEach(function (signal) { if (((mask >>> (numbers[signal] - 1)) & 1) === 1) process.on(signal, function () {}) })
 }
 
 /** An old Node cannot become another program: it stays as a mere pipe for signals and the exit status. */

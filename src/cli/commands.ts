@@ -1,15 +1,20 @@
 /** Everything but the run itself: help, the flows of this machine, and what is done to them. */
 import { Command, CommanderError } from 'commander'
-import { DiskFailed, FlowHeld, UsageError, lineOf } from '../core/errors'
+import { DiskFailed, FlowHeld, ManifoldError, UsageError, lineOf } from '../core/errors'
+import { answered, watchStdout } from './answer'
 import { EXIT } from './exit'
 import { COMMANDS, completions, endpointsText, overviewText, schemeText, SUMMARY, USAGE, type CommandName } from './help'
+import { tell } from './stderr'
 
 type End = number | NodeJS.Signals
 
 export async function runSubcommand(argv: readonly string[]): Promise<End> {
   let end: End = EXIT.complete
+  // A flow that is drained may have stdout for itself.
+  const answers = argv[0] !== 'spool'
+  if (answers) watchStdout()
   const program = new Command('manifold')
-  program.exitOverride().configureOutput({ writeErr: (text) => { process.stderr.write(text.replace(/^error: /, 'manifold: ')) } })
+  program.exitOverride().configureOutput({ writeErr: (text) => { tell(text.replace(/^error: /, 'manifold: ')) } })
     .usage(USAGE).description(SUMMARY).helpCommand(false).helpOption('-h, --help', 'this').showSuggestionAfterError(true).configureHelp({ showGlobalOptions: false })
   program.action(async () => { process.stdout.write(await overviewText()) })
   const command = (name: CommandName): Command => program.command(name).description(COMMANDS[name][1])
@@ -30,10 +35,12 @@ export async function runSubcommand(argv: readonly string[]): Promise<End> {
     await program.parseAsync(argv, { from: 'user' })
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.complete : EXIT.usage
-    if (error instanceof UsageError) { for (const fault of error.faults) process.stderr.write(`manifold: ${fault}\n`); return EXIT.usage }
-    if (error instanceof FlowHeld || error instanceof DiskFailed) { process.stderr.write(`manifold: ${lineOf(error)}\n`); return error instanceof FlowHeld ? EXIT.held : EXIT.disk }
+    if (error instanceof UsageError) { for (const fault of error.faults) tell(`manifold: ${fault}\n`); return EXIT.usage }
+    if (error instanceof FlowHeld || error instanceof DiskFailed) { tell(`manifold: ${lineOf(error)}\n`); return error instanceof FlowHeld ? EXIT.held : EXIT.disk }
+    if (error instanceof ManifoldError) { tell(`manifold: ${lineOf(error)}\n`); return EXIT.usage }
     throw error
   }
+  if (answers) await answered()
   return end
 }
 

@@ -3,11 +3,14 @@ import type { Ending } from '../core/flow-parts'
 
 export const EXIT = { complete: 0, bug: 1, usage: 2, source: 3, sink: 4, incomplete: 5, disk: 74, held: 75, readerGone: 141 } as const
 
-/** undefined: end by the signal that cut the run short. */
-export function exitCode(ending: Ending): number | undefined {
+/**
+ * undefined: end by the signal that stopped the run.
+ * @param bounded it has an end: stopped short of it, whoever goes on only after success (`&& rm source`) must not go on
+ */
+export function exitCode(ending: Ending, bounded: boolean): number | undefined {
   switch (ending.kind) {
     case 'complete': return EXIT.complete
-    case 'stopped': return ending.safe ? EXIT.complete : undefined
+    case 'stopped': return ending.safe && !bounded ? EXIT.complete : undefined
     case 'incomplete': return EXIT.incomplete
     case 'source failed': return EXIT.source
     case 'sink failed': return EXIT.sink

@@ -2,8 +2,9 @@
 import { UsageError } from '../core/errors'
 import { existingStateRoot, stateRoot } from '../state/directory'
 import { flowsNamed, forgetFlow, listFlows, undelivered } from '../state/flows'
+import { tell } from './stderr'
 
-const silent = { debug: () => undefined, info: () => undefined, warn: (message: string) => { process.stderr.write(`manifold: ${message}\n`) } }
+const silent = { debug: () => undefined, info: () => undefined, warn: (message: string) => { tell(`manifold: ${message}\n`) } }
 
 export async function list(state: string | undefined, json: boolean): Promise<void> {
   for (const flow of await listFlows(await existingStateRoot(stateRoot(state)))) {

@@ -4,6 +4,7 @@
  */
 import pino from 'pino'
 import type { Log } from '../core/contract'
+import { tell } from './stderr'
 
 export type LogFormat = 'auto' | 'text' | 'json'
 export interface LogSettings {
@@ -30,7 +31,7 @@ const NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: '
 export function createLog(settings: LogSettings): CliLog {
   const held: string[] = []
   const put = (text: string): void => {
-    const print = (): void => { process.stderr.write(text) }
+    const print = (): void => { tell(text) }
     if (settings.around === undefined) print()
     else settings.around(print)
   }

@@ -1,12 +1,15 @@
 /** Entry of the command: the cheap answers first, so that `--version` and `help` load nothing. */
+import { answer } from './answer'
 import { EXIT } from './exit'
+import { listenToStderr, tell } from './stderr'
 
 export async function main(argv: readonly string[]): Promise<void> {
+  listenToStderr()
   let end: number | NodeJS.Signals
   try {
     end = await dispatch(argv)
   } catch (error) {
-    process.stderr.write(`manifold: this is a bug in manifold, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`)
+    tell(`manifold: this is a bug in manifold, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`)
     end = EXIT.bug
   }
   if (typeof end === 'number') process.exit(end)
@@ -18,18 +21,13 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signals> {
   const first = argv[0]
   if (first === '--version' || first === '-V' || first === 'version') {
-    process.stdout.write(`manifold ${(await import('./version.js')).version()}\n`)
-    return EXIT.complete
+    return answer(`manifold ${(await import('./version.js')).version()}\n`)
   }
   // A command is the first word; a run begins with a flag, and what looks like a command further on is an endpoint's.
   const flagged = first === undefined || first.startsWith('-')
   const named = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
   const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
-  if (!runs) {
-    const text = await (await import('./help.js')).plainHelp(argv)
-    if (text === undefined) return (await import('./commands.js')).runSubcommand(argv)
-    process.stdout.write(text)
-    return EXIT.complete
-  }
-  return (await import('./run.js')).runCommand(argv)
+  if (runs) return (await import('./run.js')).runCommand(argv)
+  const text = await (await import('./help.js')).plainHelp(argv)
+  return text === undefined ? (await import('./commands.js')).runSubcommand(argv) : answer(text)
 }

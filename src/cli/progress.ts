@@ -1,6 +1,7 @@
 /** One live line on a terminal: what went in, what came out, how fast, what waits. */
 import type { FlowStatus } from '../core/status'
 import { formatSize } from '../kit/sizes'
+import { tell } from './stderr'
 
 export interface LiveLine {
   /** Prints between a cleared and a redrawn line. */
@@ -15,7 +16,7 @@ const CLEAR = '\r\u001b[K'
 export function liveLine(status: () => FlowStatus, everyMs = 500): LiveLine {
   let line = ''
   let before = { at: performance.now(), read: 0, bytes: 0 }
-  const draw = (): void => { process.stderr.write(CLEAR + line) }
+  const draw = (): void => { tell(CLEAR + line) }
   const timer = setInterval(() => {
     const now = status()
     const at = performance.now()
@@ -25,8 +26,8 @@ export function liveLine(status: () => FlowStatus, everyMs = 500): LiveLine {
     draw()
   }, everyMs)
   return {
-    around(print) { process.stderr.write(CLEAR); print(); if (line !== '') draw() },
-    stop() { clearInterval(timer); process.stderr.write(CLEAR) },
+    around(print) { tell(CLEAR); print(); if (line !== '') draw() },
+    stop() { clearInterval(timer); tell(CLEAR) },
   }
 }
 

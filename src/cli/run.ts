@@ -1,18 +1,21 @@
 /** One run from argv to exit code: the plan, signals, progress, receipts, and what is said at the end. */
 import { constants } from 'node:fs'
-import { access, appendFile, stat } from 'node:fs/promises'
+import { access, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DiskFailed, FlowHeld, UsageError, lineOf } from '../core/errors'
+import { EndpointFailed } from '../core/supervisor'
 import type { FlowResult } from '../core/flow-parts'
 import type { FlowCommand } from '../core/flow-state'
 import { imbalance, receiptLine, type Receipt } from '../core/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled } from '../plan/assemble'
+import { appendLine } from './append-line'
 import { EXIT, exitCode } from './exit'
 import { createLog, type CliLog } from './log'
 import { fitMemory } from './memory'
 import { liveLine, type LiveLine } from './progress'
+import { tell } from './stderr'
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
@@ -62,7 +65,8 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   const onSignal = (signal: NodeJS.Signals): void => {
     if (signalled === undefined) { signalled = signal; log.info(`${signal}: stopping, within ${flags.grace / 1000} s`); flow.stop() } else { log.warn(`${signal} again: cut short`); flow.abort() }
   }
-  for (const signal of SIGNALS) process.on(signal, onSignal)
+  // What is ignored, as by nohup, has a handler from the launcher.
+  for (const signal of SIGNALS) if (process.listenerCount(signal) === 0) process.on(signal, onSignal)
   if (flags.progress === 'on' || (flags.progress === 'auto' && terminal && !flags.quiet)) live = liveLine(() => flow.status())
   let metrics: { close(): Promise<void> } | undefined
   try {
@@ -81,19 +85,19 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
     await metrics?.close()
     await assembled.release()
   }
-  await issue(result.receipt, flags.receipt, log)
-  const code = exitCode(result.ending)
-  if (result.ending.kind !== 'complete' && !(result.ending.kind === 'stopped' && result.ending.safe) && result.ending.kind !== 'reader gone') farewell(result, assembled, log, redact)
+  await issue(result.receipt, flags.receipt, log, result.ending.kind === 'reader gone')
+  const code = exitCode(result.ending, bounded)
+  if (code !== EXIT.complete && code !== EXIT.readerGone) farewell(result, assembled, log, redact)
   return code ?? signalled ?? EXIT.complete
 }
 
-async function issue(receipt: Receipt, file: string | undefined, log: CliLog): Promise<void> {
+async function issue(receipt: Receipt, file: string | undefined, log: CliLog, silent = false): Promise<void> {
   const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
   if (wrong !== undefined) log.error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}; please report this`)
-  log.info(receiptLine(receipt))
+  log[silent ? 'debug' : 'info'](receiptLine(receipt))
   if (file === undefined) return
   try {
-    await appendFile(file, `${JSON.stringify(receipt)}\n`)
+    await appendLine(file, JSON.stringify(receipt))
   } catch (error) { log.error(`the receipt could not be written to ${file}: ${lineOf(error)}`) }
 }
 
@@ -108,7 +112,8 @@ async function canAppend(file: string): Promise<void> {
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
 function farewell({ ending, receipt }: FlowResult, { name, deadLetters }: Pick<Assembled, 'name' | 'deadLetters'>, log: CliLog, redact: (text: string) => string): void {
-  log.reveal(6)
+  // Nothing is wrong with a run that was told to stop.
+  if (!(ending.kind === 'stopped' && ending.safe)) log.reveal(6)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
   const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
   switch (ending.kind) {
@@ -117,7 +122,7 @@ function farewell({ ending, receipt }: FlowResult, { name, deadLetters }: Pick<A
       log.error(`this is a bug in manifold, please report it: ${redact(stack)}`)
       break
     }
-    case 'stopped': log.error(`cut short: ${receipt.sinks.map((sink) => `${sink.returned + sink.abandoned} records of ${receipt.read} were not delivered to ${sink.label}`).join('; ')}`); break
+    case 'stopped': log.error(ending.safe ? `stopped before its end: ${receipt.sinks.map((sink) => `${sink.delivered} records of ${receipt.read + sink.carriedIn} were delivered to ${sink.label}`).join('; ')}` : `cut short: ${receipt.sinks.map((sink) => `${sink.returned + sink.abandoned} records of ${receipt.read} were not delivered to ${sink.label}`).join('; ')}`); break
     case 'complete': case 'reader gone': break
     default: log.error(ending.why)
   }
@@ -127,12 +132,12 @@ function farewell({ ending, receipt }: FlowResult, { name, deadLetters }: Pick<A
 
 function usage(error: unknown, redact: (text: string) => string): number {
   if (error instanceof UsageError) {
-    for (const fault of error.faults) process.stderr.write(`manifold: ${redact(fault)}\n`)
+    for (const fault of error.faults) tell(`manifold: ${redact(fault)}\n`)
     return EXIT.usage
   }
-  if (error instanceof FlowHeld || error instanceof DiskFailed) {
-    process.stderr.write(`manifold: ${redact(lineOf(error))}\n`)
-    return error instanceof FlowHeld ? EXIT.held : EXIT.disk
+  if (error instanceof FlowHeld || error instanceof DiskFailed || error instanceof EndpointFailed) {
+    tell(`manifold: ${redact(lineOf(error))}\n`)
+    return error instanceof FlowHeld ? EXIT.held : error instanceof DiskFailed ? EXIT.disk : error.role === 'source' ? EXIT.source : EXIT.sink
   }
   throw error
 }

@@ -62,7 +62,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   const ended = account.ended ?? clock.now()
   return {
     flow: name, run: runId, started: new Date(started).toISOString(), ended: new Date(ended).toISOString(), seconds: Math.round(ended - started) / 1000,
-    outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' ? 'stopped' : 'failed',
+    outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' || ending.kind === 'reader gone' ? 'stopped' : 'failed',
     read: ledger.read, bytesRead: ledger.bytesRead, restarts: ledger.restarts, sinks, gaps: ledger.gaps, gapCount: ledger.gapCount, ...('why' in ending ? { why: ending.why } : {}),
   }
 }

@@ -61,6 +61,8 @@ export class Flow {
   private failure: Ending | undefined
   private stopping = false
   private cleanEnd = false
+  /** The last record that was wanted has been read: every source ended by itself, or the count is full. */
+  private reachedEnd = false
   private readonly started: number
 
   constructor(private readonly parts: FlowParts) {
@@ -76,7 +78,7 @@ export class Flow {
     this.direct = spool === undefined ? new DirectLane() : undefined
     this.arrivals = new Arrivals({
       flow: parts, ledger: this.ledger, gaps: this.gaps, room: this.spoolRoom, releases: this.releases, direct: this.direct, window: this.window, signal: this.cut.signal,
-      enough: () => { this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
+      enough: () => { this.reachedEnd ||= !this.stopping; this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
       release: () => { this.release() }, touch: () => { this.keeper.touch() }, settled: (tally) => { for (const { part } of this.sinks) this.delivered(part.id, tally) },
     })
     for (const part of sinks) {
@@ -139,8 +141,8 @@ export class Flow {
     // That this run began is known before its first record: a kill at any moment leaves a receipt to issue.
     await this.keeper.flush().catch((error: unknown) => { this.fail(error) })
     const sinkRuns = this.sinks.map((sink) => this.guard(sink.pump.run()))
-    const sourceRuns = this.sources.map((source) => this.guard(source.pump.run()))
-    await Promise.all(sourceRuns)
+    const ends = await Promise.all(this.sources.map(({ pump }) => this.guard(pump.run())))
+    this.reachedEnd ||= ends.every((end) => end === 'ended')
     await this.endInput()
     await Promise.all(sinkRuns)
     this.cleanEnd = this.failure === undefined && !this.cut.signal.aborted
@@ -189,8 +191,11 @@ export class Flow {
     }
   }
 
-  private async guard(run: Promise<unknown>): Promise<void> {
-    try { await run } catch (error) { if (!this.cut.signal.aborted) this.fail(error) }
+  private async guard<T>(run: Promise<T>): Promise<T | undefined> {
+    try { return await run } catch (error) {
+      if (!this.cut.signal.aborted) this.fail(error)
+      return undefined
+    }
   }
 
   /** The first failure decides; reading stops and what can still be drained is drained. */
@@ -288,7 +293,7 @@ export class Flow {
     const { clock, spool } = this.parts
     await this.bounded(Promise.all(this.appends))
     this.ended = clock.now()
-    let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping ? { cleanEnd: this.cleanEnd } : undefined)
+    let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined)
     const receipt = receiptOf(this.parts, this.account(), ending)
     try {
       await this.keeper.flush()

@@ -12,9 +12,11 @@ export class EndpointFailed extends Error {
   constructor(readonly role: EndpointStatus['role'], readonly label: string, message: string, override readonly cause: unknown) { super(message) }
 }
 
+/** Milliseconds of continuous failure, or never, or the first connection that cannot be made. */
+export type GiveUpAfter = number | 'never' | 'first'
+
 export interface Supervision {
-  /** Milliseconds of continuous failure, or never, or the first connection that cannot be made. */
-  readonly giveUpAfter: number | 'never' | 'first'
+  readonly giveUpAfter: GiveUpAfter
   /** It has worked in an earlier run of this flow: a refusal is no typo. */
   readonly knownGood: boolean
   /** Longest wait between tries, milliseconds. */

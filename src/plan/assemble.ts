@@ -7,11 +7,12 @@ import { mkdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { makeAppender } from '../codec/append'
 import type { Clock, Log, Sink, Source } from '../core/contract'
-import { UsageError } from '../core/errors'
+import { Fatal, lineOf, Refused, UsageError } from '../core/errors'
 import { Flow } from '../core/flow'
 import type { FlowParts, SinkPart, SourcePart } from '../core/flow-parts'
 import type { FlowCommand, FlowState } from '../core/flow-state'
 import type { Receipt } from '../core/receipt'
+import { EndpointFailed, type GiveUpAfter } from '../core/supervisor'
 import { systemClock } from '../kit/clock'
 import { realFileSystem } from '../kit/file-system'
 import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
@@ -77,12 +78,12 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     const segments = segmentPlan(sinks, (id) => sources.find((source) => source.id === id)?.label ?? id)
     const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
     if (state?.stored !== undefined) refuseRemovedSinks(state, identity, opened)
-    const deadLetters = await deadLettersOf(line, targets, state, surroundings, clock, log)
+    const giveUpAfter = line.flags.giveUpAfter ?? (spooled && !bounded ? 'never' : GIVE_UP_MS)
+    const deadLetters = await deadLettersOf(line, targets, state, surroundings, giveUpAfter, clock, log)
     undo.push(() => deadLetters.close())
     const name = state?.name ?? flowName(identity)
     const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened, log)
     const prior = state?.stored === undefined ? undefined : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps }, clock.now())
-    const giveUpAfter = line.flags.giveUpAfter ?? (spooled && line.until === undefined && drain === undefined ? 'never' : GIVE_UP_MS)
     const parts: FlowParts = {
       name, runId: randomUUID(),
       sources: sources.map((end): SourcePart => ({
@@ -129,7 +130,7 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
     if (target === undefined || create === undefined) continue
     const { position = 'none', sharesWork = false } = parsed.endpoint.source ?? {}
     sources.push({
-      parsed, id: identityOf(parsed).hash, label: parsed.label, target, source: create(target),
+      parsed, id: identityOf(parsed).hash, label: parsed.label, target, source: made('source', parsed.label, () => create(target)),
       position: typeof position === 'function' ? position(target) : position, sharesWork: typeof sharesWork === 'function' ? sharesWork(target) : sharesWork,
     })
   }
@@ -138,13 +139,21 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
     const create = await parsed.endpoint.sink?.load()
     if (target === undefined || create === undefined) continue
     const newline = (target.options as { readonly newline?: Newline }).newline ?? 'reject'
-    sinks.push({ parsed, id: identityOf(parsed).hash, label: parsed.label, target, sink: create(target), newline, ephemeral: parsed.endpoint.sink?.ephemeral === true })
+    sinks.push({ parsed, id: identityOf(parsed).hash, label: parsed.label, target, sink: made('sink', parsed.label, () => create(target)), newline, ephemeral: parsed.endpoint.sink?.ephemeral === true })
   }
   const point = line.until?.point
   for (const { parsed, source } of sources) if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true) faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
   for (const { parsed, source } of sources) if (point?.kind === 'time' && source.endsAt === undefined) faults.push(`--until TIME: ${parsed.label} keeps no times that can be asked for; --until end or idle=DURATION can stop it`)
   if (faults.length > 0) throw new UsageError(faults)
   return { sources, sinks }
+}
+
+/** An endpoint that knows at once that it cannot work ends the run before anything is opened or read. */
+function made<T>(role: 'source' | 'sink', label: string, create: () => T): T {
+  try { return create() } catch (error) {
+    if (error instanceof Fatal || error instanceof Refused) throw new EndpointFailed(role, label, `${label}: ${lineOf(error)}`, error)
+    throw error
+  }
 }
 
 /** It ends by itself: as declared, unless it was asked to follow, or to be generated without end. */
@@ -232,7 +241,7 @@ function refuseRemovedSinks(state: HeldState, identity: FlowIdentity, opened: Op
   if (faults.length > 0) throw new UsageError(faults)
 }
 
-async function deadLettersOf(line: CommandLine, targets: Targets, state: HeldState | undefined, surroundings: Surroundings, clock: Clock, log: Log): Promise<DeadLetterSink> {
+async function deadLettersOf(line: CommandLine, targets: Targets, state: HeldState | undefined, surroundings: Surroundings, giveUpAfter: GiveUpAfter, clock: Clock, log: Log): Promise<DeadLetterSink> {
   const { deadLetter } = line
   if (deadLetter?.uri.scheme === 'discard') return dropping
   const parsed = deadLetter ?? (state === undefined ? undefined : parseEndpoint(`file:${state.rejected}`, [], 'sink', registry, surroundings))
@@ -240,7 +249,7 @@ async function deadLettersOf(line: CommandLine, targets: Targets, state: HeldSta
   const target = targets.deadLetter ?? await parsed.target()
   const create = await parsed.endpoint.sink?.load()
   if (create === undefined) throw new UsageError([`${parsed.label} cannot take dead letters`])
-  const sink = create(target)
+  const sink = made('sink', parsed.label, () => create(target))
   if (sink.limits.unit === 'segment') throw new UsageError([`--dead-letter ${parsed.label}: dead letters go to a file, a queue or a topic; from there an ordinary run takes them on`])
-  return keeping(parsed.label, () => Promise.resolve(sink), clock, log)
+  return keeping(parsed.label, () => Promise.resolve(sink), giveUpAfter, clock, log)
 }

@@ -1,6 +1,6 @@
 /**
  * Where records go that cannot be delivered: an ordinary sink, fed with envelopes, opened with the first of them. A dead letter counts once it is
- * confirmed there; a sink that is away blocks, one that refuses ends the run.
+ * confirmed there; a sink that is away blocks, as long as any endpoint may be away, one that refuses ends the run.
  */
 import { encodeDeadLetter } from '../codec/envelope'
 import { LineBatch } from '../core/batch'
@@ -8,7 +8,7 @@ import type { Clock, Log, Sink } from '../core/contract'
 import { DirectLane } from '../core/direct-lane'
 import type { DeadLetter, DeadLetters } from '../core/ports'
 import { SinkPump } from '../core/sink-pump'
-import { Supervisor } from '../core/supervisor'
+import { Supervisor, type GiveUpAfter } from '../core/supervisor'
 import { unlessAborted } from '../kit/signal'
 
 export interface DeadLetterSink extends DeadLetters {
@@ -22,7 +22,7 @@ export const dropping: DeadLetterSink = { policy: 'drop', put: () => Promise.res
 export const stopping: DeadLetterSink = { policy: 'stop', put: () => Promise.reject(new Error('nowhere to put a dead letter')), close: () => Promise.resolve() }
 
 /** @param make the sink; asked with the first dead letter */
-export function keeping(label: string, make: () => Promise<Sink>, clock: Clock, log: Log): DeadLetterSink {
+export function keeping(label: string, make: () => Promise<Sink>, giveUpAfter: GiveUpAfter, clock: Clock, log: Log): DeadLetterSink {
   const lane = new DirectLane()
   const stop = new AbortController()
   let started: Promise<void> | undefined
@@ -30,7 +30,7 @@ export function keeping(label: string, make: () => Promise<Sink>, clock: Clock, 
   let running: Promise<void> | undefined
   async function start(): Promise<void> {
     const sink = await make()
-    const supervisor = new Supervisor('dead-letter', 'sink', label, { giveUpAfter: 'never', knownGood: false }, clock, log)
+    const supervisor = new Supervisor('dead-letter', 'sink', label, { giveUpAfter, knownGood: false }, clock, log)
     log.warn(`records that cannot be delivered go to ${label}`)
     const nowhere: DeadLetters = { policy: 'stop', put: () => Promise.reject(new Error('a dead letter was rejected')) }
     const pump = new SinkPump({

@@ -30,6 +30,8 @@ export class StdioSink implements Sink {
 
   constructor(private readonly fd: number, private readonly framing: Framing, private readonly newline: Newline) {
     this.kind = kindOf(fd)
+    // The launcher puts a directory where stdout was closed. Known here, before anything is read.
+    if (this.kind === 'directory') throw new Fatal('stdout is closed, or a directory: redirect it to a file or a pipe')
     const reader = this.kind === 'pipe' ? PipeProgress.of(fd) : undefined
     if (reader !== undefined) this.reader = reader
     this.wants = framing === 'lines' ? 'lines' : 'entries'
@@ -37,7 +39,6 @@ export class StdioSink implements Sink {
   }
 
   open(): Promise<void> {
-    if (this.kind === 'directory') throw new Fatal('stdout is a directory')
     if (this.kind !== 'file' && this.kind !== 'device') this.pipe ??= new PipeWriter(this.fd)
     return Promise.resolve()
   }

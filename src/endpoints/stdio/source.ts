@@ -2,7 +2,7 @@ import { createFramer, deliveryOf, type Framer } from '../../codec/framing'
 import type { Delivery, Partition, Source } from '../../core/contract'
 import { Disconnected, Refused, lineOf } from '../../core/errors'
 import { FileReader } from '../../kit/file-reader'
-import { kindOf, PipeReader } from '../../kit/pipes'
+import { kindOf, PipeReader, type StreamKind } from '../../kit/pipes'
 import type { CreateSource } from '../../options/define'
 import type { options } from './options'
 
@@ -15,11 +15,16 @@ export class StdioSource implements Source {
   private reader: PipeReader | FileReader | undefined
   private ended = false
 
-  constructor(private readonly fd: number, private readonly framer: Framer) {}
+  private readonly kind: StreamKind
+
+  constructor(private readonly fd: number, private readonly framer: Framer) {
+    this.kind = kindOf(fd)
+    // The launcher puts a directory where stdin was closed.
+    if (this.kind === 'directory') throw new Refused('stdin is closed, or a directory: redirect a file, or name the files of a directory with --from \'DIRECTORY/*\'')
+  }
 
   async open(): Promise<void> {
-    const kind = kindOf(this.fd)
-    if (kind === 'directory') throw new Refused('stdin is a directory: redirect a file, or name its files with --from \'DIRECTORY/*\'')
+    const { kind } = this
     if (!this.ended) this.reader ??= kind === 'file' || kind === 'device' ? new FileReader(this.fd, this.framer, null) : new PipeReader(this.fd, this.framer)
     return Promise.resolve()
   }

@@ -1,0 +1,32 @@
+/** One line at the end of a file that may also be a FIFO or a device: it never holds up the end of a run. */
+import { constants } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
+import { setTimeout } from 'node:timers/promises'
+
+/** A reader of a FIFO may be about to come, or to make room. */
+const PATIENCE_MS = 2000
+const LOOK_MS = 50
+const MODE = 0o666
+
+/** @throws what the file system says; of a FIFO, that nobody reads it */
+export async function appendLine(path: string, line: string): Promise<void> {
+  const until = performance.now() + PATIENCE_MS
+  // Without O_NONBLOCK opening a FIFO waits in a thread for a reader, and the process cannot exit meanwhile.
+  const file = await patiently(() => open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, MODE), until)
+  try { await writeAll(file, Buffer.from(`${line}\n`), until) } finally { await file.close() }
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, until: number): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += (await patiently(() => file.write(bytes, at), until)).bytesWritten
+}
+
+async function patiently<T>(attempt: () => Promise<T>, until: number): Promise<T> {
+  for (;;) {
+    try { return await attempt() } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'ENXIO' && code !== 'EAGAIN') throw error
+      if (performance.now() >= until) throw new Error(code === 'ENXIO' ? 'it is a FIFO that nobody reads' : 'its reader does not read', { cause: error })
+    }
+    await setTimeout(LOOK_MS)
+  }
+}

@@ -1,0 +1,158 @@
+/** How a run ends towards the shell that started it: closed descriptors, a broken stderr, signals that are ignored, ends that were not reached. */
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { cleanEnv, LAUNCHER, manifold, start, type Finished } from '../support/manifold'
+
+let folder: string
+beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-ends-')) })
+afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+
+interface Receipt { readonly outcome: string; readonly read: number; readonly sinks: { readonly read: number; readonly delivered: number }[] }
+function receipt(): Receipt { return JSON.parse(readFileSync(join(folder, 'receipt'), 'utf8')) as Receipt }
+/** $M stands for the program. */
+async function shell(script: string): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  const child = spawn('bash', ['-c', script], { cwd: folder, env: cleanEnv({ M: LAUNCHER, XDG_STATE_HOME: join(folder, 'xdg') }), stdio: ['ignore', 'pipe', 'pipe'] })
+  let [stdout, stderr] = ['', '']
+  child.stdout.on('data', (chunk: Buffer) => { stdout += chunk.toString() })
+  child.stderr.on('data', (chunk: Buffer) => { stderr += chunk.toString() })
+  const [code] = await once(child, 'close') as [number | null]
+  return { code, stdout, stderr }
+}
+function written(): number { try { return readFileSync(join(folder, 'out')).length } catch { return 0 } }
+async function until(what: () => boolean): Promise<void> { while (!what()) await new Promise((resolve) => { setTimeout(resolve, 10) }) }
+const lines = (text: string): string[] => text.split('\n').filter((line) => line !== '')
+const wait = async (running: { readonly done: Promise<Finished> }): Promise<{ code: number | null; signal: string | null }> => { const { code, signal } = await running.done; return { code, signal } }
+/** Kept and resumed: what a run without end does. */
+const endless = (): string[] => ['--from', 'generate:', 'rate=1000', '--to', `file:${join(folder, 'out')}`, '--state', join(folder, 'state'), '--receipt', join(folder, 'receipt')]
+
+describe('an end that was not reached', () => {
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s of a run that has an end of its own drains it, and it dies of the signal', async (signal) => {
+    const running = start(endless().flatMap((word) => (word === 'rate=1000' ? [word, 'count=1000000'] : [word])))
+    await until(() => written() > 0)
+    running.kill(signal)
+    expect(await wait(running)).toEqual({ code: null, signal })
+    expect(receipt().outcome).toBe('stopped')
+    expect(receipt().sinks[0]?.delivered).toBe(receipt().read)
+    expect(lines(running.stderr())).toEqual([expect.stringMatching(/stopped before its end: \d+ records of \d+ were delivered/)])
+  })
+
+  test('what stands behind && is not run', async () => {
+    writeFileSync(join(folder, 'source'), 'one\ntwo\n')
+    const { stdout, code } = await shell(`(until [ -s held ]; do sleep 0.05; done; kill -INT $(cat pid)) &
+      bash -c 'echo $$ >pid; exec "$M" --from file:source --to file:held --from generate: rate=10 count=100000 --name n' && rm source; echo $?`)
+    expect({ code, stdout, kept: existsSync(join(folder, 'source')) }).toEqual({ code: 0, stdout: '130\n', kept: true })
+  })
+
+  test('one that was asked to stop after its last record has reached its end', async () => {
+    const running = start(['--from', 'generate:', 'count=10', '--to', 'discard:', 'delay=1500ms', '--receipt', join(folder, 'receipt'), '--log-level', 'info'])
+    await until(() => running.stderr() !== '')
+    await new Promise((resolve) => { setTimeout(resolve, 300) })
+    running.kill('SIGINT')
+    expect(await wait(running)).toEqual({ code: 0, signal: null })
+    expect(receipt()).toMatchObject({ outcome: 'complete', read: 10 })
+  })
+})
+
+describe('signals that are ignored at the start stay ignored', () => {
+  test.each([['HUP', 'nohup '], ['HUP', ''], ['INT', ''], ['TERM', '']] as const)('%s by %s', async (name, nohup) => {
+    const child = spawn('bash', ['-c', `${nohup === '' ? `trap '' ${name}; ` : ''}exec ${nohup}"$@"`, 'bash', LAUNCHER, ...endless()], { env: cleanEnv(), stdio: ['ignore', 'ignore', 'ignore'] })
+    const ended = once(child, 'close') as Promise<[number | null, string | null]>
+    await until(() => written() > 0)
+    child.kill(`SIG${name}`)
+    const before = written()
+    await until(() => written() > before + 1000 || child.exitCode !== null || child.signalCode !== null)
+    expect({ code: child.exitCode, signal: child.signalCode }).toEqual({ code: null, signal: null })
+    child.kill(name === 'TERM' ? 'SIGINT' : 'SIGTERM')
+    expect(await ended).toEqual([0, null])
+    expect(receipt().outcome).toBe('stopped')
+  })
+})
+
+describe('whatever becomes of stderr, the flow goes on', () => {
+  const noisy = (): string[] => [...endless(), '--log-level', 'debug', '--progress', 'on']
+
+  test.each([['a full disk', '2>/dev/full'], ['closed', '2>&-'], ['a reader that is gone', '2> >(exit)']])('%s', async (_, redirection) => {
+    const child = spawn('bash', ['-c', `exec "$@" ${redirection}`, 'bash', LAUNCHER, ...noisy()], { env: cleanEnv(), stdio: ['ignore', 'ignore', 'ignore'] })
+    const ended = once(child, 'close') as Promise<[number | null, string | null]>
+    await until(() => written() > 0 || child.exitCode !== null)
+    // The live line is drawn twice a second.
+    const before = written()
+    await until(() => written() > before + 8000 || child.exitCode !== null)
+    child.kill('SIGTERM')
+    expect(await ended).toEqual([0, null])
+    expect(receipt()).toMatchObject({ outcome: 'stopped' })
+    expect(receipt().sinks[0]?.delivered).toBe(receipt().read)
+  })
+
+  test('a failing run keeps its exit code', async () => {
+    expect((await shell('"$M" --from file:absent-folder/x --to discard: 2>/dev/full')).code).toBe(3)
+    expect((await shell('"$M" --from 2>/dev/full')).code).toBe(2)
+    expect((await shell('"$M" nonsense 2>/dev/full')).code).toBe(2)
+  })
+
+  test('a terminal that is hung up drains it', async () => {
+    const words = noisy().map((word) => `'${word}'`).join(' ')
+    const script = spawn('script', ['-qec', `exec '${LAUNCHER}' ${words}`, '/dev/null'], { env: cleanEnv(), stdio: ['pipe', 'ignore', 'ignore'] })
+    const ended = once(script, 'close')
+    await until(() => written() > 2000)
+    script.kill('SIGKILL')
+    await ended
+    await until(() => existsSync(join(folder, 'receipt')) && readFileSync(join(folder, 'receipt'), 'utf8') !== '')
+    expect(receipt()).toMatchObject({ outcome: 'stopped' })
+    expect(receipt().sinks[0]?.delivered).toBe(receipt().read)
+  })
+})
+
+describe('a descriptor that is closed at the start', () => {
+  test.each([
+    ['stdout', '--to -'], ['stdout by its name', '--to file:/dev/stdout'], ['stdout for dead letters', '--to file:out --dead-letter -'],
+  ])('%s is an error before anything is read', async (_, to) => {
+    const { code, stdout, stderr } = await shell(`printf 'one\\ntwo\\n' | { "$M" --from - ${to} 3>&1 >&- ; echo $? >&3; cat >&3; } 3>&1`)
+    expect(lines(stderr).at(-1)).toMatch(/^manifold: .*(closed, or a directory|is a directory)/)
+    expect(lines(stderr).length).toBeLessThanOrEqual(2)
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '4\none\ntwo\n' })
+  })
+
+  test('stdin is one, too', async () => {
+    const { code, stdout, stderr } = await shell('"$M" --from - --to file:out <&-')
+    expect(stderr).toBe('manifold: stdin: stdin is closed, or a directory: redirect a file, or name the files of a directory with --from \'DIRECTORY/*\'\n')
+    expect({ code, stdout, made: existsSync(join(folder, 'out')) }).toEqual({ code: 3, stdout: '', made: false })
+  })
+
+  test('one that is not used may be closed', async () => {
+    expect(await shell('"$M" --from generate: count=3 --to file:out <&- >&- 2>&-')).toEqual({ code: 0, stdout: '', stderr: '' })
+    expect(lines(readFileSync(join(folder, 'out'), 'utf8'))).toHaveLength(3)
+  })
+})
+
+describe('a receipt that is asked for at a FIFO', () => {
+  test('does not hold up the end where nobody reads it', async () => {
+    await promisify(execFile)('mkfifo', [join(folder, 'receipt')])
+    const { code, stderr, ms } = await manifold(['--from', 'generate:', 'count=3', '--to', 'discard:', '--receipt', join(folder, 'receipt')])
+    expect(code).toBe(0)
+    expect(stderr).toMatch(/the receipt could not be written to .*: it is a FIFO that nobody reads\n$/)
+    expect(ms).toBeLessThan(8000)
+  })
+
+  test('reaches its reader', async () => {
+    const { stdout } = await shell('mkfifo receipt; cat receipt & "$M" --from generate: count=3 --to discard: --receipt receipt; wait')
+    expect(JSON.parse(stdout)).toMatchObject({ outcome: 'complete', read: 3 })
+  })
+})
+
+test('a reader of stdout that has enough ends the run without a word', async () => {
+  const { code, stdout, stderr } = await shell('set -o pipefail; "$M" --from generate: --to - --receipt receipt | head -n 1')
+  expect({ code, lines: lines(stdout).length }).toEqual({ code: 141, lines: 1 })
+  expect(stderr).not.toMatch(/receipt|failed|error/)
+  expect(receipt().outcome).toBe('stopped')
+})
+
+test('a reader of an answer that has enough, or a full disk, is no bug', async () => {
+  expect(await shell('set -o pipefail; "$M" help s3 | true')).toMatchObject({ stderr: '' })
+  const { code, stderr } = await shell('"$M" endpoints >/dev/full')
+  expect({ code, stderr }).toEqual({ code: 74, stderr: expect.stringMatching(/^manifold: the answer could not be written to stdout: [^\n]*ENOSPC[^\n]*\n$/) })
+})
