@@ -70,24 +70,82 @@ function killedCopy(): string {
   return copy
 }
 
+const PAGE = 4096
+/** Begins within a page and ends within another. */
+const LARGE = `${'x'.repeat(99)}\n`.repeat(300)
+/** As a kill or a power cut leaves a write: a part of it up to a page, and NULs where pages were not written. */
+function tear(file: string, start: number, pages: number, nuls: number): void {
+  const kept = pages === 0 ? start : Math.floor(start / PAGE) * PAGE + pages * PAGE
+  fs.truncateSync(file, kept)
+  fs.truncateSync(file, kept + nuls)
+}
+
 test.each([
-  ['a torn write is cut off', 'tail without newline', ''],
-  ['so is one that has newlines in it', 'a\nb\nc', ''],
-  ['so are the NULs of a power cut', '\0\0\0\0\n\0', ''],
-])('after a kill %s', async (_, torn, kept) => {
+  ['a write torn at a page is cut off', 3, 0],
+  ['so is one of which nothing but NULs is there', 0, 100],
+  ['so is one that goes on with NULs', 2, 5000],
+])('after a kill %s', async (_, pages, nuls) => {
   const sink = await sinkAt('out')
   await sink.write(writeOf('one\n'), never)
   await sink.write(writeOf('two\n'), never)
-  fs.appendFileSync(at('out'), torn)
+  await sink.write(writeOf(LARGE), never)
   // The process is gone without closing: its files stay as they are. Moving keeps the inode.
   const killed = killedCopy()
-  const after = await sinkAt(path.join(killed, 'out'))
-  expect(fs.readFileSync(path.join(killed, 'out'), 'utf8')).toBe(`one\ntwo\n${kept}`)
-  expect(warnings.at(-1)).toContain(`${torn.length - kept.length} bytes`)
+  const out = path.join(killed, 'out')
+  tear(out, 8, pages, nuls)
+  const torn = fs.statSync(out).size - 8
+  const after = await sinkAt(out)
+  expect(fs.readFileSync(out, 'utf8')).toBe('one\ntwo\n')
+  expect(warnings.at(-1)).toContain(`${torn} bytes`)
   await after.write(writeOf('three\n'), never)
   await after.close()
-  expect(fs.readFileSync(path.join(killed, 'out'), 'utf8')).toBe('one\ntwo\nthree\n')
+  expect(fs.readFileSync(out, 'utf8')).toBe('one\ntwo\nthree\n')
+  expect(fs.readdirSync(killed)).toEqual(['out'])
   fs.rmSync(killed, { recursive: true })
+})
+
+test.each([
+  ['after a whole write', 'two\n', 'theirs\nhalf', 'one\ntwo\ntheirs\nhalf\nthree\n'],
+  ['after a write of which nothing is there', '', 'theirs\nhalf', 'one\ntheirs\nhalf\nthree\n'],
+])('what somebody else appended %s is never cut off', async (_, ours, theirs, all) => {
+  const sink = await sinkAt('out')
+  await sink.write(writeOf('one\n'), never)
+  await sink.write(writeOf(ours === '' ? LARGE : ours), never)
+  const killed = killedCopy()
+  const out = path.join(killed, 'out')
+  fs.truncateSync(out, 4 + ours.length)
+  fs.appendFileSync(out, theirs)
+  const after = await sinkAt(out)
+  await after.write(writeOf('three\n'), never)
+  await after.close()
+  expect(fs.readFileSync(out, 'utf8')).toBe(all)
+  fs.rmSync(killed, { recursive: true })
+})
+
+test('a torn page with bytes of somebody else behind it stays: nobody can say where ours end', async () => {
+  const sink = await sinkAt('out')
+  await sink.write(writeOf(LARGE), never)
+  const killed = killedCopy()
+  const out = path.join(killed, 'out')
+  tear(out, 0, 2, 0)
+  fs.appendFileSync(out, 'theirs\n')
+  await (await sinkAt(out)).close()
+  expect(fs.readFileSync(out, 'utf8')).toBe(`${LARGE.slice(0, 2 * PAGE)}theirs\n`)
+  fs.rmSync(killed, { recursive: true })
+})
+
+test('a write that another process still has under way is no torn one', async () => {
+  const sink = await sinkAt('out')
+  await sink.write(writeOf(LARGE), never)
+  fs.truncateSync(at('out'), 2 * PAGE)
+  // It goes on while the other one waits to see whether it does.
+  const opening = sinkAt('out')
+  await new Promise((resolve) => { setTimeout(resolve, 50) })
+  fs.appendFileSync(at('out'), LARGE.slice(2 * PAGE))
+  await opening
+  expect(read('out')).toBe(LARGE)
+  await sink.write(writeOf('two\n'), never)
+  expect(read('out')).toBe(`${LARGE}two\n`)
 })
 
 test('after a power cut that took the bytes of the last write, but not what tells of it, all before it stays', async () => {
@@ -109,7 +167,9 @@ test('whatever byte of the marker is damaged, confirmed writes before the last o
   const killed = killedCopy()
   const marker = path.join(killed, '.out.writing')
   const good = fs.readFileSync(marker)
-  for (let at = 0; at < good.length; at += 7) {
+  const told = [...good.keys()].filter((at) => good[at] !== 0)
+  expect(told.length).toBeGreaterThan(256)
+  for (const at of told.filter((_, index) => index % 7 === 0)) {
     const bad = Buffer.from(good)
     bad[at] = (bad[at] ?? 0) ^ 0x15
     fs.writeFileSync(marker, bad)
@@ -210,6 +270,53 @@ test('a file that somebody moved away is followed by a new one at its path', asy
   await sink.close()
   expect(names()).toEqual(['out', 'out.1'])
   expect([read('out'), read('out.1')]).toEqual(['c\n', 'a\n'])
+})
+
+test('a file that somebody truncates is gone on with at its new end, and in a line of its own', async () => {
+  const sink = await sinkAt('out')
+  await sink.write(writeOf('before\n'), never)
+  fs.truncateSync(at('out'))
+  await sink.write(writeOf('after\n'), never)
+  expect(read('out')).toBe('after\n')
+  fs.truncateSync(at('out'), 3)
+  await sink.write(writeOf('last\n'), never)
+  expect(read('out')).toBe('aft\nlast\n')
+  expect(warnings.filter((text) => text.includes('truncated by somebody'))).toHaveLength(1)
+})
+
+test.each([['gz', gunzipSync], ['zst', zstdDecompressSync]] as const)('a .%s file that somebody truncates goes on with a member of its own', async (suffix, decompress) => {
+  const sink = await sinkAt(`out.${suffix}`)
+  await sink.write(writeOf('before\n'), never)
+  fs.truncateSync(at(`out.${suffix}`))
+  await sink.write(writeOf('after\n'), never)
+  expect(decompress(fs.readFileSync(at(`out.${suffix}`))).toString()).toBe('after\n')
+})
+
+test('two sinks of one file that is full give it two names, and nothing is replaced', async () => {
+  const [one, other] = await Promise.all([sinkAt('out', { rotateSize: 1 }), sinkAt('out', { rotateSize: 1 })])
+  const written: string[] = []
+  for (let round = 0; round < 20; round++) {
+    await Promise.all([one, other].map((sink, index) => {
+      written.push(`${index}-${round}`)
+      return sink.write(writeOf(`${index}-${round}\n`), never)
+    }))
+  }
+  await Promise.all([one.close(), other.close()])
+  expect(names().flatMap((name) => read(name).split('\n').slice(0, -1)).sort()).toEqual(written.sort())
+  expect(names().filter((name) => name.startsWith('.'))).toEqual([])
+})
+
+test('a writer whose marker was taken away by the next one to open the file makes another', async () => {
+  const one = await sinkAt('out')
+  const other = await sinkAt('out')
+  await one.write(writeOf('one\n'), never)
+  await other.write(writeOf(LARGE), never)
+  expect(names()).toEqual(['.out.2.writing', '.out.writing', 'out'])
+  await other.close()
+  await one.write(writeOf('two\n'), never)
+  expect(read('out')).toBe(`one\n${LARGE}two\n`)
+  await one.close()
+  expect(names()).toEqual(['out'])
 })
 
 test('what cannot be written to is refused with what to do', async () => {

@@ -21,6 +21,8 @@ export interface StartOptions {
   /** Given: written and closed. Absent: stdin is empty. 'open': left open for the caller. */
   readonly input?: Buffer | string | 'open'
   readonly stdout?: 'ignore' | number
+  /** What starts it: a command that becomes the one in its last words. */
+  readonly through?: readonly string[]
 }
 
 /** Environment without what the caller's session may have set. */
@@ -32,7 +34,8 @@ export function cleanEnv(more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
 
 export function start(args: readonly string[], options: StartOptions = {}): Running {
   const from = Date.now()
-  const child = spawn(LAUNCHER, [...args], { env: cleanEnv(options.env), cwd: options.cwd, stdio: [options.input === undefined ? 'ignore' : 'pipe', options.stdout ?? 'pipe', 'pipe'] })
+  const [command = LAUNCHER, ...words] = [...options.through ?? [], LAUNCHER, ...args]
+  const child = spawn(command, words, { env: cleanEnv(options.env), cwd: options.cwd, stdio: [options.input === undefined ? 'ignore' : 'pipe', options.stdout ?? 'pipe', 'pipe'] })
   const out: Buffer[] = []
   let err = ''
   child.stdout?.on('data', (chunk: Buffer) => { out.push(chunk) })

@@ -4,7 +4,8 @@
  * - A file that is read is a partition of its own, named by the path it was found under; two at once of one path (rotation) are told apart by `#2`.
  *   What it is, its position says: inode, birth time and content. A renamed file is gone on with, a truncated or replaced one is a new one.
  * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is finished.
- * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. What was written and not confirmed is cut off before the next write.
+ * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. Others may write to it too: each write goes to the end as it stands,
+ *   in one piece. What a kill left torn is cut off before the next write, where it is known to be ours.
  */
 import { compressionOf } from '../../codec/compression'
 import { defineEndpoint, type OptionsOf } from '../../options/define'

@@ -1,79 +1,101 @@
 /**
- * How much of a file that is being written is known to be durable: a small file beside it (`.NAME.writing`), there only while it is written to.
+ * Which write to a file is under way: a small file beside it (`.NAME.writing`), there only while it is written to. Each process that writes has one of its
+ * own (`.NAME.2.writing` and so on), for several may write to one file.
  *
- * Two slots, written in turn, each synced together with the write that it tells of: where that write begins, its length and checksum. After a crash the
- * newest good slot decides. Its write is whole: all up to its end stays. It is torn: it was not confirmed, and all from its beginning on goes. What
- * was confirmed is never cut, for no write is confirmed before its slot and its bytes are synced; and a file that nobody was writing is never cut.
+ * Two slots, written in turn, each before the write that it tells of: where that is to begin, its length, and a checksum of each block of it. After a crash
+ * the newest good slot decides whether the end of the file is a torn write of ours. Only what it proves to be ours goes: others may have appended since.
  */
-import { constants } from 'node:fs'
+import { constants, fstatSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { crc32 } from 'node:zlib'
+import { checksums, type Intent } from './torn'
 
-export interface Mark { readonly inode: string; readonly born: string; readonly count: number; readonly start: number; readonly length: number; readonly crc: number }
+export interface FileIdentity { readonly inode: string; readonly born: string }
+interface Header extends FileIdentity { readonly count: number; readonly start: number; readonly length: number; readonly block: number; readonly blocks: number }
 
-const SLOT = 256
-const BLOCK = 1024 * 1024
+/** Room for the header, and for as many checksums as a write has blocks at most. */
+const HEADER = 256
+const SLOT = 32 * 1024
+/** Processes that write to one file and are protected; more may write. */
+const MOST = 8
 
-export function markerPath(file: string): string { return path.join(path.dirname(file), `.${path.basename(file)}.writing`) }
+function markerPath(file: string, number: number): string { return path.join(path.dirname(file), `.${path.basename(file)}.${number === 1 ? '' : `${number}.`}writing`) }
 
 export class Marker {
-  private constructor(private readonly file: fs.FileHandle, private readonly name: string, private count: number) {}
+  private count = 0
 
-  /** To be made durable by an fsync of the folder. */
-  static async create(target: string): Promise<Marker> {
-    const name = markerPath(target)
-    return new Marker(await fs.open(name, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600), name, 0)
+  private constructor(private readonly file: fs.FileHandle, private readonly name: string) {}
+
+  /** To be made durable by an fsync of the folder. undefined: none can be made there, or there are enough of them. */
+  static async create(target: string): Promise<Marker | undefined> {
+    for (let number = 1; number <= MOST; number++) {
+      const name = markerPath(target, number)
+      try { return new Marker(await fs.open(name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600), name) } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENAMETOOLONG') return undefined
+        if (code !== 'EEXIST') throw error
+      }
+    }
+    return undefined
   }
 
-  /** Durable when resolved. */
-  async note(mark: Omit<Mark, 'count'>): Promise<void> {
-    const body = JSON.stringify({ ...mark, count: ++this.count })
-    const slot = Buffer.alloc(SLOT, ' ')
-    slot.write(`${crc32(body)} ${body}`)
-    slot[SLOT - 1] = 0x0a
-    await this.file.write(slot, 0, SLOT, (this.count % 2) * SLOT)
-    await this.file.datasync()
+  /** Whoever opened the file after us took it for the marker of a dead process. */
+  get isTaken(): boolean { return fstatSync(this.file.fd).nlink === 0 }
+
+  /** Survives a kill when resolved, and a power cut after `sync`. */
+  async note(identity: FileIdentity, { start, length, block, sums }: Intent): Promise<void> {
+    const header = JSON.stringify({ ...identity, count: ++this.count, start, length, block, blocks: sums.length / 4 } satisfies Header)
+    const slot = Buffer.alloc(HEADER + sums.length, ' ')
+    slot.write(`${crc32(sums, crc32(header))} ${header}`)
+    slot[HEADER - 1] = 0x0a
+    sums.copy(slot, HEADER)
+    await this.file.write(slot, 0, slot.length, (this.count % 2) * SLOT)
   }
 
+  sync(): Promise<void> { return this.file.datasync() }
+
+  /** Stays for whoever opens the file next. */
   close(): Promise<void> { return this.file.close() }
 
-  /** All that is in the file is confirmed. */
+  /** Nothing of ours in the file is torn. */
   async remove(): Promise<void> {
+    const { ino } = fstatSync(this.file.fd, { bigint: true })
     await this.file.close()
-    await fs.rm(this.name, { force: true })
+    const there = await fs.lstat(this.name, { bigint: true }).catch(() => undefined)
+    if (there?.ino === ino) await fs.rm(this.name, { force: true })
   }
 }
 
-/** The length that a file has for sure, where it was being written when a process or the machine died. undefined: nobody was. */
-export async function durableLength(target: string, file: fs.FileHandle): Promise<number | undefined> {
-  const slots = await fs.readFile(markerPath(target)).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  })
-  if (slots === undefined) return undefined
-  const { ino, birthtimeMs, size } = await file.stat({ bigint: true })
-  const marks = [slots.subarray(0, SLOT), slots.subarray(SLOT, 2 * SLOT)].map(markOf)
-    .filter((mark) => mark !== undefined && mark.inode === String(ino) && mark.born === String(birthtimeMs)) as Mark[]
-  const newest = marks.sort((a, b) => b.count - a.count)[0]
-  if (newest === undefined || Number(size) < newest.start) return undefined
-  return await checksum(file, newest.start, newest.length) === newest.crc ? newest.start + newest.length : newest.start
-}
-
-function markOf(slot: Buffer): Mark | undefined {
-  const [, sum, body = ''] = /^(\d+) (\{.*\}) *\n$/s.exec(slot.toString('latin1')) ?? []
-  return sum !== undefined && crc32(body) === Number(sum) ? JSON.parse(body) as Mark : undefined
-}
-
-/** -1 where there are fewer bytes. */
-async function checksum(file: fs.FileHandle, start: number, length: number): Promise<number> {
-  let crc = 0
-  const block = Buffer.allocUnsafe(Math.min(BLOCK, length))
-  for (let done = 0; done < length;) {
-    const { bytesRead } = await file.read(block, 0, Math.min(BLOCK, length - done), start + done)
-    if (bytesRead === 0) return -1
-    crc = crc32(block.subarray(0, bytesRead), crc)
-    done += bytesRead
+/** What writers of a file that are gone had under way: each with its marker, which is to be removed once it was looked after. */
+export async function leftBehind(target: string, identity: FileIdentity): Promise<readonly { readonly marker: string; readonly intent: Intent | undefined }[]> {
+  const found: { readonly marker: string; readonly intent: Intent | undefined }[] = []
+  for (let number = 1; number <= MOST; number++) {
+    const marker = markerPath(target, number)
+    const slots = await fs.readFile(marker).catch((error: unknown) => {
+      if (['ENOENT', 'EACCES', 'ENAMETOOLONG'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+      throw error
+    })
+    if (slots !== undefined) found.push({ marker, intent: newest(slots, identity) })
   }
-  return crc
+  return found
 }
+
+function newest(slots: Buffer, { inode, born }: FileIdentity): Intent | undefined {
+  const good = [slotOf(slots.subarray(0, SLOT)), slotOf(slots.subarray(SLOT))].filter((slot) => slot !== undefined && slot.header.inode === inode && slot.header.born === born)
+  const last = good.sort((a, b) => (b?.header.count ?? 0) - (a?.header.count ?? 0))[0]
+  return last === undefined ? undefined : { start: last.header.start, length: last.header.length, block: last.header.block, sums: last.sums }
+}
+
+function slotOf(slot: Buffer): { readonly header: Header; readonly sums: Buffer } | undefined {
+  const [, sum, text = ''] = /^(\d+) (\{.*\}) *\n$/s.exec(slot.toString('latin1', 0, HEADER)) ?? []
+  if (sum === undefined) return undefined
+  try {
+    const header = JSON.parse(text) as Header
+    const sums = slot.subarray(HEADER, HEADER + 4 * header.blocks)
+    return crc32(sums, crc32(text)) === Number(sum) ? { header, sums } : undefined
+  } catch { return undefined }
+}
+
+/** Of a write that begins at `start`, so large that it fits into a slot. */
+export function intentOf(start: number, chunks: readonly Buffer[]): Intent { return checksums(start, chunks, (SLOT - HEADER) / 4) }

@@ -1,14 +1,15 @@
-import { constants } from 'node:fs'
+import { constants, fstatSync, ftruncateSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
-import { crc32 } from 'node:zlib'
-import { Refused } from '../../core/errors'
+import { Disconnected, Refused } from '../../core/errors'
 import { letGo } from '../../kit/file-system'
-import { durableLength, Marker } from './marker'
+import { intentOf, leftBehind, Marker, type FileIdentity } from './marker'
+import { standing, type Intent } from './torn'
 
 /** IOV_MAX is 1024 on Linux and macOS. */
 const MOST_BUFFERS = 1024
 const NEWLINE = 0x0a
+const LINE_END = Buffer.from('\n')
 
 export interface OutFileFacts {
   /** Absolute. */
@@ -17,69 +18,109 @@ export interface OutFileFacts {
   readonly lines: boolean
   /** Folders that do not exist are made. */
   readonly makeFolders: boolean
+  /** So many bytes of ours, torn, were cut off. */
   cut(bytes: number): void
+  /** Somebody has cut the file short. */
+  truncated(): void
+  /** No marker can be kept in this folder. */
+  unmarked(folder: string): void
+  /** A write that is under way elsewhere is done by then. */
+  pause(): Promise<void>
 }
 
-/** A file that grows by whole, confirmed writes and by nothing else. */
+/**
+ * A file that grows by whole, confirmed writes, and by what others append: the kernel puts each write at the end as it then stands (O_APPEND), in one
+ * piece. Nothing is cut off but what is known to be a torn write of ours, and nothing of ours stands in a line with somebody else's.
+ */
 export class OutFile {
-  /** Durable bytes before the last append. */
-  private before = 0
+  /** Where the file ended after our last write; undefined: nobody knows. */
+  private end: number | undefined
+  private last: Intent | undefined
+  /** What became of the last write is not known. */
+  private isDoubtful = false
+  private told = false
 
-  private constructor(readonly path: string, private readonly file: fs.FileHandle, private readonly marker: Marker, private readonly identity: { readonly inode: string; readonly born: string }, private length_: number, readonly modified: number) {}
+  private constructor(
+    readonly path: string, /** Without links. */ readonly real: string, private readonly facts: OutFileFacts, private readonly file: fs.FileHandle,
+    private marker: Marker | undefined, private readonly identity: FileIdentity, private length_: number, readonly modified: number,
+  ) {}
 
-  /** Bytes that are durable. */
+  /** Bytes in it when it was last looked at. */
   get length(): number { return this.length_ }
 
   static async open(facts: OutFileFacts): Promise<OutFile> {
-    const folder = path.dirname(facts.path)
-    if (facts.makeFolders) await makeFolders(folder)
+    if (facts.makeFolders) await makeFolders(path.dirname(facts.path))
     const { file, isNew } = await openOrCreate(facts.path)
     try {
-      const before = await file.stat()
+      const before = await file.stat({ bigint: true })
       if (!before.isFile()) throw new Refused(`${facts.path} is no regular file`)
-      const durable = await durableLength(facts.path, file)
-      if (durable !== undefined && durable < before.size) {
-        await file.truncate(durable)
-        facts.cut(before.size - durable)
-      }
-      let length = durable ?? before.size
-      if (durable === undefined && facts.lines && length > 0) length += await terminate(file, length)
+      // What is renamed when it is full, and has a marker beside it, is the file and not a link to it.
+      const real = await fs.realpath(facts.path)
+      const identity = { inode: String(before.ino), born: String(before.birthtimeMs) }
+      await mend(facts, real, file, identity)
       if (!isNew) await file.datasync()
-      const marker = await Marker.create(facts.path)
-      const { ino, birthtimeMs } = await file.stat({ bigint: true })
-      const identity = { inode: String(ino), born: String(birthtimeMs) }
-      await marker.note({ ...identity, start: length, length: 0, crc: 0 })
-      await syncFolder(folder)
-      return new OutFile(facts.path, file, marker, identity, length, before.mtimeMs)
+      const marker = await Marker.create(real)
+      if (marker === undefined) facts.unmarked(path.dirname(real))
+      await syncFolder(path.dirname(real))
+      return new OutFile(facts.path, real, facts, file, marker, identity, fstatSync(file.fd).size, Number(before.mtimeMs))
     } catch (error) {
       await file.close()
       throw error
     }
   }
 
-  /** Durable when resolved. After a throw nothing is known of what lies beyond `length`: `close` cuts it off. */
+  /** Durable when resolved. After a throw nothing is known of it: `close` takes back what it can. */
   async append(chunks: readonly Buffer[]): Promise<void> {
-    const start = this.length_
-    let crc = 0
-    let length = 0
-    for (const chunk of chunks) { crc = crc32(chunk, crc); length += chunk.length }
-    let at = start
-    for (let rest = chunks.filter((chunk) => chunk.length > 0); rest.length > 0;) {
-      const { bytesWritten } = await this.file.writev(rest.slice(0, MOST_BUFFERS), at)
-      // Some file systems say so of a full disk.
-      if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
-      at += bytesWritten
-      rest = after(rest, bytesWritten)
-    }
-    await Promise.all([this.file.datasync(), this.marker.note({ ...this.identity, start, length, crc })])
-    this.before = start
-    this.length_ = start + length
+    const { size } = fstatSync(this.file.fd)
+    if (size < this.length_) this.tellTruncated()
+    const ours = size === this.end || size === 0 || !this.facts.lines || await endsLine(this.file, size) ? chunks : [LINE_END, ...chunks]
+    const intent = intentOf(size, ours)
+    await this.announce(intent)
+    this.isDoubtful = true
+    await this.put(intent, ours)
+    await Promise.all([this.file.datasync(), this.marker?.sync()])
+    this.isDoubtful = false
+    this.length_ = fstatSync(this.file.fd).size
+    this.end = size + intent.length
+    if (this.length_ >= this.end) return
+    // Of what was cut off nobody can say whether a copy of it was made before.
+    this.tellTruncated()
+    throw new Disconnected(`${this.path} was truncated while it was written to: what was being written is written again`)
   }
 
-  /** Takes the last append back. */
-  async retract(): Promise<void> {
-    this.length_ = this.before
-    await this.file.truncate(this.before)
+  /** In one piece: between several, others could write. */
+  private async put({ start, length }: Intent, chunks: readonly Buffer[]): Promise<void> {
+    const { bytesWritten } = await this.file.writev(chunks.length <= MOST_BUFFERS ? [...chunks] : [Buffer.concat(chunks)])
+    if (bytesWritten === length) return
+    if (this.takeBack(start, bytesWritten)) this.isDoubtful = false
+    // A disk that is full takes a part; the system says so only when asked for the rest.
+    throw Object.assign(new Error('the disk took a part of it only'), { code: 'ENOSPC' })
+  }
+
+  private async announce(intent: Intent): Promise<void> {
+    if (this.marker?.isTaken === true) {
+      await letGo(this.marker)
+      this.marker = await Marker.create(this.real)
+      await syncFolder(path.dirname(this.real))
+    }
+    await this.marker?.note(this.identity, intent)
+    this.last = intent
+  }
+
+  /** Takes the last append back, where nobody has appended since. */
+  retract(): void { if (this.last !== undefined) this.takeBack(this.last.start, this.last.length) }
+
+  /** Nothing happens between the look and the cut but what others do in a microsecond. */
+  private takeBack(start: number, length: number): boolean {
+    if (fstatSync(this.file.fd).size !== start + length) return false
+    try { ftruncateSync(this.file.fd, start) } catch { return false }
+    this.length_ = this.end = start
+    return true
+  }
+
+  private tellTruncated(): void {
+    if (!this.told) this.facts.truncated()
+    this.told = true
   }
 
   /** Somebody has renamed or removed it: its path leads elsewhere. */
@@ -89,37 +130,77 @@ export class OutFile {
     return facts === undefined || String(facts.ino) !== this.identity.inode
   }
 
-  /** Leaves nothing in the file that was not confirmed. Where the disk does not let it, the marker stays for the next opening. */
+  /** Leaves nothing torn in the file. Where the disk does not let it, the marker stays for the next opening. */
   async close(): Promise<void> {
     try {
-      if ((await this.file.stat()).size > this.length_) {
-        await this.file.truncate(this.length_)
-        await this.file.datasync()
+      if (this.isDoubtful && this.last !== undefined) {
+        const { size } = fstatSync(this.file.fd)
+        // It will come again, as a whole.
+        if (['torn', 'whole'].includes(await standing(this.file, this.last, size)) && this.takeBack(this.last.start, size - this.last.start)) await this.file.datasync()
       }
-      await this.marker.remove()
+      await this.marker?.remove()
     } catch { await letGo(this.marker) } finally { await letGo(this.file) }
   }
 }
 
-/** Makes the name that is taken durable, too. */
-export async function renameDurably(from: string, to: string): Promise<void> {
-  await fs.rename(from, to)
+/**
+ * Gives a full file another name and makes that durable. The name is taken first, by an empty file that then is replaced: two processes never rename to the
+ * same one. False: the name is somebody's.
+ */
+export async function renameDurably(from: string, to: string): Promise<boolean> {
+  const taken = await fs.open(to, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return undefined
+    throw error
+  })
+  if (taken === undefined) return false
+  await taken.close()
+  await fs.rename(from, to).catch(async (error: unknown) => {
+    await fs.rm(to, { force: true })
+    // Another process was faster: it has a name.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  })
   await syncFolder(path.dirname(from))
+  return true
 }
 
-async function openOrCreate(name: string): Promise<{ readonly file: fs.FileHandle; readonly isNew: boolean }> {
-  try { return { file: await fs.open(name, constants.O_RDWR), isNew: false } } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    return { file: await fs.open(name, constants.O_RDWR | constants.O_CREAT, 0o644), isNew: true }
+/** Cuts off what writers that are gone have torn, and nothing else. */
+async function mend(facts: OutFileFacts, real: string, file: fs.FileHandle, identity: FileIdentity): Promise<void> {
+  for (const { marker, intent } of await leftBehind(real, identity)) {
+    if (intent !== undefined && await isTorn(facts, file, intent)) {
+      const { size } = fstatSync(file.fd)
+      if (await standing(file, intent, size) === 'torn') {
+        ftruncateSync(file.fd, intent.start)
+        facts.cut(size - intent.start)
+        await file.datasync()
+      }
+    }
+    await fs.rm(marker, { force: true }).catch((error: unknown) => { if (!['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error })
   }
 }
 
-/** Bytes added: the last line of a file that somebody else wrote may lack its newline. */
-async function terminate(file: fs.FileHandle, length: number): Promise<number> {
+/** And is so a little later: a writer that lives may be in the middle of it. */
+async function isTorn({ pause }: OutFileFacts, file: fs.FileHandle, intent: Intent): Promise<boolean> {
+  const { size } = fstatSync(file.fd)
+  if (await standing(file, intent, size) !== 'torn') return false
+  await pause()
+  return fstatSync(file.fd).size === size
+}
+
+async function openOrCreate(name: string): Promise<{ readonly file: fs.FileHandle; readonly isNew: boolean }> {
+  const flags = constants.O_RDWR | constants.O_APPEND
+  try { return { file: await fs.open(name, flags), isNew: false } } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+  try { return { file: await fs.open(name, flags | constants.O_CREAT, 0o644), isNew: true } } catch (error) {
+    if (!['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    throw new Refused(`${name} does not exist, and no file can be made in ${path.dirname(name)}: permission denied`, { cause: error })
+  }
+}
+
+/** The last line that somebody else wrote may lack its newline. */
+async function endsLine(file: fs.FileHandle, length: number): Promise<boolean> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(1), 0, 1, length - 1)
-  if (bytesRead === 0 || buffer[0] === NEWLINE) return 0
-  await file.write('\n', length)
-  return 1
+  return bytesRead === 0 || buffer[0] === NEWLINE
 }
 
 async function makeFolders(folder: string): Promise<void> {
@@ -129,18 +210,11 @@ async function makeFolders(folder: string): Promise<void> {
   for (let made = folder; made.length >= first.length; made = path.dirname(made)) await syncFolder(path.dirname(made))
 }
 
+/** A folder that may be entered and not read cannot be opened to be synced; its file system syncs it in its own time. */
 async function syncFolder(folder: string): Promise<void> {
-  const handle = await fs.open(folder, constants.O_RDONLY | constants.O_DIRECTORY)
-  try { await handle.sync() } finally { await handle.close() }
-}
-
-/** The chunks without their first bytes. */
-function after(chunks: readonly Buffer[], bytes: number): Buffer[] {
-  let skip = bytes
-  const rest: Buffer[] = []
-  for (const chunk of chunks) {
-    if (skip < chunk.length) rest.push(skip === 0 ? chunk : chunk.subarray(skip))
-    skip = Math.max(0, skip - chunk.length)
-  }
-  return rest
+  const handle = await fs.open(folder, constants.O_RDONLY | constants.O_DIRECTORY).catch((error: unknown) => {
+    if (['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+    throw error
+  })
+  try { await handle?.sync() } finally { await handle?.close() }
 }

@@ -1,5 +1,4 @@
 import { statSync } from 'node:fs'
-import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { compress, compressionOf } from '../../codec/compression'
 import { render } from '../../codec/framing'
@@ -16,6 +15,8 @@ export const create: CreateSink<typeof options> = ({ options: given, uri }) => (
 export type SinkOptions = Pick<OptionsOf<typeof options>, 'framing' | 'newline' | 'compression' | 'compressionLevel' | 'rotateSize' | 'rotateEvery'>
 
 const MIB = 1024 * 1024
+/** Milliseconds after which a write that was seen half done is either done or torn. */
+const PAUSE = 200
 
 /** A FIFO or a device that exists. */
 function isStream(name: string): boolean {
@@ -60,7 +61,7 @@ export class FileSink implements Sink {
       await file.append(await this.packed(chunks))
       this.wroteAt = at
       // Given up meanwhile, it counts as not written and may come again.
-      if (signal.aborted) await file.retract()
+      if (signal.aborted) file.retract()
     })
     this.under = done.catch(() => undefined)
     await unlessAborted(done, signal)
@@ -80,8 +81,9 @@ export class FileSink implements Sink {
     if (this.file !== undefined && (this.file.path !== target || await this.file.isElsewhere())) await this.finish()
     this.file ??= await this.opened(target)
     if (!this.isFull(this.file, now)) return this.file
+    const { real } = this.file
     await this.finish()
-    await this.rotate(target, now)
+    await this.rotate(target, real, now)
     this.file = await this.opened(target)
     return this.file
   }
@@ -93,18 +95,20 @@ export class FileSink implements Sink {
   }
 
   private opened(target: string): Promise<OutFile> {
+    const { context } = this
     return OutFile.open({
       path: target, lines: this.compression === 'none', makeFolders: hasTimes(path.dirname(this.template)),
-      cut: (bytes) => { this.context?.log.warn(`${target}: ${bytes} bytes that were written and not confirmed before a crash were cut off`) },
+      cut: (bytes) => { context?.log.warn(`${target}: ${bytes} bytes that were written and not confirmed before a crash were cut off`) },
+      truncated: () => { context?.log.warn(`${target} was truncated by somebody: it is gone on with at its new end`) },
+      unmarked: (folder) => { context?.log.info(`${folder} may not be written: what a kill leaves unfinished in ${path.basename(target)} stays there`) },
+      pause: async () => { await context?.clock.sleep(PAUSE, context.signal) },
     })
   }
 
-  private async rotate(target: string, now: number): Promise<void> {
+  private async rotate(target: string, real: string, now: number): Promise<void> {
     let number = 0
-    let to = rotatedPath(target, now, number)
-    while (await isTaken(to)) to = rotatedPath(target, now, ++number)
-    await renameDurably(target, to)
-    this.context?.log.info(`${target} is full and is ${path.basename(to)} now`)
+    while (!await renameDurably(real, rotatedPath(real, now, number))) number++
+    this.context?.log.info(`${target} is full and is ${path.basename(rotatedPath(real, now, number))} now`)
   }
 
   private async finish(): Promise<void> {
@@ -121,14 +125,6 @@ export class FileSink implements Sink {
     await this.under
     await this.finish()
   }
-}
-
-/** Renaming replaces what is there: only a name that is known to be free will do. */
-async function isTaken(name: string): Promise<boolean> {
-  return fs.lstat(name).then(() => true, (error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    throw error
-  })
 }
 
 export function faultOf(target: string, error: unknown): Error {

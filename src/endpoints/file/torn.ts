@@ -1,0 +1,56 @@
+/**
+ * Whether the end of a file is a torn write of ours. A kill or a power cut tears a write at a page of the file, or leaves NULs in place of pages: so each
+ * page is known by its checksum, and an end that is neither is somebody else's.
+ */
+import type * as fs from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
+
+/** Blocks lie at multiples of their size in the file; the first and the last one may be parts. */
+export interface Intent { readonly start: number; readonly length: number; readonly block: number; /** Four bytes for each block. */ readonly sums: Buffer }
+/** none: nothing of it is there; other: what stands there is not ours, or not ours alone. */
+export type Standing = 'none' | 'torn' | 'whole' | 'other'
+
+const PAGE = 4096
+
+/** @param most blocks: larger writes have larger ones */
+export function checksums(start: number, chunks: readonly Buffer[], most: number): Intent {
+  const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+  let block = PAGE
+  while (length / block + 2 > most) block *= 2
+  const sums: number[] = []
+  let crc = 0
+  let at = start
+  for (const chunk of chunks) {
+    for (let from = 0; from < chunk.length;) {
+      const to = Math.min(chunk.length, from + block - at % block)
+      crc = crc32(chunk.subarray(from, to), crc)
+      at += to - from
+      from = to
+      if (at % block === 0) { sums.push(crc); crc = 0 }
+    }
+  }
+  if (at % block !== 0) sums.push(crc)
+  const packed = Buffer.alloc(4 * sums.length)
+  sums.forEach((sum, index) => packed.writeUInt32LE(sum, 4 * index))
+  return { start, length, block, sums: packed }
+}
+
+/** How a write stands in a file of that size. */
+export async function standing(file: fs.FileHandle, { start, length, block, sums }: Intent, size: number): Promise<Standing> {
+  if (size <= start) return 'none'
+  const end = start + length
+  if (size > end) return 'other'
+  let whole = size === end
+  const buffer = Buffer.allocUnsafe(block)
+  for (let at = start, index = 0; at < size; index++) {
+    const to = Math.min(end, at + block - at % block)
+    const bytes = buffer.subarray(0, Math.min(to, size) - at)
+    const { bytesRead } = await file.read(bytes, 0, bytes.length, at)
+    if (bytesRead < bytes.length) return 'other'
+    const isOurs = to <= size && crc32(bytes) === sums.readUInt32LE(4 * index)
+    if (!isOurs && bytes.some((byte) => byte !== 0)) return 'other'
+    whole &&= isOurs
+    at = to
+  }
+  return whole ? 'whole' : 'torn'
+}
