@@ -62,7 +62,7 @@ export class Arrivals {
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     ledger.filteredAtRead += limited.filtered ?? 0
     ledger.bytesRead += limited.batch.bytes
-    const taken = await takeIn(limited, receivedAt, { source: id, sourceLabel: label, transform, toLines, refuseInner, deadLetters }, signal)
+    const taken = await takeIn(limited, receivedAt, { label, transform, toLines, refuseInner, deadLetters }, signal)
     if (taken.stop === undefined) ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
     else ledger.refusedAtRead += taken.refused
     const free = (): void => { delivery.release?.() }

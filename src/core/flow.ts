@@ -81,9 +81,10 @@ export class Flow {
       enough: () => { this.reachedEnd ||= !this.stopping; this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
       release: () => { this.release() }, touch: () => { this.keeper.touch() }, settled: (tally) => { for (const { part } of this.sinks) this.delivered(part.id, tally) },
     })
+    const labelOf = (id: string): string => sources.find((part) => part.id === id)?.label ?? stored?.sources[id]?.label ?? id
     for (const part of sinks) {
       const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
-      const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
+      const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', labelOf, part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
       const feed: Feed = lane ?? this.direct ?? new DirectLane()
       const pump = new SinkPump({
         sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,

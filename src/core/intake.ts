@@ -7,8 +7,8 @@ import type { Batch, Delivery, Lines, Position, Refusal } from './contract'
 import type { DeadLetter, DeadLetters } from './ports'
 
 export interface IntakeParts {
-  readonly source: string
-  readonly sourceLabel: string
+  /** Of the source, as letters and transforms name it. */
+  readonly label: string
   /** `--append`. */
   readonly transform: ((batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }) | undefined
   /** Where all sinks want lines: nothing else is kept on the way. */
@@ -28,11 +28,11 @@ export interface Taken {
 }
 
 export async function takeIn(delivery: Delivery, receivedAt: number, parts: IntakeParts, signal: AbortSignal): Promise<Taken> {
-  const { transform, toLines, refuseInner, deadLetters, source, sourceLabel } = parts
+  const { transform, toLines, refuseInner, deadLetters, label } = parts
   let batch = delivery.batch
   const refused = new Map<number, string>()
   if (transform !== undefined && batch.count > 0) {
-    const transformed = transform(batch, { source: sourceLabel })
+    const transformed = transform(batch, { source: label })
     for (const { index, why } of transformed.refused) refused.set(index, why)
     batch = transformed.batch
   }
@@ -61,9 +61,9 @@ export async function takeIn(delivery: Delivery, receivedAt: number, parts: Inta
   const letters: DeadLetter[] = []
   for (const index of indexes) {
     const entry = entries[index]
-    if (entry !== undefined) letters.push({ source, partition: delivery.partition.name, position: delivery.at(index), why: refused.get(index) ?? '', attempts: 0, receivedAt, record: { entry } })
+    if (entry !== undefined) letters.push({ source: label, partition: delivery.partition.name, position: delivery.at(index), why: refused.get(index) ?? '', attempts: 0, receivedAt, record: { entry } })
   }
-  for (const record of unfit) letters.push({ source, partition: delivery.partition.name, position: record.position, why: record.why, attempts: 0, receivedAt, record: { unfit: record } })
+  for (const record of unfit) letters.push({ source: label, partition: delivery.partition.name, position: record.position, why: record.why, attempts: 0, receivedAt, record: { unfit: record } })
   await deadLetters.put(letters, signal)
   const kept: number[] = []
   for (let index = 0; index < batch.count; index++) if (!refused.has(index)) kept.push(index)

@@ -10,9 +10,10 @@ export class SpoolLane implements Feed {
 
   /**
    * @param spoolId unique among spools, hex
+   * @param labelOf of a source, by its identity: what people and destinations are told
    * @param moved called when the cursor moved, with what was settled below it
    */
-  constructor(spool: Spool, private readonly spoolId: string, sink: string, unit: 'batch' | 'segment', public cursor: Sequence, private readonly moved: (tally: Tally) => void) {
+  constructor(spool: Spool, private readonly spoolId: string, private readonly labelOf: (source: string) => string, sink: string, unit: 'batch' | 'segment', public cursor: Sequence, private readonly moved: (tally: Tally) => void) {
     this.reader = unit === 'segment' ? spool.segments(sink, cursor) : spool.batches(sink, cursor)
   }
 
@@ -33,7 +34,8 @@ export class SpoolLane implements Feed {
     if ('kind' in spooled) {
       return { payload: spooled, count: spooled.count, settle, origin: () => ({ source: '', partition: '', position: '', sequence: spooled.first, receivedAt: 0 }) }
     }
-    const { batch, source, partition, receivedAt, first } = spooled
+    const { batch, partition, receivedAt, first } = spooled
+    const source = this.labelOf(spooled.source)
     return { payload: batch, count: batch.count, settle, origin: (index) => ({ source, partition, position: spooled.at(index), sequence: first + index, id: `${this.spoolId}-${first + index}`, receivedAt }) }
   }
 }
