@@ -4,7 +4,7 @@
  * A record never becomes two, and two never one: what cannot be written in a framing is named with its reason, and what cannot be read is kept as a misfit.
  */
 import { createHash } from 'node:crypto'
-import { EMPTY, EntryBatch, entrySize } from '../core/batch'
+import { EMPTY, EntryBatch, entrySize, within } from '../core/batch'
 import type { Batch, Delivery, Entry, Lines, Origin, Partition, Position, Refusal } from '../core/contract'
 import { decodeEnvelope, envelopeBytes, envelopeEncoder, ENVELOPE_LIMIT } from './envelope'
 import { HEAD, LineFramer, type Framed, type Framer, type FramerOptions, type Misfit } from './line-framer'
@@ -29,7 +29,7 @@ export function createFramer(framing: Framing, options: FramerOptions): Framer {
 export function deliveryOf(framed: Framed, partition: Partition, positionOf: (offset: number) => Position): Delivery {
   return {
     batch: framed.batch, partition, last: positionOf(framed.to),
-    at: (index) => positionOf(framed.at(index)),
+    at: within(framed.batch.count, (index) => positionOf(framed.at(index))),
     release: () => { framed.release() },
     ...(framed.misfits.length === 0 ? {} : { unfit: framed.misfits.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
   }
@@ -62,7 +62,7 @@ class EnvelopeFramer implements Framer {
       const why = 'why' in decoded ? decoded.why : (decoded.entry.value?.length ?? 0) > this.maxRecord ? `a record of ${decoded.entry.value?.length ?? 0} bytes is larger than max-record` : undefined
       if ('entry' in decoded && why === undefined) {
         if (run.misfits.length > 0) {
-          this.decoded.push(run.framed(framed, framed.at(index - 1)))
+          this.decoded.push(run.framed(framed, run.misfits.at(-1)?.offset ?? framed.to))
           run = new Run(index)
         }
         run.add(decoded.entry, line.length)
@@ -87,7 +87,7 @@ class Run {
   }
   framed(lines: Framed, to: number): Framed {
     const { entries, misfits, first } = this
-    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained), to, misfits, at: (index) => lines.at(first + index), release: () => undefined }
+    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained), to, misfits, at: within(entries.length, (index) => lines.at(first + index)), release: () => undefined }
   }
 }
 

@@ -3,7 +3,7 @@
  * and straight to the sink.
  */
 import type { AckWindow } from './ack-window'
-import { only } from './batch'
+import { only, within } from './batch'
 import type { Committer } from './committer'
 import type { Delivery, Partition } from './contract'
 import type { DirectLane } from './direct-lane'
@@ -56,9 +56,8 @@ export class Arrivals {
     const { id, label } = from.part
     // What fills a gap comes before what follows it.
     await gaps.filled(id)
-    let limited = delivery
-    const before = ledger.read - ledger.filteredAtRead
-    if (until.count !== undefined && before + delivery.batch.count >= until.count) limited = this.limit(delivery, until.count - before)
+    const limited = until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
+    if (limited === undefined) { delivery.release?.(); return }
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     ledger.filteredAtRead += limited.filtered ?? 0
     ledger.bytesRead += limited.batch.bytes
@@ -71,12 +70,21 @@ export class Arrivals {
     if (taken.stop !== undefined) unplaced(taken.stop)
   }
 
-  /** `--until count=N`: the delivery up to the Nth record; reading ends with it. */
-  private limit(delivery: Delivery, count: number): Delivery {
-    this.parts.enough()
-    if (delivery.batch.count <= count) return delivery
-    const indexes = Array.from({ length: count }, (_, index) => index)
-    return { ...delivery, at: (index) => delivery.at(index), batch: only(delivery.batch, indexes), last: delivery.at(count - 1), unfit: [] }
+  /**
+   * `--until count=N`: the delivery up to the Nth record; reading ends with it. Of one that comes when all N are here nothing is taken, its position
+   * neither: undefined. Mere progress goes on: it lies before whatever is left.
+   */
+  private limit(delivery: Delivery, left: number): Delivery | undefined {
+    const { batch, unfit = [], last } = delivery
+    if (batch.count + unfit.length >= left) this.parts.enough()
+    if (batch.count + unfit.length <= Math.max(0, left)) return delivery
+    if (left <= 0) return undefined
+    const count = Math.min(batch.count, left)
+    const misfits = unfit.slice(0, left - count)
+    return {
+      ...delivery, at: within(count, (index) => delivery.at(index)), unfit: misfits, last: misfits.at(-1)?.position ?? (count > 0 ? delivery.at(count - 1) : last),
+      batch: count === batch.count ? batch : only(batch, Array.from({ length: count }, (_, index) => index)),
+    }
   }
 
   private append({ part, committer }: Origin, spool: Spool, partition: Partition, taken: Taken, receivedAt: number, free: () => void): void {

@@ -77,6 +77,14 @@ export class EntryBatch implements Batch {
 
 export const EMPTY: Batch = new LineBatch([], 0)
 
+/** For `Delivery.at`: positions of the records that are there. One asked for beyond them would be stored as that of records which nobody took. */
+export function within<T>(count: number, at: (index: number) => T): (index: number) => T {
+  return (index) => {
+    if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`of ${count} records none is number ${index}`)
+    return at(index)
+  }
+}
+
 /** Bytes of an entry that limits of destinations count: value, key and headers. */
 export function entrySize(entry: Entry): number {
   let size = (entry.value?.length ?? 0) + (entry.key?.length ?? 0)

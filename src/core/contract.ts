@@ -49,7 +49,7 @@ export interface Delivery {
   readonly partition: Partition
   /** Position after the last record of the batch, or of mere progress in an empty batch (control records, compaction). */
   readonly last: Position
-  /** Position of record i. Called only where a sink asks for origins (ids, envelopes). */
+  /** Position of record i; throws a RangeError where there is none (`batch.ts` has `within`). Called only where a sink asks for origins (ids, envelopes), and where a delivery is cut. */
   at(index: number): Position
   /** When the first record arrived, milliseconds since the epoch with fractions. Absent: when `read` returned it. */
   readonly receivedAt?: number

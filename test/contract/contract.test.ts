@@ -62,6 +62,7 @@ describe.each(cases('source'))('source %s', (scheme, endpoint) => {
     const { values, deliveries } = await readAll(source, harness.expected.length)
     expect(values).toEqual(harness.expected)
     for (const { batch } of deliveries) expect(batch.entries()).toHaveLength(batch.count)
+    for (const { batch: { count }, at } of deliveries) for (const index of [-1, count]) expect(() => at(index)).toThrow(RangeError)
     await source.close()
   })
 
@@ -80,12 +81,12 @@ describe.each(cases('source'))('source %s', (scheme, endpoint) => {
   resumeCase(`opened with a position it goes on right after it${here ? '' : ' (skipped: its position does not live with us)'}`, async () => {
     const first = await load(harness)
     await first.open(makeSourceContext().ctx)
-    const delivery = await first.read(forever)
+    const { deliveries } = await readAll(first, 1)
     await first.close()
-    expect(delivery).not.toBeNull()
-    const middle = Math.floor((delivery?.batch.count ?? 0) / 2)
+    const { batch: { count }, partition, at } = deliveries.find(({ batch }) => batch.count > 0)!
+    const middle = Math.ceil(count / 2)
     const second = await load(harness)
-    await second.open(makeSourceContext({ positions: { [delivery?.partition.name ?? '']: delivery?.at(middle - 1) ?? '' } }).ctx)
+    await second.open(makeSourceContext({ positions: { [partition.name]: at(middle - 1) } }).ctx)
     expect((await readAll(second, harness.expected.length - middle)).values).toEqual(harness.expected.slice(middle))
     await second.close()
   })

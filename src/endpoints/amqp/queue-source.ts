@@ -4,6 +4,7 @@
  * - Nothing of an old channel is handed on or acknowledged: the broker has taken it back and sends it again.
  * - What waits here unread at the end goes back to the queue.
  */
+import { within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
@@ -164,7 +165,7 @@ export class QueueSource implements Source {
     this.handed = messages.at(-1)?.tag ?? 0
     this.left -= messages.length
     // Tags of a channel count up by one, and it has one consumer at a time.
-    return { batch: new MessageBatch(messages), partition: this.partition, last: String(this.handed), at: (index) => String(first + index) }
+    return { batch: new MessageBatch(messages), partition: this.partition, last: String(this.handed), at: within(messages.length, (index) => String(first + index)) }
   }
 
   /** Read as a queue, a stream would begin anew each time, at what is published next. The header alone may come from elsewhere. */

@@ -7,7 +7,7 @@
  * - Acknowledgements are mere credit: a message is acknowledged as it is handed on.
  */
 import { createHash } from 'node:crypto'
-import { EMPTY } from '../../core/batch'
+import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
@@ -89,7 +89,7 @@ export class StreamSource implements Source {
       if (this.fault !== undefined) throw this.fault
       const { resolved } = this
       this.resolved = undefined
-      if (resolved !== undefined) return { batch: EMPTY, partition: this.partition, last: resolved, at: () => resolved }
+      if (resolved !== undefined) return { batch: EMPTY, partition: this.partition, last: resolved, at: within(0, () => resolved) }
       if (this.bounded && (this.end === undefined || this.handed >= this.end)) return null
       if (await this.inbox.gather(clock, signal)) continue
       const messages = this.inbox.take(Infinity, clock.now())
@@ -206,7 +206,7 @@ export class StreamSource implements Source {
     }
     this.handed = offsetOf(newest)
     if (end !== undefined && offsetOf(last) > end) this.handed = end
-    return { batch: new MessageBatch(messages, STREAM_OFFSET), partition: this.partition, last: positionOf(newest), at: (index) => positionOf(messages[index] ?? newest) }
+    return { batch: new MessageBatch(messages, STREAM_OFFSET), partition: this.partition, last: positionOf(newest), at: within(messages.length, (index) => positionOf(messages[index] ?? newest)) }
   }
 
   private fail(fault: ManifoldError): void {

@@ -2,7 +2,7 @@ import { close, constants, open } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { createFramer, deliveryOf, type Framed, type Framer, type Framing } from '../../codec/framing'
-import { EMPTY } from '../../core/batch'
+import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition } from '../../core/contract'
 import { FileReader } from '../../kit/file-reader'
 import { kindOf, PipeReader } from '../../kit/pipes'
@@ -109,7 +109,7 @@ export class Tail {
     if (!(final || this.ended) || !(feed instanceof CompressedFeed) || this.whole === feed.consumed || this.framer.unfinished > 0) return undefined
     this.whole = feed.consumed
     const position = encodePosition({ ...this.position(), whole: this.whole })
-    return { batch: EMPTY, partition: this.partition, last: position, at: () => position }
+    return { batch: EMPTY, partition: this.partition, last: position, at: within(0, () => position) }
   }
 
   position(offset = this.offset, { head, before }: { readonly head?: string | undefined; readonly before?: string | undefined } = this): FilePosition {
@@ -128,7 +128,7 @@ export class Tail {
       this.opened ??= await this.open()
     }
     const position = await this.printed(this.offset)
-    return { batch: EMPTY, partition: this.partition, last: encodePosition(position), at: () => encodePosition(position) }
+    return { batch: EMPTY, partition: this.partition, last: encodePosition(position), at: within(0, () => encodePosition(position)) }
   }
 
   /** Whether the file was cut since, or written anew. Only of one that is open and whose data is plain. */

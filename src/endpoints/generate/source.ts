@@ -1,4 +1,4 @@
-import { LineBatch } from '../../core/batch'
+import { LineBatch, within } from '../../core/batch'
 import type { Clock, Delivery, Partition, Source, SourceContext } from '../../core/contract'
 import type { CreateSource } from '../../options/define'
 import { Forge } from './forge'
@@ -37,7 +37,7 @@ export class GenerateSource implements Source {
     const first = this.made + 1
     this.made += count
     if (this.rate > 0) this.due += count * 1000 / this.rate
-    return { batch: new LineBatch([bytes], count), partition: PARTITION, last: String(this.made), at: (index) => String(first + index) }
+    return { batch: new LineBatch([bytes], count), partition: PARTITION, last: String(this.made), at: within(count, (index) => String(first + index)) }
   }
 
   /** Records that are due by now; waits until there is one. */

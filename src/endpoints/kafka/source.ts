@@ -8,7 +8,7 @@
  * - A partition that moved, or whose broker is lost, is looked for at a pace while the others go on (watch.ts). Where nothing can go on all of it ends, for
  *   the core to open again.
  */
-import { EMPTY } from '../../core/batch'
+import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
@@ -98,7 +98,7 @@ class KafkaSource implements Source {
         reading.ctx.gauge(`lag ${track.name}`, track.lag)
         this.handed.set(track.name, { offset: next, topicId: track.topicId })
         const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks, this.memory)
-        return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: (index) => track.position(batch === undefined ? next : batch.offset(index) + 1), ...(batch === undefined ? {} : { release: () => { batch.release() } }) }
+        return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: within(batch?.count ?? 0, (index) => track.position(batch === undefined ? next : batch.offset(index) + 1)), ...(batch === undefined ? {} : { release: () => { batch.release() } }) }
       }
       if (this.isFinished(reading.fetcher)) return null
       await unlessAborted(this.wake.wait(), signal)

@@ -9,7 +9,7 @@
  * - Leases, and the consumer that this process registered, outlive a close that another opening may follow; with the last close they are given back.
  * - Of `--until end` the end is the time of the first opening: a shard is done once nothing in it is older, by the distance from its tip that the service tells.
  */
-import { EMPTY } from '../../core/batch'
+import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
@@ -123,7 +123,7 @@ class KinesisSource implements Source {
         if (ended) this.ended(reading, track)
         return {
           batch: units.length === 0 ? EMPTY : new UnitBatch(units, bytes), partition: track.partition, last,
-          at: (index) => { const unit = units[index]; return unit === undefined ? last : track.positionOf(unit) },
+          at: within(units.length, (index) => { const unit = units[index]; return unit === undefined ? last : track.positionOf(unit) }),
         }
       }
       if (this.isFinished(reading)) return null

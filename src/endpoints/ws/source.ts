@@ -1,4 +1,5 @@
 /** A feed. What arrives while nobody reads waits, bounded, then the connection is paused; what arrived before an end is read before the end is told. */
+import { within } from '../../core/batch'
 import type { Delivery, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { formatSize } from '../../kit/sizes'
@@ -153,7 +154,7 @@ class FeedSource implements Source {
     const before = lane.handed
     lane.handed += batch.count + (unfit === undefined ? 0 : 1)
     const last = String(lane.handed)
-    return { batch, partition: lane.partition, last, at: (index) => String(before + index + 1), receivedAt, ...(filtered === 0 ? {} : { filtered }), ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
+    return { batch, partition: lane.partition, last, at: within(batch.count, (index) => String(before + index + 1)), receivedAt, ...(filtered === 0 ? {} : { filtered }), ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
   }
 
   /** Why reading cannot go on; all that was received has been read. */
