@@ -13,11 +13,32 @@ export async function appendLine(path: string, line: string): Promise<void> {
   const until = performance.now() + PATIENCE_MS
   // Without O_NONBLOCK opening a FIFO waits in a thread for a reader, and the process cannot exit meanwhile.
   const file = await patiently(() => open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, MODE), until)
-  try { await writeAll(file, Buffer.from(`${line}\n`), until) } finally { await file.close() }
+  try {
+    const facts = await file.stat()
+    if (facts.isFile()) await writeWhole(file, Buffer.from(`${line}\n`), facts.size)
+    else await writeAll(file, Buffer.from(`${line}\n`), until)
+  } finally { await file.close() }
 }
 
 async function writeAll(file: FileHandle, bytes: Buffer, until: number): Promise<void> {
   for (let at = 0; at < bytes.length;) at += (await patiently(() => file.write(bytes, at), until)).bytesWritten
+}
+
+/** Durable, or not there: half a line would be in the way of the next one. */
+async function writeWhole(file: FileHandle, bytes: Buffer, size: number): Promise<void> {
+  let at = 0
+  try {
+    while (at < bytes.length) {
+      const { bytesWritten } = await file.write(bytes, at)
+      if (bytesWritten === 0) throw Object.assign(new Error('ENOSPC: the disk takes no more'), { code: 'ENOSPC' })
+      at += bytesWritten
+    }
+    await file.datasync()
+  } catch (error) {
+    // Unless another process has appended meanwhile.
+    if (at > 0 && (await file.stat()).size === size + at) await file.truncate(size)
+    throw error
+  }
 }
 
 async function patiently<T>(attempt: () => Promise<T>, until: number): Promise<T> {

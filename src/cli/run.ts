@@ -1,20 +1,16 @@
 /** One run from argv to exit code: the plan, signals, progress, receipts, and what is said at the end. */
-import { constants } from 'node:fs'
-import { access, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
-import { DiskFailed, FlowHeld, UsageError, lineOf } from '../core/errors'
+import { DiskFailed, FlowHeld, UsageError, isDiskError, lineOf } from '../core/errors'
 import { EndpointFailed } from '../core/supervisor'
 import type { FlowResult } from '../core/flow-parts'
 import type { FlowCommand } from '../core/flow-state'
-import { imbalance, receiptLine, type Receipt } from '../core/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled } from '../plan/assemble'
-import { appendLine } from './append-line'
 import { EXIT, exitCode } from './exit'
 import { createLog, type CliLog } from './log'
 import { fitMemory } from './memory'
 import { liveLine, type LiveLine } from './progress'
+import { canAppend, issueAll } from './receipts'
 import { tell } from './stderr'
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
@@ -57,10 +53,11 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   for (const [level, message, facts] of early) log[level](message, facts)
   for (const warning of line.warnings) log.warn(warning)
   for (const text of assembled.startLines) log.info(text)
-  if (assembled.prior !== undefined) await issue(assembled.prior, flags.receipt, log)
 
   fitMemory()
   const { flow } = assembled
+  const earlier = await issueAll(assembled.owing, flags.receipt, log, { earlier: true })
+  flow.owes(earlier)
   let signalled: NodeJS.Signals | undefined
   const onSignal = (signal: NodeJS.Signals): void => {
     if (signalled === undefined) { signalled = signal; log.info(`${signal}: stopping, within ${flags.grace / 1000} s`); flow.stop() } else { log.warn(`${signal} again: cut short`); flow.abort() }
@@ -83,31 +80,21 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
     live?.stop()
     live = undefined
     await metrics?.close()
-    await assembled.release()
   }
-  await issue(result.receipt, flags.receipt, log, result.ending.kind === 'reader gone')
-  const code = exitCode(result.ending, bounded)
+  const silent = result.ending.kind === 'reader gone'
+  const left = [...await issueAll(earlier, flags.receipt, log, { earlier: true, silent }), ...await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })]
+  // While the flow is still ours: no other start is to issue it as well.
+  await flow.issued(left)
+  await assembled.release()
+  const code = withReceipts(exitCode(result.ending, bounded), left.length)
   if (code !== EXIT.complete && code !== EXIT.readerGone) farewell(result, assembled, log, redact)
   return code ?? signalled ?? EXIT.complete
 }
 
-async function issue(receipt: Receipt, file: string | undefined, log: CliLog, silent = false): Promise<void> {
-  const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
-  if (wrong !== undefined) log.error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}; please report this`)
-  log[silent ? 'debug' : 'info'](receiptLine(receipt))
-  if (file === undefined) return
-  try {
-    await appendLine(file, JSON.stringify(receipt))
-  } catch (error) { log.error(`the receipt could not be written to ${file}: ${lineOf(error)}`) }
-}
-
-/** Told at the start: at the end it would be the one thing that went wrong, and nobody could do anything about it. */
-async function canAppend(file: string): Promise<void> {
-  try {
-    const there = await stat(file).catch((error: unknown) => { if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined; throw error })
-    if (there?.isDirectory() === true) throw new Error('it is a directory')
-    await access(there === undefined ? dirname(file) : file, constants.W_OK)
-  } catch (error) { throw new UsageError([`--receipt ${file} cannot be written: ${lineOf(error)}`]) }
+/** What could not be told is a failure of the local disk, unless something worse has happened. */
+function withReceipts(code: number | undefined, missing: number): number | undefined {
+  const worse: readonly (number | undefined)[] = [EXIT.usage, EXIT.held, EXIT.bug]
+  return missing === 0 || worse.includes(code) ? code : EXIT.disk
 }
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
@@ -135,9 +122,9 @@ function usage(error: unknown, redact: (text: string) => string): number {
     for (const fault of error.faults) tell(`manifold: ${redact(fault)}\n`)
     return EXIT.usage
   }
-  if (error instanceof FlowHeld || error instanceof DiskFailed || error instanceof EndpointFailed) {
+  if (error instanceof FlowHeld || error instanceof DiskFailed || isDiskError(error) || error instanceof EndpointFailed) {
     tell(`manifold: ${redact(lineOf(error))}\n`)
-    return error instanceof FlowHeld ? EXIT.held : error instanceof DiskFailed ? EXIT.disk : error.role === 'source' ? EXIT.source : EXIT.sink
+    return error instanceof FlowHeld ? EXIT.held : error instanceof EndpointFailed ? (error.role === 'source' ? EXIT.source : EXIT.sink) : EXIT.disk
   }
   throw error
 }

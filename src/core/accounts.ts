@@ -16,10 +16,12 @@ export interface Account {
   readonly started: number
   readonly ended: number | undefined
   readonly acceptedThrough: number
+  /** Receipts that nobody has got yet. */
+  readonly unissued: readonly Receipt[]
 }
 
 /** Sinks that are not named any more are not kept: they had everything, or the start was refused. */
-export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, ...account }: Account): FlowState {
+export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, unissued, ...account }: Account): FlowState {
   const command = parts.command ?? stored?.command
   const sources: Record<string, SourceState> = { ...stored?.sources }
   for (const { part, positions, released } of account.sources) {
@@ -35,7 +37,7 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
   const held = account.held?.state() ?? []
   return {
     format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
-    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), run: ledger.durable(ended),
+    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), run: ledger.durable(ended), ...(unissued.length === 0 ? {} : { unissued }),
   }
 }
 

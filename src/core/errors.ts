@@ -41,6 +41,10 @@ export class FlowHeld extends ManifoldError {}
 /** The local disk failed (spool or state). Exit 74. */
 export class DiskFailed extends ManifoldError {}
 
+const DISK_CODES: readonly (string | undefined)[] = ['EIO', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENODEV', 'ENXIO', 'ESTALE', 'EUCLEAN', 'EFBIG']
+/** What a system call says where a disk is broken, full, gone or not to be written. */
+export function isDiskError(error: unknown): boolean { return DISK_CODES.includes((error as NodeJS.ErrnoException | undefined)?.code) && (error as NodeJS.ErrnoException).syscall !== undefined }
+
 /** One line of an unknown error, for logs: message and code, control characters escaped, never a stack. */
 export function lineOf(error: unknown): string {
   const text = error instanceof AggregateError && error.message === '' ? error.errors.map(lineOf).join('; ')

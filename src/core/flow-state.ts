@@ -2,6 +2,7 @@
  * What the flow file holds: one value, written as a whole, so that positions, cursors and the ledger are durable together.
  */
 import type { Gap, Position } from './contract'
+import type { Receipt } from './receipt'
 
 export interface FlowState {
   readonly format: 1
@@ -25,6 +26,8 @@ export interface FlowState {
   readonly held?: readonly HeldRange[]
   /** Of the run that wrote this: the next start issues its receipt if it could not do so itself. */
   readonly run?: RunLedger
+  /** Of runs that ended and whose receipts nobody has got, as far as is known. */
+  readonly unissued?: readonly Receipt[]
 }
 export interface FlowCommand { readonly argv: readonly string[]; readonly args?: string; readonly cwd: string }
 /** `released`: where the position lives upstream, the newest that may be committed there. */

@@ -12,12 +12,12 @@ import { Arrivals } from './arrivals'
 import { Committer } from './committer'
 import type { Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
-import { DiskFailed, ReaderGone, UsageError, lineOf } from './errors'
+import { DiskFailed, ReaderGone, UsageError, isDiskError, lineOf } from './errors'
 import type { FlowState } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
 import { Keeper } from './keeper'
 import { Ledger } from './ledger'
-import { imbalance } from './receipt'
+import { imbalance, type Receipt } from './receipt'
 import { Gaps } from './gaps'
 import { giveUp } from './give-up'
 import { hold, type Held } from './held'
@@ -179,6 +179,14 @@ export class Flow {
     this.spoolRoom?.wake()
   }
 
+  /** Receipts of earlier runs that are still to be issued: they are stored with this one's until `issued` says otherwise. */
+  owes(receipts: readonly Receipt[]): void { this.unissued = receipts }
+  /** After the run: all its receipts are with whoever wants them, but for these. Otherwise the next start issues them. */
+  async issued(left: readonly Receipt[]): Promise<void> {
+    this.unissued = left
+    await this.keeper.flush().catch((error: unknown) => { this.parts.log.debug(`that the receipt was issued could not be stored: ${lineOf(error)}`) })
+  }
+
   status(): FlowStatus {
     const spool = this.parts.spool?.status()
     return {
@@ -202,7 +210,7 @@ export class Flow {
   /** The first failure decides; reading stops and what can still be drained is drained. */
   private fail(error: unknown): void {
     const ending: Ending = error instanceof ReaderGone ? { kind: 'reader gone' }
-      : error instanceof DiskFailed ? { kind: 'disk failed', why: lineOf(error) }
+      : error instanceof DiskFailed || isDiskError(error) ? { kind: 'disk failed', why: lineOf(error) }
         : error instanceof UsageError ? { kind: 'usage', why: error.message }
           : error instanceof EndpointFailed ? { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
             : { kind: 'bug', error }
@@ -278,8 +286,9 @@ export class Flow {
     return stateOf(this.parts, this.account())
   }
   private account(): Account {
-    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough }
+    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
   }
+  private unissued: readonly Receipt[] = []
   private ended: number | undefined
   private trimming: Promise<void> | undefined
 
@@ -296,6 +305,7 @@ export class Flow {
     this.ended = clock.now()
     let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined)
     const receipt = receiptOf(this.parts, this.account(), ending)
+    this.unissued = [...this.unissued, receipt]
     try {
       await this.keeper.flush()
     } catch (error) {

@@ -49,6 +49,5 @@ export class Keeper<T> {
     this.timer?.stop()
     this.timer = undefined
     await this.saving
-    await this.file?.close()
   }
 }

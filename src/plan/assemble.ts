@@ -3,7 +3,6 @@
  * (state, lock, spool) and `release` closes it again on every path.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { makeAppender } from '../codec/append'
 import type { Clock, Log, Sink, Source } from '../core/contract'
@@ -22,7 +21,7 @@ import type { Newline } from '../options/shared'
 import { parseEndpoint, type ParsedEndpoint, type Surroundings } from '../options/target'
 import { registry } from '../endpoints/registry'
 import { openSpool, type OpenedSpool } from '../spool'
-import { existingStateRoot, openStateRoot, ownDirectory, stateRoot } from '../state/directory'
+import { existingStateRoot, openStateRoot, ownDirectory, sharedDirectory, stateRoot } from '../state/directory'
 import { openFlowFile } from '../state/flow-file'
 import { flowName, idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks, type FlowIdentity } from '../state/flows'
 import { holdInstance, holdThis, type HeldInstance } from '../state/instances'
@@ -40,8 +39,8 @@ export interface Assembled {
   readonly name: string
   /** Said before the first record: what resumes where, what is dropped, what dies with this disk. */
   readonly startLines: readonly string[]
-  /** Of the run before, if it was killed. */
-  readonly prior?: Receipt
+  /** Of runs before: killed, or ended before anybody had them. To be issued first; `Flow.owes` is told which could not be. */
+  readonly owing: readonly Receipt[]
   readonly bounded: boolean
   /** Where rejected records lie; absent where none is kept. */
   readonly deadLetters?: string
@@ -70,7 +69,10 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
   const keepsState = spooled || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
     || (sources.some(({ position }) => position === 'here') && sinks.some(({ ephemeral }) => !ephemeral))
   const undo: (() => Promise<void> | void)[] = []
-  const release = async (): Promise<void> => { for (const step of undo.splice(0).reverse()) await step() }
+  const release = async (): Promise<void> => {
+    // All that counts was synced before: what a step says changes nothing, and must not keep the next one from its turn.
+    for (const step of undo.splice(0).reverse()) try { await step() } catch (error) { log.debug(`letting go: ${lineOf(error)}`) }
+  }
   try {
     const identity: FlowIdentity = { sources: named.map(({ id, label }) => ({ id, label })), sinks: sinks.map(({ id, label }) => ({ id, label })) }
     const buffer = sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
@@ -110,7 +112,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     return {
       flow: new Flow(parts), name, bounded, release,
       startLines: startLines({ line, sources, sinks, state, spooled: opened !== undefined, others, deadLetterPolicy: deadLetters.policy }),
-      ...(prior === undefined ? {} : { prior }),
+      owing: [...state?.stored?.unissued ?? [], ...(prior === undefined ? [] : [prior])],
       ...(deadLetters.place === undefined ? {} : { deadLetters: deadLetters.place }),
       stdoutTaken: sinks.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
     }
@@ -194,7 +196,7 @@ async function holdState(line: CommandLine, buffer: string | undefined, identity
 
 async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segments: ReturnType<typeof segmentPlan>, state: HeldState, clock: Clock, log: Log, undo: (() => Promise<void> | void)[]): Promise<OpenedSpool> {
   const { stored } = state
-  if (state.spoolDirectory !== state.spool) await mkdir(dirname(dirname(state.spoolDirectory)), { recursive: true, mode: 0o700 })
+  if (state.spoolDirectory !== state.spool) await sharedDirectory(dirname(dirname(state.spoolDirectory)))
   for (const path of pathSteps(state)) await ownDirectory(path)
   const cursors = sinks.map(({ id }) => stored?.sinks[id]?.cursor ?? 0)
   const opened = await openSpool({

@@ -9,7 +9,7 @@ import type { Stats } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
-import { DiskFailed, lineOf, UsageError } from '../core/errors'
+import { DiskFailed, isDiskError, lineOf, UsageError } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
 
 /** STATE as asked for: `--state`, the first of `$STATE_DIRECTORY` (systemd's), else the user's state folder. Absolute; it need not exist. */
@@ -95,6 +95,11 @@ export async function ownDirectory(path: string): Promise<void> {
   } catch (error) { throw usageOf(error, path, 'folder') }
 }
 
+/** Makes a directory that others may use as well, with those it lies in. */
+export async function sharedDirectory(path: string): Promise<void> {
+  try { await fs.mkdir(path, { recursive: true, mode: 0o700 }) } catch (error) { throw usageOf(error, path, 'folder') }
+}
+
 /** Directory names that are instances, ascending; none where the flow is unknown, or its folder is another's. */
 export async function instancesOf(root: string, name: string): Promise<readonly number[]> {
   const entries = await entriesOf(join(root, name))
@@ -116,7 +121,7 @@ async function entriesOf(path: string): Promise<readonly { readonly name: string
 /** Whoever could plant a link here could have the spool written, or another's file unlinked, at our rights. */
 async function inspect(directory: string): Promise<void> {
   const faults: string[] = []
-  for (const entry of await fs.readdir(directory, { withFileTypes: true, recursive: true })) {
+  for (const entry of await fs.readdir(directory, { withFileTypes: true, recursive: true }).catch((error: unknown) => { throw usageOf(error, directory, 'folder') })) {
     const path = join(entry.parentPath, entry.name)
     // A spool may hold thousands of segments: of those only the kind is looked at, which the listing knows.
     if (entry.isFile() && entry.parentPath !== directory) continue
@@ -141,8 +146,8 @@ function faultsOf(path: string, facts: Stats, kind: 'directory' | 'any'): string
 function usageOf(error: unknown, path: string, what: string): Error {
   if (error instanceof UsageError) return error
   const code = codeOf(error)
-  if (code === 'ENOSPC' || code === 'EIO' || code === 'EDQUOT') return new DiskFailed(`cannot use the ${what} ${path}: ${lineOf(error)}`, { cause: error })
-  const why = { EACCES: 'permission denied', EPERM: 'permission denied', EROFS: 'its file system is read-only', ENOTDIR: 'a part of the path is not a directory', EEXIST: 'a part of the path is not a directory', ELOOP: 'its links lead in a circle' }[code ?? ''] ?? lineOf(error)
+  if (isDiskError(error)) return new DiskFailed(`cannot use the ${what} ${path}: ${lineOf(error)}`, { cause: error })
+  const why = { EACCES: 'permission denied', EPERM: 'permission denied', ENOTDIR: 'a part of the path is not a directory', EEXIST: 'a part of the path is not a directory', ELOOP: 'its links lead in a circle' }[code ?? ''] ?? lineOf(error)
   return new UsageError([`cannot use the ${what} ${path}: ${why}; name another with --state`])
 }
 

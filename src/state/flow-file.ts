@@ -51,7 +51,7 @@ export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T |
       const newest = newestOf<T>(await imageOf(file, path), path)
       if (newest !== undefined) return newest.value
       if (attempt === 3) throw damaged(path)
-    } finally { await file.close() }
+    } finally { await letGo(file) }
   }
 }
 

@@ -76,7 +76,7 @@ function attemptLock(path: string, kind: 'exclusive' | 'shared'): Lock | undefin
     process.off('exit', release)
     if (!held.isOpen) return
     // The note goes first: whoever is refused from now on is not told a pid that has let go.
-    rmSync(`${path}.pid`, { force: true })
+    try { rmSync(`${path}.pid`, { force: true }) } catch { /* It is only a note: whoever reads it looks whether that process is there. */ }
     held.close()
   }
   // A database that is collected as garbage gives up its lock: being a listener keeps it alive, whatever the caller does.
