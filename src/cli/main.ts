@@ -9,8 +9,10 @@ export async function main(argv: readonly string[]): Promise<void> {
   try {
     end = await dispatch(argv)
   } catch (error) {
-    tell(`manifold: this is a bug in manifold, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n`)
-    end = EXIT.bug
+    const outside = (await import('./outside.js')).outsideFault(error)
+    const bug = `this is a bug in manifold, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}`
+    tell(`manifold: ${outside?.text ?? bug}\n`)
+    end = outside?.code ?? EXIT.bug
   }
   if (typeof end === 'number') process.exit(end)
   // Ends as the signal would have ended it, so that whoever waits for us sees the same.

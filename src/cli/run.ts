@@ -139,5 +139,8 @@ function hideSecrets(argv: readonly string[], redact: (text: string) => string):
 
 function commandOf(argv: readonly string[], env: NodeJS.ProcessEnv): FlowCommand {
   const args = env['MANIFOLD_ARGS']
-  return { argv, ...(args === undefined ? {} : { args }), cwd: process.cwd() }
+  return { argv, ...(args === undefined ? {} : { args }), cwd: workingDirectory() }
 }
+
+/** Where it is gone, nothing of the line depended on it: relative paths would have been refused. */
+function workingDirectory(): string { try { return process.cwd() } catch { return '/' } }

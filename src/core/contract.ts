@@ -2,7 +2,8 @@
  * What an endpoint promises the core, and the core an endpoint.
  *
  * Who owns what: the core retries, waits, gathers, splits, orders commits and counts; an endpoint speaks its protocol and classifies its faults
- * with the errors of `errors.ts`. Anything else an endpoint throws is a bug and is reported as one.
+ * with the errors of `errors.ts`. An error of the operating system counts as `Disconnected`; anything else an endpoint throws is a bug and is
+ * reported as one.
  */
 
 /** Bytes of one record plus what its protocol carried beside them. Views into the buffer it arrived in; nobody writes to them. */

@@ -41,9 +41,16 @@ export class FlowHeld extends ManifoldError {}
 /** The local disk failed (spool or state). Exit 74. */
 export class DiskFailed extends ManifoldError {}
 
-const DISK_CODES: readonly (string | undefined)[] = ['EIO', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENODEV', 'ENXIO', 'ESTALE', 'EUCLEAN', 'EFBIG']
+export interface SystemError extends Error { readonly code: string; readonly syscall: string }
+/** An error of the operating system: it names the call that failed. It comes from outside, and is no bug of ours. */
+export function isSystemError(error: unknown): error is SystemError {
+  const { code, syscall } = error instanceof Error ? error as Partial<SystemError> : {}
+  return typeof code === 'string' && typeof syscall === 'string'
+}
+
+const DISK_CODES: readonly string[] = ['EIO', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENODEV', 'ENXIO', 'ESTALE', 'EUCLEAN', 'EFBIG']
 /** What a system call says where a disk is broken, full, gone or not to be written. */
-export function isDiskError(error: unknown): boolean { return DISK_CODES.includes((error as NodeJS.ErrnoException | undefined)?.code) && (error as NodeJS.ErrnoException).syscall !== undefined }
+export function isDiskError(error: unknown): boolean { return isSystemError(error) && DISK_CODES.includes(error.code) }
 
 /** One line of an unknown error, for logs: message and code, control characters escaped, never a stack. */
 export function lineOf(error: unknown): string {

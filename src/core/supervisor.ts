@@ -4,7 +4,7 @@
  */
 import { Backoff } from '../kit/backoff'
 import type { Clock, Log } from './contract'
-import { DiskFailed, Disconnected, Fatal, ReaderGone, Refused, Throttled, UsageError, lineOf } from './errors'
+import { DiskFailed, Disconnected, Fatal, ReaderGone, Refused, Throttled, UsageError, lineOf, isSystemError } from './errors'
 import type { EndpointState, EndpointStatus } from './status'
 
 /** The endpoint has failed for good: the run ends with 3 (source) or 4 (sink). */
@@ -88,8 +88,10 @@ export class Supervisor {
    * (a bug, our disk, our stdout's reader).
    * @param opening the fault came from `open`
    */
-  async fault(error: unknown, opening: boolean, signal: AbortSignal): Promise<void> {
+  async fault(thrown: unknown, opening: boolean, signal: AbortSignal): Promise<void> {
     if (signal.aborted) throw signal.reason
+    // A call of the system that failed may work again, whoever forgot to say so.
+    const error = isSystemError(thrown) ? new Disconnected(lineOf(thrown), { cause: thrown }) : thrown
     if (error instanceof ReaderGone || error instanceof DiskFailed || error instanceof UsageError) throw error
     if (error instanceof Fatal) throw this.failed(lineOf(error), error)
     if (!(error instanceof Disconnected || error instanceof Throttled || error instanceof Refused)) { this.to('failed'); throw error }

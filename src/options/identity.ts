@@ -15,7 +15,7 @@ export interface Identity {
   readonly hash: string
 }
 
-export function identityOf(parsed: Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'texts' | 'role'>, cwd: string = process.cwd()): Identity {
+export function identityOf(parsed: Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'texts' | 'role'>, cwd?: string): Identity {
   const { uri } = parsed
   const hosts = uri.hosts.map(({ host, port }) => `${masked(host).includes(':') ? `[${host}]` : host.toLowerCase()}${port === undefined ? '' : `:${port}`}`).sort()
   const authority = hosts.length === 0 ? '' : `//${uri.user === undefined ? '' : `${encodeURIComponent(uri.user)}@`}${hosts.join(',')}`
@@ -24,9 +24,9 @@ export function identityOf(parsed: Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'te
   return { canonical, hash: sha256(canonical) }
 }
 
-function pathOf({ uri }: Pick<ParsedEndpoint, 'uri'>, cwd: string): string {
+function pathOf({ uri }: Pick<ParsedEndpoint, 'uri'>, cwd: string | undefined): string {
   // A path that begins with a placeholder may be absolute or not: it stands as typed.
-  if (uri.scheme === 'file') return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(cwd, uri.path)
+  if (uri.scheme === 'file') return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(...(cwd === undefined ? [] : [cwd]), uri.path)
   return uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')
 }
 

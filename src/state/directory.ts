@@ -11,6 +11,7 @@ import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { DiskFailed, isDiskError, lineOf, UsageError } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
+import { makeFolders } from '../kit/folders'
 
 /** STATE as asked for: `--state`, the first of `$STATE_DIRECTORY` (systemd's), else the user's state folder. Absolute; it need not exist. */
 export function stateRoot(given: string | undefined, env: Readonly<Record<string, string | undefined>> = process.env): string {
@@ -19,13 +20,21 @@ export function stateRoot(given: string | undefined, env: Readonly<Record<string
   if (systemd !== undefined && isAbsolute(systemd)) return systemd
   // The XDG specification: a relative path is to be ignored.
   const xdg = env['XDG_STATE_HOME']
-  return join(xdg !== undefined && isAbsolute(xdg) ? xdg : join(env['HOME'] !== undefined && isAbsolute(env['HOME']) ? env['HOME'] : homedir(), '.local/state'), 'manifold')
+  return join(xdg !== undefined && isAbsolute(xdg) ? xdg : join(homeOf(env), '.local/state'), 'manifold')
+}
+
+function homeOf(env: Readonly<Record<string, string | undefined>>): string {
+  const home = env['HOME']
+  if (home !== undefined && isAbsolute(home)) return home
+  try { return homedir() } catch (error) {
+    throw new UsageError([`no home folder is known (HOME is not set and this user has no passwd entry: ${lineOf(error)}): name a folder for state with --state`])
+  }
 }
 
 /** STATE with its links resolved, made where it is missing (0700). @throws UsageError it cannot be made or used, or everybody may rename what lies in it */
 export async function openStateRoot(path: string): Promise<string> {
   try {
-    const first = await fs.mkdir(path, { recursive: true, mode: 0o700 })
+    const first = await makeFolders(path, 0o700)
     const real = await fs.realpath(path)
     if (first !== undefined) for (let made = real; made.length >= first.length && made !== dirname(made); made = dirname(made)) await synced(dirname(made))
     const facts = await fs.stat(real)
@@ -97,7 +106,7 @@ export async function ownDirectory(path: string): Promise<void> {
 
 /** Makes a directory that others may use as well, with those it lies in. */
 export async function sharedDirectory(path: string): Promise<void> {
-  try { await fs.mkdir(path, { recursive: true, mode: 0o700 }) } catch (error) { throw usageOf(error, path, 'folder') }
+  try { await makeFolders(path, 0o700) } catch (error) { throw usageOf(error, path, 'folder') }
 }
 
 /** Directory names that are instances, ascending; none where the flow is unknown, or its folder is another's. */

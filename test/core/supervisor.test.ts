@@ -101,3 +101,11 @@ test('a refusal is final before the first success, in this run or an earlier one
   await it.fault(new Refused('the credentials have expired'), true, never)
   await expect(it.fault(new Fatal('nothing mends this'), true, never)).rejects.toThrow(EndpointFailed)
 })
+
+test('an error of the operating system is a fault that may pass, whoever forgot to classify it', async () => {
+  const { it, said } = supervised()
+  await it.fault(Object.assign(new Error("EMFILE: too many open files, open '/out'"), { code: 'EMFILE', syscall: 'open' }), false, never)
+  expect(said).toEqual(["s3://lake/t: EMFILE: too many open files, open '/out'; trying again"])
+  const ours = new TypeError('x is not a function')
+  await expect(it.fault(ours, false, never)).rejects.toBe(ours)
+})

@@ -3,6 +3,7 @@ import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { Disconnected, Refused } from '../../core/errors'
 import { letGo } from '../../kit/file-system'
+import { makeFolders } from '../../kit/folders'
 import { intentOf, leftBehind, Marker, type FileIdentity } from './marker'
 import { standing, type Intent } from './torn'
 
@@ -49,7 +50,7 @@ export class OutFile {
   get length(): number { return this.length_ }
 
   static async open(facts: OutFileFacts): Promise<OutFile> {
-    if (facts.makeFolders) await makeFolders(path.dirname(facts.path))
+    if (facts.makeFolders) await makeSyncedFolders(path.dirname(facts.path))
     const { file, isNew } = await openOrCreate(facts.path)
     try {
       const before = await file.stat({ bigint: true })
@@ -203,8 +204,8 @@ async function endsLine(file: fs.FileHandle, length: number): Promise<boolean> {
   return bytesRead === 0 || buffer[0] === NEWLINE
 }
 
-async function makeFolders(folder: string): Promise<void> {
-  const first = await fs.mkdir(folder, { recursive: true })
+async function makeSyncedFolders(folder: string): Promise<void> {
+  const first = await makeFolders(folder)
   if (first === undefined) return
   // Each new folder is a name in the one above it.
   for (let made = folder; made.length >= first.length; made = path.dirname(made)) await syncFolder(path.dirname(made))

@@ -4,6 +4,7 @@ import * as fs from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
 import { letGo } from '../../kit/file-system'
+import { makeFolders } from '../../kit/folders'
 
 export class LocalCopy {
   private constructor(private readonly handle: fs.FileHandle, private readonly root: string, private readonly path: string, private readonly temporary: string) {}
@@ -14,7 +15,7 @@ export class LocalCopy {
     if (!path.startsWith(`${root}/`)) throw new Refused(`keep-local=${directory}: the key ${key} leads out of it`)
     const temporary = join(dirname(path), `.${path.slice(dirname(path).length + 1)}.part`)
     return onDisk(directory, async () => {
-      await fs.mkdir(dirname(path), { recursive: true })
+      await makeFolders(dirname(path))
       return new LocalCopy(await fs.open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o666), root, path, temporary)
     })
   }
@@ -51,7 +52,7 @@ export class LocalCopy {
 /** That copies can be made at all: what is wrong with the directory itself is a matter of the command line. */
 export async function checkDirectory(directory: string): Promise<void> {
   try {
-    await fs.mkdir(directory, { recursive: true })
+    await makeFolders(directory)
     await fs.access(directory, constants.W_OK | constants.X_OK)
   } catch (error) { throw new Refused(`keep-local=${directory}: ${lineOf(error)}`, { cause: error }) }
 }
