@@ -30,16 +30,18 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
       const position = spool?.position(part.id, partition)
       if (position !== undefined) merged.set(partition, position)
     }
-    sources[part.id] = { label: part.label, positions: Object.fromEntries(merged), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
+    sources[part.id] = { ...named(part), positions: Object.fromEntries(merged), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
   }
   const sinks: Record<string, SinkState> = {}
-  for (const { part, lane, proven } of account.sinks) sinks[part.id] = { label: part.label, cursor: lane?.cursor ?? 0, proven }
+  for (const { part, lane, proven } of account.sinks) sinks[part.id] = { ...named(part), cursor: lane?.cursor ?? 0, proven }
   const held = account.held?.state() ?? []
   return {
     format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
     sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), run: ledger.durable(ended), ...(unissued.length === 0 ? {} : { unissued }),
   }
 }
+
+function named({ label, spelled = label, meaning }: SourcePart | SinkPart): Pick<SinkState, 'label' | 'meaning'> { return { label: spelled, ...(meaning === undefined ? {} : { meaning }) } }
 
 /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
 export function unaccounted(parts: FlowParts, { ledger, sources, sinks }: Account): { readonly returned: number; readonly abandoned: number } {

@@ -222,6 +222,8 @@ export interface SegmentPolicy {
   period(receivedAt: number): string
   /** Where keys of this policy go, said in each segment's header: a segment never goes elsewhere. */
   readonly target: string
+  /** A target as it would be said today: other spellings are in spools that were made earlier. */
+  normal?(target: string): string
 }
 
 /** Records in neither list are confirmed. For a segment, index 0 stands for the whole. */

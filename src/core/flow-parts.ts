@@ -1,6 +1,6 @@
 /** What a flow is made of, and how a run of it can end. */
 import type { Batch, Clock, Lines, Log, Refusal, Sink, Source } from './contract'
-import type { FlowCommand, FlowState } from './flow-state'
+import type { EndpointMeaning, FlowCommand, FlowState } from './flow-state'
 import type { DeadLetters, FlowFile, Loss, Spool } from './ports'
 import type { Receipt } from './receipt'
 import type { Until } from './source-pump'
@@ -9,6 +9,9 @@ import type { Supervision } from './supervisor'
 export interface SourcePart {
   readonly id: string
   readonly label: string
+  /** As it was called at first, where that is another: the label that is stored. */
+  readonly spelled?: string
+  readonly meaning?: EndpointMeaning
   readonly source: Source
   readonly position: 'upstream' | 'here' | 'none'
   readonly releasedAtAccept: boolean
@@ -18,6 +21,9 @@ export interface SourcePart {
 export interface SinkPart {
   readonly id: string
   readonly label: string
+  /** As it was called at first, where that is another: the label that is stored. */
+  readonly spelled?: string
+  readonly meaning?: EndpointMeaning
   readonly sink: Sink
   readonly supervision: Supervision
 }

@@ -31,9 +31,11 @@ export interface FlowState {
 }
 export interface FlowCommand { readonly argv: readonly string[]; readonly args?: string; readonly cwd: string }
 /** `released`: where the position lives upstream, the newest that may be committed there. */
-export interface SourceState { readonly label: string; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>> }
+/** `what`: hash of all that an endpoint's line means but for the servers of its cluster, `members`, of which a line shares one at least. */
+export interface EndpointMeaning { readonly what: string; readonly members: readonly string[] }
+export interface SourceState { readonly label: string; readonly meaning?: EndpointMeaning; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>> }
 /** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. */
-export interface SinkState { readonly label: string; readonly cursor: number; readonly target?: string; readonly proven?: boolean }
+export interface SinkState { readonly label: string; readonly meaning?: EndpointMeaning; readonly cursor: number; readonly target?: string; readonly proven?: boolean }
 
 /** Sequences from `from` to before `to`; `counts`: records of them that each sink is owed; `until`: by source and partition, the position whose commit upstream means that all of it was returned. */
 export interface HeldRange {

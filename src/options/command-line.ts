@@ -8,7 +8,7 @@ import { nearest } from '../kit/nearest'
 import type { AnyEndpoint, AnyTarget, Role, Spec } from './define'
 import { flags as table, parseAppend, type Append, type Flags, type UntilPoint } from './flags'
 import { groupArgv, type EndpointWords, type FlagWords } from './group'
-import { identityOf } from './identity'
+import { identityOf, isEqual, type Identity } from './identity'
 import { kebab, quoted, splitName } from './names'
 import { valueOf, type Environment } from './placeholders'
 import { redactUri } from './redact-uri'
@@ -165,12 +165,12 @@ function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; reado
 
 /** Positions are stored by source and cursors by sink: two that are equal would share them. */
 function equals(endpoints: readonly ParsedEndpoint[], flag: string): readonly string[] {
-  const seen = new Set<string>()
+  const seen: Identity[] = []
   const faults = new Set<string>()
   for (const endpoint of endpoints) {
-    const { canonical } = identityOf(endpoint)
-    if (seen.has(canonical)) faults.add(`${flag} ${endpoint.label} is given twice`)
-    seen.add(canonical)
+    const identity = identityOf(endpoint)
+    if (seen.some((other) => isEqual(identity, other))) faults.add(`${flag} ${endpoint.label} is given twice`)
+    seen.push(identity)
   }
   return [...faults]
 }

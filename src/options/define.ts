@@ -92,7 +92,7 @@ export interface Uri {
   readonly user?: string
   readonly password?: string
   /** Several for Kafka and RabbitMQ; empty where the form has no authority (`file:`, `kinesis:`). `host` without brackets for IPv6. */
-  readonly hosts: readonly { readonly host: string; readonly port?: number }[]
+  readonly hosts: readonly { readonly host: string; readonly port?: number; /** As typed, while a placeholder stands for it. */ readonly openPort?: string }[]
   /** What follows the authority, or all that follows the scheme where there is none. For `file:` the path or glob as typed. */
   readonly path: string
   /** Raw query, only where it is the peer's (ws, wss). */
@@ -116,6 +116,16 @@ export type CreateSink<S extends Spec> = (target: Target<S>) => Sink
 
 export type PositionPlace = 'upstream' | 'here' | 'none'
 
+/** Of an endpoint, however its line is spelled. What is not said is taken as it was given. */
+export interface Meaning {
+  /** Servers of one cluster, normalised: lines that share one of them mean the same one. */
+  readonly members?: readonly string[]
+  /** What is read or written there: topics, a queue, a folder. Their order means nothing. Instead of authority, path and query. */
+  readonly things?: readonly string[]
+  /** Options by key as they count; undefined: not, for `things` or `members` say it. */
+  readonly options?: Readonly<Record<string, string | undefined>>
+}
+
 /** What a start line says about an endpoint as it is configured: `resume` how it begins, `drops` what its framing loses. */
 export interface Endpoint<S extends Spec> {
   /** `defaultPort` by scheme is the endpoint's own matter. */
@@ -134,6 +144,8 @@ export interface Endpoint<S extends Spec> {
   readonly options: S
   /** Further checks over several options, before anything is opened: a line for each fault. */
   check?(given: Given<S>, role: Role): readonly string[]
+  /** What identity is made of. Options and URI with placeholders as typed: any value may be a text. Must not throw. */
+  meaning?(given: Given<S>, role: Role): Meaning
   readonly source?: {
     /** Where a position lives: with the server, with us, or nowhere. */
     readonly position: PositionPlace | ((given: Given<S>) => PositionPlace)

@@ -64,6 +64,7 @@ export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   // Messages go on with a colon: `discard: 3 read`.
   if (uri.hosts.length === 0) return uri.path === '' ? uri.scheme : `${uri.scheme}:${uri.path}`
   const login = uri.user === undefined && uri.password === undefined ? '' : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
-  const hosts = uri.hosts.map(({ host, port }) => `${masked(host).includes(':') ? `[${host}]` : host}${port === undefined ? '' : `:${port}`}`).join(',')
+  const portOf = ({ port, openPort }: Uri['hosts'][number]): string => (port === undefined && openPort === undefined ? '' : `:${openPort ?? port}`)
+  const hosts = uri.hosts.map((place) => `${masked(place.host).includes(':') ? `[${place.host}]` : place.host}${portOf(place)}`).join(',')
   return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query, mayBeSecret)}`}`
 }

@@ -176,7 +176,9 @@ export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) 
     scheme: parts.scheme,
     ...(parts.user === undefined ? {} : { user: text(parts.user) }),
     ...(parts.password === undefined ? {} : { password: text(parts.password) }),
-    hosts: parts.hosts.map(({ host, port }) => ({ host: text(host), ...(port === undefined || (value === undefined && !isFixed(port)) ? {} : { port: portNumber(text(port), parts.scheme) }) })),
+    hosts: parts.hosts.map(({ host, port }) => ({
+      host: text(host), ...(port === undefined ? {} : value === undefined && !isFixed(port) ? { openPort: text(port) } : { port: portNumber(text(port), parts.scheme) }),
+    })),
     path: text(parts.path),
     ...(parts.query === undefined ? {} : { query: sections(parts.query) }),
     text: sections(parts.text),

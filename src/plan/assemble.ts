@@ -16,16 +16,17 @@ import { systemClock } from '../kit/clock'
 import { realFileSystem } from '../kit/file-system'
 import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
 import type { AnyTarget, PositionPlace } from '../options/define'
-import { identityOf } from '../options/identity'
 import type { Newline } from '../options/shared'
 import { parseEndpoint, type ParsedEndpoint, type Surroundings } from '../options/target'
 import { registry } from '../endpoints/registry'
 import { openSpool, type OpenedSpool } from '../spool'
 import { existingStateRoot, openStateRoot, ownDirectory, sharedDirectory, stateRoot } from '../state/directory'
 import { openFlowFile } from '../state/flow-file'
-import { flowName, idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks, type FlowIdentity } from '../state/flows'
+import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks } from '../state/flows'
 import { holdInstance, holdThis, type HeldInstance } from '../state/instances'
+import { flowName, knownName, type EndpointIdentity, type FlowIdentity } from '../state/known'
 import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters'
+import { endpointIdentity, knownFlows, underStored, understood } from './known-flows'
 import { priorReceipt } from './prior-run'
 import { needsSpool, segmentPlan } from './spooling'
 import { startLines } from './start-lines'
@@ -49,8 +50,8 @@ export interface Assembled {
   release(): Promise<void>
 }
 
-export interface SourceEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly source: Source; readonly position: PositionPlace; readonly sharesWork: boolean }
-export interface SinkEnd { readonly parsed: ParsedEndpoint; readonly id: string; readonly label: string; readonly target: AnyTarget; readonly sink: Sink; readonly newline: Newline; readonly ephemeral: boolean }
+export interface SourceEnd extends EndpointIdentity { readonly parsed: ParsedEndpoint; readonly target: AnyTarget; readonly source: Source; readonly position: PositionPlace; readonly sharesWork: boolean }
+export interface SinkEnd extends EndpointIdentity { readonly parsed: ParsedEndpoint; readonly target: AnyTarget; readonly sink: Sink; readonly newline: Newline; readonly ephemeral: boolean }
 
 export interface AssembleOptions {
   /** Stored with the flow, so that its spool can be drained without this line at hand. */
@@ -62,22 +63,23 @@ export interface AssembleOptions {
 export async function assemble(line: CommandLine, surroundings: Surroundings, log: Log, options: AssembleOptions = {}, clock: Clock = systemClock): Promise<Assembled> {
   const { drain } = options
   const targets = await targetsOf(line)
-  const { sources: named, sinks } = await endpoints(line, targets)
-  const sources = drain === undefined ? named : []
-  const bounded = drain !== undefined || line.until !== undefined || sources.every(({ parsed, target }) => isBounded(parsed, target))
-  const spooled = needsSpool({ sinks, live: named.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
+  const typed = await endpoints(line, targets)
+  const bounded = drain !== undefined || line.until !== undefined || typed.sources.every(({ parsed, target }) => isBounded(parsed, target))
+  const spooled = needsSpool({ sinks: typed.sinks, live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
   const keepsState = spooled || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
-    || (sources.some(({ position }) => position === 'here') && sinks.some(({ ephemeral }) => !ephemeral))
+    || (drain === undefined && typed.sources.some(({ position }) => position === 'here') && typed.sinks.some(({ ephemeral }) => !ephemeral))
   const undo: (() => Promise<void> | void)[] = []
   const release = async (): Promise<void> => {
     // All that counts was synced before: what a step says changes nothing, and must not keep the next one from its turn.
     for (const step of undo.splice(0).reverse()) try { await step() } catch (error) { log.debug(`letting go: ${lineOf(error)}`) }
   }
   try {
-    const identity: FlowIdentity = { sources: named.map(({ id, label }) => ({ id, label })), sinks: sinks.map(({ id, label }) => ({ id, label })) }
-    const buffer = sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
-    const state = keepsState ? await holdState(line, buffer, identity, named.some(({ sharesWork }) => sharesWork), drain, log, undo) : undefined
-    const segments = segmentPlan(sinks, (id) => sources.find((source) => source.id === id)?.label ?? id)
+    const buffer = typed.sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
+    const state = keepsState ? await holdState(line, buffer, typed, typed.sources.some(({ sharesWork }) => sharesWork), drain, log, undo) : undefined
+    const identity = { sources: underStored(typed.sources, state?.stored?.sources), sinks: underStored(typed.sinks, state?.stored?.sinks) }
+    const { sinks } = identity
+    const sources = drain === undefined ? identity.sources : []
+    const segments = segmentPlan(sinks, (id) => identity.sources.find((source) => source.id === id)?.spelled ?? state?.stored?.sources[id]?.label ?? id)
     const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
     if (state?.stored !== undefined) refuseRemovedSinks(state, identity, opened)
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && !bounded ? 'never' : GIVE_UP_MS)
@@ -89,11 +91,11 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     const parts: FlowParts = {
       name, runId: randomUUID(),
       sources: sources.map((end): SourcePart => ({
-        id: end.id, label: end.label, source: end.source, position: end.position, releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
+        ...named(end), source: end.source, position: end.position, releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
         live: end.parsed.endpoint.source?.live === true, supervision: { giveUpAfter, knownGood: Object.keys(state?.stored?.sources[end.id]?.positions ?? {}).length > 0 },
       })),
       sinks: sinks.map((end): SinkPart => ({
-        id: end.id, label: end.label, sink: end.sink,
+        ...named(end), sink: end.sink,
         supervision: { giveUpAfter, knownGood: state?.stored?.sinks[end.id]?.proven === true, ...(end.sink.segments === undefined || end.sink.segments.retryEvery === 0 ? {} : { longestWait: end.sink.segments.retryEvery }) },
       })),
       ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence }),
@@ -122,6 +124,10 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
   }
 }
 
+function named({ id, label, meaning, spelled }: EndpointIdentity): EndpointIdentity {
+  return { id, label, ...(meaning === undefined ? {} : { meaning }), ...(spelled === undefined ? {} : { spelled }) }
+}
+
 async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] }> {
   const faults: string[] = []
   const sources: SourceEnd[] = []
@@ -132,7 +138,7 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
     if (target === undefined || create === undefined) continue
     const { position = 'none', sharesWork = false } = parsed.endpoint.source ?? {}
     sources.push({
-      parsed, id: identityOf(parsed).hash, label: parsed.label, target, source: made('source', parsed.label, () => create(target)),
+      ...endpointIdentity(parsed), parsed, target, source: made('source', parsed.label, () => create(target)),
       position: typeof position === 'function' ? position(target) : position, sharesWork: typeof sharesWork === 'function' ? sharesWork(target) : sharesWork,
     })
   }
@@ -141,7 +147,8 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
     const create = await parsed.endpoint.sink?.load()
     if (target === undefined || create === undefined) continue
     const newline = (target.options as { readonly newline?: Newline }).newline ?? 'reject'
-    sinks.push({ parsed, id: identityOf(parsed).hash, label: parsed.label, target, sink: made('sink', parsed.label, () => create(target)), newline, ephemeral: parsed.endpoint.sink?.ephemeral === true })
+    const sink = made('sink', parsed.label, () => create(target))
+    sinks.push({ ...endpointIdentity(parsed), parsed, target, sink, newline, ephemeral: parsed.endpoint.sink?.ephemeral === true })
   }
   const point = line.until?.point
   for (const { parsed, source } of sources) if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true) faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
@@ -179,19 +186,24 @@ export interface HeldState extends HeldInstance {
 
 async function holdState(line: CommandLine, buffer: string | undefined, identity: FlowIdentity, sharesWork: boolean, drain: AssembleOptions['drain'], log: Log, undo: (() => Promise<void> | void)[]): Promise<HeldState> {
   const wanted = stateRoot(line.flags.state)
-  const derived = flowName(identity)
-  if (line.flags.name === undefined && drain === undefined) {
-    const conflict = knownFlowConflict(await listFlows(await existingStateRoot(wanted)), derived, identity)
-    if (conflict !== undefined) throw new UsageError([conflict])
-  }
+  const name = line.flags.name ?? (drain === undefined ? await unnamed(wanted, identity) : drain.name)
   const root = await openStateRoot(wanted)
-  const held = drain === undefined ? await holdInstance(root, line.flags.name ?? derived, sharesWork) : await holdThis(root, drain.name, drain.instance)
+  const held = drain === undefined ? await holdInstance(root, name, sharesWork) : await holdThis(root, drain.name, drain.instance)
   undo.push(() => { held.lock.release() })
   const file = await openFlowFile<FlowState>(realFileSystem, held.flowFile, log)
   undo.push(() => file.close())
   const elsewhere = line.flags.spool ?? buffer
   const spoolDirectory = elsewhere === undefined ? held.spool : join(resolve(elsewhere), held.name, String(held.instance))
-  return { ...held, root, file, stored: file.stored, spoolDirectory }
+  return { ...held, root, file, stored: file.stored === undefined ? undefined : understood(file.stored), spoolDirectory }
+}
+
+/** What an unnamed line's flow is called: as it is stored, whatever its spelling then was. */
+async function unnamed(wanted: string, identity: FlowIdentity): Promise<string> {
+  const flows = await knownFlows(await existingStateRoot(wanted))
+  const name = knownName(flows, identity) ?? flowName(identity)
+  const conflict = knownFlowConflict(flows, name, identity)
+  if (conflict !== undefined) throw new UsageError([conflict])
+  return name
 }
 
 async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segments: ReturnType<typeof segmentPlan>, state: HeldState, clock: Clock, log: Log, undo: (() => Promise<void> | void)[]): Promise<OpenedSpool> {

@@ -10,7 +10,7 @@ import { examine, type Examined } from './examine'
 import { DATA_AT, type Place, type RecordedGap, type Seal } from './format'
 import type { Found } from './look'
 import { lossOf, Repair, sealedKnowledge, tolerant, type Loss, type Quarantined } from './repair'
-import { readSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
+import { goesTo, readSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
 
 const TWO32 = 2 ** 32
 /** Sealed segments of earlier runs are read through at the start up to this much; the others when their turn comes. */
@@ -168,7 +168,7 @@ export class Recovery {
   /** True where it names sinks or targets that are not there now. */
   private checkTargets(segment: SegmentFile, targets: Readonly<Record<string, string>>): boolean {
     const { acceptedThrough, sequence, tail } = this.known
-    const strange = Object.entries(targets).map(([sink, target]) => ({ sink, target, now: this.context.policies.find((one) => one.sink === sink)?.policy.target })).filter((one) => one.now !== one.target)
+    const strange = Object.entries(targets).map(([sink, target]) => ({ sink, target, now: this.context.policies.find((one) => one.sink === sink)?.policy })).filter(({ now, target }) => !goesTo(now, target))
     // A sink that is not named any more is the caller's to judge, who has its cursor; unless the flow file is lost.
     const lostFlow = acceptedThrough === 0 && sequence === 0
     if (segment.next > tail) for (const { sink, target, now } of strange) if (now !== undefined || lostFlow) this.foreign.push({ path: segment.path, sink, target, count: segment.count })

@@ -6,7 +6,7 @@ import type { File } from '../kit/file-system'
 import { examine, type Examined, type Knowledge } from './examine'
 import { DATA_AT, decodeHeader, decodeSeal, HEADER_BYTES, SEAL_AT, type RecordedGap, type Seal } from './format'
 import { Walker, type Range } from './frames'
-import { digest, framingOf, makeSeal, readSeal, writeSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
+import { digest, framingOf, goesTo, makeSeal, readSeal, writeSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
 
 export interface Loss extends RecordedGap {
   /** Records that are gone, as opposed to a gap that the source reported. */
@@ -88,7 +88,7 @@ export class Repair {
   /** False where it stays without a seal: it is meant for other sinks than those of today. One whose header names none takes on all of today's. */
   async seal(file: File, segment: SegmentFile, tally: Tally, targets: Targets, former?: Seal): Promise<boolean> {
     const { context } = this
-    const policies = Object.keys(targets).length === 0 ? context.policies : context.policies.filter(({ sink, policy }) => targets[sink] === policy.target)
+    const policies = Object.keys(targets).length === 0 ? context.policies : context.policies.filter(({ sink, policy }) => goesTo(policy, targets[sink]))
     const sinks = former === undefined || Object.keys(former.sinks).length === 0 ? undefined : former.sinks
     if (Object.keys(targets).length > 0 && policies.length === 0 && sinks === undefined) return false
     const framing = sinks === undefined ? framingOf(context) : former?.framing ?? framingOf(context)

@@ -162,6 +162,11 @@ export function makeSeal(context: SpoolContext, segment: SegmentFile, tally: Tal
   }
 }
 
+/** Whether a segment that was made for a target is this policy's. */
+export function goesTo(policy: SegmentPolicy | undefined, target: string | undefined): boolean {
+  return policy !== undefined && target !== undefined && (policy.target === target || policy.normal?.(target) === policy.target)
+}
+
 /** Resolves when the seal is durable. */
 export async function writeSeal(context: SpoolContext, file: File, seal: Seal): Promise<void> {
   await file.write([encodeSeal(seal, context.seed)], SEAL_AT)
@@ -183,7 +188,7 @@ export async function readSeal(context: SpoolContext, path: string): Promise<Sea
 /** The segment as the object of one sink; undefined where it is none of its. */
 export function sealedSegment(context: SpoolContext, segment: SegmentFile, seal: Seal, sink: string): SealedSegment | undefined {
   const place = seal.sinks[sink]
-  if (place === undefined || context.policies.find((one) => one.sink === sink)?.policy.target !== place.target) return undefined
+  if (place === undefined || !goesTo(context.policies.find((one) => one.sink === sink)?.policy, place.target)) return undefined
   const marks: Marks = []
   // Lines are guarded frame by frame. What is rendered could come out otherwise in another version of the program, and would not be the object that was promised.
   async function* read(offset: number): AsyncGenerator<Buffer> {

@@ -2,7 +2,6 @@
  * Flows as people know them: their names, what is stored under STATE, and the rules that keep a changed command line from losing records.
  * Listing takes no lock and changes nothing.
  */
-import { createHash } from 'node:crypto'
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Log } from '../core/contract'
@@ -14,16 +13,9 @@ import { instancesOf, nameFault, namesOf, pathsOf, prepareInstance } from './dir
 import type { InstancePaths } from './directory'
 import { openFlowFile, readFlowFile } from './flow-file'
 import { mayHoldRecords } from './instances'
+import { endpointsOf, isSame, type EndpointIdentity, type FlowIdentity } from './known'
 import { acquire, holderOf, isHeld } from './lock'
 import type { Lock } from './lock'
-
-export interface EndpointIdentity {
-  /** Equal where the endpoint is the same one; no secrets in it. */
-  readonly id: string
-  /** As people know it: its URI without secrets. */
-  readonly label: string
-}
-export interface FlowIdentity { readonly sources: readonly EndpointIdentity[]; readonly sinks: readonly EndpointIdentity[] }
 
 export interface StoredFlow extends InstancePaths, FlowIdentity {
   readonly held: boolean
@@ -33,24 +25,6 @@ export interface StoredFlow extends InstancePaths, FlowIdentity {
   readonly state?: FlowState
   /** Why its flow file cannot be read. */
   readonly fault?: string
-}
-
-/** What an unnamed flow is called: `ws-feed.example-to-s3-lake-3fa9c1d2`. The hash decides, the rest is for people; the order of endpoints does not matter. */
-export function flowName(identity: FlowIdentity): string {
-  const ids = [identity.sources, identity.sinks].map((endpoints) => endpoints.map(({ id }) => id).sort())
-  const hash = createHash('sha256').update(JSON.stringify(ids)).digest('hex').slice(0, 8)
-  return `${readable(identity.sources)}-to-${readable(identity.sinks)}-${hash}`
-}
-
-function readable(endpoints: readonly EndpointIdentity[]): string {
-  const label = endpoints[0]?.label ?? 'none'
-  const match = /^([a-z][a-z0-9+.-]*):(?:\/\/(?:[^/?#]*@)?([^/?#,]*))?([^?#]*)/i.exec(label)
-  const bare = /^(std(in|out)|-)$/.test(label) ? 'stdio' : label
-  const scheme = match?.[1]?.toLowerCase().replace(/\+.*$/, '').replace(/^(ws|amqp)s$/, '$1') ?? bare
-  // What names it best: the authority, or where there is none the last part of the path (a file, a stream of an ARN).
-  const place = match?.[2] ?? match?.[3]?.split(/[/:]/).filter((part) => part !== '').at(-1) ?? ''
-  const clean = `${scheme}-${place.replace(/:\d+$/, '')}`.replace(/[^A-Za-z0-9._]+/g, '-').replace(/-\.+/g, '-').slice(0, 32).replace(/[-.]+$/, '')
-  return endpoints.length > 1 ? `${clean}-and-${endpoints.length - 1}` : clean
 }
 
 /** All flows under STATE, by name and instance. @param root STATE as `existingStateRoot` gave it; undefined: none */
@@ -82,10 +56,6 @@ async function storedFlow(root: string, name: string, instance: number): Promise
   }
 }
 
-function endpointsOf(stored: Readonly<Record<string, { readonly label: string }>> | undefined): readonly EndpointIdentity[] {
-  return Object.entries(stored ?? {}).map(([id, { label }]) => ({ id, label }))
-}
-
 /**
  * An unnamed line that shares a source and a sink with a flow known under another name is probably that flow, changed: whether it goes on there or begins
  * afresh is not for us to guess. undefined: no such flow, or this one is known itself.
@@ -93,7 +63,7 @@ function endpointsOf(stored: Readonly<Record<string, { readonly label: string }>
  */
 export function knownFlowConflict(flows: readonly StoredFlow[], name: string, identity: FlowIdentity): string | undefined {
   if (flows.some((flow) => flow.name === name)) return undefined
-  const shared = (ours: readonly EndpointIdentity[], theirs: readonly EndpointIdentity[]): EndpointIdentity | undefined => ours.find(({ id }) => theirs.some((other) => other.id === id))
+  const shared = (ours: readonly EndpointIdentity[], theirs: readonly EndpointIdentity[]): EndpointIdentity | undefined => ours.find((one) => theirs.some((other) => isSame(other, one)))
   for (const flow of flows) {
     const source = shared(identity.sources, flow.sources)
     const sink = shared(identity.sinks, flow.sinks)

@@ -11,6 +11,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf, isStream } from './check'
+import { meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -25,6 +26,7 @@ export default defineEndpoint({
   form: 'hierarchical',
   options,
   check: faultsOf,
+  meaning,
   source: {
     position: ({ options: given }) => (isStream(given) ? 'here' : 'upstream'), sharesWork: ({ options: given }) => !isStream(given), releasedAtAccept: true,
     load: async () => (await import('./source.js')).create,

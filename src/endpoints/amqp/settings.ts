@@ -24,9 +24,9 @@ export interface Settings {
   readonly scrub: (text: string) => string
 }
 
-const PORTS = { amqp: 5672, amqps: 5671 } as const
+export const PORTS = { amqp: 5672, amqps: 5671 } as const
 /** What a broker has where nobody has set it up, on loopback only; RabbitMQ's URIs mean it where no user is named. */
-const GUEST = 'guest'
+export const GUEST = 'guest'
 
 /** Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be read. */
 export async function settingsOf({ uri, options }: Given<AmqpOptions>, role: Role): Promise<Settings> {

@@ -11,6 +11,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
+import { meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -26,6 +27,7 @@ export default defineEndpoint({
   form: 'hierarchical',
   options,
   check: faultsOf,
+  meaning,
   source: {
     position: ({ options: { group } }) => (group === undefined ? 'here' : 'upstream'),
     sharesWork: ({ options: { group } }) => group !== undefined,

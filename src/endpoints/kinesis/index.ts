@@ -9,6 +9,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
+import { meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -23,6 +24,7 @@ export default defineEndpoint({
   form: 'opaque',
   options,
   check: faultsOf,
+  meaning,
   source: {
     position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'), sharesWork: ({ options: { leases } }) => leases !== undefined,
     load: async () => (await import('./source.js')).create,

@@ -8,6 +8,7 @@
  * - Nothing is retried here: an attempt that failed throws what the core needs to know, and the next one goes on with the parts that arrived.
  */
 import { defineEndpoint } from '../../options/define'
+import { meaning } from './meaning'
 import { options } from './options'
 import { faultsOf } from './policy'
 
@@ -24,5 +25,6 @@ export default defineEndpoint({
   hostOptional: true,
   options,
   check: faultsOf,
+  meaning,
   sink: { load: async () => (await import('./sink.js')).create },
 })

@@ -8,6 +8,7 @@
 import { awsFaults } from '../../aws/credentials'
 import type { Compression, SegmentPolicy } from '../../core/contract'
 import type { Given } from '../../options/define'
+import { serverUrl } from '../../options/meaning'
 import { MAX_KEY, MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE, type options } from './options'
 
 export const SUFFIX: Readonly<Record<Compression, string>> = { none: '', gzip: '.gz', zstd: '.zst' }
@@ -47,7 +48,8 @@ export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
     key: ({ receivedAt, sealedAt, id }) => render(pieces, o.layout === 'original' ? sealedAt : receivedAt, id, timesAt),
     // The original's keys tell when an object was closed: no time of its records can change them.
     period: (receivedAt) => (o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, '')),
-    target: `s3://${bucket}${folder === '' ? '' : `/${folder}`}${o.endpoint === undefined ? '' : ` endpoint=${o.endpoint.replace(/\/+$/, '')}`}`,
+    target: `s3://${bucket}${folder === '' ? '' : `/${folder}`}${o.endpoint === undefined ? '' : ` endpoint=${serverUrl(o.endpoint)}`}`,
+    normal: (target) => target.replace(/ endpoint=(\S+)$/, (_, url: string) => ` endpoint=${serverUrl(url)}`),
   }
 }
 

@@ -19,6 +19,7 @@ export default defineEndpoint({
   form: 'opaque',
   options,
   check: ({ uri }) => (uri.path === '' || uri.path === '-' ? [] : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`]),
+  meaning: () => ({ things: [''] }),
   source: { position: 'none', sharesWork: true, bounded: true, load: async () => (await import('./source.js')).create },
   sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },
 })

@@ -13,6 +13,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
+import { meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -28,6 +29,7 @@ export default defineEndpoint({
   query: 'peer',
   options,
   check: faultsOf,
+  meaning,
   source: { position: 'none', live: true, load: async () => (await import('./source.js')).create },
   sink: { load: async () => (await import('./sink.js')).create },
 })

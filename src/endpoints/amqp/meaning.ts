@@ -1,0 +1,21 @@
+/** Which queue or exchange of which broker is meant. */
+import type { Given, Meaning, Role } from '../../options/define'
+import { serversOf } from '../../options/meaning'
+import { parseKey } from './key'
+import type { AmqpOptions } from './options'
+import { GUEST, PORTS, vhostOf } from './settings'
+
+export function meaning({ uri, options: { queue, exchange = '', key = '{key}' } }: Given<AmqpOptions>, role: Role): Meaning {
+  // The default exchange's keys are names of queues.
+  const target = role === 'source' ? queue ?? '' : queue ?? (exchange === '' && isFixedKey(key) ? key : undefined)
+  const anonymous = uri.user === undefined && uri.password === undefined
+  return {
+    members: serversOf(uri, PORTS[uri.scheme === 'amqps' ? 'amqps' : 'amqp']),
+    things: [`${named(uri.path)} ${target === undefined ? `exchange ${exchange}` : `queue ${target}`}`],
+    options: { queue: undefined, exchange: undefined, key: target === undefined ? key : undefined, user: anonymous ? GUEST : uri.user },
+  }
+}
+
+function named(path: string): string { try { return vhostOf(path.replace(/(?<=.)\/+$/, '')) } catch { return path } }
+
+function isFixedKey(key: string): boolean { try { return parseKey(key).every((piece) => 'text' in piece) } catch { return false } }

@@ -1,0 +1,28 @@
+/** Which topics of which cluster are meant. The user is a credential, as the option of that name is. */
+import type { Given, Meaning, Role } from '../../options/define'
+import { serversOf } from '../../options/meaning'
+import { parsePartitions, PORTS, type KafkaOptions } from './options'
+import { parseTopics } from './topics'
+
+export function meaning({ uri, options }: Given<KafkaOptions>, role: Role): Meaning {
+  const path = uri.path.replace(/^\/|\/+$/g, '')
+  const { topic, partition } = options
+  return {
+    members: serversOf(uri, PORTS[uri.scheme === 'kafka+tls' ? 'kafka+tls' : 'kafka']),
+    things: role === 'sink' ? [path === '' ? topic ?? '' : path] : topicsOf(path),
+    options: { topic: undefined, ...(role === 'sink' ? {} : { partition: partition === undefined ? undefined : sorted(partition) }) },
+  }
+}
+
+function topicsOf(path: string): readonly string[] {
+  try {
+    const { names, pattern } = parseTopics(path)
+    return pattern === undefined ? names : [...names, path.slice(path.indexOf('~'))]
+  } catch { return [path] }
+}
+
+function sorted(partition: string): string {
+  try {
+    return [...parsePartitions(partition)].sort(([a], [b]) => a - b).map(([number, offset]) => (offset === undefined ? `${number}` : `${number}:${offset}`)).join(',')
+  } catch { return partition }
+}

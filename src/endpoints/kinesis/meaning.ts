@@ -1,0 +1,25 @@
+/** Which stream is meant, and which of its shards. */
+import type { Given, Meaning, Role } from '../../options/define'
+import { serverUrl, thing } from '../../options/meaning'
+import type { KinesisOptions } from './options'
+import { addressOf, namings } from './settings'
+
+export function meaning(given: Given<KinesisOptions>, role: Role): Meaning {
+  const all = namings(given)
+  const named = all.find((text) => text.startsWith('arn:')) ?? all[0] ?? ''
+  const { options } = given
+  // An ARN has its region in it.
+  const region = regionOf(named) ?? options.region
+  return {
+    things: [thing(named, { region, endpoint: serverUrl(options.endpoint) })],
+    options: {
+      streamName: undefined, streamArn: undefined, region: undefined, endpoint: undefined,
+      ...(role === 'sink' ? {} : {
+        shard: options.shard.length === 0 ? undefined : [...new Set(options.shard)].sort().join(','),
+        leasesEndpoint: serverUrl(options.leasesEndpoint), leasesRegion: options.leasesRegion === region ? undefined : options.leasesRegion,
+      }),
+    },
+  }
+}
+
+function regionOf(named: string): string | undefined { try { return addressOf(named).region } catch { return undefined } }
