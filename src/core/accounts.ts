@@ -12,7 +12,7 @@ export interface Account {
   readonly ledger: Ledger
   readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position>; readonly released: ReadonlyMap<string, Position> }[]
   readonly held: Held | undefined
-  readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts }; readonly proven: boolean }[]
+  readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }; readonly proven: boolean; readonly tried: boolean }[]
   readonly started: number
   readonly ended: number | undefined
   readonly acceptedThrough: number
@@ -33,7 +33,9 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
     sources[part.id] = { ...named(part), positions: Object.fromEntries(merged), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
   }
   const sinks: Record<string, SinkState> = {}
-  for (const { part, lane, proven } of account.sinks) sinks[part.id] = { ...named(part), cursor: lane?.cursor ?? 0, proven }
+  for (const { part, lane, pump, proven, tried } of account.sinks) {
+    sinks[part.id] = { ...named(part), cursor: lane?.cursor ?? 0, proven, ...(tried ? { tried } : {}), ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }) }
+  }
   const held = account.held?.state() ?? []
   return {
     format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
@@ -42,6 +44,13 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
 }
 
 function named({ label, spelled = label, meaning }: SourcePart | SinkPart): Pick<SinkState, 'label' | 'meaning'> { return { label: spelled, ...(meaning === undefined ? {} : { meaning }) } }
+
+/** Of the records that a sink is given out of the spool again, those that it may have had. @param again how many they are */
+export function doubtfulOf({ stored, file }: FlowParts, sink: string, again: number): number {
+  if (stored === undefined) return file?.lost === true ? again : 0
+  const { tried = false, doubtful = 0 } = stored.sinks[sink] ?? {}
+  return Math.min(again, stored.clean ? doubtful : tried ? again : 0)
+}
 
 /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
 export function unaccounted(parts: FlowParts, { ledger, sources, sinks }: Account): { readonly returned: number; readonly abandoned: number } {

@@ -34,8 +34,8 @@ export interface FlowCommand { readonly argv: readonly string[]; readonly args?:
 /** `what`: hash of all that an endpoint's line means but for the servers of its cluster, `members`, of which a line shares one at least. */
 export interface EndpointMeaning { readonly what: string; readonly members: readonly string[] }
 export interface SourceState { readonly label: string; readonly meaning?: EndpointMeaning; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>> }
-/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. */
-export interface SinkState { readonly label: string; readonly meaning?: EndpointMeaning; readonly cursor: number; readonly target?: string; readonly proven?: boolean }
+/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. `tried`: its run may have written something. `doubtful`: records that were written and not answered when the run ended. */
+export interface SinkState { readonly label: string; readonly meaning?: EndpointMeaning; readonly cursor: number; readonly target?: string; readonly proven?: boolean; readonly tried?: boolean; readonly doubtful?: number }
 
 /** Sequences from `from` to before `to`; `counts`: records of them that each sink is owed; `until`: by source and partition, the position whose commit upstream means that all of it was returned. */
 export interface HeldRange {

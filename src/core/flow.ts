@@ -6,7 +6,7 @@
  * it. Whatever ends the run, the receipt's sums hold.
  */
 import { linkedAbort } from '../kit/signal'
-import { endingOf, receiptOf, stateOf, type Account } from './accounts'
+import { doubtfulOf, endingOf, receiptOf, stateOf, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Arrivals } from './arrivals'
 import { Committer } from './committer'
@@ -38,7 +38,7 @@ const PROMPT_MS = 1
 /** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
 const READER_MS = 1000
 
-interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean }
+interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean; tried: boolean }
 interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor; readonly pump: SourcePump; readonly committer: Committer; readonly positions: Map<string, Position>; readonly released: Map<string, Position> }
 
 export class Flow {
@@ -88,9 +88,10 @@ export class Flow {
       const feed: Feed = lane ?? this.direct ?? new DirectLane()
       const pump = new SinkPump({
         sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,
-        onUnplaced: (why) => { this.unplaced(why) }, onProgress: () => undefined,
+        onUnplaced: (why) => { this.unplaced(why) }, onProgress: () => undefined, beforeFirst: () => this.tries(part.id),
+        doubtful: lane === undefined || part.sink.limits.unit === 'segment' ? 0 : doubtfulOf(parts, part.id, (holding?.carriedIn.get(part.id) ?? 0) - (this.held?.of(part.id) ?? 0)),
       })
-      this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood })
+      this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood, tried: false })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
     spool?.onLost((losses) => { this.gaps.damaged(losses) })
@@ -239,6 +240,14 @@ export class Flow {
     if (sink !== undefined && tally.delivered > 0) sink.proven = true
     this.release()
     this.keeper.touch()
+  }
+
+  /** What a kill leaves in doubt is all that was spooled, where it is not known that nothing was written. */
+  private async tries(id: string): Promise<void> {
+    const sink = this.sinks.find((run) => run.part.id === id)
+    if (sink?.lane === undefined || sink.part.sink.limits.unit === 'segment') return
+    sink.tried = true
+    await this.keeper.flush()
   }
 
   private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }

@@ -108,6 +108,8 @@ export interface Spool {
 export interface FlowFile<T> {
   /** What was read at opening; undefined where the flow is new. */
   readonly stored: T | undefined
+  /** There was a value, and no copy of it can be read. */
+  readonly lost?: boolean
   /** Durable when resolved. Calls while one is under way join into one more write of the newest value. */
   save(value: T): Promise<void>
   close(): Promise<void>

@@ -33,6 +33,10 @@ export interface SinkPumpParts {
   readonly onUnplaced: (why: string) => void
   /** A write was confirmed. */
   readonly onProgress: () => void
+  /** Resolves once it is known for good that something may have been written: awaited before the first write. */
+  readonly beforeFirst?: () => Promise<void>
+  /** Records that an earlier run may have written, and that come again. */
+  readonly doubtful?: number
 }
 
 export class SinkPump {
@@ -44,6 +48,7 @@ export class SinkPump {
   private readonly flying = new Map<Job, AbortController>()
   private ended = false
   private failure: { readonly error: unknown } | undefined
+  private first: Promise<void> | undefined
   private fault: unknown
   private isOpen = false
   private lastMove: number
@@ -51,6 +56,7 @@ export class SinkPump {
   constructor(private readonly parts: SinkPumpParts) {
     const { sink, id, supervisor, lingerMs, clock, deadLetters, signal, onUnplaced } = parts
     this.lastMove = clock.now()
+    this.counts.possibleDuplicates = parts.doubtful ?? 0
     this.gatherer = new Gatherer({ id, label: supervisor.label, limits: sink.limits, lingerMs, clock, wakeAfter: (ms) => { this.wakeAfter(ms) }, refuse: (job, refused) => { void this.rejects.put(job, refused) } })
     this.rejects = new Rejects({
       deadLetters, label: supervisor.label, signal, counts: this.counts, onUnplaced,
@@ -89,6 +95,9 @@ export class SinkPump {
       if (supervisor.current !== 'failed') supervisor.to('stopped')
     }
   }
+
+  /** Records that were written and whose answer did not come. */
+  get unanswered(): number { return this.again.reduce((sum, job) => sum + (job.unanswered === true ? job.count : 0), 0) }
 
   private context(): EndpointContext {
     const { signal, clock, log, supervisor } = this.parts
@@ -185,7 +194,7 @@ export class SinkPump {
   }
 
   private async attempt(job: Job): Promise<void> {
-    const { sink, supervisor, signal, clock } = this.parts
+    const { sink, supervisor, signal, clock, beforeFirst } = this.parts
     job.attempt++
     // What was answered with a failure is not there: only what was not answered may be.
     if (job.unanswered === true) this.counts.possibleDuplicates += sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : job.count
@@ -193,6 +202,7 @@ export class SinkPump {
     this.flying.set(job, link.controller)
     const write: Write = { id: job.id, attempt: job.attempt, payload: job.payload, origin: (index) => originOf(job, index) }
     try {
+      if (beforeFirst !== undefined) await (this.first ??= beforeFirst())
       const outcome = await sink.write(write, link.controller.signal)
       this.counts.possibleDuplicates += outcome.doubtful ?? 0
       this.lastMove = clock.now()

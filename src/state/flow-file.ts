@@ -5,13 +5,16 @@
  * The checksum covers all between magic and itself, and the JSON. Magic, format and checksum keep their places in all formats to come.
  *
  * Invariants:
- * - A file under its own name always has at least one good slot: it is written beside, synced, and renamed. So two bad slots mean damage, never "new".
+ * - A file under its own name always has at least one good slot: it is written beside, synced, and renamed. So two bad slots mean damage, never "new":
+ *   whoever opens it is told that the value is lost.
+ * - A slot says how large it is, so that it is found whatever was cut off behind it or appended. One good slot is enough.
  * - A save writes the slot that does not hold the newest durable value, within the space it has. What tears is what was not yet acknowledged.
  * - No descriptor is used again after a write or fdatasync on it failed: the value goes to a whole new file, once; failing that, the disk has failed.
  */
 import { crc32 } from 'node:zlib'
 import { dirname } from 'node:path'
 import type { Log } from '../core/contract'
+import { alarm } from '../core/alarm'
 import { DiskFailed, lineOf, UsageError } from '../core/errors'
 import type { FlowFile } from '../core/ports'
 import { letGo, type File, type FileSystem } from '../kit/file-system'
@@ -22,19 +25,26 @@ const HEADER = 32
 const PAGE = 4096
 const LEAST_SLOT = 8 * PAGE
 
-interface Slot<T> { readonly index: 0 | 1; readonly generation: number; readonly value: T }
+interface Slot<T> { readonly index: 0 | 1; readonly size: number; readonly generation: number; readonly value: T }
 
-/** Opens the flow file, or prepares a new one: it appears with the first save. @throws UsageError written by a newer manifold, or not ours to open; DiskFailed damaged or unreadable */
+/** Opens the flow file, or prepares a new one: it appears with the first save. @throws UsageError written by a newer manifold, or not ours to open; DiskFailed unreadable */
 export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): Promise<FlowFile<T>> {
   const file = await opened(fs, path, 'update')
-  if (file === undefined) return new OpenFlowFile<T>(fs, path, log, undefined, 0, undefined)
+  if (file === undefined) return new OpenFlowFile<T>(fs, path, log, undefined, undefined, false)
   try {
     const image = await imageOf(file, path)
-    const newest = newestOf<T>(image, path)
-    if (newest === undefined) throw damaged(path)
-    const other = newest.index === 0 ? 1 : 0
-    if (slotAt<T>(image, other, path) === undefined) log.info('the last write of the flow file was cut short; the one before it is used', { path })
-    return new OpenFlowFile<T>(fs, path, log, file, image.length / 2, newest)
+    const slots = slotsOf<T>(image, path)
+    const [newest] = slots
+    if (newest === undefined) {
+      alarm(log, `the flow file ${path} is damaged: neither of its two copies can be read. Where sources and sinks were is lost: all that the spool holds is delivered again, and sources without a record in it begin as start= says`)
+      await letGo(file)
+      return new OpenFlowFile<T>(fs, path, log, undefined, undefined, true)
+    }
+    if (slots.length < 2) log.warn(`the flow file ${path} has one copy that can be read, of two: it is used, and what was delivered after it was written comes again`)
+    if (image.length === 2 * newest.size) return new OpenFlowFile<T>(fs, path, log, file, newest, false)
+    // Its other slot would lie elsewhere: the next save makes a whole new file.
+    await letGo(file)
+    return new OpenFlowFile<T>(fs, path, log, undefined, newest, false)
   } catch (error) {
     await letGo(file)
     throw error
@@ -48,7 +58,7 @@ export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T |
     const file = await opened(fs, path, 'read')
     if (file === undefined) return undefined
     try {
-      const newest = newestOf<T>(await imageOf(file, path), path)
+      const [newest] = slotsOf<T>(await imageOf(file, path), path)
       if (newest !== undefined) return newest.value
       if (attempt === 3) throw damaged(path)
     } finally { await letGo(file) }
@@ -57,6 +67,7 @@ export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T |
 
 class OpenFlowFile<T> implements FlowFile<T> {
   readonly stored: T | undefined
+  private slotSize: number
   private generation: number
   /** The slot that holds the newest durable value. */
   private current: 0 | 1
@@ -64,8 +75,9 @@ class OpenFlowFile<T> implements FlowFile<T> {
   private waiting: { value: T; done: Promise<void> } | undefined
   private closed = false
 
-  constructor(private readonly fs: FileSystem, private readonly path: string, private readonly log: Log, private file: File | undefined, private slotSize: number, newest: Slot<T> | undefined) {
+  constructor(private readonly fs: FileSystem, private readonly path: string, private readonly log: Log, private file: File | undefined, newest: Slot<T> | undefined, readonly lost: boolean) {
     this.stored = newest?.value
+    this.slotSize = newest?.size ?? 0
     this.generation = newest?.generation ?? 0
     this.current = newest?.index ?? 1
   }
@@ -169,23 +181,29 @@ async function imageOf(file: File, path: string): Promise<Buffer> {
   } catch (error) { throw new DiskFailed(`cannot read the flow file ${path}: ${lineOf(error)}`, { cause: error }) }
 }
 
-function newestOf<T>(image: Buffer, path: string): Slot<T> | undefined {
-  return ([0, 1] as const).map((index) => slotAt<T>(image, index, path)).filter((slot) => slot !== undefined).sort((a, b) => b.generation - a.generation)[0]
+/** The good ones, the newest first. */
+function slotsOf<T>(image: Buffer, path: string): readonly Slot<T>[] {
+  const slots: Slot<T>[] = []
+  for (let at = 0; at + HEADER <= image.length; at += PAGE) {
+    const slot = slotAt<T>(image, at, path)
+    if (slot !== undefined) slots.push(slot)
+  }
+  return slots.sort((a, b) => b.generation - a.generation)
 }
 
-function slotAt<T>(image: Buffer, index: 0 | 1, path: string): Slot<T> | undefined {
-  const size = Math.floor(image.length / 2)
-  const slot = image.subarray(index * size, (index + 1) * size)
-  if (slot.length < HEADER || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return undefined
+function slotAt<T>(image: Buffer, at: number, path: string): Slot<T> | undefined {
+  const slot = image.subarray(at)
+  if (!slot.subarray(0, MAGIC.length).equals(MAGIC)) return undefined
   const length = slot.readUInt32LE(12)
   if (length > slot.length - HEADER) return undefined
   const body = slot.subarray(HEADER, HEADER + length)
   if (slot.readUInt32LE(28) !== checksumOf(slot, body)) return undefined
   const format = slot.readUInt32LE(8)
   if (format > FORMAT) throw new UsageError([`${path} was written by a newer manifold (format ${format}, this one knows ${FORMAT}): update manifold; nothing was changed`])
-  // A file cut short would put the halves elsewhere, and its older half could pass for the newest.
-  if (slot.readUInt32LE(24) * 2 !== image.length) return undefined
-  return { index, generation: Number(slot.readBigUInt64LE(16)), value: JSON.parse(body.toString()) as T }
+  const size = slot.readUInt32LE(24)
+  // Bytes of another file, or of one of another size, that happen to lie here.
+  if (at !== 0 && at !== size) return undefined
+  return { index: at === 0 ? 0 : 1, size, generation: Number(slot.readBigUInt64LE(16)), value: JSON.parse(body.toString()) as T }
 }
 
 function headerOf(generation: number, slotSize: number, body: Buffer): Buffer {
@@ -202,7 +220,7 @@ function headerOf(generation: number, slotSize: number, body: Buffer): Buffer {
 function checksumOf(header: Buffer, body: Buffer): number { return crc32(body, crc32(header.subarray(8, 28))) }
 
 function damaged(path: string): DiskFailed {
-  return new DiskFailed(`the flow file ${path} is damaged: neither of its two copies can be read. Put it back from a backup, or move its folder away to begin anew; records in the spool beside it stay there`)
+  return new DiskFailed(`the flow file ${path} is damaged: neither of its two copies can be read; the next start of its line delivers again all that the spool holds`)
 }
 
 function codeOf(error: unknown): string | undefined { return (error as NodeJS.ErrnoException | undefined)?.code }

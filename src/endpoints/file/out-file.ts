@@ -39,6 +39,8 @@ export class OutFile {
   private last: Intent | undefined
   /** What became of the last write is not known. */
   private isDoubtful = false
+  /** A write that was not confirmed is there all the same, or in a copy that somebody made. */
+  private isLeft = false
   private told = false
 
   private constructor(
@@ -86,6 +88,7 @@ export class OutFile {
     if (this.length_ >= this.end) return
     // Of what was cut off nobody can say whether a copy of it was made before.
     this.tellTruncated()
+    this.isLeft = true
     throw new Disconnected(`${this.path} was truncated while it was written to: what was being written is written again`)
   }
 
@@ -109,7 +112,7 @@ export class OutFile {
   }
 
   /** Takes the last append back, where nobody has appended since. */
-  retract(): void { if (this.last !== undefined) this.takeBack(this.last.start, this.last.length) }
+  retract(): void { if (this.last !== undefined && !this.takeBack(this.last.start, this.last.length)) this.isLeft = true }
 
   /** Nothing happens between the look and the cut but what others do in a microsecond. */
   private takeBack(start: number, length: number): boolean {
@@ -131,16 +134,23 @@ export class OutFile {
     return facts === undefined || String(facts.ino) !== this.identity.inode
   }
 
-  /** Leaves nothing torn in the file. Where the disk does not let it, the marker stays for the next opening. */
-  async close(): Promise<void> {
+  /**
+   * Leaves nothing torn in the file. Where the disk does not let it, the marker stays for the next opening.
+   * @returns whether something of a write that was not confirmed may be there for good
+   */
+  async close(): Promise<boolean> {
     try {
       if (this.isDoubtful && this.last !== undefined) {
         const { size } = fstatSync(this.file.fd)
         // It will come again, as a whole.
-        if (['torn', 'whole'].includes(await standing(this.file, this.last, size)) && this.takeBack(this.last.start, size - this.last.start)) await this.file.datasync()
+        if (['torn', 'whole'].includes(await standing(this.file, this.last, size)) && this.takeBack(this.last.start, size - this.last.start)) {
+          this.isDoubtful = false
+          await this.file.datasync()
+        }
       }
       await this.marker?.remove()
     } catch { await letGo(this.marker) } finally { await letGo(this.file) }
+    return this.isDoubtful || this.isLeft
   }
 }
 

@@ -33,6 +33,8 @@ export class FileSink implements Sink {
   private file: OutFile | undefined
   /** When the file was written last, by us; what was in it before belongs to the time at which it was modified. */
   private wroteAt: number | undefined
+  /** What was not confirmed may be in a file for good: where it comes again it is there twice. */
+  private left = false
   /** Of a write that was given up: closing waits for it. */
   private under: Promise<unknown> = Promise.resolve()
 
@@ -40,8 +42,8 @@ export class FileSink implements Sink {
     this.compression = given.compression === 'auto' ? compressionOf(template) : given.compression
     this.timed = hasTimes(template)
     this.wants = given.framing === 'lines' ? 'lines' : 'entries'
-    // Each write is compressed by itself: larger ones are worth more.
-    this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: (this.compression === 'none' ? 4 : 16) * MIB, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: 'each' }
+    // Each write is compressed by itself: larger ones are worth more. What of a write was not confirmed is cut off before it comes again.
+    this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: (this.compression === 'none' ? 4 : 16) * MIB, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: 'each', recognises: true }
   }
 
   /** The file is opened, so that a path that cannot be written to is told of at once. */
@@ -65,7 +67,9 @@ export class FileSink implements Sink {
     })
     this.under = done.catch(() => undefined)
     await unlessAborted(done, signal)
-    return { retry: [], rejected: refused }
+    const doubtful = this.left && write.attempt > 1 ? write.payload.count : 0
+    this.left = false
+    return { retry: [], rejected: refused, ...(doubtful === 0 ? {} : { doubtful }) }
   }
 
   private async packed(chunks: readonly Buffer[]): Promise<readonly Buffer[]> {
@@ -114,7 +118,7 @@ export class FileSink implements Sink {
   private async finish(): Promise<void> {
     const { file } = this
     this.file = undefined
-    await file?.close()
+    if (await file?.close() === true) this.left = true
   }
 
   private async guarded<T>(target: string, run: () => Promise<T>): Promise<T> {
