@@ -26,6 +26,7 @@ const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name
 const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
 const NULL = 'manifold-null'
 const MILLISECONDS = 'timestamp_in_ms'
+const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
 /** What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties. */
 const MORE = 1
@@ -50,7 +51,7 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
         }
       }
       else if (name === 'delivery-mode') mode = Number(value)
-      else if (name === 'timestamp' && Number.isSafeInteger(Number(value) * 1000)) timestamp = Number(value) * 1000
+      else if (name === 'timestamp' && isKeptAsTime(value)) timestamp = signed(value) * 1000
       else headers.push([PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
     })
   } catch {
@@ -63,6 +64,10 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
   if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
   return { value: none ? null : body, ...(routingKey.length === 0 ? {} : { key: routingKey }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
 }
+
+/** Seconds since 1970. Common clients write earlier times as two's complement, though the property is unsigned. */
+function signed(seconds: HeaderValue): number { return Number(BigInt.asIntN(64, BigInt(textOf(seconds)))) }
+function isKeptAsTime(seconds: HeaderValue): boolean { return Number.isSafeInteger(signed(seconds) * 1000) }
 
 function addFields(headers: Header[], fields: readonly Field[], leave: string | undefined): void {
   // Not as members of an object, which has a constructor before anything is put there.
@@ -140,8 +145,9 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined)
   if (fixed.expiration !== undefined) values.expiration = String(fixed.expiration)
   if (fixed.priority !== undefined) values.priority = fixed.priority
   if (values['message-id'] === undefined && id !== undefined) values['message-id'] = id
-  if (timestamp !== undefined && values.timestamp === undefined && timestamp >= 0) {
-    values.timestamp = Math.floor(timestamp / 1000)
+  if (timestamp !== undefined && values.timestamp === undefined) {
+    if (!Number.isSafeInteger(Math.floor(timestamp))) throw new RangeError(`its timestamp, ${timestamp}, is no time in milliseconds`)
+    values.timestamp = String(BigInt.asUintN(64, BigInt(Math.floor(timestamp / 1000))))
     if (timestamp % 1000 !== 0 && !fields.some(({ name }) => name === MILLISECONDS)) fields.push({ name: MILLISECONDS, value: Math.floor(timestamp), type: 'l' })
   }
   return written(values, fields)
@@ -185,8 +191,10 @@ function property(name: Name, value: HeaderValue): Buffer {
   if (name === 'expiration' && !(/^\d{1,10}$/.test(textOf(value)) && Number(textOf(value)) <= MAX_EXPIRATION)) throw new RangeError('its expiration is no number of milliseconds')
   if (name === 'timestamp') {
     const out = Buffer.allocUnsafe(8)
-    if (!/^\d{1,19}$/.test(textOf(value))) throw new RangeError('its timestamp is no number of seconds')
-    out.writeBigUInt64BE(BigInt(textOf(value)))
+    // Times before 1970 have twenty digits.
+    const seconds = /^\d{1,20}$/.test(textOf(value)) ? BigInt(textOf(value)) : undefined
+    if (seconds === undefined || seconds > MAX_UINT64) throw new RangeError('its timestamp is no number of seconds')
+    out.writeBigUInt64BE(seconds)
     return out
   }
   return shortString(value, `its ${name}`)

@@ -146,7 +146,7 @@ export class StreamSource implements Source {
     switch (start.kind) {
       case 'first': return 'first'
       case 'next': return this.after(await link.lastOffset(this.stream, Infinity), 0)
-      case 'offset': return start.offset
+      case 'offset': return this.atOffset(start.offset, await link.lastOffset(this.stream, start.offset), ctx)
       case 'time': {
         const first = await link.firstOffsetSince(this.stream, Math.floor(start.at / 1000))
         return first === undefined ? this.after(await link.lastOffset(this.stream, Infinity), 0) : this.from(first)
@@ -159,7 +159,16 @@ export class StreamSource implements Source {
   private after(last: number | undefined, back: number): number { return this.from(Math.max(0, (last ?? -1) + 1 - back)) }
   private from(begin: number): number {
     if (begin > 0) this.resolved = `${begin - 1}:`
+    // What lies before it counts as handed on: it may be all that there is until the end.
+    this.handed = begin - 1
     return begin
+  }
+
+  /** Of an offset beyond the end the broker would send nothing until the stream has grown so far. */
+  private atOffset(wanted: number, last: number | undefined, ctx: SourceContext): number {
+    const next = (last ?? -1) + 1
+    if (wanted > next) ctx.log.warn(`start=${wanted} lies beyond the end of stream '${this.stream}', which is ${next}: it begins there`)
+    return this.from(Math.min(wanted, next))
   }
 
   private async resumed(link: Link, ctx: SourceContext, stored: Position): Promise<Begin> {

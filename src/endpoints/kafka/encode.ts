@@ -144,7 +144,11 @@ export class Encoder {
         looked.set(topic, place)
         open.set(topic, new Map())
       }
-      if (typeof place === 'string') { encoded.rejected.push({ index, why: place }); continue }
+      const why = typeof place === 'string' ? place : timestampFault(entry)
+      if (why !== undefined || typeof place === 'string') {
+        encoded.rejected.push({ index, why: why ?? '' })
+        continue
+      }
       const size = entrySize(entry) + RECORD_OVERHEAD + HEADER_OVERHEAD * (entry.headers?.length ?? 0)
       const partition = entry.key === undefined ? this.stickyOf(topic).choose(place.available, size) : partitionOf(entry.key, place.facts.partitions.length)
       const partitions = open.get(topic) as Map<number, Open>
@@ -167,6 +171,12 @@ export class Encoder {
     if (found === undefined) this.sticky.set(topic, found = new Sticky(this.mostFor(topic)))
     return found
   }
+}
+
+/** Deltas between timestamps are numbers here: whole milliseconds that a double holds, some 285,000 years to either side of 1970. */
+function timestampFault({ timestamp }: Entry): string | undefined {
+  if (timestamp === undefined || Math.abs(Math.floor(timestamp)) <= Number.MAX_SAFE_INTEGER / 2) return undefined
+  return `its timestamp, ${timestamp}, is no time in milliseconds`
 }
 
 /** Partitions that have a leader; all of them where none has. */

@@ -25,7 +25,7 @@ export class RecordWriter {
   count = 0
   private bytes: Buffer
   private at = HEADER_BYTES
-  private base = -1
+  private base: number | undefined
   private newest = -1
 
   /** @param capacity bytes to begin with; it grows as needed @param memory where they come from, in place of fresh ones */
@@ -101,7 +101,7 @@ export class RecordWriter {
     header[MAGIC_AT] = 2
     header.writeInt16BE(CODECS.indexOf(codec), ATTRIBUTES_AT)
     header.writeInt32BE(this.count - 1, ATTRIBUTES_AT + 2)
-    header.writeBigInt64BE(BigInt(this.base), BASE_TIMESTAMP_AT)
+    header.writeBigInt64BE(BigInt(this.base ?? -1), BASE_TIMESTAMP_AT)
     header.writeBigInt64BE(BigInt(this.newest), BASE_TIMESTAMP_AT + 8)
     header.writeInt32BE(this.count, BASE_SEQUENCE_AT + 4)
     if (packed === undefined) this.taken = this.memory === undefined ? undefined : this.bytes
@@ -110,7 +110,7 @@ export class RecordWriter {
   }
 
   private delta(timestamp: number): number {
-    if (this.base === -1) this.base = timestamp
+    if (this.base === undefined) this.base = this.newest = timestamp
     if (timestamp > this.newest) this.newest = timestamp
     return timestamp - this.base
   }

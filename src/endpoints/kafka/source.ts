@@ -173,7 +173,7 @@ class KafkaSource implements Source {
     const position = stored === undefined ? undefined : decodePosition(stored)
     const place = { topic, partition, epoch: ONLY_EPOCH }
     if (stored !== undefined && position !== undefined) return isSameTopic(position.topicId, topics.get(topic)?.id) ? { ...place, at: position.offset } : { ...place, deleted: stored }
-    if (offset !== undefined) return { ...place, at: offset }
+    if (offset !== undefined) return { ...place, at: offset, named: true }
     return ctx.resumable().length > 0 ? { ...place, at: 'oldest' } : place
   }
 
@@ -187,8 +187,14 @@ class KafkaSource implements Source {
     for (const [kind, some] of Map.groupBy(unresolved, (one) => one.at === 'oldest' ? 'oldest' : one.deleted !== undefined ? options.onGap : 'start')) {
       const from: Start = kind === 'start' ? start : { kind: kind === 'latest' ? 'latest' : 'oldest' }
       const found = await resolveStart(from, cluster, await led(reading, some), committedOnly(reading), offsetFault, signal)
-      some.forEach((one, index) => { const at = found[index]; if (at !== undefined) begun.set(one, at) })
+      some.forEach((one, index) => {
+        const at = found[index]
+        if (at === undefined) return
+        begun.set(one, at)
+        if (from.kind === 'offset' && from.offset > at.latest) ctx.log.warn(beyondEnd(`start=${from.offset}`, one, at.latest))
+      })
     }
+    await refuseBeyondEnd(beginnings.filter(({ named }) => named === true), reading)
     const { topics } = reading
     const tracks: Track[] = []
     const noted: Track[] = []
@@ -275,4 +281,20 @@ class KafkaSource implements Source {
     if (group !== undefined && (all.length === 0 || !group.isSettled)) return all.length === 0 && group.isOver
     return all.every((track) => track.finished)
   }
+}
+
+function beyondEnd(what: string, { topic, partition }: Beginning, end: number): string {
+  return `${what} lies beyond the end of ${partitionName(topic, partition)}, which is ${end}: it begins there`
+}
+
+/** Whoever names an offset that is not there yet means another one: reading anything else, or nothing, would be a surprise. */
+async function refuseBeyondEnd(named: readonly Beginning[], reading: Reading): Promise<void> {
+  if (named.length === 0) return
+  const asked = await led(reading, named)
+  const ends = await offsetsAt(reading.cluster, asked, 'latest', committedOnly(reading), offsetFault, reading.signal)
+  named.forEach(({ topic, partition, at }, index) => {
+    const end = ends[index] ?? 0
+    if (typeof at !== 'number' || at <= end) return
+    throw new Fatal(`partition=${partition}:${at} lies beyond the end of ${partitionName(topic, partition)}, which is ${end}: correct the offset`)
+  })
 }

@@ -22,6 +22,8 @@ export interface Beginning {
   readonly epoch: number
   /** Where to go on; absent: at `start`. */
   readonly at?: number | 'oldest'
+  /** `at` stands on the command line. */
+  readonly named?: true
   /** What is known of it is of a topic that was deleted since: the position there. Where `at` does not say, `on-gap` does. */
   readonly deleted?: string
   /** It is ours again and goes on where we were: what was read before counts under this epoch, too. */

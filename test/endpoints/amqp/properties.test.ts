@@ -142,4 +142,22 @@ describe('a record as a message', () => {
     expect(entryOf({ ...message(NONE), properties: changed }).timestamp).toBe(1_800_000_000_000)
     expect(headersOf({ value, timestamp: 1_700_000_000_000 })).toBeUndefined()
   })
+
+  test.each([2n ** 64n - 1n, 2n ** 63n, 2n ** 64n - 86_400n, 2n ** 63n - 1n, 0n, 9_007_199_254_740n])('a timestamp of %s seconds passes unchanged', (seconds) => {
+    const bytes = Buffer.alloc(10)
+    bytes.writeUInt16BE(0x40, 0)
+    bytes.writeBigUInt64BE(seconds, 2)
+    const entry = entryOf({ ...message(NONE), properties: bytes })
+    for (const each of [entry, throughEnvelope(entry)]) {
+      const written = propertiesOf(each, { persistent: 'keep' }, undefined)
+      expect(entryOf({ ...message(NONE), properties: written })).toEqual(entry)
+      expect(written.subarray(-8).readBigUInt64BE()).toBe(seconds)
+    }
+  })
+
+  test('a time before 1970 is kept, and one that is none is refused', () => {
+    const earlier = propertiesOf({ value, timestamp: -1500 }, { persistent: 'true' }, undefined)
+    expect(entryOf({ ...message(NONE), properties: earlier }).timestamp).toBe(-1500)
+    for (const timestamp of [2 ** 63, Infinity, -1e300]) expect(() => propertiesOf({ value, timestamp }, { persistent: 'true' }, undefined)).toThrow(RangeError)
+  })
 })

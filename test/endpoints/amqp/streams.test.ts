@@ -57,6 +57,16 @@ describeWith('rabbitmq', 'streams', () => {
     await again.close()
   })
 
+  test.each(['latest', '300', '100000', '-0', '-1h'])('--until end of a stream that is begun at its end with start=%s ends at once', async (start) => {
+    const queue = await stream()
+    await broker.put(queue, bodies(300))
+    const line = ['--from', broker.uri(), `queue=${queue}`, 'stream', `start=${start}`, '--to', '-', '--until', 'end', '--log-level', 'info']
+    const { code, stdout, stderr } = await manifold(line)
+    expect(code).toBe(0)
+    expect(stdout.toString()).toBe(start === '-1h' ? bodies(300).map((body) => `${body}\n`).join('') : '')
+    expect(/lies beyond the end of stream '.*', which is 300/.test(stderr)).toBe(start === '100000')
+  })
+
   test('--until end: it ends with what was there, also where more comes meanwhile', async () => {
     const queue = await stream()
     await broker.put(queue, bodies(100))
