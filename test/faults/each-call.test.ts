@@ -1,0 +1,60 @@
+/**
+ * Every call of six short flows to file system and network is spoiled, one run per call: the process is killed there, or the call fails. The same line,
+ * run again, has to end well, with every record delivered or named, receipts that add up and an honest exit code (shim/judge.ts).
+ *
+ * Here a sample is drawn evenly, the same in each run; MANIFOLD_LONG=1 spoils every call in every way.
+ * MANIFOLD_CALL=SCENARIO:MODE:NUMBER runs one case; the folder of a case that shows a fault is kept and named.
+ */
+import { Chains, discard, type Chain } from './shim/chain'
+import { faultsOf } from './shim/judge'
+import { SCENARIOS, type Scenario } from './shim/scenarios'
+import { build, casesOf, evenly, whyNoShim, type Fault, type Mode } from './shim/shim'
+
+const LONG = process.env['MANIFOLD_LONG'] === '1'
+const [onlyScenario, onlyMode, onlyNumber] = process.env['MANIFOLD_CALL']?.split(':') ?? []
+/** Chains of each flow in the sample; one takes one to two seconds. */
+const SAMPLE = 5
+/** What the sample is drawn of. */
+const SAMPLED: readonly Mode[] = ['kill', 'short', 'ECONNRESET-once']
+/** The part of the calls, from the first. */
+const DRAWN = 0.75
+const FLOWS = SCENARIOS.filter(({ name }) => LONG || name !== 'ws-spool-file')
+
+function describeWithShim(title: string, body: () => void): void {
+  const why = whyNoShim()
+  if (why === undefined) { describe(title, body); return }
+  if (process.env['MANIFOLD_REQUIRE_SERVICES'] === '1') { describe(title, () => { it('has a C compiler', () => { throw new Error(why) }) }); return }
+  process.stderr.write(`SKIPPED: ${title}: ${why}\n`)
+  describe.skip(`${title} (skipped: ${why})`, () => { for (const { name } of FLOWS) it(name, () => undefined) })
+}
+
+describeWithShim('each call spoiled', () => {
+  let chains: Chains
+  beforeAll(() => { chains = new Chains(build()) })
+
+  async function judged(scenario: Scenario, fault: Fault | undefined): Promise<{ readonly chain: Chain; readonly faults: readonly string[] }> {
+    const chain = await chains.chain(scenario, fault)
+    const faults = faultsOf(chain)
+    if (faults.length === 0) discard(chain)
+    return { chain, faults: faults.length === 0 ? [] : [`${scenario.name}:${fault?.mode}:${fault?.at} in ${chain.folder}`, ...faults] }
+  }
+
+  for (const scenario of onlyScenario === undefined ? FLOWS : SCENARIOS.filter(({ name }) => name === onlyScenario)) {
+    test(scenario.name, async () => {
+      if (onlyNumber !== undefined) {
+        expect((await judged(scenario, { mode: onlyMode as Mode, at: Number(onlyNumber) })).faults).toEqual([])
+        return
+      }
+      const { chain, faults } = await judged(scenario, undefined)
+      expect(faults).toEqual([])
+      const calls = chain.runs[0]?.calls ?? []
+      expect(calls.length).toBeGreaterThan(50)
+      const cases = casesOf(calls)
+      const found: (readonly string[])[] = []
+      const drawn = LONG ? cases : evenly(cases.filter(({ mode, at }) => SAMPLED.includes(mode) && at <= calls.length * DRAWN), SAMPLE)
+      for (const fault of drawn) found.push((await judged(scenario, fault)).faults)
+      process.stderr.write(`each call spoiled: ${scenario.name}: ${calls.length} calls, ${drawn.length} of ${cases.length} cases\n`)
+      expect(found.filter((faults) => faults.length > 0)).toEqual([])
+    }, LONG ? 4 * 3_600_000 : 300_000)
+  }
+})
