@@ -31,7 +31,8 @@ export interface SegmentPlan {
   readonly toLines?: (batch: Batch) => Lines
   /** Records that cannot be lines are refused at reading, for some sink of the flow writes lines; the others still get keys and headers. */
   readonly refuseInner?: (batch: Batch) => Lines
-  readonly render?: (frame: Spooled) => readonly Buffer[]
+  /** In the framing of the segment, which may have been sealed by another line. */
+  readonly render?: (frame: Spooled, framing: 'lines' | 'envelope') => readonly Buffer[]
 }
 
 /** @throws UsageError segment sinks that disagree: their objects are cut from the same segments */
@@ -53,7 +54,7 @@ export function segmentPlan(sinks: readonly { readonly id: string; readonly labe
     ...(allLines ? { toLines: asLines } : {}),
     ...(!allLines && framing === 'lines' ? { refuseInner: asLines } : {}),
     ...(framing === undefined ? {} : {
-      render: (frame: Spooled) => render(frame.batch, framing, newline, (index) => ({
+      render: (frame: Spooled, sealed: 'lines' | 'envelope') => render(frame.batch, sealed, newline, (index) => ({
         source: sourceLabel(frame.source), partition: frame.partition, position: frame.at(index), sequence: frame.first + index, receivedAt: frame.receivedAt,
       })).chunks,
     }),

@@ -66,8 +66,8 @@ export interface SpoolConfig {
   readonly known: Known
   /** Segment sinks; empty for flows that only write batches. All agree on sealBytes, sealAge, period and framing. */
   readonly policies: readonly { readonly sink: string; readonly policy: SegmentPolicy }[]
-  /** The object bytes of a frame that is not newline-terminated lines for `framing: lines`. Deterministic: the same bytes from the same frame, for ever. */
-  readonly render?: (frame: Spooled) => readonly Buffer[]
+  /** The object bytes of a frame that is not newline-terminated lines for `framing: lines`, in the framing that its segment was sealed with. Deterministic: the same bytes from the same frame, for ever. */
+  readonly render?: (frame: Spooled, framing: 'lines' | 'envelope') => readonly Buffer[]
   /** Size at which a file is rotated where there are no segment sinks. */
   readonly segmentBytes: number
   readonly maxBytes?: number

@@ -26,7 +26,7 @@ export interface SpoolContext {
   readonly id: string
   readonly seed: number
   readonly policies: readonly { readonly sink: string; readonly policy: SegmentPolicy }[]
-  readonly render: ((frame: Spooled) => readonly Buffer[]) | undefined
+  readonly render: ((frame: Spooled, framing: 'lines' | 'envelope') => readonly Buffer[]) | undefined
   /** A frame holds at most this much payload and one record. */
   readonly frameBytes: number
 }
@@ -93,7 +93,7 @@ export function objectBytes(context: SpoolContext, framing: 'lines' | 'envelope'
   if (frame.head.count === 0) return []
   if (frame.head.encoding === LINES && framing === 'lines') return [frame.payload]
   if (context.render === undefined) throw new Error('the spool holds entries for a segment sink and nothing to render them with')
-  return context.render(spooled(frame))
+  return context.render(spooled(frame), framing)
 }
 
 type Marks = { readonly file: number; readonly object: number }[]

@@ -14,6 +14,8 @@ export function outOfSpace(error: unknown): boolean {
 
 export class Space {
   private sinceAsked = Infinity
+  /** What could be written when it was asked last; asked again before half of it is used, for others write there as well. */
+  private left = 0
   private short = false
   private told = false
 
@@ -23,7 +25,7 @@ export class Space {
   async shortage(bytes: number, held: number): Promise<string | undefined> {
     // An empty spool takes one group, however small its bound: otherwise nothing would ever move.
     if (this.maxBytes !== undefined && held > 0 && held + bytes > this.maxBytes) return `it holds ${formatSize(held)} of at most ${formatSize(this.maxBytes)}`
-    if (!this.short && this.sinceAsked < ASK_EVERY) return undefined
+    if (!this.short && this.sinceAsked + bytes < Math.min(ASK_EVERY, this.left / 2)) return undefined
     const space = await this.fs.space(this.directory).catch((error: unknown) => {
       if (!this.told) this.log.warn(`how much space is left for the spool in ${this.directory} cannot be found out, so nothing is kept free: ${lineOf(error)}`)
       this.told = true
@@ -33,6 +35,7 @@ export class Space {
     const { free, total } = space
     const reserve = this.reserve ?? Math.min(Math.max(GIB, total * 0.05), total / 4)
     this.sinceAsked = 0
+    this.left = Math.max(0, free - reserve)
     this.short = free - bytes < reserve
     return this.short ? `${formatSize(free)} are free on its disk, of which ${formatSize(Math.round(reserve))} stay free` : undefined
   }
