@@ -11,6 +11,11 @@ import type { Compression } from '../core/contract'
 export type Buffers = AsyncIterable<Buffer> | Iterable<Buffer>
 type Engine = Transform & { readonly bytesWritten: number }
 
+/** All of the compressed data was sound; what lies behind it is something else. */
+export class TrailingData extends Error {}
+
+/** Of zlib and of zstd. */
+const NO_BEGINNING = ['incorrect header check', 'Unknown frame descriptor']
 /** Bytes of output that are handed over at once. */
 const PIECE = 256 * 1024
 
@@ -38,17 +43,18 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
     if (kind === 'none') { yield* input; return }
     const make = (): Engine => (kind === 'gzip' ? createGunzip({ chunkSize: PIECE }) : createZstdDecompress({ chunkSize: PIECE }))
     let pump: Pump | undefined
+    let made = false
     try {
       for await (const chunk of input) {
         for (let rest = chunk; rest.length > 0;) {
           if (pump?.ended === true) {
             // Only of gzip: NULs may follow, which tapes and blocks are filled up with.
-            if (rest.some((byte) => byte !== 0)) throw new Error('after the end of the gzip data something else follows')
+            if (rest.some((byte) => byte !== 0)) throw trailing(kind)
             break
           }
           pump ??= new Pump(make())
           const before = pump.taken
-          yield* pump.write(rest)
+          for await (const out of pump.write(rest)) { made = true; yield out }
           rest = rest.subarray(pump.taken - before)
           // Node ends the stream where zstd stops within a chunk, at the end of a frame, and drops the rest without a word: the next frame gets an engine of its own.
           if (pump.ended && kind === 'zstd') { pump.close(); pump = undefined }
@@ -56,11 +62,16 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
       }
       if (pump !== undefined && !pump.ended) yield* pump.end()
     } catch (error) {
+      if (error instanceof TrailingData) throw error
+      // Only the beginning of a member, or a frame, can be none.
+      if (made && NO_BEGINNING.includes((error as Error).message)) throw trailing(kind)
       // What the system says of the input is no clause about the data, and its code decides whether to try again.
       throw (error as NodeJS.ErrnoException).syscall === undefined ? new Error(clauseOf(error, kind), { cause: error }) : error
     } finally { pump?.close() }
   }
 }
+
+function trailing(kind: Compression): TrailingData { return new TrailingData(`after the end of the ${kind} data something else follows`) }
 
 function clauseOf(error: unknown, kind: Compression): string {
   const { code, message } = error as NodeJS.ErrnoException

@@ -23,7 +23,7 @@ export function startLines({ sources, sinks, state, spooled, others, deadLetterP
   for (const { parsed, id, label, position } of sources) {
     const known = Object.keys(state?.stored?.sources[id]?.positions ?? {}).length
     if (position === 'here' && state === undefined) lines.push(`${label}: begins anew each time; --name keeps its position`)
-    else if (position === 'here' && known > 0) lines.push(`${label}: resumes after ${known} stored position${known === 1 ? '' : 's'}${parsed.given.has('start') ? ', which win over start=' : ''}; manifold forget ${state?.name ?? ''} begins anew`)
+    else if (position === 'here' && known > 0) lines.push(`${label}: resumes after ${known} stored position${known === 1 ? '' : 's'}${parsed.given.has('start') ? ', which win over start=; what is new since then begins at its oldest' : ''}; manifold forget ${state?.name ?? ''} begins anew`)
     else if (position === 'here') lines.push(`${label}: begins at its start option; its position is kept from here on`)
     else if (position === 'upstream') lines.push(`${label}: released ${spooled ? (parsed.endpoint.source?.releasedAtAccept === true ? 'once it is in the spool' : 'once every sink has confirmed') : 'once the sink has confirmed'}`)
   }

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import * as os from 'node:os'
 import * as path from 'node:path'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
-import type { Delivery, SourceContext } from '../../src/core/contract'
+import type { Delivery, Gap, SourceContext } from '../../src/core/contract'
 import { Fatal, Refused } from '../../src/core/errors'
 import type { Candidate } from '../../src/endpoints/file/candidates'
 import { bindByInode, type Bound } from '../../src/endpoints/file/identity'
@@ -37,6 +37,7 @@ async function asNobody<T>(run: () => Promise<T>): Promise<T> {
 class Flow {
   readonly text: string[] = []
   readonly deliveries: Delivery[] = []
+  readonly gaps: Gap[] = []
   readonly source: FileSource
   private readonly stop = new AbortController()
   constructor(pattern: string, options: Partial<SourceOptions> = {}, readonly positions = new Map<string, string>()) {
@@ -44,7 +45,7 @@ class Flow {
     running.push(this)
   }
   context(): SourceContext {
-    return { signal: this.stop.signal, clock: systemClock, log: quiet, gauge: () => undefined, resume: (name) => this.positions.get(name), resumable: () => [...this.positions.keys()], revoke: () => Promise.resolve(), lost: () => undefined, gap: () => undefined, held: () => [], committed: () => undefined }
+    return { signal: this.stop.signal, clock: systemClock, log: quiet, gauge: () => undefined, resume: (name) => this.positions.get(name), resumable: () => [...this.positions.keys()], revoke: () => Promise.resolve(), lost: () => undefined, gap: (gap) => { this.gaps.push(gap) }, held: () => [], committed: () => undefined }
   }
   open(): Promise<void> { return this.source.open(this.context()) }
   async next(ms = 5000): Promise<Delivery | null> {
@@ -174,11 +175,26 @@ describe('reading to the end', () => {
     const whole = gzipSync(Buffer.from(numbers(1, 300_000)))
     write('a.gz', whole.subarray(0, whole.length / 2))
     const flow = new Flow('a.gz')
-    await expect(flow.all()).rejects.toThrow(/a\.gz: the gzip data ends too early/)
+    await flow.all()
+    expect(flow.gaps).toEqual([expect.objectContaining({ partition: at('a.gz'), why: expect.stringMatching(/a\.gz: the gzip data ends too early/) as string })])
     expect(flow.text.join('').length).toBeGreaterThan(100_000)
     write('b.gz', 'plain text')
     await expect(new Flow('b.gz').all()).rejects.toThrow(Fatal)
     expect(await new Flow('b.gz', { compression: 'none' }).all()).toBe('plain text\n')
+  })
+
+  test.each([['gz', gzipSync], ['zst', zstdCompressSync]] as const)('start=-N and start=latest count the lines of .%s files as of plain ones', async (suffix, compress) => {
+    write(`a.${suffix}`, Buffer.concat([compress(numbers(1, 200_000)), compress(numbers(200_001, 300_000))]))
+    const last = new Flow(`a.${suffix}`, { start: '-3' })
+    expect(await last.all()).toBe('299998\n299999\n300000\n')
+    expect(await last.again().all()).toBe('')
+    expect(await new Flow(`a.${suffix}`, { start: '-999999999' }).all()).toBe(numbers(1, 300_000))
+    const latest = new Flow(`a.${suffix}`, { start: 'latest' })
+    expect(await latest.all()).toBe('')
+    append(`a.${suffix}`, compress('more\n'))
+    expect(await latest.again().all()).toBe('more\n')
+    fs.writeFileSync(at(`a.${suffix}`), compress(numbers(7, 9)))
+    expect(await latest.again().all()).toBe(numbers(7, 9))
   })
 
   test('nothing that matches, a folder, a file that may not be read: each is refused with what to do', async () => {

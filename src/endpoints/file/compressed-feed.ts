@@ -1,20 +1,16 @@
 import type * as fs from 'node:fs/promises'
-import { decompress } from '../../codec/compression'
 import type { Compression } from '../../core/contract'
 import type { Landing } from '../../kit/pipes'
 import { unlessAborted } from '../../kit/signal'
+import { CompressedReader, OtherContent } from './compressed-reader'
 import { PRINTED, printedLength, printOf, type FilePosition } from './position'
-
-/** The file is not the one whose position is known: its content differs, or ends before it. */
-export class OtherContent extends Error {}
-
-const BLOCK = 256 * 1024
 
 /**
  * Fills a landing with the uncompressed bytes of a file from an offset on. There is no way into the middle of compressed data: what lies before is
  * decompressed and compared with what is known of it.
  */
 export class CompressedFeed {
+  private readonly reader: CompressedReader
   private readonly parts: AsyncGenerator<Buffer, void, undefined>
   private ahead: Promise<IteratorResult<Buffer, void>> | undefined
   /** The first bytes, as far as seen. */
@@ -22,12 +18,14 @@ export class CompressedFeed {
   private seen = 0
   private recent: Buffer = Buffer.alloc(0)
   private checked = false
-  /** Compressed bytes read. */
-  consumed = 0
 
   constructor(file: fs.FileHandle, kind: Compression, private readonly landing: Landing & { push(bytes: Uint8Array): void }, private readonly known: FilePosition | undefined) {
-    this.parts = decompress(kind)(this.blocksOf(file))
+    this.reader = new CompressedReader(file, kind)
+    this.parts = this.reader.parts()
   }
+
+  /** Compressed bytes read. */
+  get consumed(): number { return this.reader.consumed }
 
   /** As FileReader.wait. Throws OtherContent. */
   async wait(signal: AbortSignal): Promise<boolean> {
@@ -76,14 +74,4 @@ export class CompressedFeed {
     await this.ahead?.catch(() => undefined)
     await this.parts.return()
   }
-
-  private async *blocksOf(file: fs.FileHandle): AsyncGenerator<Buffer, void, undefined> {
-    for (;;) {
-      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(BLOCK), 0, BLOCK, this.consumed)
-      if (bytesRead === 0) return
-      this.consumed += bytesRead
-      yield buffer.subarray(0, bytesRead)
-    }
-  }
 }
-

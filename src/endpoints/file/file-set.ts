@@ -3,7 +3,7 @@ import type { Framing } from '../../options/shared'
 import { findMatching, findRotated, isRotationOf, type Candidate, type CompressionChoice } from './candidates'
 import { bindByContent, bindByInode, unbound, type Bound, type Known } from './identity'
 import type { FilePosition } from './position'
-import { ALL, Tail } from './tail'
+import { Tail } from './tail'
 
 /** Rotated names are looked for of so many files that are not where they were, the newest ones. */
 const MOST_MISSING = 1000
@@ -138,7 +138,7 @@ export class FileSet {
   }
 
   private isReadUp(candidate: Candidate, position: FilePosition): boolean {
-    if (position.offset === ALL || this.readUp.get(candidate.key) === candidate.size) return true
+    if (this.readUp.get(candidate.key) === candidate.size) return true
     return candidate.compression === 'none' ? candidate.size <= position.offset : candidate.size === position.whole
   }
 

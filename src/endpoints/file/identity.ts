@@ -3,8 +3,8 @@
  * a copy that was truncated at its origin or compressed is another inode. Content is always looked at: an inode alone proves nothing.
  */
 import * as fs from 'node:fs/promises'
-import { decompress } from '../../codec/compression'
 import { isRotationOf, type Candidate } from './candidates'
+import { CompressedReader } from './compressed-reader'
 import { PRINTED, printedLength, printOf, type FilePosition } from './position'
 
 export interface Known { readonly name: string; readonly position: FilePosition }
@@ -64,11 +64,14 @@ export async function printAt(file: fs.FileHandle, position: number, length: num
   return printOf(buffer.subarray(0, bytesRead))
 }
 
-async function beginning({ path: file, compression }: Candidate): Promise<Buffer> {
+async function beginning({ path: name, compression }: Candidate): Promise<Buffer> {
   const parts: Buffer[] = []
   let length = 0
+  let file: fs.FileHandle | undefined
   try {
-    for await (const part of decompress(compression)(firstBytes(file))) {
+    file = await fs.open(name, 'r')
+    // Two blocks of zstd, which are handed out whole.
+    for await (const part of new CompressedReader(file, compression, 64 * PRINTED).parts()) {
       parts.push(part)
       length += part.length
       if (length >= PRINTED) break
@@ -77,15 +80,6 @@ async function beginning({ path: file, compression }: Candidate): Promise<Buffer
     // Too short, damaged or gone: what was read of it decides. Where it cannot be read now, nothing does: taken for another file, it would come twice.
     const { code, syscall } = error as NodeJS.ErrnoException
     if (syscall !== undefined && code !== 'ENOENT') throw error
-  }
+  } finally { await file?.close() }
   return Buffer.concat(parts).subarray(0, PRINTED)
-}
-
-/** Two blocks of zstd, which are handed out whole. */
-async function* firstBytes(name: string): AsyncGenerator<Buffer, void, undefined> {
-  const file = await fs.open(name, 'r')
-  try {
-    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(64 * PRINTED), 0, 64 * PRINTED, 0)
-    yield buffer.subarray(0, bytesRead)
-  } finally { await file.close() }
 }

@@ -4,6 +4,9 @@
  * - A file that is read is a partition of its own, named by the path it was found under; two at once of one path (rotation) are told apart by `#2`.
  *   What it is, its position says: inode, birth time and content. A renamed file is gone on with, a truncated or replaced one is a new one.
  * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is finished.
+ * - A file that is damaged, or closed to us, keeps no other unread: what can be read of it is delivered, the rest is a gap, in every run anew.
+ *   Only where nothing at all can be read the source has failed.
+ * - Of followed files about sixteen are open at once; one that rests makes way.
  * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. Others may write to it too: each write goes to the end as it stands,
  *   in one piece. What a kill left torn is cut off before the next write, where it is known to be ours.
  */

@@ -1,11 +1,12 @@
 import * as path from 'node:path'
+import { TrailingData } from '../../codec/compression'
 import type { Delivery, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { letGo } from '../../kit/file-system'
 import { unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
 import { closedFolders, isGlob } from './candidates'
-import { OtherContent } from './compressed-feed'
+import { isCutShort, isDamage, OtherContent } from './compressed-reader'
 import { FileSet } from './file-set'
 import type { options } from './options'
 import { decodePosition, encodePosition, type FilePosition } from './position'
@@ -33,6 +34,10 @@ export class FileSource implements Source {
   private watcher: Watcher | undefined
   private poll: { stop(): void } | undefined
   private lookAround = false
+  /** Files that could not be read, or not to their end, and are not told of yet. */
+  private spoilt: { readonly name: string; readonly offset: number; readonly why: string }[] = []
+  /** Sizes of those that were told of. */
+  private readonly told = new Map<string, number>()
   private lookedAt = 0
   /** Where `--until end` stops: sizes by file. */
   private until: ReadonlyMap<string, number> | undefined
@@ -84,6 +89,7 @@ export class FileSource implements Source {
       const begun = set.begun.shift()
       if (begun !== undefined) return this.handing(set, begun)
       for (const tail of this.due(set)) {
+        if (!tail.isOpen) await this.makeRoom(set)
         const delivery = await this.next(set, tail, signal)
         if (delivery === undefined) continue
         // The others first, before this one is due again.
@@ -93,8 +99,9 @@ export class FileSource implements Source {
         }
         return this.handing(set, delivery)
       }
-      if (this.isFinished(set)) return null
+      if (this.isFinished(set)) { this.tellSpoilt(); return null }
       if (this.given.follow && this.due(set).length === 0) {
+        this.tellSpoilt()
         await unlessAborted(this.heard.wait(), signal)
         await this.attend(set)
       }
@@ -108,6 +115,14 @@ export class FileSource implements Source {
     return [...open, ...due.filter((tail) => !tail.isOpen).slice(0, Math.max(0, MOST_OPEN - open.length))]
   }
 
+  /** Before another file is opened: one that rests is closed. Not one that no path leads to any more. */
+  private async makeRoom(set: FileSet): Promise<void> {
+    const open = set.tails.filter((tail) => tail.isOpen)
+    if (open.length < MOST_OPEN) return
+    const resting = open.filter((tail) => !tail.stirred && tail.leavingSince === undefined)
+    for (const tail of resting.slice(0, open.length - MOST_OPEN + 1)) await tail.park()
+  }
+
   private isFinished(set: FileSet): boolean {
     if (!this.given.follow) return set.tails.length === 0
     return this.until !== undefined && set.tails.every((tail) => tail.offset >= (this.until?.get(tail.key) ?? 0) || !tail.stirred)
@@ -116,6 +131,7 @@ export class FileSource implements Source {
   private handing(set: FileSet, delivery: Delivery): Delivery {
     const position = decodePosition(delivery.last)
     if (position !== undefined) set.known.set(delivery.partition.name, position)
+    this.tellSpoilt()
     return delivery
   }
 
@@ -155,9 +171,35 @@ export class FileSource implements Source {
         // Still being written: it is looked into again when it has grown.
         tail.stirred = false
         await tail.park()
-      } else throw faultOf(name, error)
+      } else if (isDamage(error) || ['EACCES', 'EPERM', 'EIO'].includes((error as NodeJS.ErrnoException).code ?? '')) return this.passOver(set, tail, error)
+      else throw faultOf(name, error)
     }
     return undefined
+  }
+
+  /** One file that cannot be read keeps none of the others unread: it is named, and what is missing of it is a gap. Returns what is left of it. */
+  private async passOver(set: FileSet, tail: Tail, error: unknown): Promise<Delivery | undefined> {
+    const { path: name, size } = tail.candidate
+    if (error instanceof ManifoldError) throw error
+    const rest = error instanceof TrailingData ? await tail.rest() : undefined
+    if (rest !== undefined) return rest
+    const fault = faultOf(name, error)
+    if (this.told.get(tail.key) !== size) this.spoilt.push({ name: tail.partition.name, offset: tail.offset, why: fault.message })
+    this.told.set(tail.key, size)
+    tail.spoilt = isDamage(error) ? 'damaged' : 'refused'
+    if (!this.given.follow || tail.leavingSince === -Infinity) await set.drop(tail)
+    else {
+      tail.stirred = false
+      await tail.park()
+    }
+    // Where nothing at all can be read, it is more likely that something else was meant.
+    if (set.known.size === 0 && set.tails.every(({ spoilt }) => spoilt !== undefined)) throw fault
+    if (set.known.size > 0) this.tellSpoilt()
+    return undefined
+  }
+
+  private tellSpoilt(): void {
+    for (const { name, offset, why } of this.spoilt.splice(0)) this.context?.gap({ partition: name, from: `${name}:${offset}`, to: 'its end', why })
   }
 
   /** After something was heard, or a while has passed. */
@@ -166,6 +208,8 @@ export class FileSource implements Source {
       this.lookAround = false
       await this.look(set)
       this.watchFolders(set)
+      // What may be read is no matter of size or time.
+      for (const tail of set.tails) if (tail.spoilt === 'refused') tail.stirred = true
     }
     const now = this.context?.clock.now() ?? 0
     for (const tail of set.tails) {
@@ -208,8 +252,6 @@ function folderOf(pattern: string): string {
   while (isGlob(folder)) folder = path.dirname(folder)
   return folder
 }
-
-function isCutShort(error: unknown): boolean { return error instanceof Error && error.message.endsWith('ends too early') }
 
 function faultOf(name: string, error: unknown): Error {
   if (error instanceof ManifoldError) return error

@@ -1,4 +1,8 @@
 import type * as fs from 'node:fs/promises'
+import type { Compression } from '../../core/contract'
+import { countNewlines } from '../../kit/lines'
+import { CompressedReader, isDamage } from './compressed-reader'
+import { PRINTED } from './position'
 
 const NEWLINE = 0x0a
 const BLOCK = 256 * 1024
@@ -24,4 +28,38 @@ export async function offsetOfLast(lines: number, file: fs.FileHandle, size: num
     end = begin
   }
   return 0
+}
+
+/**
+ * The same of compressed data, whose end is found by reading it: once to count, and once more to find the line. What is damaged ends where it can be
+ * read no further.
+ */
+export async function offsetOfLastIn(lines: number, file: fs.FileHandle, compression: Compression): Promise<{ readonly offset: number; readonly head: Buffer }> {
+  let total = 0
+  let head: Buffer = Buffer.alloc(0)
+  for await (const part of contentOf(file, compression)) {
+    total += countNewlines(part)
+    if (head.length < PRINTED) head = Buffer.concat([head, part.subarray(0, PRINTED - head.length)])
+  }
+  const offset = await offsetAfter(Math.max(0, total - lines), contentOf(file, compression))
+  return { offset, head: head.subarray(0, offset) }
+}
+
+/** Offset after so many newlines. */
+async function offsetAfter(newlines: number, parts: AsyncIterable<Buffer>): Promise<number> {
+  let left = newlines
+  let offset = 0
+  if (left === 0) return 0
+  for await (const part of parts) {
+    const here = countNewlines(part)
+    if (here < left) { left -= here; offset += part.length; continue }
+    let end = -1
+    for (; left > 0; left--) end = part.indexOf(NEWLINE, end + 1)
+    return offset + end + 1
+  }
+  return offset
+}
+
+async function* contentOf(file: fs.FileHandle, compression: Compression): AsyncGenerator<Buffer, void, undefined> {
+  try { yield* new CompressedReader(file, compression).parts() } catch (error) { if (!isDamage(error)) throw error }
 }

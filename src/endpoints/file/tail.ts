@@ -9,11 +9,9 @@ import { kindOf, PipeReader } from '../../kit/pipes'
 import type { Candidate } from './candidates'
 import { CompressedFeed } from './compressed-feed'
 import { encodePosition, PRINTED, printedLength, printOf, type FilePosition } from './position'
-import { offsetOfLast } from './start'
+import { offsetOfLast, offsetOfLastIn } from './start'
 
 const NEWLINE = 0x0a
-/** The offset of a compressed file of which nothing is wanted: its size is not known without reading it. */
-export const ALL = Number.MAX_SAFE_INTEGER
 /** Stands once in an encoded position: quotes inside its strings are escaped. */
 const AT_ZERO = '"offset":0,'
 
@@ -52,6 +50,8 @@ export class Tail {
   ended = false
   /** There may be something to read. */
   stirred = true
+  /** It could not be read, or not to its end. */
+  spoilt: 'damaged' | 'refused' | undefined
   /** Since when no path that is followed leads to it, milliseconds. */
   leavingSince: number | undefined
   private framer: Framer
@@ -85,7 +85,6 @@ export class Tail {
 
   /** Resolves with false at the end of the file as it stands. Throws Moved, OtherContent, or what the system says. */
   async wait(signal: AbortSignal): Promise<boolean> {
-    if (this.offset === ALL) return false
     this.opened ??= await this.open()
     return this.opened.feed.wait(signal)
   }
@@ -93,7 +92,16 @@ export class Tail {
   /** @param final the file is finished: a last line without newline counts */
   async take(final: boolean): Promise<Delivery | undefined> {
     const framed = final ? this.framer.end() : this.framer.take()
-    if (framed === undefined) return this.wholly(final)
+    return framed === undefined ? this.wholly(final) : this.deliver(framed, final)
+  }
+
+  /** A last line without newline, of data that was read to its end although something else lies behind it. */
+  async rest(): Promise<Delivery | undefined> {
+    const framed = this.framer.end()
+    return framed === undefined ? undefined : this.deliver(framed, true)
+  }
+
+  private async deliver(framed: Framed, final: boolean): Promise<Delivery> {
     if (this.candidate.kind === 'stream') return deliveryOf(framed, this.partition, String)
     await this.print(framed, final)
     const { head, before } = this
@@ -117,17 +125,24 @@ export class Tail {
     return { path: this.origin, inode, born, offset, since: this.since, ...(head === undefined ? {} : { head }), ...(before === undefined ? {} : { before }) }
   }
 
-  /** Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are passed over whole. */
+  /** Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are read for it, to their end. */
   async begin(lines: number): Promise<Delivery> {
-    const { candidate } = this
-    if (candidate.compression !== 'none') this.offset = ALL
-    else {
-      const handle = await fs.open(candidate.path, 'r')
-      try { this.offset = await offsetOfLast(lines, handle, candidate.size) } finally { await handle.close() }
-      this.framer = this.newFramer()
-      this.opened ??= await this.open()
-    }
-    const position = await this.printed(this.offset)
+    const { path, size, compression } = this.candidate
+    const handle = await fs.open(path, 'r')
+    try {
+      if (compression === 'none') this.offset = await offsetOfLast(lines, handle, size)
+      else {
+        const { offset, head } = await offsetOfLastIn(lines, handle, compression)
+        this.offset = offset
+        if (head.length > 0) this.head = printOf(head)
+        this.headLength = head.length
+      }
+    } finally { await handle.close() }
+    this.framer = this.newFramer()
+    if (compression === 'none') this.opened ??= await this.open()
+    const position = compression === 'none' ? await this.printed(this.offset) : this.position()
+    // Of many files not all can be open.
+    await this.park()
     return { batch: EMPTY, partition: this.partition, last: encodePosition(position), at: within(0, () => encodePosition(position)) }
   }
 
@@ -217,7 +232,6 @@ export class Tail {
   }
 
   private async printed(offset: number): Promise<FilePosition> {
-    if (this.candidate.compression !== 'none') return this.position(offset, {})
     await this.printHead(offset)
     this.before = offset <= PRINTED ? undefined : printOf(await this.bytesAt(offset - PRINTED, PRINTED))
     return this.position(offset)
