@@ -77,8 +77,23 @@ class RealFile implements File {
   close(): Promise<void> { return this.handle.close() }
 }
 
+/** A process that is out of descriptors mostly has some again soon: connections end, files are closed. */
+const DESCRIPTOR_PATIENCE_MS = 20_000
+const DESCRIPTOR_PAUSE_MS = 50
+
+/** Opens as `fs.open` does. Where no descriptor is free it is tried again for a while before the error is thrown. */
+async function openPatiently(path: string, flags: number, mode?: number): Promise<fs.FileHandle> {
+  const until = performance.now() + DESCRIPTOR_PATIENCE_MS
+  for (;;) {
+    try { return await fs.open(path, flags, mode) } catch (error) {
+      if (!['EMFILE', 'ENFILE'].includes((error as NodeJS.ErrnoException).code ?? '') || performance.now() > until) throw error
+    }
+    await new Promise((resolve) => { setTimeout(resolve, DESCRIPTOR_PAUSE_MS) })
+  }
+}
+
 export const realFileSystem: FileSystem = {
-  async open(path, how) { return new RealFile(await fs.open(path, HOW[how], 0o600)) },
+  async open(path, how) { return new RealFile(await openPatiently(path, HOW[how], 0o600)) },
   async makeDirectory(path) {
     try { await fs.mkdir(path, { mode: 0o700 }) } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !(await fs.lstat(path)).isDirectory()) throw error
@@ -88,7 +103,7 @@ export const realFileSystem: FileSystem = {
   rename: (from, to) => fs.rename(from, to),
   unlink: (path) => fs.unlink(path),
   async syncDirectory(path) {
-    const handle = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY)
+    const handle = await openPatiently(path, constants.O_RDONLY | constants.O_DIRECTORY)
     try { await handle.sync() } finally { await handle.close() }
   },
   async space(path) {

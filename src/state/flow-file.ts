@@ -153,14 +153,22 @@ class OpenFlowFile<T> implements FlowFile<T> {
     } catch (error) {
       await letGo(made)
       if (this.file === undefined) await letGo(old)
-      const full = codeOf(error) === 'ENOSPC' || codeOf(error) === 'EDQUOT'
-      throw new DiskFailed(`cannot write the flow file ${this.path}: ${full ? 'no space left on its file system; make room and start again' : `${lineOf(error)}; check the disk`}`, { cause: error })
+      throw new DiskFailed(`cannot write the flow file ${this.path}: ${adviceOf(error)}`, { cause: error })
     }
     this.file = made
     this.slotSize = slotSize
     this.generation = generation + 1
     this.current = 1
     await letGo(old)
+  }
+}
+
+function adviceOf(error: unknown): string {
+  switch (codeOf(error)) {
+    case 'ENOSPC': case 'EDQUOT': return 'no space left on its file system; make room and start again'
+    case 'EMFILE': return `${lineOf(error)}; raise this process's limit of open files (ulimit -n, LimitNOFILE=)`
+    case 'ENFILE': return `${lineOf(error)}; this machine has no open file left`
+    default: return `${lineOf(error)}; check the disk`
   }
 }
 
