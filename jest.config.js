@@ -7,7 +7,7 @@ module.exports = {
   // Lazy loads name the built file.
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
   // ESM-only packages that swc has to turn into CommonJS for jest's module loader.
-  transformIgnorePatterns: ['/node_modules/(?!(commander|@platformatic|proxy-from-env)/)'],
+  transformIgnorePatterns: ['/node_modules/(?!(commander|@platformatic)/)'],
   setupFiles: ['<rootDir>/test/support/node-errors.ts'],
   testTimeout: 30_000,
   // Servers, subprocesses and disks: two at a time is what two cores carry.

@@ -1,6 +1,7 @@
 /** As whom to speak to AWS: what options say, then the original's environment variables, then the SDK's own chain. */
 import type { fromIni } from '@aws-sdk/credential-providers'
 import type { OptionsOf } from '../options/define'
+import type { RequestHandler } from './handler'
 import type { loginOptions } from './options'
 
 /** Environment variables of the original. */
@@ -21,8 +22,8 @@ export function awsFaults({ accessKeyId, secretAccessKey, sessionToken, roleArn,
   return faults
 }
 
-/** @returns undefined: what the SDK finds by itself. @param region of the STS that assumes a role */
-export async function credentialsOf(login: Login, environment: Environment, region: string | undefined): Promise<Credentials | undefined> {
+/** @returns undefined: what the SDK finds by itself. @param region of the STS that assumes a role @param requestHandler by which STS is asked */
+export async function credentialsOf(login: Login, environment: Environment, region: string | undefined, requestHandler: RequestHandler): Promise<Credentials | undefined> {
   const { accessKeyId, secretAccessKey, sessionToken, profile, roleArn, externalId } = login
   const { MANIFOLD_AWS_ACCESS_KEY: key, MANIFOLD_AWS_SECRET_KEY: secret } = environment
   if (profile === undefined && roleArn === undefined && accessKeyId === undefined) return key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined
@@ -30,10 +31,10 @@ export async function credentialsOf(login: Login, environment: Environment, regi
   if (given !== undefined && roleArn === undefined) return given
   const { fromIni, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
   // The files are read anew at each opening: whoever rotates them need not restart anything.
-  const base = given ?? (profile !== undefined ? fromIni({ profile, ignoreCache: true }) : key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined)
+  const base = given ?? (profile !== undefined ? fromIni({ profile, ignoreCache: true, parentClientConfig: { requestHandler, ...(region === undefined ? {} : { region }) } }) : key && secret ? { accessKeyId: key, secretAccessKey: secret } : undefined)
   if (roleArn === undefined) return base
   return fromTemporaryCredentials({
-    ...(base === undefined ? {} : { masterCredentials: base }), ...(region === undefined ? {} : { clientConfig: { region } }),
+    ...(base === undefined ? {} : { masterCredentials: base }), clientConfig: { requestHandler, ...(region === undefined ? {} : { region }) },
     params: { RoleArn: roleArn, RoleSessionName: 'manifold', ...(externalId === undefined ? {} : { ExternalId: externalId }) },
   })
 }

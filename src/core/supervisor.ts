@@ -26,6 +26,8 @@ export interface Supervision {
 /** Health that lasts this long makes the next fault a first one again. */
 const SUSTAINED_MS = 30_000
 const HOUR_MS = 3_600_000
+/** A peer that asks for more patience is asked again after this. */
+const LONGEST_ASKED_MS = 5 * 60_000
 /** Different faults that are told as they come: no more than these, where a text is another one each time. */
 const MOST_TOLD = 32
 
@@ -106,7 +108,7 @@ export class Supervisor {
     }
     this.faults++
     this.healthySince = undefined
-    const wait = error instanceof Throttled && error.afterMs !== undefined ? error.afterMs
+    const wait = error instanceof Throttled && error.afterMs !== undefined ? Math.min(error.afterMs, this.rules.longestWait ?? LONGEST_ASKED_MS)
       // The first fault after health is mostly a restart at the other end: at once is soon enough, and right for a feed.
       : this.faults === 1 && error instanceof Disconnected && !opening ? 0 : this.backoff.next()
     const kind = this.text.replace(/\d+/g, '#')

@@ -59,6 +59,13 @@ test('patience that is asked for is given, as long as it was asked', async () =>
   expect(clock.waits).toEqual([12_345])
 })
 
+test.each([[undefined, 300_000], [7000, 7000]])('patience beyond the longest wait (%p) is not given: a day that is asked for is a day of data', async (longestWait, expected) => {
+  const { it, clock } = supervised(longestWait === undefined ? {} : { longestWait })
+  await it.fault(new Throttled('slow down', { afterMs: 86_400_000 }), false, never)
+  await it.fault(new Throttled('slow down', { afterMs: 1e15 }), false, never)
+  expect(clock.waits).toEqual([expected, expected])
+})
+
 test('after so long a continuous failure it gives up and says for how long, how often, and which flag decides', async () => {
   const { it } = supervised({ giveUpAfter: MINUTE })
   const tries = async (): Promise<void> => { for (;;) await it.fault(new Disconnected('away'), true, never) }

@@ -1,10 +1,7 @@
-import { once } from 'node:events'
-import * as http from 'node:http'
-import * as https from 'node:https'
-import * as net from 'node:net'
-import type { Duplex } from 'node:stream'
-import { Disconnected, Fatal, Refused } from '../../src/core/errors'
+import type * as https from 'node:https'
+import { Disconnected, Fatal, Refused, UsageError } from '../../src/core/errors'
 import { makeSourceContext } from '../support/context'
+import { startProxy as start, type Proxy } from '../support/connect-proxy'
 import { makeAuthority, type Authority, type Issued } from './ws/authority'
 import { makeSource, startPeer, startRaw, take, takeUntilThrow, type Peer } from './ws/peer'
 
@@ -104,36 +101,7 @@ describe('TLS', () => {
   })
 })
 
-interface Proxy { readonly url: string; readonly asked: { readonly path: string; readonly login: string | undefined }[]; close(): Promise<void> }
-/** CONNECT and nothing else. @param answer a status instead of a tunnel */
-async function startProxy({ answer, tls, hang = false }: { answer?: number; tls?: https.ServerOptions; hang?: boolean } = {}): Promise<Proxy> {
-  const asked: Proxy['asked'] = []
-  const ends = new Set<Duplex>()
-  const proxy = tls === undefined ? http.createServer() : https.createServer(tls)
-  proxy.on('connection', (socket: net.Socket) => { ends.add(socket) })
-  proxy.on('connect', (request, socket, head) => {
-    ends.add(socket)
-    socket.on('error', () => undefined)
-    asked.push({ path: request.url ?? '', login: request.headers['proxy-authorization'] })
-    if (hang) return
-    if (answer !== undefined) { socket.end(`HTTP/1.1 ${answer} ${http.STATUS_CODES[answer] ?? 'x'}\r\nContent-Length: 0\r\n\r\n`); return }
-    const [host, port] = (request.url ?? '').split(':')
-    const far = net.connect(Number(port), host, () => {
-      socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
-      far.write(head)
-      far.pipe(socket).pipe(far)
-    })
-    ends.add(far)
-    far.on('error', () => { socket.destroy() })
-  })
-  proxy.listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  const { port } = proxy.address() as net.AddressInfo
-  return kept({
-    url: `http${tls === undefined ? '' : 's'}://127.0.0.1:${port}`, asked,
-    close: async () => { for (const end of ends) end.destroy(); await new Promise((resolve) => { proxy.close(resolve) }) },
-  })
-}
+const startProxy = async (given: Parameters<typeof start>[0] = {}): Promise<Proxy> => kept(await start(given))
 
 describe('proxies', () => {
   const NAMES = ['http_proxy', 'https_proxy', 'all_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY']
@@ -196,6 +164,28 @@ describe('proxies', () => {
     const { error } = await attempt('ws://127.0.0.1:9/')
     expect(error).toBeInstanceOf(Fatal)
     expect(error?.message).toMatch(/socks5:\/\/, which is not spoken/)
+  })
+
+  test('NO_PROXY knows addresses of IPv6, blocks of addresses and ports', async () => {
+    const plain = kept(await startPeer(greeting))
+    const proxy = await startProxy()
+    process.env['HTTP_PROXY'] = proxy.url
+    for (const list of ['127.0.0.0/8', `10.0.0.1, 127.0.0.1:${plain.port}`, '*']) {
+      process.env['NO_PROXY'] = list
+      expect((await attempt(plain.url)).got).toEqual(['hello'])
+    }
+    expect(proxy.asked).toEqual([])
+    process.env['NO_PROXY'] = '::1,127.0.0.1:1'
+    expect((await attempt(plain.url)).got).toEqual(['hello'])
+    expect(proxy.asked).toHaveLength(1)
+    expect((await attempt('ws://[::1]:9/')).error?.message).not.toMatch(/proxy/)
+  })
+
+  test('a % in the password of a proxy that encodes nothing is a usage error', async () => {
+    process.env['HTTP_PROXY'] = 'http://me:50%25canary%@127.0.0.1:9'
+    const { error } = await attempt('ws://127.0.0.1:9/')
+    expect(error).toBeInstanceOf(UsageError)
+    expect(error?.message).toBe('the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) has a % in its user or password that encodes nothing: write %25 for a %')
   })
 
   test('what breaks in the tunnel is a disconnect', async () => {

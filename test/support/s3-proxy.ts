@@ -21,6 +21,8 @@ export type Fault =
   | { readonly kind: 'hang' }
   /** Answered so much later. */
   | { readonly kind: 'slow'; readonly ms: number }
+  /** The server does it, and its answer is changed on its way: headers (undefined: left out) and text. */
+  | { readonly kind: 'rewrite'; readonly headers?: (headers: http.IncomingHttpHeaders) => http.OutgoingHttpHeaders; readonly body?: (text: string) => string }
   /** Text that is no answer of S3. */
   | { readonly kind: 'garbage' }
 
@@ -60,6 +62,7 @@ export class S3Proxy {
     const fault = this.fault(operation, count)
     switch (fault?.kind) {
       case undefined: this.pass(request, response, 0, false); return
+      case 'rewrite': this.rewrite(request, response, fault); return
       case 'slow': this.pass(request, response, fault.ms, false); return
       case 'lose-answer': this.pass(request, response, 0, true); return
       case 'hang': request.pause(); return
@@ -80,6 +83,21 @@ export class S3Proxy {
   private answer(request: http.IncomingMessage, response: http.ServerResponse, status: number, body: string, headers: Record<string, string> = {}): void {
     request.resume()
     request.on('end', () => { response.writeHead(status, { 'content-type': 'application/xml', ...headers }).end(request.method === 'HEAD' ? undefined : body) })
+  }
+
+  private rewrite(request: http.IncomingMessage, response: http.ServerResponse, { headers, body }: Extract<Fault, { kind: 'rewrite' }>): void {
+    const onward = http.request({ host: this.target.hostname, port: this.target.port, method: request.method, path: request.url, headers: request.headers, agent: this.agent }, (answer) => {
+      const chunks: Buffer[] = []
+      answer.on('data', (chunk: Buffer) => { chunks.push(chunk) })
+      answer.on('end', () => {
+        const text = Buffer.concat(chunks).toString()
+        const changed = headers?.(answer.headers) ?? answer.headers
+        response.writeHead(answer.statusCode ?? 502, Object.fromEntries(Object.entries(changed).filter(([name, value]) => value !== undefined && (body === undefined || name !== 'content-length'))))
+        response.end(request.method === 'HEAD' ? undefined : body?.(text) ?? text)
+      })
+    })
+    onward.on('error', () => { request.socket.destroy() })
+    request.pipe(onward)
   }
 
   private pass(request: http.IncomingMessage, response: http.ServerResponse, delayMs: number, lose: boolean): void {

@@ -3,6 +3,7 @@
  *
  * Connections are apart by purpose, for a broker answers each in order: a long poll, a join or a slow append holds up nothing else. Versions are asked for once per broker.
  */
+import { handlerOf } from '../../aws/handler'
 import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { unlessAborted } from '../../kit/signal'
 import type { Target } from '../../options/define'
@@ -21,6 +22,8 @@ interface Slot { readonly link: Promise<Link> }
 const MIB = 1024 * 1024
 /** Beyond what a fetch asks for, a broker sends a single batch whole, however large (`message.max.bytes`). */
 const MAX_ANSWER: Readonly<Record<Purpose, number>> = { control: 64 * MIB, fetch: 512 * MIB, produce: 16 * MIB, group: 64 * MIB, join: 64 * MIB }
+/** To connect to who tells them. */
+const CREDENTIALS_MS = 10_000
 /** A sync is answered once the leader has said who reads what. */
 const LEADER_MS = 60_000
 /** What the network and a busy broker may add to a time that the broker was given. */
@@ -277,7 +280,9 @@ function refuseToken(answer: Buffer, callback: (error: Error | null, answer?: Bu
 
 async function awsCredentials({ profile, roleArn, keys, region }: Extract<Login, { mechanism: 'aws-msk-iam' }>['aws']): Promise<{ readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string | undefined }> {
   const { fromNodeProviderChain, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
-  const base = keys === undefined ? fromNodeProviderChain(profile === undefined ? {} : { profile }) : () => Promise.resolve(keys)
-  const chain = roleArn === undefined ? base : fromTemporaryCredentials({ masterCredentials: base, params: { RoleArn: roleArn, RoleSessionName: 'manifold' }, ...(region === undefined ? {} : { clientConfig: { region } }) })
+  const requestHandler = await handlerOf({ connectMs: CREDENTIALS_MS, maxSockets: 4, mostBytes: MIB })
+  const clientConfig = { requestHandler, ...(region === undefined ? {} : { region }) }
+  const base = keys === undefined ? fromNodeProviderChain({ parentClientConfig: clientConfig, ...(profile === undefined ? {} : { profile }) }) : () => Promise.resolve(keys)
+  const chain = roleArn === undefined ? base : fromTemporaryCredentials({ masterCredentials: base, params: { RoleArn: roleArn, RoleSessionName: 'manifold' }, clientConfig })
   try { return await chain() } catch (error) { throw new Refused(`no AWS credentials for sasl=aws-msk-iam (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=`, { cause: error }) }
 }

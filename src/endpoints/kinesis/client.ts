@@ -2,8 +2,9 @@
  * The wire: the few requests that reading and writing need, with the SDK's errors turned into the core's. The SDK loads on first use and does not retry
  * (the core does). Amazon's own endpoints speak HTTP/2; a server at http:// speaks HTTP/1.1.
  */
-import type { KinesisClient, KinesisClientConfig, _Record as SdkRecord, ShardIteratorType, StartingPosition, SubscribeToShardEventStream } from '@aws-sdk/client-kinesis'
+import type { KinesisClient, _Record as SdkRecord, ShardIteratorType, StartingPosition, SubscribeToShardEventStream } from '@aws-sdk/client-kinesis'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
+import { handlerOf } from '../../aws/handler'
 import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
 import type { OptionsOf, Target } from '../../options/define'
 import { classify, type Doing, isForbidden, isInvalid, isMissing, type Place } from './errors'
@@ -15,6 +16,8 @@ type Sdk = typeof import('@aws-sdk/client-kinesis')
 
 /** An establishing of a connection longer than this has failed. */
 const CONNECT_MS = 10_000
+/** What GetRecords answers is 10 MiB at most, in base64, with a key of up to 256 characters for each of 10,000 records. */
+const MOST_BYTES = 64 * 1024 * 1024
 /** Region of servers that are not Amazon's, which ask for none. */
 const ANY_REGION = 'us-east-1'
 const LIST_SHARDS = 1000
@@ -158,10 +161,10 @@ async function makeWire(options: OptionsOf<KinesisOptions>, address: Address, en
   const { endpoint, profile, timeout } = options
   const named = regionOf({ region: options.region ?? address.region, profile }, environment) ?? (endpoint === undefined ? undefined : ANY_REGION)
   try {
-    const credentials = await credentialsOf(options, environment, named)
+    const credentials = await credentialsOf(options, environment, named, await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 8, mostBytes: MOST_BYTES }))
     const client = new sdk.KinesisClient({
       ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }), ...(credentials === undefined ? {} : { credentials }),
-      maxAttempts: 1, requestHandler: await handlerOf(endpoint, timeout),
+      maxAttempts: 1, requestHandler: await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 256, mostBytes: MOST_BYTES, ...http2For(endpoint, named) }),
     })
     let region: string
     try { region = await client.config.region() } catch (error) {
@@ -170,17 +173,16 @@ async function makeWire(options: OptionsOf<KinesisOptions>, address: Address, en
     }
     return new StreamWire(sdk, client, address, { stream: address.arn ?? address.name, endpoint: endpoint ?? '', region })
   } catch (error) {
-    throw error instanceof Refused ? error : new Refused(`the settings of Kinesis cannot be used: ${lineOf(error)}`, { cause: error })
+    throw error instanceof ManifoldError ? error : new Refused(`the settings of Kinesis cannot be used: ${lineOf(error)}`, { cause: error })
   }
 }
 
-async function handlerOf(endpoint: string | undefined, timeout: number): Promise<NonNullable<KinesisClientConfig['requestHandler']>> {
-  if (endpoint !== undefined && /^http:/i.test(endpoint)) {
-    const { NodeHttpHandler } = await import('@smithy/node-http-handler')
-    return new NodeHttpHandler({ connectionTimeout: CONNECT_MS, socketTimeout: timeout, httpAgent: { keepAlive: true, maxSockets: 256 } })
-  }
-  // By default the SDK makes a connection for each request of this service; its event streams have one of their own in any case.
-  return { requestTimeout: timeout, disableConcurrentStreams: false } as NonNullable<KinesisClientConfig['requestHandler']>
+/** Where it is not TLS, HTTP/1.1 is spoken. */
+function http2For(endpoint: string | undefined, region = ANY_REGION): { readonly http2?: { readonly host: string; readonly port: number } } {
+  if (endpoint === undefined) return { http2: { host: `kinesis.${region}.amazonaws.com`, port: 443 } }
+  if (!/^https:/i.test(endpoint) || !URL.canParse(endpoint)) return {}
+  const { hostname, port } = new URL(endpoint)
+  return { http2: { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 443 : Number(port) } }
 }
 
 function positionOf(from: Beginning): StartingPosition & { readonly Type: ShardIteratorType } {

@@ -2,6 +2,7 @@
 import type * as Sdk from '@aws-sdk/client-dynamodb'
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb'
 import { credentialsOf, regionOf, type Environment } from '../../aws/credentials'
+import { handlerOf } from '../../aws/handler'
 import { Refused } from '../../core/errors'
 import type { Clock } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
@@ -11,6 +12,8 @@ import type { KinesisOptions } from './options'
 import type { Checkpoint, Shard } from './wire'
 
 const CONNECT_MS = 5000
+/** A page of a scan holds 1 MB of items, which JSON makes larger. */
+const MOST_BYTES = 16 * 1024 * 1024
 /** A table is there within seconds of being asked for. */
 const LOOK_MS = 250
 
@@ -144,12 +147,12 @@ export async function connectTable({ options, region, since, withinMs, clock }: 
   const table = options.leases?.replace(/^dynamodb:/, '') ?? ''
   const { leasesEndpoint: endpoint, profile } = options
   const named = options.leasesRegion ?? region ?? regionOf(options, environment)
-  const credentials = await credentialsOf(options, environment, named)
+  const requestHandler = await handlerOf({ connectMs: Math.min(CONNECT_MS, withinMs), requestMs: withinMs, maxSockets: 32, mostBytes: MOST_BYTES })
+  const credentials = await credentialsOf(options, environment, named, requestHandler)
   const settings: TableSettings = { options, region, since, withinMs, clock }
   const client = new sdk.DynamoDBClient({
     ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }), ...(credentials === undefined ? {} : { credentials }),
-    maxAttempts: 1,
-    requestHandler: { connectionTimeout: Math.min(CONNECT_MS, withinMs), requestTimeout: withinMs, throwOnRequestTimeout: true, httpAgent: { keepAlive: true, maxSockets: 32 }, httpsAgent: { keepAlive: true, maxSockets: 32 } },
+    maxAttempts: 1, requestHandler,
   })
   let place: string
   try { place = await client.config.region() } catch (error) {

@@ -1,34 +1,46 @@
 /**
  * The wire: the few requests the sink needs, with the SDK's errors turned into the core's. The only file that touches the SDK, which loads on first use.
  *
- * The SDK neither retries (the core does) nor hashes bodies: what is sent carries a checksum that is known already, and the server verifies it.
+ * The SDK neither retries (the core does) nor hashes bodies: what is sent carries a checksum that is known already: the server verifies it, and what it answers is compared with it.
  */
 import type { S3Client } from '@aws-sdk/client-s3'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
+import { handlerOf } from '../../aws/handler'
 import type { Log } from '../../core/contract'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
 import type { OptionsOf } from '../../options/define'
-import { classify, isDenied, isTaken, type Place, regionIn, statusOf } from './errors'
+import { base64Of, compare, etagOf, md5Of, type Sent, sentParts, type Told } from './checksums'
+import { Altered, classify, isDenied, isNotImplemented, isTaken, type Place, redirectionIn, regionIn, statusOf } from './errors'
 import type { options } from './options'
+import { MOST_REDIRECTIONS, redirected, type Request } from './redirect'
 
 type Options = OptionsOf<typeof options>
 type Sdk = typeof import('@aws-sdk/client-s3')
 
 /** An establishing of a connection longer than this has failed. */
 const CONNECT_MS = 10_000
+const MD5_LENGTH = 32
+/** A thousand unfinished uploads, with their keys, are the longest answer that is asked for. */
+const MOST_BYTES = 8 * 1024 * 1024
 /** Where no region is known: the one in which a request is told the bucket's own (and which servers other than Amazon's take). */
 const ANY_REGION = 'us-east-1'
 
-export type Checksum = { readonly sha256: string } | { readonly crc32: number }
-export interface Part { readonly number: number; readonly etag: string; readonly crc32: number }
+export interface Part { readonly number: number; readonly etag: string; readonly crc32: number; readonly bytes: number }
 /** created: the object is there. taken: an object with this key was there before. */
 export type Created = 'created' | 'taken'
-export interface Stored { readonly bytes: number; readonly metadata: Readonly<Record<string, string>> }
+export interface Stored extends Told { readonly bytes: number; readonly metadata: Readonly<Record<string, string>> }
+/** What was found out about a server, over close and open. */
+export interface Habits {
+  /** It does not know `If-None-Match`. */
+  unconditional: boolean
+  /** An ETag of it was the MD5 of what was sent. */
+  etagIsMd5: boolean
+}
 
 export class Store {
   private readonly settings
 
-  constructor(private readonly sdk: Sdk, private readonly client: S3Client, options: Options, readonly place: Place) {
+  constructor(private readonly sdk: Sdk, private readonly client: S3Client, options: Options, readonly place: Place, private readonly habits: Habits, private readonly log: Log) {
     const { sse, kmsKeyId, storageClass, acl, tag, contentType } = options
     this.settings = {
       ContentType: contentType,
@@ -62,21 +74,25 @@ export class Store {
     }
   }
 
-  /** One request, refused where the key is taken. */
-  async put(key: string, body: Buffer, checksum: Checksum, metadata: Record<string, string>, signal: AbortSignal): Promise<Created> {
-    const command = new this.sdk.PutObjectCommand({
-      Bucket: this.place.bucket, Key: key, Body: body, ContentLength: body.length, IfNoneMatch: '*', Metadata: metadata, ...this.settings,
-      ...('sha256' in checksum ? { ChecksumSHA256: Buffer.from(checksum.sha256, 'hex').toString('base64') } : { ChecksumCRC32: base64(checksum.crc32) }),
-    })
+  /** One request, refused where the key is taken. Throws `Altered` where the answer tells of other bytes. */
+  async put(key: string, body: Buffer, sent: Sent, metadata: Record<string, string>, signal: AbortSignal): Promise<Created> {
     const doing = `store ${key}`
-    return this.unlessTaken(doing, signal, async () => { this.proof((await this.client.send(command, { abortSignal: signal })).ETag, doing) })
+    const input = {
+      Bucket: this.place.bucket, Key: key, Body: body, ContentLength: body.length, Metadata: metadata, ...this.settings,
+      ...(sent.sha256 === undefined ? { ChecksumCRC32: sent.crc32 } : { ChecksumSHA256: sent.sha256 }),
+    }
+    return this.create(key, doing, signal, async (condition) => {
+      const answer = await this.client.send(new this.sdk.PutObjectCommand({ ...input, ...condition }), { abortSignal: signal })
+      this.proof(answer.ETag, doing)
+      if (this.isOther(sent, answer, body)) throw new Altered(altered(doing, sent, answer))
+    })
   }
 
-  /** undefined: there is none. */
-  async head(key: string, signal: AbortSignal): Promise<Stored | undefined> {
+  /** undefined: there is none. @param proof with the checksums that the server keeps; where keys of KMS protect them, one needs a permission more */
+  async head(key: string, signal: AbortSignal, proof = false): Promise<Stored | undefined> {
     try {
-      const { ContentLength, Metadata } = await this.client.send(new this.sdk.HeadObjectCommand({ Bucket: this.place.bucket, Key: key }), { abortSignal: signal })
-      return { bytes: ContentLength ?? 0, metadata: Metadata ?? {} }
+      const answer = await this.client.send(new this.sdk.HeadObjectCommand({ Bucket: this.place.bucket, Key: key, ...(proof ? { ChecksumMode: 'ENABLED' } : {}) }), { abortSignal: signal })
+      return { ...answer, bytes: answer.ContentLength ?? 0, metadata: answer.Metadata ?? {} }
     } catch (error) {
       if (signal.aborted) throw signal.reason
       if (statusOf(error) === 404) return undefined
@@ -96,17 +112,28 @@ export class Store {
 
   async part(key: string, upload: string, number: number, body: Buffer, crc32: number, signal: AbortSignal): Promise<Part> {
     const doing = `store part ${number} of ${key}`
-    const command = new this.sdk.UploadPartCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload, PartNumber: number, Body: body, ContentLength: body.length, ChecksumCRC32: base64(crc32) })
-    return this.ask(doing, signal, async () => ({ number, etag: this.proof((await this.client.send(command, { abortSignal: signal })).ETag, doing), crc32 }))
+    const command = new this.sdk.UploadPartCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload, PartNumber: number, Body: body, ContentLength: body.length, ChecksumCRC32: base64Of(crc32) })
+    return this.ask(doing, signal, async () => {
+      const answer = await this.client.send(command, { abortSignal: signal })
+      const sent: Sent = { bytes: body.length, crc32: base64Of(crc32) }
+      const etag = this.proof(answer.ETag, doing)
+      if (this.isOther(sent, answer, body)) throw new Disconnected(altered(doing, sent, answer))
+      return { number, etag, crc32, bytes: body.length }
+    })
   }
 
   async complete(key: string, upload: string, parts: readonly Part[], signal: AbortSignal): Promise<Created> {
     const doing = `complete ${key}`
-    const command = new this.sdk.CompleteMultipartUploadCommand({
-      Bucket: this.place.bucket, Key: key, UploadId: upload, IfNoneMatch: '*',
-      MultipartUpload: { Parts: parts.map(({ number, etag, crc32 }) => ({ PartNumber: number, ETag: etag, ChecksumCRC32: base64(crc32) })) },
+    const sent = sentParts(parts)
+    const input = {
+      Bucket: this.place.bucket, Key: key, UploadId: upload,
+      MultipartUpload: { Parts: parts.map(({ number, etag, crc32 }) => ({ PartNumber: number, ETag: etag, ChecksumCRC32: base64Of(crc32) })) },
+    }
+    return this.create(key, doing, signal, async (condition) => {
+      const answer = await this.client.send(new this.sdk.CompleteMultipartUploadCommand({ ...input, ...condition }), { abortSignal: signal })
+      this.proof(answer.ETag, doing)
+      if (compare(sent, answer) === 'differs') throw new Altered(altered(doing, sent, answer))
     })
-    return this.unlessTaken(doing, signal, async () => { this.proof((await this.client.send(command, { abortSignal: signal })).ETag, doing) })
   }
 
   async abort(key: string, upload: string, signal: AbortSignal): Promise<void> {
@@ -121,14 +148,31 @@ export class Store {
 
   close(): void { this.client.destroy() }
 
-  private async unlessTaken(doing: string, signal: AbortSignal, run: () => Promise<void>): Promise<Created> {
-    return this.ask(doing, signal, async () => {
-      try { await run() } catch (error) {
+  /** Where the server knows no condition, it is asked first what is there: only what another writer makes in between is not seen then. */
+  private async create(key: string, doing: string, signal: AbortSignal, send: (condition: { readonly IfNoneMatch?: '*' }) => Promise<void>): Promise<Created> {
+    if (!this.habits.unconditional) {
+      try {
+        await send({ IfNoneMatch: '*' })
+        return 'created'
+      } catch (error) {
         if (isTaken(error)) return 'taken'
-        throw error
+        if (signal.aborted || !isNotImplemented(error)) throw this.fault(error, doing, signal)
       }
-      return 'created'
-    })
+    }
+    if (await this.head(key, signal) !== undefined) return 'taken'
+    await this.ask(doing, signal, () => send({}))
+    if (!this.habits.unconditional) this.log.warn(`s3://${this.place.bucket}: this server does not know If-None-Match (501): each key is looked at (HEAD) before it is written, and another writer of the same key at that moment is not seen`)
+    this.habits.unconditional = true
+    return 'created'
+  }
+  /** Only where no checksum comes back, for it costs: an ETag that was an MD5 once, and is another one now. */
+  private isOther(sent: Sent, told: Told, body: Buffer): boolean {
+    const verdict = compare(sent, told)
+    if (verdict !== 'unknown' || etagOf(told).length !== MD5_LENGTH) return verdict === 'differs'
+    const isMd5 = etagOf(told) === md5Of(body)
+    const other = !isMd5 && this.habits.etagIsMd5
+    this.habits.etagIsMd5 ||= isMd5
+    return other
   }
   private async ask<T>(doing: string, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
     try { return await run() } catch (error) { throw this.fault(error, doing, signal) }
@@ -142,9 +186,9 @@ export class Store {
 }
 
 /** @returns a store whose bucket was seen, as far as that is allowed */
-export async function openStore(options: Options, bucket: string, folder: string, environment: Environment, log: Log, signal: AbortSignal): Promise<Store> {
+export async function openStore(options: Options, bucket: string, folder: string, environment: Environment, habits: Habits, log: Log, signal: AbortSignal): Promise<Store> {
   const sdk = await import('@aws-sdk/client-s3')
-  const store = await makeStore(sdk, options, bucket, environment)
+  const store = await makeStore(sdk, options, bucket, environment, habits, log)
   try {
     await store.check(folder, signal)
     return store
@@ -154,17 +198,18 @@ export async function openStore(options: Options, bucket: string, folder: string
     if (region === undefined) throw error
     if (options.region !== undefined || region === store.place.region) throw classify(error, 'look at the bucket', store.place)
     log.info(`the bucket ${bucket} is in ${region}; region=${region} saves asking`)
-    const there = await makeStore(sdk, { ...options, region }, bucket, environment)
+    const there = await makeStore(sdk, { ...options, region }, bucket, environment, habits, log)
     try { await there.check(folder, signal) } catch (again) { there.close(); throw classify(again, 'look at the bucket', there.place) }
     return there
   }
 }
 
-async function makeStore(sdk: Sdk, options: Options, bucket: string, environment: Environment): Promise<Store> {
+async function makeStore(sdk: Sdk, options: Options, bucket: string, environment: Environment, habits: Habits, log: Log): Promise<Store> {
   const { endpoint, profile, pathStyle, timeout } = options
   const own = regionOf(options, environment)
   const make = async (named: string | undefined): Promise<S3Client> => {
-    const credentials = await credentialsOf(options, environment, named)
+    const requestHandler = await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 128, mostBytes: MOST_BYTES })
+    const credentials = await credentialsOf(options, environment, named, requestHandler)
     return new sdk.S3Client({
       ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }),
       ...(credentials === undefined ? {} : { credentials }),
@@ -172,7 +217,7 @@ async function makeStore(sdk: Sdk, options: Options, bucket: string, environment
       maxAttempts: 1, requestChecksumCalculation: 'WHEN_REQUIRED', responseChecksumValidation: 'WHEN_REQUIRED',
       // With `Expect: 100-continue` the SDK opens a new connection for each request, and waits 6 s where a server does not know it.
       expectContinueHeader: false,
-      requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: timeout, httpAgent: { keepAlive: true, maxSockets: 128 }, httpsAgent: { keepAlive: true, maxSockets: 128 } },
+      requestHandler,
     })
   }
   let client: S3Client
@@ -190,7 +235,8 @@ async function makeStore(sdk: Sdk, options: Options, bucket: string, environment
     throw new Refused(`the settings of S3 cannot be used: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }
   signWithKnownChecksums(client)
-  return new Store(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: place })
+  followRedirections(client, bucket)
+  return new Store(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: place }, habits, log)
 }
 
 /** SigV4 takes a body's hash from this header where it stands there already. A CRC is signed with the other headers: hashing the body too would cost a core and prove nothing more. */
@@ -203,8 +249,22 @@ function signWithKnownChecksums(client: S3Client): void {
   }, { step: 'build', name: 'signWithKnownChecksums' })
 }
 
-function base64(crc32: number): string {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(crc32)
-  return bytes.toString('base64')
+/** SigV4 signs the host: what goes elsewhere is signed anew, which is why this stands in an earlier step. */
+function followRedirections(client: S3Client, bucket: string): void {
+  client.middlewareStack.add((next) => async (args) => {
+    for (let request = args.request as Request, hops = 1; ; hops++) {
+      try { return await next({ ...args, request: Object.assign(args.request as object, request) }) } catch (error) {
+        const redirection = redirectionIn(error)
+        const to = redirection === undefined || hops > MOST_REDIRECTIONS ? undefined : redirected(request, redirection, bucket)
+        if (to === undefined) throw error
+        request = to
+      }
+    }
+  }, { step: 'build', name: 'followRedirections' })
+}
+
+function altered(doing: string, sent: Sent, told: Told): string {
+  const came = told.ChecksumSHA256 ?? told.ChecksumCRC32 ?? etagOf(told)
+  const went = told.ChecksumSHA256 !== undefined ? sent.sha256 : told.ChecksumCRC32 !== undefined ? sent.crc32 : undefined
+  return `S3 could not ${doing} as it was sent: its answer has the checksum ${lineOf(came.slice(0, 100))}${went === undefined ? '' : `, not ${went}`}`
 }

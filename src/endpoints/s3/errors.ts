@@ -1,5 +1,6 @@
 /** What an answer of S3, or its absence, means to the core. Knows the shape of the SDK's errors, not the SDK. */
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
+import { retryAfterMs } from '../../kit/retry-after'
 
 /** Where a request went, for messages. */
 export interface Place {
@@ -9,6 +10,8 @@ export interface Place {
   readonly region: string
 }
 
+/** It was stored, and the answer tells of other bytes than were sent. */
+export class Altered extends Disconnected {}
 /** The multipart upload is not there any more, or lacks parts it had: to be begun again. */
 export class UploadGone extends Disconnected {}
 
@@ -17,9 +20,12 @@ interface Answer {
   readonly code?: unknown
   readonly message?: string
   readonly Region?: string
+  readonly Endpoint?: string
   readonly $metadata?: { readonly httpStatusCode?: number }
-  readonly $response?: { readonly headers?: Readonly<Record<string, string>> }
+  readonly $response?: { readonly statusCode?: number; readonly headers?: Readonly<Record<string, string>> }
 }
+/** Where a request is to go instead, as the answer says it. */
+export interface Redirection { readonly location?: string; readonly endpoint?: string }
 
 const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'EADDRNOTAVAIL', 'ERR_STREAM_PREMATURE_CLOSE'])
 const BUSY = new Set(['SlowDown', 'SlowDownRead', 'SlowDownWrite', 'ServiceUnavailable', 'Throttling', 'ThrottlingException', 'ThrottledException', 'RequestThrottled', 'RequestThrottledException', 'RequestLimitExceeded', 'BandwidthLimitExceeded', 'TooManyRequestsException', 'OperationAborted', 'ConditionalRequestConflict'])
@@ -31,10 +37,15 @@ const UNKNOWN_KEY = new Set(['InvalidAccessKeyId', 'XAdminUserNotFound', 'Unreco
 const EXPIRED = new Set(['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'InvalidToken', 'RequestExpired'])
 const DENIED = new Set(['AccessDenied', 'AccessDeniedException', 'Forbidden', 'AllAccessDisabled'])
 const NO_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError', 'ProviderError'])
-const ELSEWHERE = new Set(['PermanentRedirect', 'TemporaryRedirect', 'Redirect', 'AuthorizationHeaderMalformed', 'IllegalLocationConstraintException'])
+const ELSEWHERE = new Set(['PermanentRedirect', 'Redirect', 'AuthorizationHeaderMalformed', 'IllegalLocationConstraintException'])
 
-export function statusOf(error: unknown): number { return (error as Answer | null)?.$metadata?.httpStatusCode ?? 0 }
+export function statusOf(error: unknown): number {
+  const { $metadata, $response } = (error ?? {}) as Answer
+  return $metadata?.httpStatusCode ?? $response?.statusCode ?? 0
+}
 export function isTaken(error: unknown): boolean { return statusOf(error) === 412 || (error as Answer | null)?.name === 'PreconditionFailed' }
+/** What the request asks for is not known there: a header, mostly. */
+export function isNotImplemented(error: unknown): boolean { return statusOf(error) === 501 || (error as Answer | null)?.name === 'NotImplemented' }
 /** Signed correctly, but not allowed: other requests may be. */
 export function isDenied(error: unknown): boolean { return DENIED.has((error as Answer | null)?.name ?? '') }
 
@@ -42,6 +53,14 @@ export function isDenied(error: unknown): boolean { return DENIED.has((error as 
 export function regionIn(error: unknown): string | undefined {
   const answer = error as Answer
   return answer.$response?.headers?.['x-amz-bucket-region'] ?? (ELSEWHERE.has(answer.name ?? '') ? answer.Region : undefined)
+}
+
+/** undefined: it is to go where it went. */
+export function redirectionIn(error: unknown): Redirection | undefined {
+  if (statusOf(error) !== 307) return undefined
+  const { Endpoint, $response } = error as Answer
+  const location = $response?.headers?.['location']
+  return { ...(location === undefined ? {} : { location }), ...(Endpoint === undefined ? {} : { endpoint: Endpoint }) }
 }
 
 /** @param doing continues "S3 could not …" */
@@ -65,10 +84,12 @@ export function classify(error: unknown, doing: string, place: Place): unknown {
   // The SDK gives an error that came with status 200 the status 503.
   if (name === 'InternalError') return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
   if (BUSY.has(name) || status === 503 || status === 429 || (status === 409 && name === 'Unknown')) {
-    const after = Number(answer.$response?.headers?.['retry-after'])
-    return new Throttled(`S3${where} asks for patience (${says})`, Number.isFinite(after) && after > 0 ? { ...facts, afterMs: after * 1000 } : facts)
+    const after = retryAfterMs(answer.$response?.headers?.['retry-after'], Date.now()) ?? 0
+    return new Throttled(`S3${where} asks for patience (${says})`, after > 0 ? { ...facts, afterMs: after } : facts)
   }
   if (DAMAGED.has(name)) return new Disconnected(`S3${where} could not ${doing}: the bytes did not arrive as they were sent (${says})`, facts)
+  if (status === 307) return new Disconnected(`S3${where} could not ${doing}: it points elsewhere (307)${pointedTo(error)}, where it cannot be followed`, facts)
+  if (isNotImplemented(error)) return new Refused(`S3${where} cannot ${doing}, it does not implement that (${says}): leave out what it does not know (tag=, acl=, sse=, storage-class=)`, facts)
   if (status >= 500) return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
   if (TOO_LARGE.has(name)) return new Fatal(`S3${where} could not ${doing}: ${says}; a smaller commit-file-size, folder or key makes later objects fit, this one stays in the spool`, facts)
   const refusal = refusalOf(name, status, error, place, where, doing, says)
@@ -78,6 +99,13 @@ export function classify(error: unknown, doing: string, place: Place): unknown {
   return error
 }
 
+/** The rest of the address may hold more than is to be shown. */
+function pointedTo(error: unknown): string {
+  const { location, endpoint } = redirectionIn(error) ?? {}
+  const host = location !== undefined && URL.canParse(location) ? new URL(location).host : endpoint
+  return host === undefined ? '' : ` to ${lineOf(host)}`
+}
+
 function refusalOf(name: string, status: number, error: unknown, place: Place, where: string, doing: string, says: string): string | undefined {
   const { bucket } = place
   if (UNKNOWN_KEY.has(name)) return `S3${where} does not know the access key: correct access-key-id= (or profile=, MANIFOLD_AWS_ACCESS_KEY)`
@@ -85,7 +113,8 @@ function refusalOf(name: string, status: number, error: unknown, place: Place, w
   if (EXPIRED.has(name)) return `S3${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`
   if (name === 'RequestTimeTooSkewed') return `S3${where} refuses the time of the request: the clock of this machine is wrong, set it`
   const region = regionIn(error)
-  if (ELSEWHERE.has(name) || status === 301 || status === 307 || (region !== undefined && region !== place.region)) return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
+  if ((ELSEWHERE.has(name) || status === 301) && region === place.region) return `the bucket ${bucket} is elsewhere than${where === '' ? ' at Amazon\'s own address' : where}, though in region ${region} (${says}): correct endpoint=`
+  if (ELSEWHERE.has(name) || status === 301 || (region !== undefined && region !== place.region)) return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
   if (name === 'NoSuchBucket' || (status === 404 && name === 'NotFound')) return `there is no bucket ${bucket}${where}: create it, or correct the URI`
   if (name === 'InvalidBucketName') return `${bucket} cannot be the name of a bucket: correct the URI`
   if (isDenied(error) || status === 403) return `S3${where} denies it to ${doing} (${says}): the credentials need s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`

@@ -29,6 +29,9 @@ export function metadataOf(segment: Segment): Record<string, string> {
   }
 }
 
+/** Some servers keep none, and some lose it. */
+export function isMarked({ metadata }: Stored): boolean { return Object.keys(metadata).some((name) => name.startsWith(PREFIX)) }
+
 /** That the object holds the segment's content: its uncompressed length and sha256 are the same. */
 export function isSame(stored: Stored, segment: Segment): boolean {
   return stored.metadata[`${PREFIX}sha256`] === segment.sha256 && stored.metadata[`${PREFIX}length`] === String(segment.length)

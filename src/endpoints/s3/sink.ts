@@ -1,6 +1,6 @@
 import type { EndpointContext, Log, Outcome, Sink, Write } from '../../core/contract'
 import type { CreateSink } from '../../options/define'
-import { openStore, type Store } from './client'
+import { type Habits, openStore, type Store } from './client'
 import { checkDirectory } from './local-copy'
 import { BufferPool } from './memory'
 import type { options } from './options'
@@ -14,6 +14,7 @@ export const create: CreateSink<typeof options> = (target): Sink => {
   const { options: o } = target
   const { bucket, folder } = destinationOf(target)
   const pool = new BufferPool(PART_MEMORY)
+  const habits: Habits = { unconditional: false, etagIsMd5: false }
   let uploaded = 0
   let context: EndpointContext | undefined
   let store: Store | undefined
@@ -30,7 +31,7 @@ export const create: CreateSink<typeof options> = (target): Sink => {
       context = ctx
       if (o.keepLocal !== undefined) await checkDirectory(o.keepLocal)
       const given = await target.resolve()
-      store = await openStore(given.options, bucket, folder, process.env, ctx.log, ctx.signal)
+      store = await openStore(given.options, bucket, folder, process.env, habits, ctx.log, ctx.signal)
     },
 
     async write({ payload, attempt }: Write, signal: AbortSignal): Promise<Outcome> {

@@ -7,12 +7,13 @@
 import { compress } from '../../codec/compression'
 import { CONFIRMED, type Log, type Outcome, type Segment } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, Refused } from '../../core/errors'
-import type { Part, Store } from './client'
+import { base64Of, compare, md5Of, type Sent, sentParts } from './checksums'
+import type { Part, Store, Stored } from './client'
 import { contentOf, partsOf, type PartBytes } from './content'
-import { UploadGone } from './errors'
+import { Altered, UploadGone } from './errors'
 import { LocalCopy } from './local-copy'
 import type { BufferPool } from './memory'
-import { isSame, metadataOf } from './metadata'
+import { isMarked, isSame, metadataOf } from './metadata'
 import { MAX_PARTS, SINGLE_PUT } from './options'
 import { fullKey, otherKey } from './policy'
 
@@ -33,6 +34,8 @@ interface Begun { readonly id: string; readonly parts: Map<number, Part> }
 
 export class Uploader {
   private readonly begun = new Map<string, Begun>()
+  /** Keys of objects that were stored with another checksum than was sent. */
+  private readonly altered = new Set<string>()
   private suspects: number
 
   constructor(private readonly settings: UploadSettings, private readonly pool: BufferPool, private readonly moved: (bytes: number) => void) { this.suspects = settings.suspects }
@@ -45,35 +48,59 @@ export class Uploader {
     if (first === 'there') return CONFIRMED
     if (first === 'vanished') return { retry: [{ index: 0, why: `an object ${key} was there and is not any more` }], rejected: [] }
     const other = otherKey(key, segment.sha256)
-    log.warn(`s3://${store.place.bucket}/${key} holds something else: this object becomes ${other}`)
+    log.warn(first === 'unknown' ? `s3://${store.place.bucket}/${key} is as long as this object, and nothing tells whether it is this one: it becomes ${other}, a possible duplicate`
+      : `s3://${store.place.bucket}/${key} holds something else: this object becomes ${other}`)
     const second = await this.create(other, segment, suspect, store, log, signal)
-    if (second === 'there') return CONFIRMED
+    if (second === 'there') return first === 'unknown' ? { ...CONFIRMED, doubtful: segment.count } : CONFIRMED
     if (second === 'vanished') return { retry: [{ index: 0, why: `an object ${other} was there and is not any more` }], rejected: [] }
     throw new Refused(`s3://${store.place.bucket}/${key} and ${other} hold something else: remove or rename one of them`)
   }
 
-  /** there: with this content, by this attempt or an earlier one. */
-  private async create(key: string, segment: Segment, suspect: boolean, store: Store, log: Log, signal: AbortSignal): Promise<'there' | 'other' | 'vanished'> {
+  /** there: with this content, by this attempt or an earlier one. unknown: an earlier attempt may have made what is there, which nothing proves. */
+  private async create(key: string, segment: Segment, suspect: boolean, store: Store, log: Log, signal: AbortSignal): Promise<'there' | 'other' | 'unknown' | 'vanished'> {
     if (suspect && segment.length > SINGLE_PUT && this.settings.keepLocal === undefined && !this.begun.has(key) && await this.isThere(key, segment, store, signal)) return 'there'
     const local = this.settings.keepLocal === undefined ? undefined : await LocalCopy.begin(this.settings.keepLocal, key)
     let kept = false
     try {
-      if (await this.send(key, segment, suspect, local, store, log, signal) === 'taken') {
-        const stored = await store.head(key, signal)
-        if (stored === undefined) return 'vanished'
-        if (!isSame(stored, segment)) return 'other'
+      const result = await this.send(key, segment, suspect, local, store, log, signal)
+      if (result !== 'created') {
+        const found = await this.judge(key, segment, suspect, result, store, signal)
+        if (found !== 'there') return found
         log.debug(`${key} was there already, with this content`)
       }
       await local?.commit()
       kept = true
       return 'there'
+    } catch (error) {
+      if (error instanceof Altered) this.altered.add(key)
+      throw error
     } finally {
       if (!kept) await local?.discard()
     }
   }
 
+  /** Whose object it is that was there. What it says of itself is believed, unless the server answered with another checksum when it was made. */
+  private async judge(key: string, segment: Segment, suspect: boolean, sent: Sent, store: Store, signal: AbortSignal): Promise<'there' | 'other' | 'unknown' | 'vanished'> {
+    const stored = await store.head(key, signal)
+    if (stored === undefined) return 'vanished'
+    const altered = this.altered.has(key)
+    if (isSame(stored, segment) && !altered) return 'there'
+    if (isMarked(stored) && !altered || stored.bytes !== sent.bytes) return 'other'
+    const verdict = compare(sent, await this.proven(key, store, signal) ?? stored)
+    return verdict === 'same' ? 'there' : verdict === 'unknown' && suspect ? 'unknown' : 'other'
+  }
+
+  private async proven(key: string, store: Store, signal: AbortSignal): Promise<Stored | undefined> {
+    try { return await store.head(key, signal, true) } catch (error) {
+      // Checksums may need a permission more than the rest.
+      if (error instanceof Refused) return undefined
+      throw error
+    }
+  }
+
   /** An earlier attempt may have got further than anyone was told: one question saves sending it all to be told so at the end. */
   private async isThere(key: string, segment: Segment, store: Store, signal: AbortSignal): Promise<boolean> {
+    if (this.altered.has(key)) return false
     try {
       const stored = await store.head(key, signal)
       return stored !== undefined && isSame(stored, segment)
@@ -83,7 +110,8 @@ export class Uploader {
     }
   }
 
-  private async send(key: string, segment: Segment, suspect: boolean, local: LocalCopy | undefined, store: Store, log: Log, signal: AbortSignal): Promise<'created' | 'taken'> {
+  /** Where the key is taken: what was sent, to be compared with what is there. */
+  private async send(key: string, segment: Segment, suspect: boolean, local: LocalCopy | undefined, store: Store, log: Log, signal: AbortSignal): Promise<'created' | Sent> {
     const whole = segment.compression === 'none' && segment.length <= SINGLE_PUT
     const size = whole ? Math.max(1, segment.length) : this.partSizeOf(segment)
     const begun = this.begun.get(key)
@@ -97,9 +125,10 @@ export class Uploader {
     const first = (await parts.next()).value as PartBytes
     if (first.last && begun === undefined) {
       try {
-        const result = await store.put(key, first.body, whole ? { sha256: segment.sha256 } : { crc32: first.crc32 }, metadata, signal)
+        const sent: Sent = { bytes: first.body.length, crc32: base64Of(first.crc32), ...(whole ? { sha256: Buffer.from(segment.sha256, 'hex').toString('base64') } : {}) }
+        const result = await store.put(key, first.body, sent, metadata, signal)
         this.moved(first.body.length)
-        return result
+        return result === 'created' ? result : { ...sent, md5: md5Of(first.body) }
       } finally {
         first.release()
         await parts.return(undefined)
@@ -119,14 +148,17 @@ export class Uploader {
     return this.finish(key, upload, first, parts, store, signal)
   }
 
-  private async finish(key: string, upload: Begun, first: PartBytes, rest: AsyncGenerator<PartBytes>, store: Store, signal: AbortSignal): Promise<'created' | 'taken'> {
+  private async finish(key: string, upload: Begun, first: PartBytes, rest: AsyncGenerator<PartBytes>, store: Store, signal: AbortSignal): Promise<'created' | Sent> {
     try {
       await this.sendParts(key, upload, first, rest, store, signal)
-      const result = await store.complete(key, upload.id, [...upload.parts.values()].sort((a, b) => a.number - b.number), signal)
+      const parts = [...upload.parts.values()].sort((a, b) => a.number - b.number)
+      const result = await store.complete(key, upload.id, parts, signal)
       this.begun.delete(key)
-      if (result === 'taken') await this.end(key, upload, store)
-      return result
+      if (result === 'created') return result
+      await this.end(key, upload, store)
+      return sentParts(parts)
     } catch (error) {
+      if (error instanceof Altered) this.begun.delete(key)
       if (error instanceof UploadGone || error instanceof Refused || error instanceof Fatal) {
         this.begun.delete(key)
         await this.end(key, upload, store)

@@ -1,4 +1,6 @@
 /** What can be found wrong before anything is opened. */
+import { lineOf } from '../../core/errors'
+import { proxyUrl } from '../../kit/proxy'
 import type { Given, Role } from '../../options/define'
 import type { WsOptions } from './options'
 
@@ -25,10 +27,18 @@ export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[]
     const used = (['ca', 'cert', 'key', 'serverName'] as const).find((name) => options[name] !== undefined) ?? (options.tlsInsecure ? 'tlsInsecure' : undefined)
     if (used !== undefined) faults.push(`${used === 'serverName' ? 'server-name' : used === 'tlsInsecure' ? 'tls-insecure' : used} is for TLS: write wss:// instead of ws://`)
   }
-  if (options.proxy !== undefined && options.proxy !== 'none' && !/^https?:\/\/[^/]/i.test(options.proxy)) faults.push('proxy= takes http://HOST:PORT, https://HOST:PORT or none')
+  faults.push(...proxyFaults(options.proxy))
   if (role === 'source') {
     if (options.dedupe !== undefined && options.reconnectEvery === 0) faults.push('dedupe works inside the overlap of reconnect-every, which is not given')
     if (options.reconnectEvery > 0 && options.reconnectEvery <= options.overlap) faults.push('reconnect-every must be longer than overlap')
   }
   return faults
+}
+
+/** A placeholder stands as typed: the proxy that it will say is judged at opening. */
+function proxyFaults(proxy: string | undefined): readonly string[] {
+  if (proxy === undefined || proxy === 'none' || proxy.includes('{')) return []
+  if (!/^https?:\/\/[^/]/i.test(proxy)) return ['proxy= takes http://HOST:PORT, https://HOST:PORT or none']
+  try { proxyUrl(proxy, 'proxy=') } catch (error) { return [lineOf(error)] }
+  return []
 }

@@ -55,7 +55,7 @@ export async function connect(settings: Settings, handlers: Handlers, clock: Clo
   clock.sleep(settings.handshakeMs, timer.signal)
     .then(() => { opening.abort(new Disconnected(`no connection within ${formatDuration(settings.handshakeMs)} (handshake-timeout=)`)) }, () => undefined)
   try {
-    const proxy = await proxyFor(settings)
+    const proxy = proxyFor(settings)
     const through = proxy === undefined ? undefined : await tunnel(proxy, settings, () => clock.now(), opening.signal)
     return await upgrade(Client, settings, through, handlers, clock, opening.signal)
   } finally {

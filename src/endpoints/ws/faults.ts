@@ -1,6 +1,7 @@
 /** What went wrong on the wire, in the words the core acts on. No message holds what the peer sent or what was sent to it, but scrubbed. */
 import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import { Disconnected, Fatal, Refused, Throttled, lineOf, type ManifoldError } from '../../core/errors'
+import { retryAfterMs } from '../../kit/retry-after'
 
 /** What a hint needs to know of the connection. */
 export interface Route {
@@ -47,7 +48,7 @@ export function networkFault(error: unknown, route: Route): ManifoldError {
 /** The server answered the upgrade with something other than 101. @param who what answered, where it is not the server: `the proxy HOST:PORT` */
 export function statusFault(status: number, headers: IncomingHttpHeaders, now: number, who?: string): ManifoldError {
   const text = `${who === undefined ? 'the server' : who} answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()
-  const afterMs = retryAfter(headers['retry-after'], now)
+  const afterMs = retryAfterMs(headers['retry-after'], now)
   if (status === 429 || (status === 503 && afterMs !== undefined)) return new Throttled(text, afterMs === undefined ? {} : { afterMs })
   if (status >= 500 || status === 408 || status === 425) return new Disconnected(text)
   if (status === 407) return new Refused(`${text}: proxy=http://USER:PASSWORD@HOST:PORT logs in`)
@@ -57,14 +58,6 @@ export function statusFault(status: number, headers: IncomingHttpHeaders, now: n
   if (status === 404 || status === 410) return new Refused(`${text}: there is no feed at this path`)
   if (status >= 300 && status < 400) return new Refused(`${text}: it points elsewhere${hostOf(headers.location)}; give that address`)
   return new Refused(`${text}: it does not open a WebSocket here`)
-}
-
-/** Milliseconds; the header counts seconds or names a date (RFC 9110, 10.2.3). */
-function retryAfter(value: string | undefined, now: number): number | undefined {
-  if (value === undefined) return undefined
-  if (/^\d{1,9}$/.test(value.trim())) return Number(value) * 1000
-  const date = Date.parse(value)
-  return Number.isNaN(date) ? undefined : Math.max(0, date - now)
 }
 
 /** The rest of the location may repeat a token from the query. */
