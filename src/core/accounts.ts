@@ -14,6 +14,8 @@ export interface Account {
   readonly held: Held | undefined
   readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }; readonly proven: boolean; readonly tried: boolean }[]
   readonly started: number
+  /** Milliseconds that the run has taken, by the monotonic clock. */
+  readonly ms: number
   readonly ended: number | undefined
   readonly acceptedThrough: number
   /** Receipts that nobody has got yet. */
@@ -62,7 +64,7 @@ export function unaccounted(parts: FlowParts, { ledger, sources, sinks }: Accoun
 
 export function receiptOf(parts: FlowParts, account: Account, ending: Ending): Receipt {
   const { spool, name, runId, clock } = parts
-  const { ledger, started } = account
+  const { ledger, started, ms } = account
   const lost = unaccounted(parts, account)
   const sinks: ReceiptSink[] = account.sinks.map(({ part, lane, pump }) => {
     const counts = ledger.of(part.id)
@@ -74,7 +76,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   })
   const ended = account.ended ?? clock.now()
   return {
-    flow: name, run: runId, started: new Date(started).toISOString(), ended: new Date(ended).toISOString(), seconds: Math.round(ended - started) / 1000,
+    flow: name, run: runId, started: new Date(started).toISOString(), ended: new Date(ended).toISOString(), seconds: Math.round(ms) / 1000,
     outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' || ending.kind === 'reader gone' ? 'stopped' : 'failed',
     read: ledger.read, bytesRead: ledger.bytesRead, restarts: ledger.restarts, sinks, gaps: ledger.gaps, gapCount: ledger.gapCount, ...('why' in ending ? { why: ending.why } : {}),
   }

@@ -74,7 +74,7 @@ export class Committer {
 
   /** Whether anything was committed. */
   private startDue(): boolean {
-    const now = this.parts.clock.now()
+    const now = this.parts.clock.monotonic()
     let any = false
     for (const lane of this.lanes.values()) {
       if (lane.ready === undefined || lane.running !== undefined || now - lane.lastAt < this.parts.everyMs) continue
@@ -97,11 +97,11 @@ export class Committer {
     const next = lane.ready
     lane.ready = undefined
     if (next === undefined || this.void || next.partition.epoch < (this.epochs.get(next.partition.name) ?? 0)) return
-    lane.lastAt = this.parts.clock.now()
+    lane.lastAt = this.parts.clock.monotonic()
     lane.running = this.parts.commit(next.partition, next.position).catch((error: unknown) => {
       // The source reports the same fault where it reads; until it is open again the newest position waits.
       lane.ready ??= next
-      lane.lastAt = this.parts.clock.now() + RESTING_MS
+      lane.lastAt = this.parts.clock.monotonic() + RESTING_MS
       this.parts.log.debug(`${this.parts.label}: a commit failed: ${lineOf(error)}`)
     }).finally(() => { lane.running = undefined })
   }
@@ -124,9 +124,9 @@ export class Committer {
 
   private async wait(lanes: readonly Lane[], patience: number): Promise<void> {
     const { clock, label, log } = this.parts
-    const until = clock.now() + patience
+    const until = clock.monotonic() + patience
     while (await this.pass(lanes)) {
-      if (clock.now() < until) { await clock.sleep(LOOK_MS, FOREVER); continue }
+      if (clock.monotonic() < until) { await clock.sleep(LOOK_MS, FOREVER); continue }
       for (const lane of lanes) lane.held = []
       log.warn(`${label}: the reader of the output left the last of it unread: that is not committed and comes again`)
       return

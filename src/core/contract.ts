@@ -75,8 +75,10 @@ export interface Unfit {
 
 /** Time as endpoints may use it: to pace a protocol (pings, polls, lease renewals), never to retry. */
 export interface Clock {
-  /** Milliseconds since the epoch, with fractions. */
+  /** The date: milliseconds since the epoch, with fractions. Follows every step of this machine's clock, back as well: no duration is a difference of dates. */
   now(): number
+  /** Milliseconds since some moment, with fractions: what durations are measured with. Only grows, whatever becomes of the date; stands still while the machine sleeps. */
+  monotonic(): number
   /** Rejects with the signal's reason when it aborts. */
   sleep(ms: number, signal: AbortSignal): Promise<void>
   every(ms: number, run: () => void): { stop(): void }

@@ -16,6 +16,7 @@ import { DiskFailed, ReaderGone, UsageError, isDiskError, lineOf } from './error
 import type { FlowState } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
 import { Keeper } from './keeper'
+import { Moment } from './moment'
 import { Ledger } from './ledger'
 import { imbalance, type Receipt } from './receipt'
 import { Gaps } from './gaps'
@@ -63,15 +64,15 @@ export class Flow {
   private cleanEnd = false
   /** The last record that was wanted has been read: every source ended by itself, or the count is full. */
   private reachedEnd = false
-  private readonly started: number
+  private readonly started: Moment
 
   constructor(private readonly parts: FlowParts) {
     const { clock, log, spool, sinks, sources, stored, deadLetters } = parts
-    this.started = clock.now()
+    this.started = new Moment(clock)
     const holding = spool === undefined ? undefined : hold(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
     this.held = holding?.held
     this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
-    this.ledger = new Ledger(parts.runId, this.started, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
+    this.ledger = new Ledger(parts.runId, this.started.at, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
     this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
     this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, cursors: () => this.sinks.flatMap(({ part, lane }) => (lane === undefined ? [] : [[part.id, lane.cursor] as const])) })
     this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
@@ -191,7 +192,7 @@ export class Flow {
   status(): FlowStatus {
     const spool = this.parts.spool?.status()
     return {
-      name: this.parts.name, started: this.started, read: this.ledger.read, bytesRead: this.ledger.bytesRead, gaps: this.ledger.gapCount,
+      name: this.parts.name, started: this.started.at, read: this.ledger.read, bytesRead: this.ledger.bytesRead, gaps: this.ledger.gapCount,
       sources: this.sources.map(({ supervisor }) => supervisor.status()),
       sinks: this.sinks.map(({ part, supervisor, pump, lane }) => ({
         ...supervisor.status(), delivered: pump.counts.delivered, rejected: pump.counts.rejected, bytes: pump.counts.bytes,
@@ -292,10 +293,11 @@ export class Flow {
 
   private compose(): FlowState {
     for (const { part, pump } of this.sinks) this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
+    this.ledger.started = this.started.at
     return stateOf(this.parts, this.account())
   }
   private account(): Account {
-    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
+    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started.at, ms: this.started.ms, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
   }
   private unissued: readonly Receipt[] = []
   private ended: number | undefined

@@ -32,7 +32,7 @@ export class Gatherer {
   get isEmpty(): boolean { return this.arrived.length === 0 }
 
   add(tracked: Tracked): void {
-    this.arrived.push({ tracked, at: this.parts.clock.now() })
+    this.arrived.push({ tracked, at: this.parts.clock.monotonic() })
     this.bytes += weight(tracked.piece.payload)
   }
 
@@ -53,7 +53,7 @@ export class Gatherer {
       this.take(1)
       return [this.job(first.tracked.piece.payload, [{ piece: first.tracked, from: 0, count: first.tracked.piece.count }], first.tracked.piece.count)]
     }
-    const age = clock.now() - first.at
+    const age = clock.monotonic() - first.at
     if (lingerMs > 0 && this.bytes < WORTH_WRITING && !ended && age < lingerMs) { wakeAfter(lingerMs - age); return [] }
     const batches: Batch[] = []
     const slices: Slice[] = []

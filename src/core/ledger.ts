@@ -20,7 +20,8 @@ export class Ledger {
   gapCount = 0
   private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
 
-  constructor(readonly id: string, readonly started: number, readonly restarts: number, carriedIn: ReadonlyMap<string, number>) {
+  /** @param started epoch milliseconds, as the clock says now */
+  constructor(readonly id: string, public started: number, readonly restarts: number, carriedIn: ReadonlyMap<string, number>) {
     for (const [sink, carried] of carriedIn) this.sinks.set(sink, { ...NOTHING, carriedIn: carried })
   }
 

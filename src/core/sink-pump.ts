@@ -55,7 +55,7 @@ export class SinkPump {
 
   constructor(private readonly parts: SinkPumpParts) {
     const { sink, id, supervisor, lingerMs, clock, deadLetters, signal, onUnplaced } = parts
-    this.lastMove = clock.now()
+    this.lastMove = clock.monotonic()
     this.counts.possibleDuplicates = parts.doubtful ?? 0
     this.gatherer = new Gatherer({ id, label: supervisor.label, limits: sink.limits, lingerMs, clock, wakeAfter: (ms) => { this.wakeAfter(ms) }, refuse: (job, refused) => { void this.rejects.put(job, refused) } })
     this.rejects = new Rejects({
@@ -104,7 +104,7 @@ export class SinkPump {
     return { signal, clock, log, gauge: (name, value) => {
         supervisor.gauges[name] = value
         // A slow upload that moves is no stall.
-        this.lastMove = clock.now()
+        this.lastMove = clock.monotonic()
       } }
   }
 
@@ -114,7 +114,7 @@ export class SinkPump {
     try {
       await sink.open(this.context())
       this.isOpen = true
-      this.lastMove = this.parts.clock.now()
+      this.lastMove = this.parts.clock.monotonic()
       supervisor.opened()
     } catch (error) {
       await sink.close()
@@ -138,7 +138,7 @@ export class SinkPump {
     }
     await supervisor.fault(fault, false, signal)
     if (fault instanceof Throttled) supervisor.to('running')
-    this.lastMove = this.parts.clock.now()
+    this.lastMove = this.parts.clock.monotonic()
   }
 
   /** Keeps a little more than one write's worth at hand. */
@@ -170,7 +170,7 @@ export class SinkPump {
   }
 
   private nextAgain(): Job | undefined {
-    const now = this.parts.clock.now()
+    const now = this.parts.clock.monotonic()
     const index = this.again.findIndex((job) => job.notBefore <= now)
     if (index === -1) {
       const soonest = Math.min(...this.again.map((job) => job.notBefore))
@@ -205,7 +205,7 @@ export class SinkPump {
       if (beforeFirst !== undefined) await (this.first ??= beforeFirst())
       const outcome = await sink.write(write, link.controller.signal)
       this.counts.possibleDuplicates += outcome.doubtful ?? 0
-      this.lastMove = clock.now()
+      this.lastMove = clock.monotonic()
       this.settle(job, outcome)
       if (outcome.retry.length < job.count || job.count === 0) supervisor.moved()
     } catch (error) {
@@ -234,7 +234,7 @@ export class SinkPump {
     if ('kind' in job.payload) {
       const refusal = outcome.rejected[0]
       if (refusal !== undefined) { this.fault ??= new Fatal(`${job.payload.key} was refused: ${refusal.why}`); this.again.push(job); return }
-      job.notBefore = this.parts.clock.now() + (outcome.retry[0]?.afterMs ?? 1000)
+      job.notBefore = this.parts.clock.monotonic() + (outcome.retry[0]?.afterMs ?? 1000)
       this.again.push(job)
       return
     }
@@ -257,7 +257,7 @@ export class SinkPump {
       const after = Math.max(0, ...outcome.retry.map((retry) => retry.afterMs ?? 0))
       // One slice a record: what is left of a write has no boundaries of its own but keeps its place in the order.
       const slices = indexes.map((index) => { const slice = sliceAt(job, index); return { piece: slice.piece, from: slice.index, count: 1 } })
-      this.again.push({ id: `${job.id}.r${job.attempt}`, attempt: job.attempt, order: job.order, payload: only(job.payload, indexes), slices, count: indexes.length, notBefore: this.parts.clock.now() + after })
+      this.again.push({ id: `${job.id}.r${job.attempt}`, attempt: job.attempt, order: job.order, payload: only(job.payload, indexes), slices, count: indexes.length, notBefore: this.parts.clock.monotonic() + after })
       this.again.sort((a, b) => a.order - b.order)
     }
     if (outcome.rejected.length > 0) void this.rejects.put(job, outcome.rejected)
@@ -273,8 +273,8 @@ export class SinkPump {
   private checkStall(): void {
     const { stallMs, clock, sink, supervisor } = this.parts
     // A full pipe is backpressure; nobody can tell it from a stall.
-    if (stallMs === 0 || this.flying.size === 0 || sink.limits.confirms === 'none' || clock.now() - this.lastMove < stallMs) return
-    this.lastMove = clock.now()
+    if (stallMs === 0 || this.flying.size === 0 || sink.limits.confirms === 'none' || clock.monotonic() - this.lastMove < stallMs) return
+    this.lastMove = clock.monotonic()
     for (const attempt of this.flying.values()) attempt.abort(new Disconnected(`${supervisor.label} did not answer for ${Math.round(stallMs / 1000)} s`))
   }
 }

@@ -54,7 +54,7 @@ export class SourcePump {
   /** What was read and is not in the spool, or the window, yet: its dead letters may take a while. */
   private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
 
-  constructor(private readonly parts: SourcePumpParts) { this.lastRecordAt = parts.clock.now() }
+  constructor(private readonly parts: SourcePumpParts) { this.lastRecordAt = parts.clock.monotonic() }
 
   /** Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits: `close` follows. */
   async run(): Promise<'ended' | 'stopped'> {
@@ -111,7 +111,7 @@ export class SourcePump {
       this.parts.saw(delivery.partition)
       this.handed.set(delivery.partition.name, delivery.last)
       if (delivery.batch.count > 0) {
-        this.lastRecordAt = clock.now()
+        this.lastRecordAt = clock.monotonic()
         supervisor.moved()
       }
       const taken = this.parts.take(delivery, receivedAt)
@@ -132,7 +132,7 @@ export class SourcePump {
     const { source, clock, until } = this.parts
     if (until.idleMs === undefined) return source.read(halted)
     const idle = linkedAbort(halted)
-    const left = Math.max(0, this.lastRecordAt + until.idleMs - clock.now())
+    const left = Math.max(0, this.lastRecordAt + until.idleMs - clock.monotonic())
     const timer = linkedAbort(halted)
     let expired = false
     clock.sleep(left, timer.controller.signal).then(() => { expired = true; idle.controller.abort(new Error('idle')) }, () => undefined)

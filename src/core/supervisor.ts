@@ -5,6 +5,7 @@
 import { Backoff } from '../kit/backoff'
 import type { Clock, Log } from './contract'
 import { DiskFailed, Disconnected, Fatal, ReaderGone, Refused, Throttled, UsageError, lineOf, isSystemError } from './errors'
+import { Moment } from './moment'
 import type { EndpointState, EndpointStatus } from './status'
 
 /** The endpoint has failed for good: the run ends with 3 (source) or 4 (sink). */
@@ -33,7 +34,7 @@ const MOST_TOLD = 32
 
 export class Supervisor {
   private state: EndpointState = 'opening'
-  private since: number
+  private since: Moment
   private faults = 0
   private text: string | undefined
   private failingSince: number | undefined
@@ -46,13 +47,13 @@ export class Supervisor {
   readonly gauges: Record<string, number> = {}
 
   constructor(readonly id: string, readonly role: EndpointStatus['role'], readonly label: string, private readonly rules: Supervision, private readonly clock: Clock, private readonly log: Log) {
-    this.since = clock.now()
+    this.since = new Moment(clock)
     this.succeeded = rules.knownGood
     this.backoff = new Backoff(250, Math.max(250, rules.longestWait ?? 10_000))
   }
 
   status(): EndpointStatus {
-    return { id: this.id, role: this.role, label: this.label, state: this.state, since: this.since, faults: this.faults, ...(this.text === undefined ? {} : { error: this.text }), gauges: this.gauges }
+    return { id: this.id, role: this.role, label: this.label, state: this.state, since: this.since.at, faults: this.faults, ...(this.text === undefined ? {} : { error: this.text }), gauges: this.gauges }
   }
 
   get current(): EndpointState { return this.state }
@@ -60,13 +61,13 @@ export class Supervisor {
   to(state: EndpointState): void {
     if (this.state === state) return
     this.state = state
-    this.since = this.clock.now()
+    this.since = new Moment(this.clock)
   }
 
   /** It opened: a new connection could be made. */
   opened(): void {
     this.to('running')
-    this.healthySince = this.clock.now()
+    this.healthySince = this.clock.monotonic()
   }
 
   /** Records moved: the first success, and the end of a run of faults. */
@@ -74,7 +75,7 @@ export class Supervisor {
     this.succeeded = true
     if (this.state === 'opening') this.to('running')
     if (this.faults === 0) return
-    const now = this.clock.now()
+    const now = this.clock.monotonic()
     this.failingSince = undefined
     if (this.healthySince !== undefined && now - this.healthySince >= SUSTAINED_MS) {
       this.log.info(`${this.label}: well again after ${this.faults} faults`)
@@ -97,7 +98,7 @@ export class Supervisor {
     if (error instanceof ReaderGone || error instanceof DiskFailed || error instanceof UsageError) throw error
     if (error instanceof Fatal) throw this.failed(lineOf(error), error)
     if (!(error instanceof Disconnected || error instanceof Throttled || error instanceof Refused)) { this.to('failed'); throw error }
-    const now = this.clock.now()
+    const now = this.clock.monotonic()
     this.text = lineOf(error)
     if (error instanceof Refused && !this.succeeded) throw this.failed(this.text, error)
     if (opening && this.rules.giveUpAfter === 'first') throw this.failed(`${this.text} (giving up at the first failed connection, as asked)`, error)

@@ -17,6 +17,6 @@ const SUPPOSED_MS = 1000
 export function trailOf(sink: Sink, clock: Clock): Trail | undefined {
   if (sink.limits.confirms !== 'none') return undefined
   const { reader } = sink
-  if (reader === undefined) return { mark: () => clock.now(), passed: () => Promise.resolve(clock.now() - SUPPOSED_MS), step: SUPPOSED_MS / 4, certain: false }
+  if (reader === undefined) return { mark: () => clock.monotonic(), passed: () => Promise.resolve(clock.monotonic() - SUPPOSED_MS), step: SUPPOSED_MS / 4, certain: false }
   return { mark: () => reader.taken, passed: () => reader.read(), step: 16 * 1024, certain: true }
 }

@@ -29,7 +29,7 @@ export function priorReceipt(flow: string, stored: FlowState, spool: Spool | und
     return { ...ledger, id, label: stored.sinks[id]?.label ?? id, read, spooled, returned }
   })
   return {
-    flow, run: run.id, started: new Date(run.started).toISOString(), ended: new Date(now).toISOString(), seconds: Math.round(now - run.started) / 1000,
+    flow, run: run.id, started: new Date(run.started).toISOString(), ended: new Date(now).toISOString(), seconds: Math.max(0, Math.round(now - run.started)) / 1000,
     outcome: 'killed', read, bytesRead: run.bytesRead, restarts: run.restarts, sinks, gaps: [...run.gaps, ...gaps], gapCount: run.gapCount + gaps.length,
   }
 }

@@ -114,7 +114,7 @@ test('a reader that outlives us has all of it committed', async () => {
 
 test('where nothing tells how far the reader is, a second without a fault counts', async () => {
   let now = 5000
-  const clock = { ...systemClock, now: () => now }
+  const clock = { ...systemClock, now: () => now, monotonic: () => now }
   const trail = trailOf(new ScriptedSink(undefined, { confirms: 'none' }), clock)
   if (trail === undefined) throw new Error('such a sink leaves a trail')
   const mark = trail.mark()

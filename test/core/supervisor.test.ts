@@ -10,6 +10,7 @@ class Passing implements Clock {
   readonly waits: number[] = []
   constructor(private time = 1_000_000) {}
   now(): number { return this.time }
+  monotonic(): number { return this.now() }
   pass(ms: number): void { this.time += ms }
   sleep(ms: number): Promise<void> { this.waits.push(ms); this.time += ms; return Promise.resolve() }
   every(): { stop(): void } { return { stop: () => undefined } }

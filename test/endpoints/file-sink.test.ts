@@ -26,7 +26,7 @@ const never = new AbortController().signal
 
 let now = Date.UTC(2026, 0, 31, 23, 59, 58)
 const warnings: string[] = []
-const context: EndpointContext = { signal: never, clock: { ...systemClock, now: () => now }, log: { debug: () => undefined, info: () => undefined, warn: (text) => { warnings.push(text) } }, gauge: () => undefined }
+const context: EndpointContext = { signal: never, clock: { ...systemClock, now: () => now, monotonic: () => now }, log: { debug: () => undefined, info: () => undefined, warn: (text) => { warnings.push(text) } }, gauge: () => undefined }
 async function sinkAt(name: string, given: Partial<SinkOptions> = {}): Promise<FileSink> {
   const sink = new FileSink(path.isAbsolute(name) ? name : at(name), { framing: 'lines', newline: 'reject', compression: 'auto', compressionLevel: undefined, rotateSize: 0, rotateEvery: 0, ...given })
   open.push(sink)

@@ -44,7 +44,7 @@ test('another seed makes other records, and numbers beyond 32 bits are whole', (
 
 test('a rate is kept on the whole, and what came due while nobody read comes in one delivery', async () => {
   let now = 1000
-  const clock: Clock = { now: () => now, sleep: (ms) => { now += ms; return Promise.resolve() }, every: () => ({ stop: () => undefined }) }
+  const clock: Clock = { now: () => now, monotonic: () => now, sleep: (ms) => { now += ms; return Promise.resolve() }, every: () => ({ stop: () => undefined }) }
   const source = new GenerateSource(100, 0, new Forge(50, 1))
   await source.open(context({ clock }))
   let made = 0

@@ -120,7 +120,7 @@ describeWith('s3', 'the S3 sink and faults', () => {
     const sent = proxy.count('UploadPart')
     expect(sent).toBe(3)
     await it.close()
-    await it.open({ signal: new AbortController().signal, clock: { now: Date.now, sleep: () => Promise.resolve(), every: () => ({ stop: () => undefined }) }, log: { debug: () => undefined, info: () => undefined, warn: () => undefined }, gauge: () => undefined })
+    await it.open({ signal: new AbortController().signal, clock: { now: Date.now, monotonic: () => performance.now(), sleep: () => Promise.resolve(), every: () => ({ stop: () => undefined }) }, log: { debug: () => undefined, info: () => undefined, warn: () => undefined }, gauge: () => undefined })
     expect(await write(segmentOf(bytes), 2)).toEqual(CONFIRMED)
     expect(proxy.count('UploadPart')).toBe(sent + 1)
     expect(proxy.count('CreateUpload')).toBe(1)

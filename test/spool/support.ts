@@ -8,6 +8,7 @@ export class TestClock implements Clock {
   private timers: { at: number; every: number | undefined; run: () => void }[] = []
   constructor(private time = Date.UTC(2024, 0, 2, 3, 4, 5, 678)) {}
   now(): number { return this.time }
+  monotonic(): number { return this.now() }
   sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const timer = { at: this.time + ms, every: undefined, run: resolve }

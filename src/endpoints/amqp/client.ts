@@ -240,7 +240,7 @@ export class Link {
     const channel = await this.ask(() => this.model.createChannel())
     const quiet = new AbortController()
     let seen = false
-    let seenAt = this.clock.now()
+    let seenAt = this.clock.monotonic()
     // What goes wrong with it is told by whoever asks on it; without a listener it would end the process.
     channel.on('error', () => undefined)
     try {
@@ -249,11 +249,11 @@ export class Link {
         const offset = Number(message?.properties.headers?.['x-stream-offset'])
         if (!Number.isInteger(offset)) return
         seen = true
-        seenAt = this.clock.now()
+        seenAt = this.clock.monotonic()
         if (saw(offset)) quiet.abort(new Error('found'))
       }, { arguments: { 'x-stream-offset': from } }))
       // A sleep that is cut short has found what was looked for: the loop looks at the signal itself.
-      while (this.fault === undefined && !quiet.signal.aborted && this.clock.now() - seenAt < (seen ? QUIET_MS : EMPTY_MS)) await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
+      while (this.fault === undefined && !quiet.signal.aborted && this.clock.monotonic() - seenAt < (seen ? QUIET_MS : EMPTY_MS)) await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
     } finally {
       // It was for looking only: where it cannot be closed, the link ends, and says why.
       await channel.close().catch(() => undefined)

@@ -27,7 +27,7 @@ export class Inbox {
 
   /** Whether a moment was waited for what follows. Rejects with the signal's reason. */
   async gather(clock: Clock, signal: AbortSignal): Promise<boolean> {
-    if (this.length === 0 || this.bytes >= ENOUGH_BYTES || clock.now() - this.takenAt >= MOMENT_MS) return false
+    if (this.length === 0 || this.bytes >= ENOUGH_BYTES || clock.monotonic() - this.takenAt >= MOMENT_MS) return false
     await clock.sleep(MOMENT_MS, signal)
     return true
   }

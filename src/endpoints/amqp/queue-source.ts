@@ -94,7 +94,7 @@ export class QueueSource implements Source {
       if (this.fault !== undefined) throw this.fault
       if (this.left <= 0) return null
       if (await this.inbox.gather(clock, signal)) continue
-      const messages = this.inbox.take(this.left, clock.now())
+      const messages = this.inbox.take(this.left, clock.monotonic())
       if (messages.length > 0) {
         await this.notAStream(messages)
         return this.delivery(messages)

@@ -117,10 +117,10 @@ class ExchangeSink implements Sink {
       heard = this.heard
       if (!silent) askedAt = undefined
       else if (askedAt === undefined) {
-        askedAt = ctx.clock.now()
+        askedAt = ctx.clock.monotonic()
         // A refusal has ended the link, which says so.
         link.ask((channel) => channel.checkQueue(queue)).then(() => { askedAt = undefined }, () => undefined)
-      } else if (ctx.clock.now() - askedAt >= ANSWER_MS) confirms.end(new Disconnected(`the broker has confirmed nothing for ${Math.round((ctx.clock.now() - askedAt + LOOK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`))
+      } else if (ctx.clock.monotonic() - askedAt >= ANSWER_MS) confirms.end(new Disconnected(`the broker has confirmed nothing for ${Math.round((ctx.clock.monotonic() - askedAt + LOOK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`))
     })
   }
 
@@ -182,7 +182,7 @@ class ExchangeSink implements Sink {
 
   /** A slow broker that confirms is no stall, which the core sees by what is told to it. */
   private moved(ctx: EndpointContext): void {
-    const now = ctx.clock.now()
+    const now = ctx.clock.monotonic()
     if (now - this.toldAt < TELL_MS) return
     this.toldAt = now
     ctx.gauge('unconfirmed', this.confirms.open)
@@ -192,14 +192,14 @@ class ExchangeSink implements Sink {
     const { blocked } = this
     this.unblock()
     if (reason === undefined) {
-      if (blocked !== undefined) ctx.log.info(`${this.target.label}: the broker takes messages again after ${Math.round((ctx.clock.now() - blocked.since) / 1000)} s`)
+      if (blocked !== undefined) ctx.log.info(`${this.target.label}: the broker takes messages again after ${Math.round((ctx.clock.monotonic() - blocked.since) / 1000)} s`)
       return
     }
     ctx.log.warn(`${this.target.label}: the broker blocks publishers for now: ${reason}`)
-    const since = ctx.clock.now()
+    const since = ctx.clock.monotonic()
     const why = `blocked: ${reason}`
     // Seconds, and a word to the core that this is no stall.
-    const tell = (): void => { for (const name of ['blocked', why]) ctx.gauge(name, Math.max(1, Math.round((ctx.clock.now() - since) / 1000))) }
+    const tell = (): void => { for (const name of ['blocked', why]) ctx.gauge(name, Math.max(1, Math.round((ctx.clock.monotonic() - since) / 1000))) }
     tell()
     this.blocked = { since, why, ticker: ctx.clock.every(1000, tell) }
   }

@@ -92,7 +92,7 @@ export class StreamSource implements Source {
       if (resolved !== undefined) return { batch: EMPTY, partition: this.partition, last: resolved, at: within(0, () => resolved) }
       if (this.bounded && (this.end === undefined || this.handed >= this.end)) return null
       if (await this.inbox.gather(clock, signal)) continue
-      const messages = this.inbox.take(Infinity, clock.now())
+      const messages = this.inbox.take(Infinity, clock.monotonic())
       if (messages.length === 0) await unlessAborted(this.wake.wait(), signal)
       else {
         const delivery = this.delivery(messages)

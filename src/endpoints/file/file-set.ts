@@ -17,7 +17,9 @@ export interface FileSetFacts {
   readonly start: 'oldest' | number
   readonly epoch: number
   readonly log: Log
+  /** The date. */
   now(): number
+  monotonic(): number
 }
 
 /**
@@ -101,7 +103,7 @@ export class FileSet {
     }
     const leaves = found?.matched !== true
     if (leaves && tail.leavingSince === undefined) tail.stirred = true
-    tail.leavingSince = leaves ? tail.leavingSince ?? this.facts.now() : undefined
+    tail.leavingSince = leaves ? tail.leavingSince ?? this.facts.monotonic() : undefined
     if (found === undefined) return
     if (found.size !== tail.candidate.size || found.modified !== tail.candidate.modified) {
       // Compressed data has no end that could be gone on from.
@@ -128,13 +130,19 @@ export class FileSet {
       this.known.delete(name)
     }
     const after = last.get(origin)
-    const tail = new Tail({ partition: { name, epoch }, origin, candidate, since: one?.position.since ?? this.facts.now(), framing, maxRecord, follow, ...(one === undefined ? {} : { known: one.position }), ...(after === undefined ? {} : { after }) })
-    if (!candidate.matched) tail.leavingSince = this.facts.now()
+    const tail = new Tail({ partition: { name, epoch }, origin, candidate, since: one?.position.since ?? this.sinceOf(origin), framing, maxRecord, follow, ...(one === undefined ? {} : { known: one.position }), ...(after === undefined ? {} : { after }) })
+    if (!candidate.matched) tail.leavingSince = this.facts.monotonic()
     this.tails.push(tail)
     keys.add(candidate.key)
     names.add(name)
     last.set(origin, tail)
     return tail
+  }
+
+  /** Later than what is known of the path, also where the clock was set back: the order in which files came under one name rests on it. */
+  private sinceOf(path: string): number {
+    const there = [...this.tails.map(({ origin, since }) => ({ path: origin, since })), ...this.known.values()].filter((one) => one.path === path)
+    return there.reduce((latest, { since }) => Math.max(latest, since + 1), this.facts.now())
   }
 
   private isReadUp(candidate: Candidate, position: FilePosition): boolean {

@@ -55,7 +55,7 @@ export class FileSource implements Source {
     const before = known.size
     const { compression, framing, maxRecord, follow } = given
     this.context = context
-    this.set = new FileSet({ pattern, compression, framing, maxRecord, follow, start: startOf(given.start), epoch: ++this.opens, log: context.log, now: () => context.clock.now() }, known)
+    this.set = new FileSet({ pattern, compression, framing, maxRecord, follow, start: startOf(given.start), epoch: ++this.opens, log: context.log, now: () => context.clock.now(), monotonic: () => context.clock.monotonic() }, known)
     await this.look(this.set)
     for (const closed of await closedFolders(pattern)) context.log.warn(`${closed} may not be read: whatever matches ${pattern} in it is left out`)
     if (this.set.tails.length === 0 && before === 0) {
@@ -68,7 +68,7 @@ export class FileSource implements Source {
   private listen({ clock }: SourceContext, set: FileSet): void {
     this.watcher = new Watcher((file, names) => {
       // A folder where names come and go by the thousand is looked at now and then all the same.
-      if (names && clock.now() - this.lookedAt >= LOOK_APART) this.lookAround = true
+      if (names && clock.monotonic() - this.lookedAt >= LOOK_APART) this.lookAround = true
       for (const tail of set.tails) if (tail.candidate.path === file) tail.stirred = true
       this.heard.wake()
     })
@@ -211,7 +211,7 @@ export class FileSource implements Source {
       // What may be read is no matter of size or time.
       for (const tail of set.tails) if (tail.spoilt === 'refused') tail.stirred = true
     }
-    const now = this.context?.clock.now() ?? 0
+    const now = this.context?.clock.monotonic() ?? 0
     for (const tail of set.tails) {
       if (tail.leavingSince === undefined || tail.stirred) continue
       if (now - tail.leavingSince >= LINGER || await tail.links() === 0) {
@@ -224,7 +224,7 @@ export class FileSource implements Source {
   }
 
   private async look(set: FileSet): Promise<void> {
-    this.lookedAt = this.context?.clock.now() ?? 0
+    this.lookedAt = this.context?.clock.monotonic() ?? 0
     try { await set.look() } catch (error) { throw error instanceof ManifoldError ? error : faultOf(this.pattern, error) }
     this.context?.gauge('files', set.tails.length)
   }

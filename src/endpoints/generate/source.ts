@@ -25,7 +25,7 @@ export class GenerateSource implements Source {
   open({ clock, resume }: SourceContext): Promise<void> {
     this.clock = clock
     this.made = Number(resume(PARTITION.name) ?? 0)
-    this.due = clock.now()
+    this.due = clock.monotonic()
     return Promise.resolve()
   }
 
@@ -44,10 +44,10 @@ export class GenerateSource implements Source {
   private async allowed(signal: AbortSignal): Promise<number> {
     if (this.rate === 0 || this.clock === undefined) return Infinity
     for (;;) {
-      const late = this.clock.now() - this.due
+      const late = this.clock.monotonic() - this.due
       if (late >= 0) {
-        this.due = Math.max(this.due, this.clock.now() - CATCH_UP_MS)
-        return Math.floor((this.clock.now() - this.due) * this.rate / 1000) + 1
+        this.due = Math.max(this.due, this.clock.monotonic() - CATCH_UP_MS)
+        return Math.floor((this.clock.monotonic() - this.due) * this.rate / 1000) + 1
       }
       await this.clock.sleep(Math.max(-late, TICK_MS), signal)
     }

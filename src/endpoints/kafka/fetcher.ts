@@ -91,7 +91,7 @@ export class Fetcher {
 
   /** Leaders, or what is to be read, may have changed. */
   moved(): void {
-    const now = this.parts.clock.now()
+    const now = this.parts.clock.monotonic()
     for (const track of this.tracks) {
       const broker = track.broker(now)
       if (broker < 0 || this.loops.has(broker)) continue
@@ -157,7 +157,7 @@ export class Fetcher {
       const work = this.accept(answers)
       flying = this.ask(broker)
       await this.decode(work)
-      if (work.some(({ track }) => track.broker(this.parts.clock.now()) !== broker)) this.wakeAll()
+      if (work.some(({ track }) => track.broker(this.parts.clock.monotonic()) !== broker)) this.wakeAll()
     }
   }
 
@@ -166,7 +166,7 @@ export class Fetcher {
     const { cluster, clock, fetch, signal, buffer } = this.parts
     if (signal.aborted) throw signal.reason
     if (this.buffered >= buffer) return undefined
-    const now = clock.now()
+    const now = clock.monotonic()
     const tracks = this.tracks.filter((track) => track.broker(now) === broker && !track.stalled && !track.finished && (track.end === undefined || track.next < track.end) && (track.busy.count === 0 || track.busy.broker === broker))
     if (tracks.length === 0) return undefined
     for (const track of tracks) track.busy = { broker, count: track.busy.count + 1 }
@@ -201,15 +201,15 @@ export class Fetcher {
       track.highWatermark = answer.highWatermark
       this.parts.seen(track)
       if (answer.preferredReplica >= 0 && answer.preferredReplica !== broker) {
-        track.replica = { broker: answer.preferredReplica, until: clock.now() + replicaMs }
+        track.replica = { broker: answer.preferredReplica, until: clock.monotonic() + replicaMs }
         this.moved()
       }
       if (answer.records.length === 0) {
         track.busy.count--
         // A leader that has room for records and sends none has none: what was there before the end is gone. But one that throttles us sends none either.
         if (track.end === undefined || track.next >= track.end || !nothing || track.replica !== undefined) return
-        track.empty = { times: (track.empty?.times ?? 0) + 1, since: track.empty?.since ?? clock.now() }
-        if (track.empty.times < EMPTY_ANSWERS || clock.now() - track.empty.since < EMPTY_MS) return
+        track.empty = { times: (track.empty?.times ?? 0) + 1, since: track.empty?.since ?? clock.monotonic() }
+        if (track.empty.times < EMPTY_ANSWERS || clock.monotonic() - track.empty.since < EMPTY_MS) return
         track.exhausted = true
         this.parts.changed()
         return

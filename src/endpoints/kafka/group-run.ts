@@ -55,7 +55,7 @@ export class GroupRun {
   constructor(private readonly settings: GroupSettings, private readonly ground: GroupGround, private readonly kept: Kept, signal: AbortSignal) {
     const { clock, wire } = ground
     this.abort = linkedAbort(signal)
-    this.heardAt = this.calmAt = clock.now()
+    this.heardAt = this.calmAt = clock.monotonic()
     this.begun = new Promise((accepted, refused) => { this.settleBegun = { accepted, refused } })
     this.commits = new GroupCommits({
       asked: settings, wire, signal: this.signal,
@@ -95,7 +95,7 @@ export class GroupRun {
     if (this.kept.membership !== undefined) await this.resume(this.kept.membership)
     for (;;) {
       if (this.state === 'resuming' || this.rejoinDue) {
-        if (this.settings.assignor === 'range') await this.release(this.held(), this.calmAt - this.ground.clock.now())
+        if (this.settings.assignor === 'range') await this.release(this.held(), this.calmAt - this.ground.clock.monotonic())
         await this.join()
       }
       await this.hold()
@@ -151,7 +151,7 @@ export class GroupRun {
     if (isFenced(error)) { this.fenced(error); return false }
     if (error === REBALANCE_IN_PROGRESS) return false
     if (error !== 0) throw this.fault(error, 'waiting for the assignment')
-    this.heardAt = this.calmAt = this.ground.clock.now()
+    this.heardAt = this.calmAt = this.ground.clock.monotonic()
     kept.synced = membership
     kept.generation = membership.generation
     kept.target = decodeAssignment(assignment)
@@ -218,7 +218,7 @@ export class GroupRun {
     }
     this.beating = false
     if (error === undefined || this.kept.membership !== membership) return
-    this.heardAt = this.ground.clock.now()
+    this.heardAt = this.ground.clock.monotonic()
     if (error === 0) this.calmAt = this.heardAt
     else if (isFenced(error)) this.fenced(error)
     else if (error !== REBALANCE_IN_PROGRESS) throw this.fault(error, 'heartbeat')
@@ -251,7 +251,7 @@ export class GroupRun {
   }
 
   /** A broker that went away comes back, or another takes the group over, mostly within the session: nothing is lost then. */
-  private unheard(error: unknown): void { if (this.ground.clock.now() - this.heardAt >= this.settings.sessionTimeoutMs) this.fail(error) }
+  private unheard(error: unknown): void { if (this.ground.clock.monotonic() - this.heardAt >= this.settings.sessionTimeoutMs) this.fail(error) }
 
   /** As the leader: have partitions been added to any of the group's topics? */
   private async look(): Promise<void> {
@@ -286,7 +286,7 @@ export class GroupRun {
 
   /** What an earlier run held is told to the source of this one, under the epochs it had. */
   private announce(): void {
-    this.heardAt = this.ground.clock.now()
+    this.heardAt = this.ground.clock.monotonic()
     if (!this.announced) for (const [epoch, held] of Map.groupBy(this.kept.owned.values(), (each) => each.epoch)) this.ground.hooks.assigned(held.map(({ at }) => at), epoch)
     this.announced = true
     this.accepted()
@@ -300,11 +300,11 @@ export class GroupRun {
   /** Asks again, at a pace, while the answer is that the coordinator moves or loads; for as long as a session lasts. */
   private async asLongAsItMoves<T extends { readonly error: number }>(doing: string, ask: () => Promise<T>): Promise<T> {
     const { clock, wire } = this.ground
-    for (const giveUpAt = clock.now() + this.settings.sessionTimeoutMs; ;) {
+    for (const giveUpAt = clock.monotonic() + this.settings.sessionTimeoutMs; ;) {
       const answer = await unlessAborted(ask(), this.signal)
       if (!isMoved(answer.error)) return answer
       wire.forgetCoordinator()
-      if (clock.now() >= giveUpAt) throw this.fault(answer.error, doing)
+      if (clock.monotonic() >= giveUpAt) throw this.fault(answer.error, doing)
       await clock.sleep(PACE_MS, this.signal)
     }
   }

@@ -116,13 +116,13 @@ export class GroupMember {
     const { ground } = this
     if (ground === undefined) throw new Disconnected(`group ${group}: not connected`)
     if (partitions.length === 0) return new Map()
-    for (const giveUpAt = ground.clock.now() + sessionTimeoutMs; ;) {
+    for (const giveUpAt = ground.clock.monotonic() + sessionTimeoutMs; ;) {
       const answers = await ground.wire.committed(group, partitions, signal)
       const fault = answers.find(({ error }) => error !== 0)
       if (fault === undefined) return new Map(answers.filter(({ offset }) => offset >= 0).map((answer) => [keyOf(answer), answer] as const))
       if (isMoved(fault.error)) ground.wire.forgetCoordinator()
       else if (fault.error !== UNSTABLE_OFFSET_COMMIT) throw this.fault(fault.error, `asking for the committed offset of ${fault.topic}-${fault.partition}`)
-      if (ground.clock.now() >= giveUpAt) throw this.fault(fault.error, `asking for the committed offset of ${fault.topic}-${fault.partition}`)
+      if (ground.clock.monotonic() >= giveUpAt) throw this.fault(fault.error, `asking for the committed offset of ${fault.topic}-${fault.partition}`)
       await ground.clock.sleep(PACE_MS, signal)
     }
   }

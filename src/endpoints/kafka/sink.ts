@@ -106,7 +106,7 @@ class TopicSink implements Sink {
   private async prepare(names: readonly string[], signal: AbortSignal): Promise<void> {
     const { cluster, ctx } = this.running()
     if (!this.producer.isKnown) await this.introduce(cluster, ctx)
-    const now = ctx.clock.now()
+    const now = ctx.clock.monotonic()
     const stale = names.filter((name) => {
       const known = this.topics.get(name)
       return known === undefined || now - known.at > (typeof known.facts === 'string' ? ABSENT_MS : this.target.options.metadataEvery)
@@ -151,8 +151,8 @@ class TopicSink implements Sink {
   private async mayGo(round: readonly Batched[]): Promise<boolean> {
     const { clock } = this.running().ctx
     for (const batch of round) {
-      if (!this.producer.mayGo(batch, clock.now())) await this.producer.head(batch)?.answered
-      if (!this.producer.mayGo(batch, clock.now())) return false
+      if (!this.producer.mayGo(batch, clock.monotonic())) await this.producer.head(batch)?.answered
+      if (!this.producer.mayGo(batch, clock.monotonic())) return false
     }
     return true
   }
@@ -184,7 +184,7 @@ class TopicSink implements Sink {
       const answer = answers.find(({ topic, partition }) => topic === batch.topic && partition === batch.partition)
       if (answer === undefined) { batch.lost = true; faults.push(new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`)); continue }
       if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) {
-        this.producer.confirm(batch, this.running().ctx.clock.now())
+        this.producer.confirm(batch, this.running().ctx.clock.monotonic())
         this.encoder.free(batch)
       } else {
         const fault = this.refused(encoded, batch, answer)
@@ -244,7 +244,7 @@ class TopicSink implements Sink {
   /** Throws where the topic of the options is not there, or not to be written to. */
   private async learn(names: readonly string[], signal: AbortSignal): Promise<void> {
     const { cluster, ctx } = this.running()
-    const at = ctx.clock.now()
+    const at = ctx.clock.monotonic()
     for (const facts of (await cluster.metadata(names, signal)).topics) {
       if (facts.error === LEADER_NOT_AVAILABLE) throw new Disconnected(`topic ${facts.name} is being made`)
       if (facts.error === NONE && facts.partitions.length > 0) this.topics.set(facts.name, { facts, at })

@@ -50,7 +50,7 @@ export function gapFault(why: string): Fatal { return new Fatal(`${why}, and on-
 export async function led(reading: Reading, partitions: readonly { readonly topic: string; readonly partition: number }[]): Promise<readonly Led[]> {
   const { ctx: { clock }, cluster, signal, wanted } = reading
   const isLed = ({ topic, partition }: { readonly topic: string; readonly partition: number }): boolean => (partitionFacts(reading.topics, topic, partition)?.leader ?? -1) >= 0
-  for (const giveUpAt = clock.now() + MISSING_MS; !partitions.every(isLed) && clock.now() < giveUpAt;) {
+  for (const giveUpAt = clock.monotonic() + MISSING_MS; !partitions.every(isLed) && clock.monotonic() < giveUpAt;) {
     await clock.sleep(PACE_MS / 2, signal)
     const { found } = await findTopics(cluster, wanted, signal)
     // What has gone meanwhile is for the watch to see.
@@ -73,7 +73,7 @@ export class Watch {
   private leaderlessSince: number | undefined
   private readonly unreachableSince = new Map<number, number>()
 
-  constructor(private readonly reading: Reading, private readonly hooks: WatchHooks) { this.lookedAt = reading.ctx.clock.now() }
+  constructor(private readonly reading: Reading, private readonly hooks: WatchHooks) { this.lookedAt = reading.ctx.clock.monotonic() }
 
   /** Everything is at rest after the signal has aborted. */
   async settled(): Promise<void> { await this.refreshing }
@@ -96,7 +96,7 @@ export class Watch {
   /** One of several: the others go on, and its partitions wait for it or for another leader. */
   unreachable(broker: number, error: Disconnected): void {
     const { fetcher, ctx } = this.reading
-    const now = ctx.clock.now()
+    const now = ctx.clock.monotonic()
     const known = this.unreachableSince.get(broker)
     this.unreachableSince.set(broker, known ?? now)
     const there = fetcher.all.filter((track) => track.broker(now) === broker)
@@ -122,7 +122,7 @@ export class Watch {
   private async lookAgain(): Promise<void> {
     const { ctx, signal, fetcher } = this.reading
     do {
-      await ctx.clock.sleep(this.lookedAt + PACE_MS - ctx.clock.now(), signal)
+      await ctx.clock.sleep(this.lookedAt + PACE_MS - ctx.clock.monotonic(), signal)
       await this.look()
     } while (fetcher.all.some((track) => track.lost))
   }
@@ -131,7 +131,7 @@ export class Watch {
     const { reading } = this
     const { ctx, fetcher, cluster, signal, wanted } = reading
     const { found, missing } = await findTopics(cluster, wanted, signal)
-    const now = this.lookedAt = ctx.clock.now()
+    const now = this.lookedAt = ctx.clock.monotonic()
     this.checkMissing(missing, now)
     reading.topics = found
     const anew: Track[] = []

@@ -65,7 +65,7 @@ export class Registration {
     const isArn = consumer.startsWith('arn:')
     const { arn: stream, name } = wire.stream
     if (isArn && stream !== '' && !consumer.startsWith(`${stream}/consumer/`)) throw new Refused(`consumer-arn= is not a consumer of this stream, ${stream}, but ${consumer}`)
-    const since = clock.now()
+    const since = clock.monotonic()
     for (let waited = ''; ;) {
       const found = await this.find(consumer, isArn, wire, signal)
       if (found?.status === 'ACTIVE') {
@@ -77,7 +77,7 @@ export class Registration {
       if (found === undefined && isArn) throw new Refused(`stream ${name} has no consumer ${consumer}: correct consumer-arn=, or name one with consumer-name=, which registers it`)
       if (found === undefined) await this.register({ consumer, shared }, wire, log, signal)
       else if (waited !== found.status) log.info(`the consumer ${consumer} is ${waited = found.status}: waiting for it`)
-      if (clock.now() - since > READY_MS) throw new Disconnected(`the consumer ${consumer} is still ${found?.status ?? 'not there'} after ${READY_MS / 60_000} minutes`)
+      if (clock.monotonic() - since > READY_MS) throw new Disconnected(`the consumer ${consumer} is still ${found?.status ?? 'not there'} after ${READY_MS / 60_000} minutes`)
       await clock.sleep(LOOK_MS, signal)
     }
   }

@@ -42,7 +42,7 @@ export class Holding {
 
   /** Also notes it. */
   isExpired(): boolean {
-    if (this.gone === undefined && this.settings.clock.now() - this.renewedAt >= this.settings.leaseMs) this.end('it could not be renewed in time')
+    if (this.gone === undefined && this.settings.clock.monotonic() - this.renewedAt >= this.settings.leaseMs) this.end('it could not be renewed in time')
     return this.gone !== undefined
   }
 
@@ -89,7 +89,7 @@ export class Holding {
   private async write(table: LeaseTable, change: Change, signal: AbortSignal): Promise<boolean> {
     const { me, clock } = this.settings
     while (!this.isExpired()) {
-      const at = clock.now()
+      const at = clock.monotonic()
       const { key, counter, handing } = this
       const written = await table.write({ key, me, counter, handing }, change, signal).catch((error: unknown) => {
         this.unansweredAt ??= at

@@ -33,7 +33,7 @@ export async function look(parts: LookParts): Promise<Looked> {
   const { host, table, bounds, watch, held, signal } = parts
   const { clock, log } = host.ctx
   const { rows, lineage, begun } = await listed(parts)
-  const standings = watch.look(rows, begun, clock.now())
+  const standings = watch.look(rows, begun, clock.monotonic())
   tellHeld(host, rows, lineage)
   for (const row of rows.filter((one) => !held.has(one.key) && lineage.isRemovable(one))) await table.remove(row, signal)
   const seen = rows.filter((row) => row.checkpoint.kind !== 'end' && lineage.mayBegin(row)).map((row): Seen => {
@@ -45,8 +45,8 @@ export async function look(parts: LookParts): Promise<Looked> {
   const { take, ask } = choose(seen, bounds)
   let taken = 0
   await inParts(take, parts, async (row) => {
-    const at = clock.now()
-    const now = await table.take(row, bounds.me, at, signal)
+    const at = clock.monotonic()
+    const now = await table.take(row, bounds.me, clock.now(), signal)
     if (now === undefined) return
     taken++
     parts.took(now, at, lineage.isGone(row.key))
@@ -62,7 +62,7 @@ export async function look(parts: LookParts): Promise<Looked> {
 
 async function listed({ host, table, signal }: LookParts): Promise<{ readonly rows: readonly LeaseRow[]; readonly lineage: Lineage; readonly begun: number }> {
   for (let again = false; ; again = true) {
-    const begun = host.ctx.clock.now()
+    const begun = host.ctx.clock.monotonic()
     const rows = await table.list(signal)
     const lineage = new Lineage(host.shards(), rows, (shard) => host.beginning(shard))
     const missing = lineage.missing()

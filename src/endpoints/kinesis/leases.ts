@@ -147,9 +147,9 @@ class SharedLeases implements Leases {
   private lookWhenDue(life: Life): void {
     const { clock } = life.host.ctx
     const at = (this.watch.due ?? Infinity) + LATER_MS
-    if (at - clock.now() >= this.settings.leaseMs / 3 || at >= (life.lookAt ?? Infinity)) return
+    if (at - clock.monotonic() >= this.settings.leaseMs / 3 || at >= (life.lookAt ?? Infinity)) return
     life.lookAt = at
-    clock.sleep(at - clock.now(), life.signal).then(() => {
+    clock.sleep(at - clock.monotonic(), life.signal).then(() => {
       if (life.lookAt !== at) return
       life.lookAt = undefined
       this.lookSoon(life)

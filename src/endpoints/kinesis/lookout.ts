@@ -38,7 +38,7 @@ export class Lookout {
 
   ended(shard: string): void {
     if (this.parts.shards.hasChildren(shard)) return
-    this.childless.set(shard, this.parts.clock.now())
+    this.childless.set(shard, this.parts.clock.monotonic())
     this.look()
   }
 
@@ -59,7 +59,7 @@ export class Lookout {
       await this.lookOnce()
       for (const [shard, since] of this.childless) {
         if (shards.hasChildren(shard)) this.childless.delete(shard)
-        else if (clock.now() - since > CHILDLESS_MS) {
+        else if (clock.monotonic() - since > CHILDLESS_MS) {
           this.childless.delete(shard)
           log.warn(`${shard} has ended, and no shard is listed that goes on where it did`)
         }

@@ -36,13 +36,13 @@ export class Pace {
 
   async beforeIterator(signal: AbortSignal): Promise<void> {
     await this.until(this.iterators.next(), signal)
-    this.iterators.made(this.clock.now())
+    this.iterators.made(this.clock.monotonic())
   }
 
   async beforeRecords(signal: AbortSignal): Promise<void> {
     this.pay()
     await this.until(Math.max(this.records.next(), this.at + Math.max(0, this.owed) / BYTES_PER_SECOND * 1000), signal)
-    this.records.made(this.clock.now())
+    this.records.made(this.clock.monotonic())
   }
 
   got(bytes: number): void {
@@ -51,13 +51,13 @@ export class Pace {
   }
 
   private pay(): void {
-    const now = this.clock.now()
+    const now = this.clock.monotonic()
     this.owed = Math.max(-MAX_GET_BYTES, this.owed - Math.max(0, now - this.at) / 1000 * BYTES_PER_SECOND)
     this.at = now
   }
 
   private async until(time: number, signal: AbortSignal): Promise<void> {
-    const wait = time - this.clock.now()
+    const wait = time - this.clock.monotonic()
     if (wait > 0) await this.clock.sleep(wait, signal)
   }
 }

@@ -46,7 +46,7 @@ export class Poller implements ShardReader {
   async next(signal: AbortSignal): Promise<Page & { readonly ended: boolean }> {
     const { clock } = this.parts
     for (;;) {
-      const wait = this.nextAt - clock.now()
+      const wait = this.nextAt - clock.monotonic()
       if (wait > 0) await clock.sleep(wait, signal)
       try {
         const page = await this.ask(signal)
@@ -86,13 +86,13 @@ export class Poller implements ShardReader {
       const last = page.records.at(-1)
       if (last !== undefined) this.from = { kind: 'after', sequence: last.sequence }
       this.iterator = page.next
-      this.nextAt = isAtTip(page, limit) ? clock.now() + everyMs : 0
+      this.nextAt = isAtTip(page, limit) ? clock.monotonic() + everyMs : 0
       return page
     } finally { budget.give(expected) }
   }
 
   private pause(error: Throttled): void {
-    const now = this.parts.clock.now()
+    const now = this.parts.clock.monotonic()
     if (this.throttles.times === 0) this.throttles.since = now
     else if (now - this.throttles.since > THROTTLED_MS) throw error
     const times = ++this.throttles.times

@@ -109,7 +109,7 @@ class StreamSink implements Sink {
   /** What of the write is still to be sent and can be. */
   private async items(write: Write, done: ReadonlySet<number>, { rejected, retry }: Findings, signal: AbortSignal): Promise<readonly Item[]> {
     const { aggregate } = this.options
-    const now = this.ctx?.clock.now() ?? 0
+    const now = this.ctx?.clock.monotonic() ?? 0
     const isPaced = !this.pauses.isEmpty(now)
     if ((aggregate || isPaced) && this.wire !== undefined) await this.known(this.wire, signal)
     const items: Item[] = []
@@ -183,7 +183,7 @@ class StreamSink implements Sink {
   private async put(wire: KinesisWire, request: readonly Parcel[], done: Set<number>, found: Findings, signal: AbortSignal): Promise<readonly Parcel[]> {
     const { clock } = this.ctx ?? {}
     if (clock === undefined) throw new Disconnected('not connected')
-    for (let left; (left = this.calls.left(ALL, clock.now())) > 0;) await clock.sleep(left, signal)
+    for (let left; (left = this.calls.left(ALL, clock.monotonic())) > 0;) await clock.sleep(left, signal)
     const failed: Parcel[] = []
     let answers: readonly Put[]
     try {
@@ -191,14 +191,14 @@ class StreamSink implements Sink {
     } catch (error) {
       if (!(error instanceof Throttled)) throw error
       // The call as a whole was refused: nothing of it is stored.
-      const afterMs = Math.max(error.afterMs ?? 0, this.calls.throttled(ALL, clock.now()))
+      const afterMs = Math.max(error.afterMs ?? 0, this.calls.throttled(ALL, clock.monotonic()))
       // Who is answered is not stalled, which the core sees by what is told to it.
       this.ctx?.gauge('throttled', (this.throttles += 1))
       for (const { items } of request) for (const { index } of items) found.retry.push({ index, why: error.message, afterMs })
       return request
     }
     if (answers.length !== request.length) throw new Disconnected(`Kinesis answered ${answers.length} of ${request.length} entries`)
-    const now = clock.now()
+    const now = clock.monotonic()
     if (answers.some((answer) => !('error' in answer))) this.calls.took(ALL)
     else if (this.ranges.isEmpty || answers.some((answer) => 'error' in answer && !THROTTLED.has(answer.error) && !REFUSED.has(answer.error))) this.calls.throttled(ALL, now)
     for (const [at, parcel] of request.entries()) {

@@ -94,22 +94,23 @@ export class Subscriber implements ShardReader {
 
   private async subscribe(signal: AbortSignal): Promise<Subscription> {
     const { wire, consumer, shard, turn, clock } = this.parts
-    const wait = turn.at - clock.now()
+    const wait = turn.at - clock.monotonic()
     if (wait > 0) await clock.sleep(wait, signal)
     const life = linkedAbort(signal)
     const asOf = clock.now()
+    const askedAt = clock.monotonic()
     const { from } = this
     // What arrives from now on must not be passed over by another subscription.
     if (from.kind === 'latest') this.from = { kind: 'time', time: asOf }
     try {
       const events = await this.within(wire.subscribe(consumer, shard, from, life.controller.signal), life.controller)
-      turn.at = clock.now() + SUBSCRIBE_EVERY_MS
+      turn.at = clock.monotonic() + SUBSCRIBE_EVERY_MS
       return { events, life, asOf, told: false }
     } catch (error) {
       life.controller.abort(error)
       life.dispose()
       // Without an answer it may have succeeded.
-      turn.at = error instanceof Throttled || error instanceof InUse ? asOf + FAILED_EVERY_MS : clock.now() + SUBSCRIBE_EVERY_MS
+      turn.at = error instanceof Throttled || error instanceof InUse ? askedAt + FAILED_EVERY_MS : clock.monotonic() + SUBSCRIBE_EVERY_MS
       throw error
     }
   }
@@ -170,7 +171,7 @@ export class Subscriber implements ShardReader {
   /** Throws what is not the shard's own matter (any more); else the next turn comes after a pause. */
   private survive(error: unknown): void {
     const { turn, clock } = this.parts
-    const now = clock.now()
+    const now = clock.monotonic()
     if (error instanceof Throttled || error instanceof InUse) {
       if (this.refusals.times === 0) this.refusals.since = now
       else if (now - this.refusals.since > (error instanceof InUse ? IN_USE_MS : THROTTLED_MS)) throw error

@@ -21,6 +21,8 @@ import { proxyFor, tunnel } from './proxy'
 import type { Settings } from './settings'
 
 const NEVER_MS = 2 ** 31 - 1
+/** Bytes that a fragment of a large message, or what one read of the socket brings of it, has at least on average. */
+const SMALL_FRAGMENT = 256
 /** What says that a message is larger than was allowed. */
 const TOO_LARGE = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
 
@@ -68,15 +70,18 @@ function upgrade(Client: typeof WebSocket, settings: Settings, through: net.Sock
   return new Promise((resolve, reject) => {
     if (signal.aborted) { through?.destroy(); reject(signal.reason as Error); return }
     let socket: net.Socket | undefined
-    const options: ClientOptions & { closeTimeout: number; maxFragments: number } = {
+    const options: ClientOptions & { closeTimeout: number; maxFragments: number; maxBufferedChunks: number } = {
       // A header may have several values, which the types do not know.
       headers: settings.headers as Record<string, string>,
       perMessageDeflate: settings.compression,
       // Records pass byte for byte: what a text message holds is not ours to judge.
       skipUTF8Validation: true,
       maxPayload: settings.maxMessage,
-      // The bound on empty and tiny fragments, which no size bounds.
-      maxFragments: 16 * 1024,
+      // The bounds on empty and tiny pieces, which no size bounds: what the largest message may come in is below them.
+      maxFragments: Math.max(16 * 1024, settings.maxMessage / SMALL_FRAGMENT),
+      maxBufferedChunks: Math.max(256 * 1024, settings.maxMessage / SMALL_FRAGMENT),
+      // The library cuts a connection on which many pings wait for their answers, as they do after this process was stopped: ours answer the latest.
+      autoPong: false,
       // Ours run from when a close was seen, and not while reading is paused.
       closeTimeout: NEVER_MS,
       followRedirects: false,
@@ -138,6 +143,8 @@ export class Link {
   private leaving = false
   private written = 0
   private pings = 0
+  /** What the latest ping held that was not answered yet. */
+  private asked: Buffer | undefined
   /** Tells answers to our pings from pongs that nobody asked for. */
   private readonly mark = randomBytes(4).toString('hex')
 
@@ -146,7 +153,7 @@ export class Link {
     // Without `binaryType` other than its default, data is one Buffer.
     ws.on('message', handlers.message as (data: RawData, binary: boolean) => void)
     ws.on('pong', (data) => { deadlines.heard(clock.now()); this.answered(data) })
-    ws.on('ping', () => { deadlines.heard(clock.now()) })
+    ws.on('ping', (data) => { deadlines.heard(clock.now()); this.answer(data) })
     ws.on('error', (error) => { this.violation ??= error })
     ws.on('close', (code, reason) => { this.finish(code, reason) })
     // The library tells no reason for a broken connection.
@@ -210,6 +217,20 @@ export class Link {
     if (this.end !== undefined) return
     this.cutWhy ??= why
     this.ws.terminate()
+  }
+
+  /** One answer at a time: of the pings that came meanwhile the latest is answered alone (RFC 6455, 5.5.3). */
+  private answer(ping: Buffer): void {
+    const answering = this.asked !== undefined
+    // The buffer is the library's.
+    this.asked = Buffer.from(ping)
+    if (!answering) setImmediate(() => { this.pong() })
+  }
+
+  private pong(): void {
+    const { asked } = this
+    if (asked === undefined || !this.isOpen) return
+    this.ws.pong(asked, undefined, () => { if (this.asked === asked) this.asked = undefined; else this.pong() })
   }
 
   private answered(data: Buffer): void {

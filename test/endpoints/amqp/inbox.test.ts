@@ -5,6 +5,7 @@ import { Inbox } from '../../../src/endpoints/amqp/inbox'
 class Time {
   at = 1000
   now(): number { return this.at }
+  monotonic(): number { return this.now() }
   async sleep(ms: number, signal: AbortSignal): Promise<void> { signal.throwIfAborted(); this.at += ms; await Promise.resolve() }
   every(): { stop(): void } { throw new Error('not asked for') }
 }

@@ -17,6 +17,7 @@ export class WoundClock implements Clock {
   private readonly timers = new Set<{ at: number; run(): void }>()
 
   now(): number { return this.time }
+  monotonic(): number { return this.now() }
 
   sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {

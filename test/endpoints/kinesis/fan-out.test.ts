@@ -11,7 +11,7 @@ import { KinesisPushProxy, type Fate } from '../../support/kinesis-push-proxy'
 
 const forever = new AbortController().signal
 const SHORTER = 10
-const hasty: Clock = { now: systemClock.now, sleep: (ms, signal) => systemClock.sleep(ms / SHORTER, signal), every: (ms, run) => systemClock.every(ms / SHORTER, run) }
+const hasty: Clock = { now: systemClock.now, monotonic: systemClock.monotonic, sleep: (ms, signal) => systemClock.sleep(ms / SHORTER, signal), every: (ms, run) => systemClock.every(ms / SHORTER, run) }
 const upTo = (count: number, from = 0): readonly number[] => Array.from({ length: count }, (_, n) => from + n)
 const id = (number: number): string => `shardId-${String(number).padStart(12, '0')}`
 
