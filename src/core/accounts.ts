@@ -10,7 +10,7 @@ import type { SinkCounts } from './sink-pump'
 /** A run as it stands. */
 export interface Account {
   readonly ledger: Ledger
-  readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position>; readonly released: ReadonlyMap<string, Position> }[]
+  readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position>; readonly released: ReadonlyMap<string, Position>; readonly completeUntil: number | undefined }[]
   readonly held: Held | undefined
   readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }; readonly proven: boolean; readonly tried: boolean }[]
   readonly started: number
@@ -26,13 +26,13 @@ export interface Account {
 export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, unissued, ...account }: Account): FlowState {
   const command = parts.command ?? stored?.command
   const sources: Record<string, SourceState> = { ...stored?.sources }
-  for (const { part, positions, released } of account.sources) {
+  for (const { part, positions, released, completeUntil } of account.sources) {
     const merged = new Map(positions)
     for (const partition of spool?.partitions(part.id) ?? []) {
       const position = spool?.position(part.id, partition)
       if (position !== undefined) merged.set(partition, position)
     }
-    sources[part.id] = { ...named(part), positions: Object.fromEntries(merged), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
+    sources[part.id] = { ...named(part), positions: Object.fromEntries(merged), ...(completeUntil === undefined ? {} : { completeUntil }), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
   }
   const sinks: Record<string, SinkState> = {}
   for (const { part, lane, pump, proven, tried } of account.sinks) {
@@ -69,7 +69,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   const sinks: ReceiptSink[] = account.sinks.map(({ part, lane, pump }) => {
     const counts = ledger.of(part.id)
     return {
-      ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates,
+      ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates + ledger.doubtfulAtRead,
       rejected: counts.rejected + ledger.refusedAtRead, dropped: counts.dropped + ledger.droppedAtRead, filtered: counts.filtered + ledger.filteredAtRead,
       spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0),
     }

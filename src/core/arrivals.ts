@@ -48,6 +48,9 @@ export class Arrivals {
   /** Sequence after the last record that is durable in the spool. */
   acceptedThrough: Sequence
 
+  /** By source: the append that was made last, while it is under way. */
+  private readonly newest = new Map<string, Promise<void>>()
+
   constructor(private readonly parts: ArrivalsParts) { this.acceptedThrough = parts.flow.spool?.head ?? 0 }
 
   /** Resolves when the next delivery may be read. */
@@ -61,6 +64,7 @@ export class Arrivals {
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     ledger.filteredAtRead += limited.filtered ?? 0
     ledger.bytesRead += limited.batch.bytes
+    ledger.doubtfulAtRead += Math.min(limited.doubtful ?? 0, limited.batch.count)
     const taken = await takeIn(limited, receivedAt, { label, transform, toLines, refuseInner, deadLetters }, signal)
     if (taken.stop === undefined) ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
     else ledger.refusedAtRead += taken.refused
@@ -92,14 +96,27 @@ export class Arrivals {
     const { batch, last, stop } = taken
     if (stop !== undefined && batch.count === 0) return
     room?.enter(batch.retained)
-    track(spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
+    const durable = spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
       ledger.accepted += batch.count
       this.acceptedThrough = Math.max(this.acceptedThrough, next)
       if (part.releasedAtAccept) committer.offer(partition, last)
       else if (part.position === 'upstream') { releases.add(next, committer, partition, last); release() }
       touch()
       free()
-    }).finally(() => { room?.leave(batch.retained) }))
+    }).finally(() => {
+      room?.leave(batch.retained)
+      if (this.newest.get(part.id) === durable) this.newest.delete(part.id)
+    })
+    this.newest.set(part.id, durable)
+    track(durable)
+  }
+
+  /** Runs once all of the source that came before is in the spool. */
+  whenDurable({ id }: SourcePart, run: () => void): void {
+    const newest = this.newest.get(id)
+    // Where it fails the run ends, and says why elsewhere.
+    if (newest === undefined) run()
+    else newest.then(run, () => undefined)
   }
 
   private hand(part: SourcePart, partition: Partition, taken: Taken, receivedAt: number, free: () => void): void {

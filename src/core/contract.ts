@@ -56,6 +56,8 @@ export interface Delivery {
   readonly receivedAt?: number
   /** Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a source ends a delivery at one. They settle with it, as dead letters. */
   readonly unfit?: readonly Unfit[]
+  /** Records of the batch, the first ones, that the source may have returned before (both connections of an overlap brought them): possible duplicates at every sink. */
+  readonly doubtful?: number
   /** Records that an option of the source told it to leave out (`dedupe`): read, and accounted for as filtered. */
   readonly filtered?: number
   /** Called once at most, when nobody will look at the batch's bytes again: its buffers may be filled anew. */
@@ -105,7 +107,12 @@ export interface SourceContext extends EndpointContext {
   resume(partition: string): Position | undefined
   /** Every partition that has a stored position, for sources whose partitions are found by looking (files). */
   resumable(): readonly string[]
-  /** Epoch milliseconds of the newest record that is durable here, where the flow has a spool: a feed's gap after a restart begins there. */
+  /**
+   * Of a feed: all that was sent until `until`, epoch milliseconds, has been returned by earlier reads; at its opening: what comes from then on is read.
+   * Kept with what is durable, so that the gap after a restart begins there.
+   */
+  complete?(until: number): void
+  /** Epoch milliseconds until which all is durable here, where the flow has a spool: a feed's gap after a restart begins there. */
   readonly lastReceivedAt?: number
   /** The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at the deadline. Over as soon as the source is closed: opened again it may have it still. */
   revoke(partition: Partition, deadlineMs: number): Promise<void>
@@ -157,8 +164,12 @@ export interface Source {
    * that cannot be compared (of a topic that was made anew) is not covered. Behind a spool it decides when recovered records were sent again.
    */
   covers?(upTo: Position, position: Position): boolean
-  /** Releases everything; never throws. @param last it is not opened again: what it has elsewhere, for itself alone, is given back as well. Else it may be */
-  close(last?: boolean): Promise<void>
+  /**
+   * Releases everything; never throws.
+   * @param last it is not opened again: what it has elsewhere, for itself alone, is given back as well. Else it may be
+   * @param why it is closed though nothing was wrong with it, for the gap that it leaves
+   */
+  close(last?: boolean, why?: string): Promise<void>
 }
 
 export interface Limits {

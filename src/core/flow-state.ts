@@ -30,10 +30,10 @@ export interface FlowState {
   readonly unissued?: readonly Receipt[]
 }
 export interface FlowCommand { readonly argv: readonly string[]; readonly args?: string; readonly cwd: string }
-/** `released`: where the position lives upstream, the newest that may be committed there. */
 /** `what`: hash of all that an endpoint's line means but for the servers of its cluster, `members`, of which a line shares one at least. */
 export interface EndpointMeaning { readonly what: string; readonly members: readonly string[] }
-export interface SourceState { readonly label: string; readonly meaning?: EndpointMeaning; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>> }
+/** `completeUntil`: of a feed, epoch milliseconds: all that was sent until then is delivered or in the spool. `released`: where the position lives upstream, the newest that may be committed there. */
+export interface SourceState { readonly label: string; readonly meaning?: EndpointMeaning; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>>; readonly completeUntil?: number }
 /** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. `tried`: its run may have written something. `doubtful`: records that were written and not answered when the run ended. */
 export interface SinkState { readonly label: string; readonly meaning?: EndpointMeaning; readonly cursor: number; readonly target?: string; readonly proven?: boolean; readonly tried?: boolean; readonly doubtful?: number }
 

@@ -36,11 +36,23 @@ import { trailOf } from './trail'
 const WINDOW_RECORDS = 4_000_000
 /** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue is drained a thirtieth more slowly where each acknowledgement waits for 5 ms. */
 const PROMPT_MS = 1
+/** How often it is saved that a feed has sent nothing. */
+const SILENCE_MS = 10_000
 /** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
 const READER_MS = 1000
 
 interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean; tried: boolean }
-interface SourceRun { readonly part: SourcePart; readonly supervisor: Supervisor; readonly pump: SourcePump; readonly committer: Committer; readonly positions: Map<string, Position>; readonly released: Map<string, Position> }
+interface SourceRun {
+  readonly part: SourcePart
+  readonly supervisor: Supervisor
+  readonly pump: SourcePump
+  readonly committer: Committer
+  readonly positions: Map<string, Position>
+  readonly released: Map<string, Position>
+  /** All that was sent until then, epoch milliseconds, is durable. */
+  completeUntil: number | undefined
+  savedUntil?: number
+}
 
 export class Flow {
   private readonly stopReading = new AbortController()
@@ -118,13 +130,22 @@ export class Flow {
         } else if (here) { positions.set(partition.name, position); this.keeper.touch() }
       },
     })
+    let begun = false
+    const completeUntil = stored?.sources[part.id]?.completeUntil
     const run: SourceRun = {
-      part, supervisor, committer, positions, released: new Map(),
+      part, supervisor, committer, positions, released: new Map(), completeUntil,
       pump: new SourcePump({
         id: part.id, source: part.source, supervisor, live: part.live && spool !== undefined, clock, log, until, signal: this.cut.signal, stopReading: this.stopReading.signal,
         stored: (partition) => spool?.position(part.id, partition) ?? positions.get(partition),
         storedPartitions: () => [...positions.keys(), ...(spool?.partitions(part.id) ?? [])],
-        lastReceivedAt: () => spool?.lastReceivedAt(part.id),
+        lastReceivedAt: () => (spool === undefined ? undefined : completeUntil ?? spool.lastReceivedAt(part.id)),
+        opened: async () => {
+          if (begun || spool === undefined || !part.live) return
+          begun = true
+          // Killed from here on, it has missed what it would have read: the next run's gap begins now.
+          await this.keeper.flush().catch((error: unknown) => { this.fail(error) })
+        },
+        complete: (until) => { if (spool !== undefined) this.arrivals.whenDurable(part, () => { this.completed(run, until) }) },
         room: (signal) => this.room(signal),
         pressed: () => spool?.status().full === true,
         take: (delivery, receivedAt) => this.arrivals.take(run, delivery, receivedAt),
@@ -249,6 +270,15 @@ export class Flow {
     if (sink?.lane === undefined || sink.part.sink.limits.unit === 'segment') return
     sink.tried = true
     await this.keeper.flush()
+  }
+
+  /** Where records come the state is saved anyway; in silence it is now and then. */
+  private completed(run: SourceRun, until: number): void {
+    const before = run.completeUntil
+    run.completeUntil = until
+    if (until - (run.savedUntil ?? 0) < SILENCE_MS && before !== undefined) return
+    run.savedUntil = until
+    this.keeper.touch()
   }
 
   private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }

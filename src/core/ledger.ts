@@ -16,6 +16,8 @@ export class Ledger {
   refusedAtRead = 0
   droppedAtRead = 0
   filteredAtRead = 0
+  /** Returned twice by their source, for all it knows: possible duplicates at every sink. */
+  doubtfulAtRead = 0
   readonly gaps: Gap[] = []
   gapCount = 0
   private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
@@ -57,7 +59,7 @@ export class Ledger {
   /** As it may be stored: only what is durable counts as read. */
   durable(ended?: number): RunLedger {
     const sinks: Record<string, SinkLedger> = {}
-    for (const [id, counts] of this.sinks) sinks[id] = { ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead, filtered: counts.filtered + this.filteredAtRead }
+    for (const [id, counts] of this.sinks) sinks[id] = { ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead, filtered: counts.filtered + this.filteredAtRead, possibleDuplicates: counts.possibleDuplicates + this.doubtfulAtRead }
     return {
       id: this.id, started: this.started, ...(ended === undefined ? {} : { ended }), restarts: this.restarts, read: this.accepted + this.refusedAtRead + this.droppedAtRead + this.filteredAtRead,
       bytesRead: this.bytesRead, sinks, gaps: this.gaps, gapCount: this.gapCount,

@@ -35,6 +35,10 @@ export interface SourcePumpParts {
   /** Waits while memory or the spool is full. `pressed` says whether a live source should be closed meanwhile. */
   room(signal: AbortSignal): Promise<void>
   pressed(): boolean
+  /** It is open; resolves when reading may begin. */
+  opened(): Promise<void>
+  /** All that was sent until then has been handed on. */
+  complete(until: number): void
   /** Hands a delivery on; resolves when the next may be read. */
   take(delivery: Delivery, receivedAt: number): Promise<void>
   gap(gap: Gap): void
@@ -91,6 +95,7 @@ export class SourcePump {
     if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
     if (until.time !== undefined && source.endsAt !== undefined) await unlessAborted(source.endsAt(until.time), halted)
     supervisor.opened()
+    await this.parts.opened()
   }
 
   private async read(halted: AbortSignal): Promise<'ended'> {
@@ -98,7 +103,7 @@ export class SourcePump {
     for (;;) {
       if (live && this.parts.pressed()) {
         // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
-        await this.closeForNow()
+        await this.closeForNow('the spool is full')
         await this.parts.room(halted)
         await this.open(halted)
       }
@@ -149,9 +154,9 @@ export class SourcePump {
   }
 
   /** It will be opened again. */
-  private async closeForNow(): Promise<void> {
+  private async closeForNow(why?: string): Promise<void> {
     this.opened.abort(new Error('closed'))
-    await this.parts.source.close(false)
+    await this.parts.source.close(false, why)
   }
 
   async close(): Promise<void> {
@@ -168,6 +173,7 @@ export class SourcePump {
       gauge: (name, value) => { supervisor.gauges[name] = value },
       resume: (partition) => this.handed.get(partition) ?? this.parts.stored(partition),
       resumable: () => [...new Set([...this.handed.keys(), ...this.parts.storedPartitions()])],
+      complete: (until) => { this.parts.complete(until) },
       ...(lastReceivedAt === undefined ? {} : { lastReceivedAt }),
       revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs, opened),
       lost: (partition) => { this.parts.lost(partition) },

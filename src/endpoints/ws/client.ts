@@ -16,6 +16,7 @@ import { Disconnected, lineOf, type ManifoldError } from '../../core/errors'
 import { formatDuration } from '../../kit/durations'
 import { formatSize } from '../../kit/sizes'
 import { Deadlines } from './deadlines'
+import { Drained, LOOK_MS } from './drained'
 import { closeText, networkFault, statusFault } from './faults'
 import { proxyFor, tunnel } from './proxy'
 import type { Settings } from './settings'
@@ -40,6 +41,8 @@ export interface Handlers {
   message(data: Buffer, binary: boolean): void
   /** Messages so far, for the deadlines. */
   received(): number
+  /** All that the server sent until then, by the monotonic clock, has been handed out. */
+  drained?(at: number): void
   /** The ping of that number, and with it all before, was answered. */
   pong?(ping: number): void
   ended(end: End): void
@@ -134,6 +137,7 @@ function dial(settings: Settings, through: net.Socket | undefined): net.Socket {
 
 export class Link {
   private readonly deadlines: Deadlines
+  private readonly drained: Drained
   private readonly timers: { stop(): void }[] = []
   private end: End | undefined
   private violation: Error | undefined
@@ -141,6 +145,9 @@ export class Link {
   private cutWhy: string | undefined
   private paused = false
   private leaving = false
+  private closedAt = 0
+  /** The server has ended its side of TCP. */
+  private leftByPeer = false
   private written = 0
   private pings = 0
   /** What the latest ping held that was not answered yet. */
@@ -149,15 +156,21 @@ export class Link {
   private readonly mark = randomBytes(4).toString('hex')
 
   constructor(private readonly ws: WebSocket, private readonly socket: net.Socket, private readonly settings: Settings, private readonly handlers: Handlers, private readonly clock: Clock) {
-    const deadlines = this.deadlines = new Deadlines(settings, clock.now())
+    const deadlines = this.deadlines = new Deadlines(settings, clock.monotonic())
+    this.drained = new Drained({
+      monotonic: () => clock.monotonic(), bytes: () => socket.bytesRead, busy: () => this.paused || !this.isOpen || this.isUnpacking,
+      ping: () => (settings.pingMs === 0 ? undefined : this.ping()), drained: (at) => handlers.drained?.(at), nextTurn: (run) => { setImmediate(run) },
+    })
     // Without `binaryType` other than its default, data is one Buffer.
     ws.on('message', handlers.message as (data: RawData, binary: boolean) => void)
-    ws.on('pong', (data) => { deadlines.heard(clock.now()); this.answered(data) })
-    ws.on('ping', (data) => { deadlines.heard(clock.now()); this.answer(data) })
+    ws.on('pong', (data) => { deadlines.heard(clock.monotonic()); this.drained.arrived(); this.answered(data) })
+    ws.on('ping', (data) => { deadlines.heard(clock.monotonic()); this.drained.arrived(); this.answer(data) })
     ws.on('error', (error) => { this.violation ??= error })
     ws.on('close', (code, reason) => { this.finish(code, reason) })
     // The library tells no reason for a broken connection.
     socket.on('error', (error) => { this.broken ??= error })
+    socket.on('end', () => { this.leftByPeer = true })
+    this.timers.push(clock.every(LOOK_MS, () => { this.drained.look() }))
     this.timers.push(clock.every(deadlines.everyMs, () => { this.tick() }))
     for (const { ms, text } of settings.sendEvery) this.timers.push(clock.every(ms, () => { if (this.isOpen) ws.send(text) }))
     for (const text of settings.send) ws.send(text)
@@ -165,8 +178,15 @@ export class Link {
 
   get isOpen(): boolean { return this.end === undefined && this.ws.readyState === this.ws.OPEN }
   get ended(): End | undefined { return this.end }
-  /** When the last ping, pong or close frame came, epoch milliseconds: all that the peer had sent until then has arrived. Messages are the inbox's. */
-  get heardAt(): number { return this.deadlines.heardAt }
+  /** Nothing is missing of what the server sent until then, by the monotonic clock. */
+  get drainedAt(): number { return this.end !== undefined && (this.end.code !== 1006 || this.leftByPeer) ? this.drained.quietAt : this.drained.at }
+  /** Once a turn of the event loop in which something arrived. */
+  arrived(): void { this.drained.arrived() }
+  /** Compressed messages come when a thread has unpacked them; only a private member of the library tells. */
+  private get isUnpacking(): boolean {
+    if (this.ws.extensions === '') return false
+    return ((this.ws as unknown as { readonly _receiver?: { readonly writableLength: number } })._receiver?.writableLength ?? 1) > 0
+  }
 
   pause(): void {
     if (this.paused) return
@@ -177,7 +197,7 @@ export class Link {
   resume(): void {
     if (!this.paused) return
     this.paused = false
-    this.deadlines.resumed(this.clock.now())
+    this.deadlines.resumed(this.clock.monotonic())
     this.ws.resume()
   }
 
@@ -201,13 +221,16 @@ export class Link {
 
   /** Its number. A server may answer the latest of several alone (RFC 6455, 5.5.3). */
   ping(): number {
-    if (this.isOpen) this.ws.ping(Buffer.from(`${this.mark}${++this.pings}`))
+    if (!this.isOpen) return this.pings
+    this.ws.ping(Buffer.from(`${this.mark}${++this.pings}`))
+    this.drained.pinged(this.pings)
     return this.pings
   }
 
   /** The closing handshake; the end follows, within `closeMs` of reading. What the server sends until its answer is handed out. */
   close(): void {
     if (this.end !== undefined) return
+    if (!this.leaving) this.closedAt = this.clock.monotonic()
     this.leaving = true
     this.ws.close(1000)
   }
@@ -235,12 +258,15 @@ export class Link {
 
   private answered(data: Buffer): void {
     const text = data.toString('latin1')
-    if (text.startsWith(this.mark)) this.handlers.pong?.(Number(text.slice(this.mark.length)))
+    if (!text.startsWith(this.mark)) return
+    const ping = Number(text.slice(this.mark.length))
+    this.drained.answered(ping)
+    this.handlers.pong?.(ping)
   }
 
   private tick(): void {
     if (this.end !== undefined || this.paused) return
-    const due = this.deadlines.tick(this.clock.now(), { received: this.handlers.received(), written: this.written, open: this.isOpen, violated: this.violation !== undefined })
+    const due = this.deadlines.tick(this.clock.monotonic(), { received: this.handlers.received(), written: this.written, open: this.isOpen, violated: this.violation !== undefined })
     switch (due.what) {
       case 'nothing': return
       case 'ping': this.ping(); return
@@ -253,10 +279,10 @@ export class Link {
     const { scrub, maxMessage } = this.settings
     const { violation, broken } = this
     const tooLarge = (violation as NodeJS.ErrnoException | undefined)?.code === TOO_LARGE
-    const why = tooLarge ? `a message larger than ${formatSize(maxMessage)}` : violation !== undefined ? scrub(lineOf(violation)) : this.cutWhy
-      ?? (this.leaving ? 'closed here' : code === 1006 && broken !== undefined ? scrub(lineOf(broken)) : closeText(code, reason, scrub))
-    // A close frame is the last that a server sends: nothing it had sent before is missing.
-    if (code !== 1006) this.deadlines.heard(this.clock.now())
+    const why = tooLarge ? `closed here: a message larger than ${formatSize(maxMessage)}` : violation !== undefined ? `closed here: ${scrub(lineOf(violation))}` : this.cutWhy
+      ?? (this.leaving ? 'closed here' : code === 1006 && broken !== undefined ? scrub(lineOf(broken)) : closeText(code, reason, scrub, this.leftByPeer))
+    // The answer to our close comes behind all that was sent before it.
+    if (code !== 1006 && this.leaving) this.drained.until(this.closedAt)
     this.end = { error: new Disconnected(why, violation === undefined && broken === undefined ? {} : { cause: violation ?? broken }), why, code, tooLarge }
     this.handlers.ended(this.end)
   }

@@ -20,8 +20,6 @@ const NOTHING: Due = { what: 'nothing' }
 export class Deadlines {
   /** How often to tick. */
   readonly everyMs: number
-  /** When the last ping or pong came. When messages do, only ticks tell, which is too late to say until when nothing is missing. */
-  heardAt: number
   private signAt: number
   private messageAt: number
   private pingAt: number
@@ -32,12 +30,12 @@ export class Deadlines {
   private written = 0
 
   constructor(private readonly settings: Pick<Settings, 'pingMs' | 'pongMs' | 'silenceMs' | 'closeMs'>, now: number) {
-    this.heardAt = this.signAt = this.messageAt = this.pingAt = this.tickedAt = now
+    this.signAt = this.messageAt = this.pingAt = this.tickedAt = now
     const { pingMs, pongMs, silenceMs } = settings
     this.everyMs = Math.max(10, Math.min(1000, ...[pingMs, pongMs, silenceMs].filter((ms) => ms > 0).map((ms) => ms / 4)))
   }
 
-  heard(now: number): void { this.heardAt = this.signAt = now }
+  heard(now: number): void { this.signAt = now }
 
   /** Reading goes on after a pause, in which nothing could arrive. */
   resumed(now: number): void {

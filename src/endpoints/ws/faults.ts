@@ -68,8 +68,8 @@ function hostOf(location: string | undefined): string {
 }
 
 /** How a connection ended that was open. */
-export function closeText(code: number, reason: Buffer, scrub: (text: string) => string): string {
-  if (code === 1006) return 'the connection broke without a closing handshake'
+export function closeText(code: number, reason: Buffer, scrub: (text: string) => string, leftByPeer: boolean): string {
+  if (code === 1006) return leftByPeer ? 'the server ended the connection without a closing handshake' : 'the connection broke without a closing handshake'
   const said = lineOf(scrub(reason.toString('utf8')))
   const name = CLOSE_CODES[code]
   return `closed by the server with ${code}${name === undefined ? '' : ` (${name})`}${said === '' ? '' : `: ${said}`}`

@@ -31,7 +31,7 @@ export interface Taken {
   readonly batch: Batch
   /** Follows the batch. */
   readonly unfit?: Misfit
-  /** When its first message arrived, epoch milliseconds. */
+  /** When its first message arrived, by the monotonic clock. */
   readonly receivedAt: number
   /** Nobody looks at the batch's bytes any more. */
   readonly release?: () => void
@@ -73,7 +73,8 @@ export class Inbox {
   private ticking = false
   /** Messages, since the beginning. */
   received = 0
-  private newest: number | undefined
+  /** Of these: taken. */
+  taken = 0
 
   /** Bytes of a message that goes in without a look. */
   private readonly unlooked: number
@@ -83,8 +84,6 @@ export class Inbox {
   /** Bytes that wait. */
   get waiting(): number { return this.sealed + this.to - this.from }
   get empty(): boolean { return this.count === 0 && this.runs.length === 0 }
-  /** When the newest message arrived, to the turn of the event loop. */
-  get lastAt(): number | undefined { return this.ticking ? this.parts.now() : this.newest }
 
   /** Copies the message. */
   add(data: Buffer): void {
@@ -117,6 +116,7 @@ export class Inbox {
       if (taken > 0 && bytes + run.bytes > READ) break
       bytes += run.bytes
       taken++
+      this.taken += 'lines' in run.what ? run.what.count : 1
       if ('unfit' in run.what) { unfit = run.what.unfit; break }
     }
     const runs = this.runs.splice(0, taken)
@@ -126,7 +126,6 @@ export class Inbox {
 
   private tick(): void {
     this.ticking = false
-    this.newest = this.parts.now()
     this.parts.arrived()
   }
 

@@ -2,12 +2,14 @@
  * WebSocket: feeds as sources, servers as sinks.
  *
  * - Each message is one record and each record one message, byte for byte, text or binary; one newline at a message's end is the line's terminator.
- * - What a feed sends while nobody is connected is lost and cannot be asked for again: every such time is reported as a gap, from when the server was last
- *   heard of (all it had sent until then has arrived) to when a connection was open again. After a restart it begins at the newest durable record.
+ * - What a feed sends while nobody is connected is lost and cannot be asked for again: every such time is reported as a gap, from when all that the
+ *   server had sent was last known to be here (`drained.ts`) to when a connection was open again. After a restart it begins where what is durable is complete.
  * - What has arrived is handed on before the end of its connection is told, whoever ended it.
  * - A connection is replaced make-before-break (`swap.ts`): all of the old one's records, then all of the new one's. Nothing is lost; what both brought is
  *   there twice unless `dedupe` says what identifies a record.
  * - Nothing is retried here but a replacement while the old connection serves; all else is told to the core. Timers only pace: pings, deadlines, replacements.
+ * - Moments are of the monotonic clock; dates are made of them where they are told.
+ * - Pings are answered here, the latest of several alone: no limit of the library ends a connection. A gap says who ended it, and why.
  * - Memory is bounded: 8 MiB wait unread per connection, then it is paused; a message is at most twice `max-record`.
  * - No header, query value, password or message text is in any error or log line.
  */

@@ -19,6 +19,12 @@ const LEAVE_MS = 1000
 /** How long it has when a connection is replaced, or after it closed itself. */
 const CLOSE_MS = 5000
 
+/** What a connection's end says where nothing else was wrong. */
+const CLOSED = 'closed here'
+
+/** A date, and by the monotonic clock where it is of this process. */
+interface Instant { readonly date: number; readonly moment?: number }
+
 export const create: CreateSource<WsOptions> = (target) => new FeedSource(target)
 
 class FeedSource implements Source {
@@ -30,8 +36,10 @@ class FeedSource implements Source {
   private life: ReturnType<typeof linkedAbort> | undefined
   private swapping: Promise<void> = Promise.resolve()
   /** Nothing before `from` is missing; what comes after it is, until a connection is open. */
-  private lost: { readonly from: number; readonly why: string } | undefined
+  private lost: { readonly from: Instant; readonly why: string } | undefined
   private begun = false
+  /** Somebody waits in `read`: all that it returned before has been taken. */
+  private reading = false
   private bug: { readonly error: unknown } | undefined
   private tooLarge = 0
   private readonly dedupe: Dedupe | undefined
@@ -52,8 +60,9 @@ class FeedSource implements Source {
     if (signal.aborted) { await lane.close(0); signal.throwIfAborted() }
     if (this.lanes.length === 0) {
       // Durable records of an earlier run end at `lastReceivedAt`.
-      const lost = this.lost ?? (this.begun || ctx.lastReceivedAt === undefined ? undefined : { from: ctx.lastReceivedAt, why: 'restart' })
-      if (lost !== undefined) this.gap(lost.from, lane.openedAt, lost.why)
+      const lost = this.lost ?? (this.begun || ctx.lastReceivedAt === undefined ? undefined : { from: { date: ctx.lastReceivedAt }, why: 'restart' })
+      if (lost !== undefined) this.gap(lost.from, this.instant(lane.openedAt), lost.why)
+      ctx.complete?.(this.instant(lane.openedAt).date)
     }
     this.lost = undefined
     this.begun = true
@@ -73,6 +82,12 @@ class FeedSource implements Source {
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
+    this.reading = true
+    try { return await this.nextDelivery(signal) } finally { this.reading = false }
+  }
+
+  private async nextDelivery(signal: AbortSignal): Promise<Delivery> {
+    this.tellComplete()
     for (;;) {
       signal.throwIfAborted()
       if (this.bug !== undefined) throw this.bug.error
@@ -87,7 +102,7 @@ class FeedSource implements Source {
 
   async commit(): Promise<void> { /* A feed knows no positions. */ }
 
-  async close(): Promise<void> {
+  async close(_last?: boolean, why?: string): Promise<void> {
     const { life } = this
     this.life = undefined
     life?.controller.abort(new Disconnected('closed here'))
@@ -97,7 +112,8 @@ class FeedSource implements Source {
     // What has arrived and was not read is read after the next opening.
     const last = this.lanes.at(-1)
     if (last === undefined || this.lanes.some((lane) => !lane.empty)) return
-    this.lost ??= { from: last.heardAt, why: last.end?.why ?? 'closed here' }
+    const told = last.end?.why ?? CLOSED
+    this.lost ??= { from: this.instant(last.drainedAt), why: told === CLOSED && why !== undefined ? `${CLOSED}: ${why}` : told }
     this.lanes = []
   }
 
@@ -106,7 +122,7 @@ class FeedSource implements Source {
     // Up to twice the limit a message can still be told from others and kept as a dead letter; the library has no way to skip one.
     const { maxRecord, framing } = given.options
     const { clock } = this.ctx ?? notOpen()
-    return Lane.open({ settings: await settingsOf(given, 2 * messageBytes({ maxRecord, framing }), CLOSE_MS), maxRecord, framing, epoch: ++this.epoch, clock, changed: () => { this.wake.wake() } }, signal)
+    return Lane.open({ settings: await settingsOf(given, 2 * messageBytes({ maxRecord, framing }), CLOSE_MS), maxRecord, framing, epoch: ++this.epoch, clock, changed: () => { this.wake.wake() }, completed: () => { this.tellComplete() } }, signal)
   }
 
   private join(lane: Lane): void {
@@ -134,8 +150,9 @@ class FeedSource implements Source {
       const after = this.lanes[1]
       if (lane.end === undefined || after === undefined) return undefined
       this.leave(lane)
-      // Within an overlap the old one was heard of after the new one had opened; elsewhere, or where it was dead already, something is missing between.
-      if (lane.heardAt < after.openedAt) this.gap(lane.heardAt, after.openedAt, lane.end.why)
+      if (this.dedupe === undefined && lane.drainedAt >= after.openedAt) after.doubtful = after.received
+      // Within an overlap the old one brought all until after the new one had opened; elsewhere, or where it was dead already, something is missing between.
+      if (lane.drainedAt < after.openedAt) this.gap(this.instant(lane.drainedAt), this.instant(after.openedAt), lane.end.why)
     }
   }
 
@@ -154,7 +171,9 @@ class FeedSource implements Source {
     const before = lane.handed
     lane.handed += batch.count + (unfit === undefined ? 0 : 1)
     const last = String(lane.handed)
-    return { batch, partition: lane.partition, last, at: within(batch.count, (index) => String(before + index + 1)), receivedAt, ...(filtered === 0 ? {} : { filtered }), ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
+    const doubtful = Math.min(batch.count, Math.max(0, lane.doubtful - before))
+    const skew = this.skew()
+    return { batch, partition: lane.partition, last, at: within(batch.count, (index) => String(before + index + 1)), receivedAt: receivedAt + skew, ...(doubtful === 0 ? {} : { doubtful }), ...(filtered === 0 ? {} : { filtered }), ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
   }
 
   /** Why reading cannot go on; all that was received has been read. */
@@ -166,8 +185,25 @@ class FeedSource implements Source {
     return new Refused(`the first message of each connection is larger than twice max-record=${formatSize(this.target.options.maxRecord)}: give a larger one`, { cause: end.error })
   }
 
-  private gap(from: number, to: number, why: string): void {
-    this.ctx?.gap({ partition: FEED, from: new Date(from).toISOString(), to: new Date(to).toISOString(), why, seconds: Math.max(0, Math.round(to - from) / 1000) })
+  /** From the monotonic clock to the date. */
+  private skew(): number {
+    const { clock } = this.ctx ?? notOpen()
+    return clock.now() - clock.monotonic()
+  }
+
+  private instant(moment: number): Instant { return { date: moment + this.skew(), moment } }
+
+  private tellComplete(): void {
+    const [lane] = this.lanes
+    if (this.reading && lane !== undefined) this.ctx?.complete?.(this.instant(lane.completeAt).date)
+  }
+
+  private gap(from: Instant, to: Instant, why: string): void {
+    // Asleep meanwhile, the machine's monotonic clock stood still; set back meanwhile, the date of then was too late. The earlier is right, or tells too much.
+    const begin = from.moment === undefined ? from.date : Math.min(from.date, from.moment + this.skew())
+    const [earlier, later] = begin <= to.date ? [begin, to.date] : [to.date, begin]
+    const seconds = Math.round(later - earlier) / 1000
+    this.ctx?.gap({ partition: FEED, from: new Date(earlier).toISOString(), to: new Date(later).toISOString(), why: begin <= to.date ? why : `${why} (the clock was set back meanwhile)`, seconds })
   }
 }
 

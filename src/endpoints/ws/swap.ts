@@ -45,9 +45,9 @@ async function swap(parts: SwapParts, old: Lane, signal: AbortSignal): Promise<L
   const { everyMs, overlapMs, clock, log, dedupe } = parts
   const due = old.openedAt + everyMs
   // A new connection may be served by a machine that lags behind: keys of the old one are kept from before it opens.
-  await clock.sleep(due - overlapMs - clock.now(), signal)
+  await clock.sleep(due - overlapMs - clock.monotonic(), signal)
   dedupe?.collect(old.epoch)
-  await clock.sleep(due - clock.now(), signal)
+  await clock.sleep(due - clock.monotonic(), signal)
   const backoff = new Backoff(LEAST_PAUSE_MS, Math.min(MOST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, everyMs)))
   for (;;) {
     if (old.end !== undefined) return undefined
@@ -55,10 +55,10 @@ async function swap(parts: SwapParts, old: Lane, signal: AbortSignal): Promise<L
     if (old.end !== undefined) { if (next instanceof Error) return undefined; await next.close(0); return undefined }
     const trouble = next instanceof Error ? next : await overlapped(parts, old, next, signal)
     if (trouble === undefined && !(next instanceof Error)) {
-      const held = next.received
       await unlessAborted(old.close(), signal)
-      dedupe?.cut(clock.now())
-      log.info(`connection replaced after ${formatDuration(next.openedAt - old.openedAt)}; ${dedupe === undefined ? `${held} records of the overlap are possible duplicates` : 'duplicates within the overlap are dropped'}`, { overlapMs: Math.round(clock.now() - next.openedAt), held })
+      const held = next.received
+      dedupe?.cut(clock.monotonic())
+      log.info(`connection replaced after ${formatDuration(next.openedAt - old.openedAt)}; ${dedupe === undefined ? `${held} records of the overlap are possible duplicates` : 'duplicates within the overlap are dropped'}`, { overlapMs: Math.round(clock.monotonic() - next.openedAt), held })
       return next
     }
     const pause = trouble instanceof Throttled && trouble.afterMs !== undefined ? trouble.afterMs : backoff.next()
@@ -78,12 +78,12 @@ async function attempt({ open }: SwapParts, signal: AbortSignal): Promise<Lane |
 async function overlapped({ overlapMs, clock, dedupe, join, leave }: SwapParts, old: Lane, next: Lane, signal: AbortSignal): Promise<Error | undefined> {
   join(next)
   dedupe?.overlap(next.epoch)
-  const until = clock.now() + overlapMs
+  const until = clock.monotonic() + overlapMs
   const looking = new AbortController()
   const stop = (): void => { looking.abort(signal.reason) }
   signal.addEventListener('abort', stop, { once: true })
   try {
-    for (let left = overlapMs; left > 0 && old.end === undefined && next.end === undefined && !next.isFull; left = until - clock.now()) {
+    for (let left = overlapMs; left > 0 && old.end === undefined && next.end === undefined && !next.isFull; left = until - clock.monotonic()) {
       signal.throwIfAborted()
       await Promise.race([clock.sleep(Math.min(LOOK_MS, left), looking.signal).catch(() => undefined /* it rejects only when told to end */), old.ended, next.ended])
     }
