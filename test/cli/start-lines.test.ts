@@ -21,7 +21,7 @@ test('where a file begins, where it goes on, that a stored position wins over st
   expect(await said(...line)).toMatch(/^manifold: flow files\nmanifold: file:.*in: begins at its start option; its position is kept from here on\n/)
   expect(await said(...line)).toMatch(/in: resumes after 1 stored position; manifold forget files begins anew\n/)
   const [from = '', uri = '', ...rest] = line
-  expect(await said(from, uri, 'start=latest', ...rest)).toMatch(/in: resumes after 1 stored position, which win over start=; manifold forget files begins anew\n/)
+  expect(await said(from, uri, 'start=latest', ...rest)).toMatch(/in: resumes after 1 stored position, which win over start=; what is new since then begins at its oldest; manifold forget files begins anew\n/)
 })
 
 test('that nothing is kept, where nothing is', async () => {
