@@ -100,11 +100,12 @@ function appendToEntries(batch: Batch, names: readonly Name[], members: Members)
   return { batch: new EntryBatch(entries, retained), refused }
 }
 
-/** Bytes written. */
+/** Bytes written: without a byte-order mark. */
 function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, members: Members): number {
+  const first = record[0] === 0xef ? 3 : 0
   const { all, fixed } = members
   if (fixed !== undefined && !scan.empty && scan.found.every((found) => found === undefined)) {
-    let at = start + record.copy(out, start, 0, scan.last)
+    let at = start + record.copy(out, start, first, scan.last)
     at = put(out, at, fixed, 0)
     return put(out, at, record, scan.last) - start
   }
@@ -118,7 +119,7 @@ function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, mem
   if (edits.length > 1) edits.sort((a, b) => a.from - b.from)
   if (added !== '') edits.push({ from: scan.last, to: scan.last, text: added })
   let at = start
-  let read = 0
+  let read = first
   for (const { from, to, text } of edits) {
     at += record.copy(out, at, read, from)
     at += out.write(text, at)

@@ -102,7 +102,7 @@ export interface NoEnvelope { readonly why: string }
 export function decodeEnvelope(line: Buffer): Decoded | NoEnvelope {
   try {
     if (!isUtf8(line)) throw new Error('its bytes are not UTF-8')
-    const parsed: unknown = JSON.parse(line.toString('utf8'))
+    const parsed: unknown = JSON.parse(line.toString('utf8').replace(/^\uFEFF/, ''))
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new Error('it is not a JSON object')
     return { entry: entryOf(parsed as Record<string, unknown>) }
   } catch (error) { return { why: `not an envelope: ${error instanceof SyntaxError ? 'it is not JSON' : (error as Error).message}` } }

@@ -20,6 +20,8 @@ const BLOCK = 1024 * 1024
 const LEAST = 16 * 1024
 /** Blocks kept for use again. */
 const MOST_FREE = 16
+/** Fewer NULs than a page are no hole, but part of a record. */
+const LEAST_HOLE = 4095
 /** What is kept of a record that is no record (contract.ts, Unfit). */
 export const HEAD = 64 * 1024
 
@@ -64,7 +66,7 @@ export interface FramerOptions {
 
 interface Piece { readonly bytes: Buffer; readonly offset: number; readonly block: Buffer; readonly lines: number }
 /** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
-interface Giant { readonly offset: number; readonly hash: Hash; head: Buffer; length: number }
+interface Giant { /** Of NULs alone. */ readonly hole: boolean; readonly offset: number; readonly hash: Hash; head: Buffer; length: number }
 
 export class LineFramer implements Framer {
   private readonly blockBytes: number
@@ -115,7 +117,8 @@ export class LineFramer implements Framer {
     let start = this.free
     this.free += length
     if (this.giant !== undefined) {
-      const end = this.finishGiant(this.giant, this.block.subarray(start, this.free))
+      const fresh = this.block.subarray(start, this.free)
+      const end = this.giant.hole ? this.leaveHole(this.giant, fresh) : this.finishGiant(this.giant, fresh)
       if (end === -1) return
       start += end
     }
@@ -194,6 +197,12 @@ export class LineFramer implements Framer {
   private sift(whole: number): void {
     for (let at = this.line; at < whole;) {
       const end = this.block.indexOf(NEWLINE, at)
+      const hole = end - at > this.maxRecord ? this.holeIn(at, end) : 0
+      if (hole > 0) {
+        this.passHole(at, at + hole)
+        at += hole
+        continue
+      }
       if (end - at > this.maxRecord) {
         this.close(at)
         const record = this.block.subarray(at, end)
@@ -209,15 +218,52 @@ export class LineFramer implements Framer {
     this.held++
   }
 
+  /**
+   * NULs that a record which is too large begins with: what a truncated file leaves before the place where its writer went on. They are no part of the
+   * line behind them.
+   */
+  private holeIn(from: number, to: number): number {
+    const nuls = nulsOf(this.block.subarray(from, to))
+    return nuls > Math.min(this.maxRecord, LEAST_HOLE) ? nuls : 0
+  }
+
+  private passHole(from: number, to: number): void {
+    this.close(from)
+    const nuls = this.block.subarray(from, to)
+    const head = Buffer.from(nuls.subarray(0, HEAD))
+    this.misfit({ why: holed(nuls.length), offset: this.blockOffset + to, head, length: nuls.length, sha256: createHash('sha256').update(nuls).digest('hex') })
+    this.from = this.line = to
+  }
+
   private becomeGiant(): void {
+    const hole = this.holeIn(this.line, this.free)
+    if (hole > 0 && hole < this.free - this.line) {
+      this.passHole(this.line, this.line + hole)
+      if (this.free - this.line <= this.maxRecord) return
+    }
     this.close(this.line)
     const known = this.block.subarray(this.line, this.free)
-    this.giant = { offset: this.blockOffset + this.line, head: Buffer.from(known.subarray(0, HEAD)), hash: createHash('sha256').update(known), length: known.length }
+    this.giant = { hole: hole > 0 && hole === known.length, offset: this.blockOffset + this.line, head: Buffer.from(known.subarray(0, HEAD)), hash: createHash('sha256').update(known), length: known.length }
     // A block of its own, filled again and again until the line ends: the old one may be in use downstream.
     this.blockOffset += this.free
     this.blocks.drop(this.block)
     this.block = this.blocks.take(this.blockBytes)
     this.from = this.line = this.free = 0
+  }
+
+  /** Index in the fresh bytes of the line behind the hole; -1 where it goes on. */
+  private leaveHole(giant: Giant, fresh: Buffer): number {
+    const nuls = nulsOf(fresh)
+    giant.hash.update(fresh.subarray(0, nuls))
+    giant.length += nuls
+    if (nuls === fresh.length) {
+      this.blockOffset += this.free
+      this.from = this.line = this.free = 0
+      return -1
+    }
+    this.from = this.line = this.free - fresh.length + nuls
+    this.settle(giant, this.blockOffset + this.line)
+    return nuls
   }
 
   /** Index in the fresh bytes after the newline that ends the giant; -1 where it goes on. */
@@ -238,7 +284,7 @@ export class LineFramer implements Framer {
   }
 
   private settle(giant: Giant, offset: number): void {
-    this.misfit({ why: tooLarge(giant.length, this.maxRecord), offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
+    this.misfit({ why: giant.hole ? holed(giant.length) : tooLarge(giant.length, this.maxRecord), offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
     this.giant = undefined
   }
 }
@@ -289,5 +335,12 @@ function offsetsOf(pieces: readonly Piece[]): number[] {
   }
   return offsets
 }
+
+function nulsOf(bytes: Buffer): number {
+  const end = bytes.findIndex((byte) => byte !== 0)
+  return end === -1 ? bytes.length : end
+}
+
+function holed(length: number): string { return `a hole of ${length} NUL bytes` }
 
 function tooLarge(length: number, maxRecord: number): string { return `a record of ${length} bytes is larger than max-record=${formatSize(maxRecord)}` }

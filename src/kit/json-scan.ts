@@ -24,13 +24,13 @@ export function nameOf(text: string): Name { return { text, bytes: Buffer.from(t
 
 /** The whole of the bytes as one object, whitespace around it allowed; undefined where it is none. */
 export function scanDocument(bytes: Buffer, names: readonly Name[]): ObjectScan | undefined {
-  const scan = scanObject(bytes, skipSpace(bytes, 0), names)
+  const scan = scanObject(bytes, documentStart(bytes), names)
   return scan !== undefined && skipSpace(bytes, scan.end) === bytes.length ? scan : undefined
 }
 
 /** Where the value at a path lies; undefined where there is none or the bytes are no JSON. A name that is a number picks from a list, too. */
 export function findMember(bytes: Buffer, path: readonly string[]): Range | undefined {
-  let at: Range = { start: skipSpace(bytes, 0), end: bytes.length }
+  let at: Range = { start: documentStart(bytes), end: bytes.length }
   for (const [depth, name] of path.entries()) {
     if (bytes[at.start] === OPEN) {
       const scan = scanObject(bytes, at.start, [nameOf(name)])
@@ -55,6 +55,9 @@ export function jsonText(bytes: Buffer, path: readonly string[]): string | undef
   if (bytes[range.start] !== QUOTE) return raw === 'null' ? undefined : raw
   try { return raw.includes('\\') ? JSON.parse(raw) as string : raw.slice(1, -1) } catch { return undefined }
 }
+
+/** Behind a byte-order mark, which editors put before the first line of a file and no parser takes, and behind whitespace. */
+function documentStart(bytes: Buffer): number { return skipSpace(bytes, bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0) }
 
 function scanObject(bytes: Buffer, start: number, names: readonly Name[]): ObjectScan | undefined {
   if (bytes[start] !== OPEN) return undefined

@@ -34,7 +34,7 @@ export function parseAppend(raw: string): Append {
 function parsed<T, const F extends Facts<T>>(facts: F, parse: (raw: string) => T): F & { readonly kind: 'string'; parse(raw: string): T } { return { ...facts, kind: 'string', parse } }
 
 export const flags = {
-  append: { ...opt.list({ doc: 'Adds a member to each JSON record: NAME=VALUE as a string, NAME:=JSON as it stands. {now} {now:unix} {hostname} {uuid} {source} are replaced; an existing member is replaced.', argument: 'NAME=VALUE' }), default: [] as readonly Append[], parse: (raw: string): readonly Append[] => [parseAppend(raw)] },
+  append: { ...opt.list({ doc: 'Adds a member to each JSON record: NAME=VALUE as a string, NAME:=JSON as it stands. {now} {now:unix} {hostname} {uuid} {source} are replaced; an existing member is replaced. A byte-order mark before a record is left out.', argument: 'NAME=VALUE' }), default: [] as readonly Append[], parse: (raw: string): readonly Append[] => [parseAppend(raw)] },
   spool: opt.string({ doc: 'Keeps records in a spool on disk before the sinks; its files lie in this directory.', argument: 'DIR', defaultText: 'in the state, where sinks need one (s3, several sinks) or the source cannot repeat (ws)' }),
   noSpool: opt.flag({ doc: 'No spool, where one sink that does not need it allows that.', default: false }),
   spoolMax: opt.size({ doc: 'Largest size of the spool; reading waits beyond it.', defaultText: 'what the disk has, less --disk-reserve', min: MIB }),

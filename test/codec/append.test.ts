@@ -57,3 +57,7 @@ test('any object with any member appended parses to the object with that member 
     expect(JSON.parse(made ?? '')).toEqual({ ...JSON.parse(JSON.stringify(object)) as object, [name]: value })
   }), { numRuns: 500 })
 })
+
+test('a byte-order mark before a record is left out', () => {
+  expect(append(lines('\uFEFF{"a":1}', '\uFEFF{}', '\uFEFF{"e":0}'), plain('e', 'v')).texts).toEqual(['{"a":1,"e":"v"}', '{"e":"v"}', '{"e":"v"}'])
+})

@@ -102,3 +102,26 @@ test('blocks are filled again only after everything that was taken from them is 
     }
   }
 })
+
+test.each([[100, 1000], [1000, 1000], [5000, 16], [2 * 1024 * 1024, 4096], [2 * 1024 * 1024, 1024 * 1024]])('a hole of %i NULs that is larger than max-record takes no line along, read in pieces of %i', (nuls, piece) => {
+  const framer = new LineFramer({ maxRecord: 50, blockBytes: 64 * 1024 })
+  const bytes = Buffer.concat([Buffer.from('before\n'), Buffer.alloc(nuls), Buffer.from('good\n'), Buffer.alloc(nuls), Buffer.from('x'.repeat(60)), Buffer.from('\nlast\n')])
+  const lines: string[] = []
+  const misfits: { readonly length: number; readonly offset: number }[] = []
+  const take = (framed: Framed | undefined): void => {
+    lines.push(...(framed?.batch.lines().chunks.map(String) ?? []))
+    misfits.push(...(framed?.misfits.map(({ length, offset }) => ({ length, offset })) ?? []))
+  }
+  for (let at = 0; at < bytes.length; at += piece) framer.push(bytes.subarray(at, at + piece))
+  while (framer.pending > 0) take(framer.take())
+  take(framer.end())
+  expect(lines.join('')).toBe('before\ngood\nlast\n')
+  expect(misfits).toEqual([{ length: nuls, offset: 7 + nuls }, { length: nuls, offset: 12 + 2 * nuls }, { length: 60, offset: 12 + 2 * nuls + 61 }])
+})
+
+test('a hole that a line fits behind within max-record passes unchanged, as all NULs do', () => {
+  const framer = new LineFramer({ maxRecord: 5000, blockBytes: 64 * 1024 })
+  const bytes = Buffer.concat([Buffer.alloc(4500), Buffer.from('good\n')])
+  framer.push(bytes)
+  expect(Buffer.concat(framer.take()?.batch.lines().chunks ?? [])).toEqual(bytes)
+})

@@ -41,7 +41,7 @@ test('no cut of a JSON object is taken for one', () => {
   }))
 })
 
-test.each(['', '[]', '1', '"a"', 'null', '{', '{}x', '{}{}', '{"a"}', '{"a":}', '{"a":1,}', '{,}', '{"a":01}', '{"a":1.}', '{"a":-}', '{"a":1e}', '{"a":tru}', '{"a":[}', '{"a":{]}', '{a:1}', "{'a':1}", '{"a":1 "b":2}', '{"a\n":1}', '\uFEFF{}'])('%j is not taken for an object', (text) => {
+test.each(['', '[]', '1', '"a"', 'null', '{', '{}x', '{}{}', '{"a"}', '{"a":}', '{"a":1,}', '{,}', '{"a":01}', '{"a":1.}', '{"a":-}', '{"a":1e}', '{"a":tru}', '{"a":[}', '{"a":{]}', '{a:1}', "{'a':1}", '{"a":1 "b":2}', '{"a\n":1}'])('%j is not taken for an object', (text) => {
   expect(scanDocument(Buffer.from(text), [nameOf('a')])).toBeUndefined()
   expect(findMember(Buffer.from(text), ['a'])).toBeUndefined()
 })
@@ -67,4 +67,11 @@ test('long strings end at the first quote that is not escaped', () => {
     expect(jsonText(bytes, ['a'])).toBe(text)
     expect(jsonText(bytes, ['b'])).toBe('end')
   }), { numRuns: 500 })
+})
+
+test('a byte-order mark before a document is passed over', () => {
+  const marked = Buffer.from('\uFEFF {"a":{"b":"x"}}')
+  expect(jsonText(marked, ['a', 'b'])).toBe('x')
+  expect(scanDocument(marked, [nameOf('a')])?.found[0]).toMatchObject({ start: marked.indexOf('{"b"') })
+  expect(jsonText(Buffer.from('{\uFEFF"a":1}'), ['a'])).toBeUndefined()
 })

@@ -16,8 +16,8 @@ export function jsonPick(raw: string): Pick {
   const path = parseJsonPath(raw)
   return (record) => {
     // Most messages that are no objects (a heartbeat word) are told apart without the cost of a throw.
-    if (record[0] !== 0x7b && record[0] !== 0x5b && record[0] !== 0x20 && record[0] !== 0x0a && record[0] !== 0x0d && record[0] !== 0x09) return undefined
-    const text = record.toString('utf8')
+    if (record[0] !== 0x7b && record[0] !== 0x5b && record[0] !== 0x20 && record[0] !== 0x0a && record[0] !== 0x0d && record[0] !== 0x09 && record[0] !== 0xef) return undefined
+    const text = record.toString('utf8').replace(/^\uFEFF/, '')
     try {
       const found = walk(JSON.parse(text), path)
       if (typeof found === 'string') return `"${found}"`
