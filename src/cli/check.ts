@@ -1,12 +1,14 @@
 /** `manifold check`: what can be known of a command line without opening anything. */
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, targetsOf } from '../options/command-line'
+import { endsOf, refuseLoops } from '../plan/feeds-itself'
 import { EXIT } from './exit'
 import { tell } from './stderr'
 
 export async function check(argv: readonly string[]): Promise<number> {
   const line = parseCommandLine(argv, process.env, registry)
   const targets = await targetsOf(line)
+  await refuseLoops(endsOf(line, targets))
   for (const [index, { endpoint }] of line.from.entries()) {
     const target = targets.from[index]
     const create = await endpoint.source?.load()

@@ -114,6 +114,15 @@ export interface Target<S extends Spec> extends Given<S> {
 export type CreateSource<S extends Spec> = (target: Target<S>) => Source
 export type CreateSink<S extends Spec> = (target: Target<S>) => Sink
 
+/** Regular files at one end of a flow: those that are there, by device and inode, whatever their names; and where others will be. */
+export interface Files {
+  readonly keys: readonly string[]
+  /** Absolute, links resolved. */
+  readonly paths: readonly string[]
+  /** Of a source: a file of this path would be read. */
+  matches?(path: string): boolean
+}
+
 export type PositionPlace = 'upstream' | 'here' | 'none'
 
 /** Of an endpoint, however its line is spelled. What is not said is taken as it was given. */
@@ -146,6 +155,13 @@ export interface Endpoint<S extends Spec> {
   check?(given: Given<S>, role: Role): readonly string[]
   /** What identity is made of. Options and URI with placeholders as typed: any value may be a text. Must not throw. */
   meaning?(given: Given<S>, role: Role): Meaning
+  /**
+   * Whether it is certain that what is written to `to` comes to `from`, on servers that both name; `same`: they mean the same thing there. Absent: nobody
+   * can tell.
+   */
+  feeds?(from: Given<S>, to: Given<S>, same: boolean): boolean
+  /** The files that it reads or writes: what a flow writes must not be what it reads. */
+  files?(given: Given<S>, role: Role): Promise<Files>
   readonly source?: {
     /** Where a position lives: with the server, with us, or nowhere. */
     readonly position: PositionPlace | ((given: Given<S>) => PositionPlace)

@@ -26,6 +26,7 @@ import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, r
 import { holdInstance, holdThis, type HeldInstance } from '../state/instances'
 import { flowName, knownName, type EndpointIdentity, type FlowIdentity } from '../state/known'
 import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters'
+import { endsOf, refuseLoops } from './feeds-itself'
 import { endpointIdentity, knownFlows, underStored, understood } from './known-flows'
 import { priorReceipt } from './prior-run'
 import { needsSpool, segmentPlan } from './spooling'
@@ -63,6 +64,7 @@ export interface AssembleOptions {
 export async function assemble(line: CommandLine, surroundings: Surroundings, log: Log, options: AssembleOptions = {}, clock: Clock = systemClock): Promise<Assembled> {
   const { drain } = options
   const targets = await targetsOf(line)
+  if (drain === undefined) await refuseLoops(endsOf(line, targets))
   const typed = await endpoints(line, targets)
   const bounded = drain !== undefined || line.until !== undefined || typed.sources.every(({ parsed, target }) => isBounded(parsed, target))
   const spooled = needsSpool({ sinks: typed.sinks, live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
@@ -261,6 +263,8 @@ async function deadLettersOf(line: CommandLine, targets: Targets, state: HeldSta
   const parsed = deadLetter ?? (state === undefined ? undefined : parseEndpoint(`file:${state.rejected}`, [], 'sink', registry, surroundings))
   if (parsed === undefined) return stopping
   const target = targets.deadLetter ?? await parsed.target()
+  // Those of this flow, by default: a run that reads them again keeps its own elsewhere.
+  if (deadLetter === undefined) await refuseLoops({ ...endsOf(line, targets), sinks: [{ parsed, given: target }] })
   const create = await parsed.endpoint.sink?.load()
   if (create === undefined) throw new UsageError([`${parsed.label} cannot take dead letters`])
   const sink = made('sink', parsed.label, () => create(target))

@@ -11,7 +11,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf, isStream } from './check'
-import { meaning } from './meaning'
+import { feeds, meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -27,6 +27,7 @@ export default defineEndpoint({
   options,
   check: faultsOf,
   meaning,
+  feeds,
   source: {
     position: ({ options: given }) => (isStream(given) ? 'here' : 'upstream'), sharesWork: ({ options: given }) => !isStream(given), releasedAtAccept: true,
     load: async () => (await import('./source.js')).create,

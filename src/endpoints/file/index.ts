@@ -35,6 +35,7 @@ export default defineEndpoint({
   ],
   form: 'opaque',
   options,
+  files: async (given, role) => (await import('./files.js')).filesOf(given, role),
   check: ({ uri, options: given }, role) => {
     if (uri.path === '') return ['file: needs a path, such as file:/var/log/app.ndjson']
     if (role === 'sink') return [...(isGlob(uri.path.replace(/\{\w+\}/g, '')) ? [`file:${uri.path} is a pattern; one file is written to`] : []), ...templateFaults(uri.path, given), ...levelFaults(given, uri.path)]

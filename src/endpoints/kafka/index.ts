@@ -11,7 +11,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
-import { meaning } from './meaning'
+import { feeds, meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -28,6 +28,7 @@ export default defineEndpoint({
   options,
   check: faultsOf,
   meaning,
+  feeds,
   source: {
     position: ({ options: { group } }) => (group === undefined ? 'here' : 'upstream'),
     sharesWork: ({ options: { group } }) => group !== undefined,

@@ -26,3 +26,10 @@ function sorted(partition: string): string {
     return [...parsePartitions(partition)].sort(([a], [b]) => a - b).map(([number, offset]) => (offset === undefined ? `${number}` : `${number}:${offset}`)).join(',')
   } catch { return partition }
 }
+
+/** Of one cluster: the topic that is written is read by its name, or fits what is read. */
+export function feeds({ uri }: Given<KafkaOptions>, to: Given<KafkaOptions>, same: boolean): boolean {
+  if (same) return true
+  const topic = to.uri.path.replace(/^\/|\/+$/g, '') || (to.options.topic ?? '')
+  try { return parseTopics(uri.path.replace(/^\/|\/+$/g, '')).pattern?.test(topic) === true } catch { return false }
+}

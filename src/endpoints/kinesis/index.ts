@@ -9,7 +9,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
-import { meaning } from './meaning'
+import { feeds, meaning } from './meaning'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -25,6 +25,7 @@ export default defineEndpoint({
   options,
   check: faultsOf,
   meaning,
+  feeds,
   source: {
     position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'), sharesWork: ({ options: { leases } }) => leases !== undefined,
     load: async () => (await import('./source.js')).create,

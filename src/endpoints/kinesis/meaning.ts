@@ -23,3 +23,8 @@ export function meaning(given: Given<KinesisOptions>, role: Role): Meaning {
 }
 
 function regionOf(named: string): string | undefined { try { return addressOf(named).region } catch { return undefined } }
+
+/** Streams of one name may be those of two accounts. */
+export function feeds({ options: from }: Given<KinesisOptions>, { options: to }: Given<KinesisOptions>, same: boolean): boolean {
+  return same && from.profile === to.profile && from.roleArn === to.roleArn && from.accessKeyId === to.accessKeyId
+}

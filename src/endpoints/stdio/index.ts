@@ -5,8 +5,17 @@
  * - stdout is confirmed by fdatasync where it is a regular file; a pipe, socket or terminal cannot confirm, and a full one is waited for.
  * - Neither descriptor is ever closed.
  */
-import { defineEndpoint } from '../../options/define'
+import { defineEndpoint, type Files } from '../../options/define'
+import { fstatSync } from 'node:fs'
 import { options } from './options'
+
+/** Of a descriptor that the shell has redirected. */
+function filesOf(fd: number): Files {
+  try {
+    const facts = fstatSync(fd, { bigint: true })
+    return { keys: facts.isFile() ? [`${facts.dev}:${facts.ino}`] : [], paths: [] }
+  } catch { return { keys: [], paths: [] } }
+}
 
 export default defineEndpoint({
   schemes: ['stdio'],
@@ -20,6 +29,7 @@ export default defineEndpoint({
   options,
   check: ({ uri }) => (uri.path === '' || uri.path === '-' ? [] : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`]),
   meaning: () => ({ things: [''] }),
+  files: (_, role) => Promise.resolve(filesOf(role === 'source' ? 0 : 1)),
   source: { position: 'none', sharesWork: true, bounded: true, load: async () => (await import('./source.js')).create },
   sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },
 })

@@ -1,0 +1,42 @@
+/** Which files are read, and which are written, as far as can be told before any is opened. */
+import { realpathSync, statSync } from 'node:fs'
+import * as path from 'node:path'
+import type { Files, Given, Role } from '../../options/define'
+import { findMatching, isGlob } from './candidates'
+import type { options } from './options'
+import { hasTimes, pathAt, rotatedPath } from './template'
+
+export function filesOf(given: Given<typeof options>, role: Role): Promise<Files> { return role === 'source' ? read(given) : Promise.resolve(written(given)) }
+
+async function read({ uri }: Given<typeof options>): Promise<Files> {
+  // Where something may not be looked at, opening says so.
+  const found = await findMatching(uri.path, 'none').catch(() => [])
+  const pattern = realPattern(uri.path)
+  return {
+    keys: found.filter(({ kind }) => kind === 'file').map(({ key }) => key), paths: [],
+    matches: (file) => file === pattern || (isGlob(uri.path) && path.matchesGlob(file, pattern)),
+  }
+}
+
+function written({ uri, options: { rotateSize, rotateEvery } }: Given<typeof options>): Files {
+  const now = Date.now()
+  const file = real(path.resolve(hasTimes(uri.path) ? pathAt(uri.path, now) : uri.path))
+  const facts = statSync(file, { throwIfNoEntry: false, bigint: true })
+  const isStream = facts?.isFile() === false
+  return {
+    keys: facts?.isFile() === true ? [`${facts.dev}:${facts.ino}`] : [],
+    paths: isStream ? [] : [file, ...(rotateSize > 0 || rotateEvery > 0 ? [rotatedPath(file, now, 0)] : [])],
+  }
+}
+
+/** The folders that a pattern names outright may be links. */
+function realPattern(pattern: string): string {
+  let folder = path.resolve(pattern)
+  while (isGlob(folder)) folder = path.dirname(folder)
+  return path.join(real(folder), path.relative(folder, path.resolve(pattern)))
+}
+
+/** Of what does not exist, the folder's. */
+function real(name: string): string {
+  try { return realpathSync(name) } catch { return path.dirname(name) === name ? name : path.join(real(path.dirname(name)), path.basename(name)) }
+}
