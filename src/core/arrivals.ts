@@ -12,6 +12,7 @@ import type { Gaps } from './gaps'
 import { takeIn, type Taken } from './intake'
 import type { Tally } from './job'
 import type { Ledger } from './ledger'
+import { pieceBytes, pieces } from './pieces'
 import type { Sequence, Spool } from './ports'
 import type { Releases } from './releases'
 import type { SpoolRoom } from './room'
@@ -50,17 +51,27 @@ export class Arrivals {
 
   /** By source: the append that was made last, while it is under way. */
   private readonly newest = new Map<string, Promise<void>>()
+  /** Bytes that are taken in at once. */
+  private readonly most: number
 
-  constructor(private readonly parts: ArrivalsParts) { this.acceptedThrough = parts.flow.spool?.head ?? 0 }
+  constructor(private readonly parts: ArrivalsParts) {
+    this.acceptedThrough = parts.flow.spool?.head ?? 0
+    this.most = pieceBytes(parts.flow.sinks)
+  }
 
   /** Resolves when the next delivery may be read. */
   async take(from: Origin, delivery: Delivery, receivedAt: number): Promise<void> {
+    for (const piece of pieces(delivery, this.most)) if (!await this.takeOne(from, piece, receivedAt)) return
+  }
+
+  /** false: nothing beyond may go on. */
+  private async takeOne(from: Origin, delivery: Delivery, receivedAt: number): Promise<boolean> {
     const { ledger, gaps, flow: { spool, until, deadLetters, transform, toLines, refuseInner }, signal, unplaced } = this.parts
     const { id, label } = from.part
     // What fills a gap comes before what follows it.
     await gaps.filled(id)
     const limited = until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
-    if (limited === undefined) { delivery.release?.(); return }
+    if (limited === undefined) { delivery.release?.(); return true }
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     ledger.filteredAtRead += limited.filtered ?? 0
     ledger.bytesRead += limited.batch.bytes
@@ -72,6 +83,7 @@ export class Arrivals {
     if (spool !== undefined) this.append(from, spool, limited.partition, taken, receivedAt, free)
     else this.hand(from.part, limited.partition, taken, receivedAt, free)
     if (taken.stop !== undefined) unplaced(taken.stop)
+    return taken.stop === undefined
   }
 
   /**

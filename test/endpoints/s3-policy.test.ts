@@ -14,6 +14,11 @@ describe('keys of objects', () => {
   it('end in what compresses them', () => {
     expect(keyOf({ compression: 'gzip' }, at('2026-01-02T03:04:05Z'))).toBe('2026-01-02/030405.000000000-f00d-7.ndjson.gz')
     expect(keyOf({ compression: 'zstd' }, at('2026-01-02T03:04:05Z'))).toBe('2026-01-02/030405.000000000-f00d-7.ndjson.zst')
+    expect(keyOf({ key: 'a/x.gz' }, 0)).toBe('a/x-f00d-7.gz')
+    expect(keyOf({ key: '{id}.GZ' }, 0)).toBe('f00d-7.GZ')
+    expect(segmentPolicy(given({ key: '{id}.GZ' })).compression).toBe('gzip')
+    expect(segmentPolicy(given({ key: 'x.zst' })).compression).toBe('zstd')
+    expect(segmentPolicy(given({ key: 'x.gz', compression: 'none' })).compression).toBe('none')
     expect(keyOf({ compression: 'gzip', key: '{id}.json' }, 0)).toBe('f00d-7.json.gz')
     expect(keyOf({ compression: 'gzip', key: '{id}.json.gz' }, 0)).toBe('f00d-7.json.gz')
   })

@@ -77,6 +77,8 @@ async function dial(amqp: typeof import('amqplib'), host: Host, settings: Settin
   const socket = { ...(settings.secure ? tls : {}), signal: given.signal }
   const opening = amqp.connect({
     protocol: settings.secure ? 'amqps' : 'amqp', hostname: host.host, port: host.port, vhost: encodeURIComponent(settings.vhost), frameMax: settings.frameMax, channelMax: settings.channelMax,
+    // What is agreed on is no more; without it 64 MiB are waited for.
+    maxFrameSize: settings.frameMax,
     ...(heartbeat === undefined ? {} : { heartbeat }),
   }, {
     noDelay: true, keepAlive: true, ...socket,

@@ -53,6 +53,8 @@ const NOTHING = Buffer.alloc(0)
 const METHOD = 1, HEADER = 2, BODY = 3, FRAME_END = 0xce
 const FRAME_HEAD = 7, FRAME_OVERHEAD = 8
 const BASIC_DELIVER = (60 << 16) | 60
+/** What `max_message_size` of RabbitMQ is at the most. */
+const MOST_BODY = 512 * 1024 * 1024
 /** Class, weight and body size before the flags of a header frame. */
 const HEADER_FIXED = 12
 
@@ -84,6 +86,7 @@ export class DeliveryReader {
     } else if (message === undefined) return false
     else if (type === HEADER && !message.hasHeader) {
       message.left = bytes.readUInt32BE(start + 4) * 0x1_0000_0000 + bytes.readUInt32BE(start + 8)
+      if (message.left > MOST_BODY) throw new Error(`a message of ${message.left} bytes, more than the ${MOST_BODY} that a broker can hold`)
       message.setHeader(bytes, start + HEADER_FIXED, end)
     } else if (type === BODY && message.hasHeader) message.add(bytes.subarray(start, end))
     else return false

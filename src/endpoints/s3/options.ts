@@ -31,7 +31,7 @@ export const options = {
   }),
   layout: opt.oneOf(['standard', 'original'], { doc: 'original: keys as the library of the same name made them, 2006-01-02/150405.000000000 of the local time at which the object was closed.', default: 'standard' }),
   timeZone: opt.string({ doc: 'Zone of the times in keys, such as Europe/Berlin.', defaultText: 'UTC; with layout=original the zone of this machine' }),
-  compression: opt.oneOf(['none', 'gzip', 'zstd'], { doc: 'Compression of the objects; the key ends in .gz or .zst, Content-Encoding is not set.', default: 'none' }),
+  compression: opt.oneOf(['auto', 'none', 'gzip', 'zstd'], { doc: 'Compression of the objects; the key ends in .gz or .zst, Content-Encoding is not set. auto: what key= ends in, else none.', default: 'auto' }),
   compressionLevel: opt.integer({ doc: 'Level of the compression: 1 to 9 for gzip, 1 to 22 for zstd.', defaultText: '6 for gzip, 3 for zstd', min: 1, max: 22 }),
   ...framedSink,
   contentType: opt.string({ doc: 'Content-Type of the objects.', default: 'application/x-ndjson' }),

@@ -6,12 +6,12 @@
  * - Bucket and folder of a key never come from records.
  */
 import { awsFaults } from '../../aws/credentials'
+import { compressionOf, suffixOf } from '../../codec/compression'
 import type { Compression, SegmentPolicy } from '../../core/contract'
 import type { Given } from '../../options/define'
 import { serverUrl } from '../../options/meaning'
 import { MAX_KEY, MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE, type options } from './options'
 
-export const SUFFIX: Readonly<Record<Compression, string>> = { none: '', gzip: '.gz', zstd: '.zst' }
 const STANDARD = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}-{id}.ndjson'
 const ORIGINAL = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}'
 const VARIABLES = ['yyyy', 'mm', 'dd', 'HH', 'MM', 'SS', 'nano', 'id'] as const
@@ -26,7 +26,7 @@ type Piece = { readonly text: string } | { readonly variable: Variable }
 type Times = Readonly<Record<Exclude<Variable, 'id' | 'nano'>, string>>
 
 /** The last dot of a name that letters and digits follow, and a compression's suffix after it: `.ndjson.gz`, not the `.{nano}` of a template. */
-const EXTENSION = /(?:\.[A-Za-z][A-Za-z0-9]{0,15})?(?:\.(?:gz|zst))?$/
+const EXTENSION = /(?:\.[A-Za-z][A-Za-z0-9]{0,15})?(?:\.(?:gz|zst))?$/i
 
 export function destinationOf(given: Given<typeof options>): { readonly bucket: string; readonly folder: string } {
   return { bucket: given.uri.hosts[0]?.host || (given.options.bucketName ?? ''), folder: trimSlashes(given.uri.path) || trimSlashes(given.options.folder ?? '') }
@@ -44,7 +44,7 @@ export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
   const timesAt = clockIn(o.timeZone ?? (o.layout === 'original' ? undefined : 'UTC'))
   const folders = pieces.slice(0, 1 + pieces.findLastIndex((piece) => 'text' in piece && piece.text.includes('/')))
   return {
-    sealBytes: o.commitFileSize, sealAge: o.commitDuration, framing: o.framing, compression: o.compression, retryEvery: o.uploadEvery,
+    sealBytes: o.commitFileSize, sealAge: o.commitDuration, framing: o.framing, compression: compressionIn(given), retryEvery: o.uploadEvery,
     key: ({ receivedAt, sealedAt, id }) => render(pieces, o.layout === 'original' ? sealedAt : receivedAt, id, timesAt),
     // The original's keys tell when an object was closed: no time of its records can change them.
     period: (receivedAt) => (o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, '')),
@@ -67,8 +67,9 @@ export function faultsOf(given: Given<typeof options>): readonly string[] {
   if (folder.split('/').some((name) => name === '.' || name === '..')) faults.push('a folder cannot have . or .. in it')
   if (o.key !== undefined && o.layout === 'original') faults.push('key= and layout=original exclude each other')
   faults.push(...keyFaults(given, folder))
-  if (o.compressionLevel !== undefined && o.compression === 'none') faults.push('compression-level needs compression=gzip or compression=zstd')
-  if (o.compressionLevel !== undefined && o.compression === 'gzip' && o.compressionLevel > 9) faults.push('compression-level of gzip is 9 at the most')
+  const compression = compressionIn(given)
+  if (o.compressionLevel !== undefined && compression === 'none') faults.push('compression-level needs compression=gzip or compression=zstd')
+  if (o.compressionLevel !== undefined && compression === 'gzip' && o.compressionLevel > 9) faults.push('compression-level of gzip is 9 at the most')
   if (o.kmsKeyId !== undefined && o.sse !== 'aws:kms') faults.push('kms-key-id needs sse=aws:kms')
   faults.push(...awsFaults(o))
   if (o.tag.length > MAX_TAGS) faults.push(`an object has ${MAX_TAGS} tags at the most, not ${o.tag.length}`)
@@ -99,10 +100,17 @@ function keyFaults(given: Given<typeof options>, folder: string): readonly strin
   return faults
 }
 
+/** A key that ends in .gz means it. */
+function compressionIn({ options: { compression, key } }: Given<typeof options>): Compression {
+  return compression === 'auto' ? compressionOf(key ?? '') : compression
+}
+
 /** The template with what must stand in it. */
-function templateOf({ options: o }: Given<typeof options>): string {
+function templateOf(given: Given<typeof options>): string {
+  const { options: o } = given
+  const suffix = suffixOf(compressionIn(given))
   const template = o.layout === 'original' ? ORIGINAL : o.key === undefined ? STANDARD : o.key.includes('{id}') ? o.key : beforeExtension(o.key, '-{id}')
-  return template.endsWith(SUFFIX[o.compression]) ? template : template + SUFFIX[o.compression]
+  return template.toLowerCase().endsWith(suffix) ? template : template + suffix
 }
 
 function piecesOf(template: string): readonly Piece[] {
