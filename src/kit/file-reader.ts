@@ -8,8 +8,14 @@ export class FileReader {
   private ahead: Promise<number> | undefined
   private metEnd = false
 
-  /** @param goOn asked before a read that follows an end: it may reject, where the file is no longer what it was */
-  constructor(private readonly fd: number, private readonly landing: Landing, private position: number | null, private readonly goOn: () => Promise<void> = () => Promise.resolve()) {}
+  /**
+   * @param goOn asked before a read that follows an end: it may reject, where the file is no longer what it was
+   * @param end the position that counts as the file's end, whatever lies beyond it
+   */
+  constructor(
+    private readonly fd: number, private readonly landing: Landing, private position: number | null, private readonly goOn: () => Promise<void> = () => Promise.resolve(),
+    private readonly end: () => number = () => Infinity,
+  ) {}
 
   /** Resolves with false at the end of the file, as it stands now, where nothing is pending. Rejects with the signal's reason, at once. */
   async wait(signal: AbortSignal): Promise<boolean> {
@@ -40,7 +46,9 @@ export class FileReader {
   private read(): Promise<number> {
     return new Promise((resolve, reject) => {
       const space = this.landing.space()
-      read(this.fd, space, 0, space.length, this.position, (error, length) => { if (error === null) resolve(length); else reject(error) })
+      const length = this.position === null ? space.length : Math.min(space.length, this.end() - this.position)
+      if (length <= 0) { resolve(0); return }
+      read(this.fd, space, 0, length, this.position, (error, bytes) => { if (error === null) resolve(bytes); else reject(error) })
     })
   }
 

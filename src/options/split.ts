@@ -49,6 +49,8 @@ export function lookup(registry: readonly AnyEndpoint[], scheme: string): AnyEnd
 export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split {
   const { scheme, rest } = schemeOf(text)
   const endpoint = lookup(registry, scheme)
+  // Such a word was never meant to be a file; of a file that is called so, the path says it.
+  if (scheme === 'file' && isScheme(text, registry)) throw fault(`${quoted(text)} is the name of an endpoint: write ${text.toLowerCase()}: for it, or ./${text} for a file of that name`)
   if (endpoint === undefined) {
     const schemes = registry.flatMap((known) => known.schemes)
     const meant = nearest(scheme, schemes)
@@ -56,6 +58,9 @@ export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split 
   }
   return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
 }
+
+/** `discard` for `discard:`. Not `file`: it says what a word is anyway. */
+function isScheme(text: string, registry: readonly AnyEndpoint[]): boolean { return text !== 'file' && lookup(registry, text.toLowerCase()) !== undefined }
 
 /** In lower case, and what follows it. */
 export function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {

@@ -1,5 +1,5 @@
 /** What dead letters say of where their records came from. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { manifold } from '../support/manifold'
@@ -28,4 +28,20 @@ test('a record refused by a sink behind a spool does so too, and so does an enve
   expect(code).toBe(5)
   expect(members('dead')).toEqual([expect.objectContaining({ source: `file:${at('in')}`, value: 'in\ntwo lines' })])
   expect(members('envelopes').map(({ source }) => source)).toEqual([`file:${at('in')}`, `file:${at('in')}`])
+})
+
+test.each([
+  ['--dead-letter', ['--from', '-', '--to', '-', '--dead-letter', 'discard'], 'discard'],
+  ['--to', ['--from', '-', '--to', 'Discard'], 'Discard'],
+  ['--to', ['--from', '-', '--to', 's3'], 's3'],
+  ['--from', ['--from', 'generate', '--to', '-'], 'generate'],
+])('%s with the bare name of an endpoint makes no file of that name', async (_, args, word) => {
+  const { code, stderr } = await manifold(args, { cwd: folder, input: 'x\n' })
+  expect([code, stderr]).toEqual([2, `manifold: '${word}' is the name of an endpoint: write ${word.toLowerCase()}: for it, or ./${word} for a file of that name\n`])
+  expect(readdirSync(folder)).toEqual([])
+})
+
+test('a file of such a name is named by a path', async () => {
+  expect((await manifold(['--from', '-', '--to', './discard'], { cwd: folder, input: 'x\n' })).code).toBe(0)
+  expect(readFileSync(at('discard'), 'utf8')).toBe('x\n')
 })

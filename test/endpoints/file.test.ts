@@ -534,3 +534,41 @@ describe('following', () => {
     expect(seen).toEqual(Array.from({ length: made }, (_, i) => String(i + 1)))
   })
 })
+
+describe('a file that grows while it is read and not followed', () => {
+  const block = numbers(1, 300_000)
+
+  test('ends where it ended when reading began, and the next run has the rest', async () => {
+    write('in', block)
+    const flow = new Flow('in')
+    await flow.open()
+    // All that is read is written to it again: without an end of its own it would never end.
+    for (let delivery = await flow.next(); delivery !== null; delivery = await flow.next()) append('in', Buffer.concat(delivery.batch.lines().chunks))
+    expect(flow.text.join('')).toBe(block)
+    expect(await new Flow('in', {}, flow.positions).all()).toBe(block)
+  })
+
+  test('ends with the line that was being written', async () => {
+    write('in', 'one\ntw')
+    const flow = new Flow('in')
+    await flow.open()
+    append('in', 'o\nthree\n')
+    while (await flow.next() !== null);
+    expect(flow.text.join('')).toBe('one\ntwo\n')
+    expect(await new Flow('in', {}, flow.positions).all()).toBe('three\n')
+  })
+
+  test('has a last line without newline, where nobody has ended it', async () => {
+    write('in', 'one\ntw')
+    expect(await new Flow('in').all()).toBe('one\ntw\n')
+  })
+
+  test.each([['gz', gzipSync], ['zst', zstdCompressSync]] as const)('ends with the member of .%s that was its last one', async (suffix, compressed) => {
+    write(`in.${suffix}`, compressed(block))
+    const flow = new Flow(`in.${suffix}`)
+    await flow.open()
+    for (let delivery = await flow.next(); delivery !== null; delivery = await flow.next()) append(`in.${suffix}`, compressed(Buffer.concat(delivery.batch.lines().chunks)))
+    expect(flow.text.join('')).toBe(block)
+    expect(await new Flow(`in.${suffix}`, {}, flow.positions).all()).toBe(block)
+  })
+})

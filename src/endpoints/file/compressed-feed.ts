@@ -19,8 +19,9 @@ export class CompressedFeed {
   private recent: Buffer = Buffer.alloc(0)
   private checked = false
 
-  constructor(file: fs.FileHandle, kind: Compression, private readonly landing: Landing & { push(bytes: Uint8Array): void }, private readonly known: FilePosition | undefined) {
-    this.reader = new CompressedReader(file, kind)
+  /** @param most bytes of the file that are looked at */
+  constructor(file: fs.FileHandle, kind: Compression, private readonly landing: Landing & { push(bytes: Uint8Array): void }, private readonly known: FilePosition | undefined, most = Infinity) {
+    this.reader = new CompressedReader(file, kind, most)
     this.parts = this.reader.parts()
   }
 

@@ -30,6 +30,17 @@ export async function offsetOfLast(lines: number, file: fs.FileHandle, size: num
   return 0
 }
 
+/** Where the line ends that goes on at an offset, as far as it is written. */
+export async function endOfLine(file: fs.FileHandle, offset: number): Promise<number> {
+  for (let at = offset; ;) {
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(BLOCK), 0, BLOCK, at)
+    const newline = buffer.subarray(0, bytesRead).indexOf(NEWLINE)
+    if (newline !== -1) return at + newline + 1
+    if (bytesRead === 0) return at
+    at += bytesRead
+  }
+}
+
 /**
  * The same of compressed data, whose end is found by reading it: once to count, and once more to find the line. What is damaged ends where it can be
  * read no further.

@@ -9,7 +9,7 @@ import { kindOf, PipeReader } from '../../kit/pipes'
 import type { Candidate } from './candidates'
 import { CompressedFeed } from './compressed-feed'
 import { encodePosition, PRINTED, printedLength, printOf, type FilePosition } from './position'
-import { offsetOfLast, offsetOfLastIn } from './start'
+import { endOfLine, offsetOfLast, offsetOfLastIn } from './start'
 
 const NEWLINE = 0x0a
 /** Stands once in an encoded position: quotes inside its strings are escaped. */
@@ -62,6 +62,8 @@ export class Tail {
   before: string | undefined
   private whole: number | undefined
   private openedAt = 0
+  /** Where a file that is not followed ends: at the size that it had, or the end of the line that was being written then. */
+  private end: number
 
   constructor(private readonly facts: TailFacts) {
     this.partition = facts.partition
@@ -75,6 +77,8 @@ export class Tail {
     this.before = facts.known?.before
     this.whole = facts.known?.whole
     this.framer = this.newFramer()
+    // What the system makes up as it is read has no size.
+    this.end = facts.follow || facts.candidate.size === 0 ? Infinity : facts.candidate.size
   }
 
   /** Nothing else comes before it. */
@@ -86,7 +90,17 @@ export class Tail {
   /** Resolves with false at the end of the file as it stands. Throws Moved, OtherContent, or what the system says. */
   async wait(signal: AbortSignal): Promise<boolean> {
     this.opened ??= await this.open()
-    return this.opened.feed.wait(signal)
+    const { feed, handle } = this.opened
+    if (await feed.wait(signal)) return true
+    return handle !== undefined && feed instanceof FileReader && await this.endsLater(handle) && await feed.wait(signal)
+  }
+
+  /** Half a line is none: what has been written of it since belongs to it. */
+  private async endsLater(handle: fs.FileHandle): Promise<boolean> {
+    if (this.end === Infinity || this.framer.unfinished === 0) return false
+    const before = this.end
+    this.end = await endOfLine(handle, before)
+    return this.end > before
   }
 
   /** @param final the file is finished: a last line without newline counts */
@@ -187,13 +201,20 @@ export class Tail {
     try {
       const { dev, ino } = await handle.stat({ bigint: true })
       if (`${dev}:${ino}` !== key) throw new Moved(path)
-      if (compression !== 'none') return { feed: new CompressedFeed(handle, compression, this.framer, this.position()), handle }
+      if (compression !== 'none') return { feed: new CompressedFeed(handle, compression, this.framer, this.position(), await this.compressedEnd(handle)), handle }
       await this.skipTerminator(handle)
-      return { feed: new FileReader(handle.fd, this.framer, this.offset, async () => { if (await this.isCut()) throw new Cut(path) }), handle }
+      return { feed: new FileReader(handle.fd, this.framer, this.offset, async () => { if (await this.isCut()) throw new Cut(path) }, () => this.end), handle }
     } catch (error) {
       await handle.close()
       throw error
     }
+  }
+
+  /** There is no way to go on from within a member: one that was being written is read to its end. */
+  private async compressedEnd(handle: fs.FileHandle): Promise<number> {
+    if (this.end === Infinity) return Infinity
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(4), 0, 4, this.end)
+    return bytesRead === 0 || /^(?:1f8b08|28b52ffd)/.test(buffer.toString('hex', 0, bytesRead)) ? this.end : Infinity
   }
 
   private async openStream(path: string): Promise<Opened> {
