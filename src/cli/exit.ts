@@ -5,12 +5,12 @@ export const EXIT = { complete: 0, bug: 1, usage: 2, source: 3, sink: 4, incompl
 
 /**
  * undefined: end by the signal that stopped the run.
- * @param bounded it has an end: stopped short of it, whoever goes on only after success (`&& rm source`) must not go on
+ * @param short of an end that the run has: whoever goes on only after success (`&& rm source`) must not go on
  */
-export function exitCode(ending: Ending, bounded: boolean): number | undefined {
+export function exitCode(ending: Ending, short: boolean): number | undefined {
   switch (ending.kind) {
     case 'complete': return EXIT.complete
-    case 'stopped': return ending.safe && !bounded ? EXIT.complete : undefined
+    case 'stopped': return ending.safe && !short ? EXIT.complete : undefined
     case 'incomplete': return EXIT.incomplete
     case 'source failed': return EXIT.source
     case 'sink failed': return EXIT.sink

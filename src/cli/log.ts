@@ -21,7 +21,8 @@ export interface LogSettings {
 }
 export interface CliLog extends Log {
   error(message: string, facts?: object): void
-  /** The run failed: what was held back, at most so many lines. */
+  lasting(message: string): void
+  /** The run failed: what was held back, at most so many lines: the first warning, and the last ones. */
   reveal(lines: number): void
 }
 
@@ -30,6 +31,7 @@ const NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: '
 
 export function createLog(settings: LogSettings): CliLog {
   const held: string[] = []
+  let first: string | undefined
   const put = (text: string): void => {
     const print = (): void => { tell(text) }
     if (settings.around === undefined) print()
@@ -38,7 +40,11 @@ export function createLog(settings: LogSettings): CliLog {
   const destination = {
     write(line: string): void {
       const text = settings.redact(settings.format === 'json' ? line : readable(line, settings))
-      if (settings.quiet && !/"level":50/.test(line.slice(0, 20))) { held.push(text); if (held.length > 100) held.shift() } else put(text)
+      const [level] = /(?<="level":)\d\d/.exec(line.slice(0, 20)) ?? []
+      if (!settings.quiet || level === '50') { put(text); return }
+      if (level === '40' && first === undefined) { first = text; return }
+      held.push(text)
+      if (held.length > 100) held.shift()
     },
   }
   const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)
@@ -46,8 +52,13 @@ export function createLog(settings: LogSettings): CliLog {
     debug: (message, facts) => { logger.debug(facts ?? {}, message) },
     info: (message, facts) => { logger.info(facts ?? {}, message) },
     warn: (message, facts) => { logger.warn(facts ?? {}, message) },
+    // Where nothing is kept back the warnings have said it.
+    lasting: (message) => { if (settings.quiet) put(settings.redact(readable(JSON.stringify({ level: 40, time: '', msg: message }), settings))) },
     error: (message, facts) => { logger.error(facts ?? {}, message) },
-    reveal: (lines) => { for (const text of held.splice(0).slice(-lines)) put(text) },
+    reveal: (lines) => {
+      for (const text of [...(first === undefined ? [] : [first]), ...held.splice(0).slice(first === undefined ? -lines : 1 - lines)]) put(text)
+      first = undefined
+    },
   }
 }
 

@@ -42,7 +42,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   let assembled: Assembled
   try {
     if (flags.receipt !== undefined) await canAppend(flags.receipt)
-    assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
+    assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error'), lasting: (message) => { log.lasting(message) } }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
   } catch (error) {
     for (const [level, message, facts] of early) log[level](message, facts)
     return usage(error, redact)
@@ -86,7 +86,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   // While the flow is still ours: no other start is to issue it as well.
   await flow.issued(left)
   await assembled.release()
-  const code = withReceipts(exitCode(result.ending, bounded), left.length)
+  const code = withReceipts(exitCode(result.ending, bounded && !(assembled.fed && signalled !== 'SIGINT')), left.length)
   if (code !== EXIT.complete && code !== EXIT.readerGone) farewell(result, assembled, log, redact)
   return code ?? signalled ?? EXIT.complete
 }

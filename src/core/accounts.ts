@@ -55,11 +55,11 @@ export function doubtfulOf({ stored, file }: FlowParts, sink: string, again: num
 }
 
 /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
-export function unaccounted(parts: FlowParts, { ledger, sources, sinks }: Account): { readonly returned: number; readonly abandoned: number } {
+export function unaccounted(parts: FlowParts, { ledger, sinks }: Account): { readonly returned: number; readonly abandoned: number } {
   const refused = ledger.refusedAtRead + ledger.droppedAtRead + ledger.filteredAtRead
   const settled = (id: string): number => { const counts = ledger.of(id); return counts.delivered + counts.rejected + counts.dropped }
   const missing = ledger.read - refused - (parts.spool !== undefined ? ledger.accepted : Math.min(...sinks.map(({ part }) => settled(part.id))))
-  return sources.every(({ part }) => part.position !== 'none') ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
+  return resends(parts) ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
 }
 
 export function receiptOf(parts: FlowParts, account: Account, ending: Ending): Receipt {
@@ -82,12 +82,15 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   }
 }
 
+/** Nobody loses anything where reading stops short of what was read and not accepted: the source sends it again. */
+export function resends({ sources }: Pick<FlowParts, 'sources'>): boolean { return sources.every(({ position }) => position !== 'none') }
+
 /** How a run without failure ended. @param stopped it was asked to: whether all that was read had been drained by then */
 export function endingOf(parts: FlowParts, account: Account, stopped: { readonly cleanEnd: boolean } | undefined): Ending {
   const { ledger, sinks } = account
   if (stopped !== undefined) {
     const { returned, abandoned } = unaccounted(parts, account)
-    return { kind: 'stopped', safe: abandoned === 0 && (returned === 0 || stopped.cleanEnd) }
+    return { kind: 'stopped', safe: abandoned === 0 && (returned === 0 || stopped.cleanEnd || parts.spool !== undefined) }
   }
   if (!parts.bounded) return { kind: 'complete' }
   const refused = ledger.refusedAtRead + ledger.droppedAtRead + Math.max(0, ...sinks.map(({ part }) => ledger.of(part.id).rejected + ledger.of(part.id).dropped))

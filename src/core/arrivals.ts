@@ -2,6 +2,7 @@
  * Where deliveries of all sources come in: counted, taken apart into what goes on and what is a dead letter, then into the spool, or into the ack window
  * and straight to the sink.
  */
+import { unlessAborted } from '../kit/signal'
 import type { AckWindow } from './ack-window'
 import { only, within } from './batch'
 import type { Committer } from './committer'
@@ -69,7 +70,8 @@ export class Arrivals {
     const { ledger, gaps, flow: { spool, until, deadLetters, transform, toLines, refuseInner }, signal, unplaced } = this.parts
     const { id, label } = from.part
     // What fills a gap comes before what follows it.
-    await gaps.filled(id)
+    const filled = gaps.filled(id)
+    if (filled !== undefined) await unlessAborted(filled, signal)
     const limited = until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
     if (limited === undefined) { delivery.release?.(); return true }
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)

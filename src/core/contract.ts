@@ -91,6 +91,8 @@ export interface Log {
   warn(message: string, facts?: object): void
   /** What nobody may miss, such as records that are lost: shown also where warnings are held back. */
   error?(message: string, facts?: object): void
+  /** Something that was warned of lasts: to be read while the run goes on even where all is kept back that a run which ends well need not tell. */
+  lasting?(message: string): void
 }
 
 export interface EndpointContext {

@@ -5,8 +5,8 @@
  * source that is released at accept: when it is fsynced), without one when the sink has. A durable cursor comes before the removal of what lies below
  * it. Whatever ends the run, the receipt's sums hold.
  */
-import { linkedAbort } from '../kit/signal'
-import { doubtfulOf, endingOf, receiptOf, stateOf, type Account } from './accounts'
+import { linkedAbort, unlessAborted } from '../kit/signal'
+import { doubtfulOf, endingOf, receiptOf, resends, stateOf, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Arrivals } from './arrivals'
 import { Committer } from './committer'
@@ -40,6 +40,9 @@ const PROMPT_MS = 1
 const SILENCE_MS = 10_000
 /** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
 const READER_MS = 1000
+
+/** Without a spool a stop waits so long for a sink that may be about to come back. */
+const AWAY_MS = 5000
 
 interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean; tried: boolean }
 interface SourceRun {
@@ -184,14 +187,18 @@ export class Flow {
     if (this.stopping) return
     this.stopping = true
     this.stopReading.abort(new Error('stopping'))
-    const { clock, graceMs, spool } = this.parts
+    const { clock, graceMs } = this.parts
     clock.sleep(graceMs, this.over.signal).then(() => { this.abort() }, () => undefined)
-    if (spool === undefined) return
-    // What is safe in the spool need not wait for a sink that is away: the next start delivers it.
     const watch = clock.every(100, () => {
       if (this.cut.signal.aborted || this.over.signal.aborted) { watch.stop(); return }
-      if (this.inputEnded && this.appends.size === 0 && this.sinks.every(({ supervisor }) => supervisor.current === 'backing off' || supervisor.current === 'stopped')) { watch.stop(); this.abort() }
+      if (this.sinks.every(({ pump }) => pump.isWaiting) && this.isKept()) { watch.stop(); this.abort() }
     })
+  }
+  /** What is left need not wait for sinks that are away: the next start delivers it out of the spool, or the source sends it again. */
+  private isKept(): boolean {
+    const { spool } = this.parts
+    if (spool === undefined) return resends(this.parts) && this.sinks.every(({ supervisor }) => supervisor.failingMs >= AWAY_MS)
+    return this.inputEnded && this.appends.size === 0 || spool.status().full && resends(this.parts)
   }
   private inputEnded = false
 
@@ -305,11 +312,22 @@ export class Flow {
   }
 
   private async endInput(): Promise<void> {
-    while (this.appends.size > 0) await Promise.all(this.appends)
+    // Some may wait for space that nobody makes any more: what was not accepted is the source's.
+    try { while (this.appends.size > 0) await unlessAborted(Promise.all(this.appends), this.cut.signal) } catch { return }
     this.direct?.end()
     if (this.cut.signal.aborted) return
     try { await this.parts.spool?.end() } catch (error) { this.fail(error) }
     this.inputEnded = true
+  }
+
+  /** Without a spool: confirmed records of deliveries that were not settled as a whole. They come twice where the source sends the whole of it again. */
+  private settlePartly(): void {
+    for (const { part, pump, lane } of this.sinks) {
+      if (lane !== undefined) continue
+      const { within, beyond } = pump.untold()
+      for (const tally of [within, beyond]) this.ledger.settled(part.id, tally)
+      if (resends(this.parts)) pump.counts.possibleDuplicates += within.delivered + beyond.delivered
+    }
   }
 
   /** Closing calls get a moment, also after the grace is over; a peer that does not answer must not hold up the exit. */
@@ -343,6 +361,9 @@ export class Flow {
   private async finish(): Promise<FlowResult> {
     const { clock, spool } = this.parts
     await this.bounded(Promise.all(this.appends))
+    // From here on nothing is accepted any more that the receipt does not know of.
+    await spool?.close()
+    this.settlePartly()
     this.ended = clock.now()
     let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined)
     const receipt = receiptOf(this.parts, this.account(), ending)
@@ -354,7 +375,6 @@ export class Flow {
     }
     await this.keeper.close()
     await this.trimming
-    await spool?.close()
     this.over.abort(new Error('over'))
     const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
     if (wrong !== undefined && ending.kind !== 'bug') ending = { kind: 'bug', error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`) }

@@ -1,6 +1,6 @@
 /** What becomes of records that a sink refuses: dead letters first, then settled, so that a record is never in neither place. */
 import type { Batch, Refusal } from './contract'
-import { originOf, sliceAt, type Job, type Tally, type Tracked } from './job'
+import { originOf, sliceAt, type Fate, type Job, type Tally, type Tracked } from './job'
 import type { DeadLetter, DeadLetters } from './ports'
 
 export interface RejectsParts {
@@ -9,8 +9,8 @@ export interface RejectsParts {
   readonly label: string
   readonly signal: AbortSignal
   readonly counts: Tally & { pending: number }
-  /** So many records of a piece are settled. */
-  readonly reduce: (tracked: Tracked, count: number) => void
+  /** A record of a piece is settled. */
+  readonly settled: (tracked: Tracked, index: number, fate: Fate) => void
   /** There is nowhere to put a record (`policy: stop`). */
   readonly onUnplaced: (why: string) => void
   /** The dead letters could not be put away: ends the run. */
@@ -27,10 +27,10 @@ export class Rejects {
   get isIdle(): boolean { return this.underWay === 0 }
 
   async put(job: Job, refused: readonly Refusal[]): Promise<void> {
-    const { deadLetters, label, signal, counts, reduce, onUnplaced, fail, wake } = this.parts
+    const { deadLetters, label, signal, counts, settled, onUnplaced, fail, wake } = this.parts
     if (deadLetters.policy === 'stop') {
       counts.rejected += refused.length
-      for (const { index } of refused) { const at = sliceAt(job, index); at.piece.stuck = true; counts.pending-- }
+      counts.pending -= refused.length
       onUnplaced(refused[0]?.why ?? 'rejected')
       return
     }
@@ -55,9 +55,8 @@ export class Rejects {
     const fate = deadLetters.policy === 'drop' ? 'dropped' : 'rejected'
     counts[fate] += letters.length
     for (const { index } of refused) {
-      const { piece } = sliceAt(job, index)
-      piece.tally[fate]++
-      reduce(piece, 1)
+      const at = sliceAt(job, index)
+      settled(at.piece, at.index, fate)
     }
   }
 }

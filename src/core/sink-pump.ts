@@ -9,7 +9,7 @@ import { only } from './batch'
 import type { Clock, EndpointContext, Log, Outcome, Sink, Write } from './contract'
 import { Disconnected, Fatal, Throttled } from './errors'
 import { Gatherer } from './gatherer'
-import { bytesOf, originOf, sliceAt, type Feed, type Job, type Tally, type Tracked } from './job'
+import { add, bytesOf, held, nothing, originOf, sliceAt, Tracked, type Fate, type Feed, type Job, type Tally } from './job'
 import type { DeadLetters } from './ports'
 import { Rejects } from './rejects'
 import type { Supervisor } from './supervisor'
@@ -45,6 +45,8 @@ export class SinkPump {
   private readonly gatherer: Gatherer
   private readonly rejects: Rejects
   private again: Job[] = []
+  /** Pieces of which something is settled and something is not. */
+  private readonly partial = new Set<Tracked>()
   private readonly flying = new Map<Job, AbortController>()
   private ended = false
   private failure: { readonly error: unknown } | undefined
@@ -52,6 +54,7 @@ export class SinkPump {
   private fault: unknown
   private isOpen = false
   private lastMove: number
+  private wakesAt = Infinity
 
   constructor(private readonly parts: SinkPumpParts) {
     const { sink, id, supervisor, lingerMs, clock, deadLetters, signal, onUnplaced } = parts
@@ -60,7 +63,7 @@ export class SinkPump {
     this.gatherer = new Gatherer({ id, label: supervisor.label, limits: sink.limits, lingerMs, clock, wakeAfter: (ms) => { this.wakeAfter(ms) }, refuse: (job, refused) => { void this.rejects.put(job, refused) } })
     this.rejects = new Rejects({
       deadLetters, label: supervisor.label, signal, counts: this.counts, onUnplaced,
-      reduce: (tracked, count) => { this.reduce(tracked, count) }, fail: (error) => { this.failure ??= { error } }, wake: () => { this.wake.wake() },
+      settled: (tracked, index, fate) => { this.settled(tracked, index, 1, fate, 0); this.tell(tracked) }, fail: (error) => { this.failure ??= { error } }, wake: () => { this.wake.wake() },
     })
   }
 
@@ -92,12 +95,13 @@ export class SinkPump {
       this.gatherer.wake()
       await filling
       await sink.close()
+      for (const tracked of this.partial) tracked.tell()
       if (supervisor.current !== 'failed') supervisor.to('stopped')
     }
   }
 
-  /** Records that were written and whose answer did not come. */
-  get unanswered(): number { return this.again.reduce((sum, job) => sum + (job.unanswered === true ? job.count : 0), 0) }
+  /** Records that were written and whose answer did not come, or that were confirmed behind others that were not: a later run may write them again. */
+  get unanswered(): number { return this.again.reduce((sum, job) => sum + (job.unanswered === true ? job.count : 0), this.untold().beyond.delivered) }
 
   private context(): EndpointContext {
     const { signal, clock, log, supervisor } = this.parts
@@ -150,7 +154,7 @@ export class SinkPump {
         const piece = await feed.next(signal)
         if (piece === null) break
         this.counts.pending += piece.count
-        this.gatherer.add({ piece, left: piece.count, stuck: false, tally: { delivered: 0, rejected: 0, dropped: 0, bytes: 0 } })
+        this.gatherer.add(new Tracked(piece))
         this.wake.wake()
       }
     } catch (error) {
@@ -163,7 +167,9 @@ export class SinkPump {
   private submitAll(): void {
     const { limits } = this.parts.sink
     while (this.fault === undefined && this.flying.size < limits.inFlight) {
-      const job = this.nextAgain() ?? (limits.ordered && this.again.length > 0 ? undefined : this.gathered())
+      // Where nothing is taken for now, no more of it is fetched into memory.
+      const isFull = this.again.length > 0 && (limits.ordered || limits.unit === 'batch' && this.again.reduce((sum, { payload }) => sum + held(payload), 0) >= limits.maxBytes * limits.inFlight)
+      const job = this.nextAgain() ?? (isFull ? undefined : this.gathered())
       if (job === undefined) return
       void this.attempt(job)
     }
@@ -181,8 +187,16 @@ export class SinkPump {
     return this.again.splice(index, 1)[0]
   }
 
+  /** One timer is enough, the earliest: each that goes off is asked for anew, and several would multiply. */
   private wakeAfter(ms: number): void {
-    this.parts.clock.sleep(ms, this.parts.signal).then(() => { this.wake.wake() }, () => undefined)
+    const { clock, signal } = this.parts
+    const due = clock.monotonic() + ms
+    if (due >= this.wakesAt) return
+    this.wakesAt = due
+    clock.sleep(ms, signal).then(() => {
+      if (this.wakesAt === due) this.wakesAt = Infinity
+      this.wake.wake()
+    }, () => undefined)
   }
 
   /** The next write out of what has arrived. */
@@ -206,8 +220,9 @@ export class SinkPump {
       const outcome = await sink.write(write, link.controller.signal)
       this.counts.possibleDuplicates += outcome.doubtful ?? 0
       this.lastMove = clock.monotonic()
-      this.settle(job, outcome)
-      if (outcome.retry.length < job.count || job.count === 0) supervisor.moved()
+      const isDenied = outcome.retry.length > 0 && (outcome.retry.length === job.count || 'kind' in job.payload)
+      if (!isDenied) supervisor.moved()
+      this.settle(job, outcome, isDenied && job.attempt > 1 ? this.denied(outcome) : 0)
     } catch (error) {
       job.unanswered = true
       this.again.push(job)
@@ -219,22 +234,44 @@ export class SinkPump {
     }
   }
 
-  private settle(job: Job, outcome: Outcome): void {
+  /** A sink that answers, and takes nothing, time and again, is failing all the same. Returns how long to wait at least. */
+  private denied({ retry }: Outcome): number {
+    try { return this.parts.supervisor.denied(retry[0]?.why ?? 'it takes nothing for now', Math.max(0, ...retry.map(({ afterMs }) => afterMs ?? 0))) } catch (error) {
+      this.failure ??= { error }
+      return 0
+    }
+  }
+
+  /** Nothing is under way, and all that is left waits until it is tried again. */
+  get isWaiting(): boolean {
+    const { current } = this.parts.supervisor
+    return current === 'stopped' || (current === 'backing off' && this.flying.size === 0)
+  }
+
+  /** After the run: records that were settled though their piece was not. `within`: at its beginning. */
+  untold(): { readonly within: Tally; readonly beyond: Tally } {
+    const sum = { within: nothing(), beyond: nothing() }
+    for (const tracked of this.partial) {
+      const { within, beyond } = tracked.untold()
+      add(sum.within, within)
+      add(sum.beyond, beyond)
+    }
+    return sum
+  }
+
+  /** @param waitMs what has to go again waits so long at least */
+  private settle(job: Job, outcome: Outcome, waitMs: number): void {
     if (outcome.retry.length === 0 && outcome.rejected.length === 0) {
       this.counts.delivered += job.count
       this.counts.bytes += bytesOf(job.payload)
-      for (const slice of job.slices) {
-        slice.piece.tally.delivered += slice.count
-        slice.piece.tally.bytes += Math.round(bytesOf(slice.piece.piece.payload) * slice.count / Math.max(1, slice.piece.piece.count))
-        this.reduce(slice.piece, slice.count)
-      }
+      for (const { piece, from, count } of job.slices) this.settled(piece, from, count, 'delivered', Math.round(bytesOf(piece.piece.payload) * count / Math.max(1, piece.piece.count)))
       this.parts.onProgress()
       return
     }
     if ('kind' in job.payload) {
       const refusal = outcome.rejected[0]
       if (refusal !== undefined) { this.fault ??= new Fatal(`${job.payload.key} was refused: ${refusal.why}`); this.again.push(job); return }
-      job.notBefore = this.parts.clock.monotonic() + (outcome.retry[0]?.afterMs ?? 1000)
+      job.notBefore = this.parts.clock.monotonic() + Math.max(waitMs, outcome.retry[0]?.afterMs ?? 1000)
       this.again.push(job)
       return
     }
@@ -248,13 +285,12 @@ export class SinkPump {
       const bytes = entries[index]?.value?.length ?? 0
       this.counts.delivered++
       this.counts.bytes += bytes
-      slice.piece.tally.delivered++
-      slice.piece.tally.bytes += bytes
-      this.reduce(slice.piece, 1)
+      this.settled(slice.piece, slice.index, 1, 'delivered', bytes)
     }
+    for (const { piece } of job.slices) this.tell(piece)
     if (outcome.retry.length > 0) {
       const indexes = outcome.retry.map((retry) => retry.index).sort((a, b) => a - b)
-      const after = Math.max(0, ...outcome.retry.map((retry) => retry.afterMs ?? 0))
+      const after = Math.max(waitMs, ...outcome.retry.map((retry) => retry.afterMs ?? 0))
       // One slice a record: what is left of a write has no boundaries of its own but keeps its place in the order.
       const slices = indexes.map((index) => { const slice = sliceAt(job, index); return { piece: slice.piece, from: slice.index, count: 1 } })
       this.again.push({ id: `${job.id}.r${job.attempt}`, attempt: job.attempt, order: job.order, payload: only(job.payload, indexes), slices, count: indexes.length, notBefore: this.parts.clock.monotonic() + after })
@@ -264,11 +300,14 @@ export class SinkPump {
     this.parts.onProgress()
   }
 
-  private reduce(tracked: Tracked, count: number): void {
-    tracked.left -= count
+  private settled(tracked: Tracked, from: number, count: number, fate: Fate, bytes: number): void {
     this.counts.pending -= count
-    if (tracked.left === 0 && !tracked.stuck) tracked.piece.settle(tracked.tally)
+    tracked.settle(from, count, fate, bytes)
+    if (tracked.through === tracked.piece.count) this.partial.delete(tracked)
+    else this.partial.add(tracked)
   }
+
+  private tell(tracked: Tracked): void { if (this.partial.has(tracked)) tracked.tell() }
 
   private checkStall(): void {
     const { stallMs, clock, sink, supervisor } = this.parts

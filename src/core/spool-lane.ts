@@ -1,8 +1,9 @@
 /** One sink's way out of the spool: hands pieces to its pump and moves the cursor over the contiguous prefix of what is settled. */
-import type { Feed, Piece, Tally } from './job'
+import { add, nothing, type Feed, type Piece, type Tally } from './job'
 import type { SealedSegment, Sequence, Spool, SpoolReader, Spooled } from './ports'
 
-interface Outstanding { readonly next: Sequence; tally: Tally | undefined }
+/** `through`: the sequence up to which it is settled; `tally`: what of that the cursor has not passed yet. */
+interface Outstanding { readonly next: Sequence; through: Sequence; readonly tally: Tally }
 
 export class SpoolLane implements Feed {
   private readonly outstanding: Outstanding[] = []
@@ -20,22 +21,28 @@ export class SpoolLane implements Feed {
   async next(signal: AbortSignal): Promise<Piece | null> {
     const spooled = await this.reader.next(signal)
     if (spooled === null) return null
-    const entry: Outstanding = { next: spooled.next, tally: undefined }
+    const entry: Outstanding = { next: spooled.next, through: spooled.first, tally: nothing() }
     this.outstanding.push(entry)
-    const settle = (tally: Tally): void => {
-      entry.tally = tally
-      while (this.outstanding[0]?.tally !== undefined) {
-        const head = this.outstanding.shift()
-        if (head?.tally === undefined) break
-        this.cursor = head.next
-        this.moved(head.tally)
-      }
-    }
+    const settle = (tally: Tally): void => { this.advance(entry, spooled.next, tally) }
     if ('kind' in spooled) {
       return { payload: spooled, count: spooled.count, settle, origin: () => ({ source: '', partition: '', position: '', sequence: spooled.first, receivedAt: 0 }) }
     }
     const { batch, partition, receivedAt, first } = spooled
     const source = this.labelOf(spooled.source)
-    return { payload: batch, count: batch.count, settle, origin: (index) => ({ source, partition, position: spooled.at(index), sequence: first + index, id: `${this.spoolId}-${first + index}`, receivedAt }) }
+    const reached = (count: number, tally: Tally): void => { this.advance(entry, first + count, tally) }
+    return { payload: batch, count: batch.count, settle, reached, origin: (index) => ({ source, partition, position: spooled.at(index), sequence: first + index, id: `${this.spoolId}-${first + index}`, receivedAt }) }
+  }
+
+  private advance(entry: Outstanding, through: Sequence, tally: Tally): void {
+    entry.through = through
+    add(entry.tally, tally)
+    for (let head = this.outstanding[0]; head !== undefined && head.through > this.cursor; head = this.outstanding[0]) {
+      const told = { ...head.tally }
+      Object.assign(head.tally, nothing())
+      this.cursor = head.through
+      this.moved(told)
+      if (head.through < head.next) return
+      this.outstanding.shift()
+    }
   }
 }

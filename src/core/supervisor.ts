@@ -29,6 +29,8 @@ const SUSTAINED_MS = 30_000
 const HOUR_MS = 3_600_000
 /** A peer that asks for more patience is asked again after this. */
 const LONGEST_ASKED_MS = 5 * 60_000
+/** A failure that lasts this long, or half of what is given it, is told to whoever reads what is otherwise told at failure only. */
+const LASTING_MS = 60_000
 /** Different faults that are told as they come: no more than these, where a text is another one each time. */
 const MOST_TOLD = 32
 
@@ -41,6 +43,9 @@ export class Supervisor {
   private healthySince: number | undefined
   private succeeded: boolean
   private loggedAt = 0
+  /** A fault was logged, and not that it is over. */
+  private isTold = false
+  private isLasting = false
   /** What was logged since it was well, numbers left out. */
   private readonly told = new Set<string>()
   private readonly backoff: Backoff
@@ -70,15 +75,21 @@ export class Supervisor {
     this.healthySince = this.clock.monotonic()
   }
 
+  /** How long it has been failing without a break. */
+  get failingMs(): number { return this.failingSince === undefined ? 0 : this.clock.monotonic() - this.failingSince }
+
   /** Records moved: the first success, and the end of a run of faults. */
   moved(): void {
     this.succeeded = true
-    if (this.state === 'opening') this.to('running')
+    if (this.state === 'opening' || this.state === 'backing off') this.to('running')
     if (this.faults === 0) return
     const now = this.clock.monotonic()
+    this.healthySince ??= now
     this.failingSince = undefined
-    if (this.healthySince !== undefined && now - this.healthySince >= SUSTAINED_MS) {
-      this.log.info(`${this.label}: well again after ${this.faults} faults`)
+    // As often as faults are told, so that one who comes and goes fills no log.
+    if (this.isTold) this.log.info(`${this.label}: well again after ${this.faults} fault${this.faults === 1 ? '' : 's'}`)
+    this.isTold = this.isLasting = false
+    if (now - this.healthySince >= SUSTAINED_MS) {
       this.faults = 0
       this.text = undefined
       this.told.clear()
@@ -98,29 +109,54 @@ export class Supervisor {
     if (error instanceof ReaderGone || error instanceof DiskFailed || error instanceof UsageError) throw error
     if (error instanceof Fatal) throw this.failed(lineOf(error), error)
     if (!(error instanceof Disconnected || error instanceof Throttled || error instanceof Refused)) { this.to('failed'); throw error }
-    const now = this.clock.monotonic()
     this.text = lineOf(error)
     if (error instanceof Refused && !this.succeeded) throw this.failed(this.text, error)
     if (opening && this.rules.giveUpAfter === 'first') throw this.failed(`${this.text} (giving up at the first failed connection, as asked)`, error)
+    this.count(this.text, error)
+    const wait = error instanceof Throttled && error.afterMs !== undefined ? this.asked(error.afterMs)
+      // The first fault after health is mostly a restart at the other end: at once is soon enough, and right for a feed.
+      : this.faults === 1 && error instanceof Disconnected && !opening ? 0 : this.backoff.next()
+    this.to('backing off')
+    await this.clock.sleep(wait, signal)
+  }
+
+  /**
+   * It answers and takes nothing for now: a failure as well, though no connection is at fault. Returns how long to wait.
+   * @param afterMs what it asked for, 0: nothing
+   * @throws EndpointFailed
+   */
+  denied(why: string, afterMs: number): number {
+    this.count(this.text = why, undefined)
+    this.to('backing off')
+    return afterMs > 0 ? this.asked(afterMs) : this.backoff.next()
+  }
+
+  private asked(afterMs: number): number { return Math.min(afterMs, this.rules.longestWait ?? LONGEST_ASKED_MS) }
+
+  /** One more fault: gives up, or tells of it. */
+  private count(text: string, cause: unknown): void {
+    const now = this.clock.monotonic()
     // An open that worked and moved nothing before it failed again is still the same failure.
     this.failingSince ??= now
-    if (typeof this.rules.giveUpAfter === 'number' && now - this.failingSince >= this.rules.giveUpAfter) {
-      throw this.failed(`${this.text} (failing for ${Math.round((now - this.failingSince) / 1000)} s, ${this.faults + 1} tries; --give-up-after says how long)`, error)
+    const since = this.failingSince
+    const { giveUpAfter } = this.rules
+    if (typeof giveUpAfter === 'number' && now - since >= giveUpAfter) {
+      throw this.failed(`${text} (failing for ${Math.round((now - since) / 1000)} s, ${this.faults + 1} tries; --give-up-after says how long)`, cause)
     }
     this.faults++
     this.healthySince = undefined
-    const wait = error instanceof Throttled && error.afterMs !== undefined ? Math.min(error.afterMs, this.rules.longestWait ?? LONGEST_ASKED_MS)
-      // The first fault after health is mostly a restart at the other end: at once is soon enough, and right for a feed.
-      : this.faults === 1 && error instanceof Disconnected && !opening ? 0 : this.backoff.next()
-    const kind = this.text.replace(/\d+/g, '#')
+    const kind = text.replace(/\d+/g, '#')
     const isNew = this.told.size < MOST_TOLD && !this.told.has(kind)
     if (isNew || (this.faults & (this.faults - 1)) === 0 && this.faults <= 1024 || now - this.loggedAt >= HOUR_MS) {
       this.loggedAt = now
+      this.isTold = true
       if (isNew) this.told.add(kind)
-      this.log.warn(`${this.label}: ${this.text}${this.faults > 1 && !isNew ? ` (${this.faults} times)` : ''}; trying again`)
+      this.log.warn(`${this.label}: ${text}${this.faults > 1 && !isNew ? ` (${this.faults} times)` : ''}; trying again`)
     }
-    this.to('backing off')
-    await this.clock.sleep(wait, signal)
+    if (this.isLasting || now - since < (typeof giveUpAfter === 'number' ? Math.min(LASTING_MS, giveUpAfter / 2) : LASTING_MS)) return
+    this.isLasting = true
+    const date = (at: number): string => new Date(this.clock.now() + at - now).toISOString()
+    this.log.lasting?.(`${this.label}: failing since ${date(since)}: ${text}; trying again${typeof giveUpAfter === 'number' ? ` until ${date(since + giveUpAfter)}` : ''} (--give-up-after)`)
   }
 
   private failed(text: string, cause: unknown): EndpointFailed {

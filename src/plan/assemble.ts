@@ -46,8 +46,8 @@ export interface Assembled {
   readonly bounded: boolean
   /** Where rejected records lie; absent where none is kept. */
   readonly deadLetters?: string
-  /** stderr and stdout are the records' own. */
-  readonly stdoutTaken: boolean
+  /** Its end is up to whoever writes to stdin, as in `tail -F log | manifold`, and perhaps never comes. */
+  readonly fed: boolean
   release(): Promise<void>
 }
 
@@ -118,7 +118,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       startLines: startLines({ line, sources, sinks, state, spooled: opened !== undefined, others, deadLetterPolicy: deadLetters.policy }),
       owing: [...state?.stored?.unissued ?? [], ...(prior === undefined ? [] : [prior])],
       ...(deadLetters.place === undefined ? {} : { deadLetters: deadLetters.place }),
-      stdoutTaken: sinks.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
+      fed: line.until === undefined && sources.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
     }
   } catch (error) {
     await release()

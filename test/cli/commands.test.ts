@@ -170,7 +170,7 @@ describeWith('s3', 'a flow that stopped with records in its spool', () => {
 
     const listed = (await manifold(['ls', '--state', state])).stdout.toString()
     const waiting = Number(/(\d+) records wait for/.exec(listed)?.[1])
-    expect(listed).toMatch(/^numbers: not running; generate: to s3:/)
+    expect(listed).toMatch(/^numbers: not running; generate to s3:/)
     expect(waiting).toBeGreaterThan(100)
 
     const drained = await manifold(['spool', 'drain', 'numbers', '--state', state], { env })

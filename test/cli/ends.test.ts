@@ -2,16 +2,23 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import type { Clock } from '../../src/core/contract'
+import { registry } from '../../src/endpoints/registry'
+import { systemClock } from '../../src/kit/clock'
+import { parseCommandLine } from '../../src/options/command-line'
+import { assemble } from '../../src/plan/assemble'
+import { httpGet } from '../support/http'
 import { cleanEnv, LAUNCHER, manifold, start, type Finished } from '../support/manifold'
 
 let folder: string
 beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-ends-')) })
 afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
 
-interface Receipt { readonly outcome: string; readonly read: number; readonly sinks: { readonly read: number; readonly delivered: number }[] }
+interface Receipt { readonly outcome: string; readonly read: number; readonly sinks: { readonly read: number; readonly delivered: number; readonly spooled: number; readonly returned: number; readonly abandoned: number }[] }
 function receipt(): Receipt { return JSON.parse(readFileSync(join(folder, 'receipt'), 'utf8')) as Receipt }
 /** $M stands for the program. */
 async function shell(script: string): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
@@ -38,6 +45,15 @@ describe('an end that was not reached', () => {
     expect(receipt().outcome).toBe('stopped')
     expect(receipt().sinks[0]?.delivered).toBe(receipt().read)
     expect(lines(running.stderr())).toEqual([expect.stringMatching(/stopped before its end: \d+ records of \d+ were delivered/)])
+  })
+
+  test.each([['SIGINT', { code: null, signal: 'SIGINT' }], ['SIGTERM', { code: 0, signal: null }]] as const)('%s of a run that is fed by a pipe: %p', async (signal, end) => {
+    const running = start(['--from', '-', '--to', `file:${join(folder, 'out')}`, '--state', join(folder, 'state')], { input: 'open' })
+    running.child.stdin?.write('one\n')
+    await until(() => written() > 0)
+    running.kill(signal)
+    expect(await wait(running)).toEqual(end)
+    running.child.stdin?.destroy()
   })
 
   test('what stands behind && is not run', async () => {
@@ -154,5 +170,97 @@ test('a reader of stdout that has enough ends the run without a word', async () 
 test('a reader of an answer that has enough, or a full disk, is no bug', async () => {
   expect(await shell('set -o pipefail; "$M" help s3 | true')).toMatchObject({ stderr: '' })
   const { code, stderr } = await shell('"$M" endpoints >/dev/full')
-  expect({ code, stderr }).toEqual({ code: 74, stderr: expect.stringMatching(/^manifold: the answer could not be written to stdout: [^\n]*ENOSPC[^\n]*\n$/) })
+  expect(code).toBe(74)
+  expect(stderr).toMatch(/^manifold: the answer could not be written to stdout: [^\n]*ENOSPC[^\n]*\n$/)
+})
+
+/** Whoever sleeps is woken at once, and the time has passed. */
+class Hurried implements Clock {
+  readonly began = Date.now()
+  private time = this.began
+  now(): number { return this.time }
+  monotonic(): number { return this.time }
+  async sleep(ms: number, signal: AbortSignal): Promise<void> {
+    await systemClock.sleep(1, signal)
+    this.time += ms
+  }
+  every(ms: number, run: () => void): { stop(): void } { return systemClock.every(ms, run) }
+}
+/** A port that nobody listens at. */
+async function closedPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+/** A store that is away, as a good run before knows it. */
+const away = async (...more: string[]): Promise<string[]> => ['--to', `ws://127.0.0.1:${await closedPort()}/`, '--spool', join(folder, 'spool'), '--state', join(folder, 'state'), '--receipt', join(folder, 'receipt'), ...more]
+
+describe('a store that stays away', () => {
+  test('of a bounded run is told of while it lasts, and then given up: what, since when, counts, where the records lie, what to do', async () => {
+    const store = ['--to', 's3://lake/t', `endpoint=http://127.0.0.1:${await closedPort()}`, 'region=us-east-1', 'access-key-id=a', 'secret-access-key={env:KEY}', 'upload-every=300ms']
+    const running = start(['--from', 'generate:', 'count=10', ...store, '--state', join(folder, 'state'), '--give-up-after', '3s'], { env: { KEY: 'k' } })
+    await until(() => running.stderr() !== '' || running.child.exitCode !== null)
+    expect(running.child.exitCode).toBeNull()
+    const { code, stderr } = await running.done
+    expect(code).toBe(4)
+    expect(lines(stderr).length).toBeLessThanOrEqual(10)
+    expect(lines(stderr)[0]).toMatch(/^manifold: warn: s3:.*: failing since 20\S+Z: .*ECONNREFUSED.*; trying again until 20\S+Z \(--give-up-after\)$/)
+    expect(stderr).toMatch(/warn: .*ECONNREFUSED.*; trying again\n/)
+    expect(stderr).toMatch(/10 read = 0 delivered, 10 spooled/)
+    expect(stderr).toMatch(/\(failing for \d s, \d+ tries; --give-up-after says how long\)/)
+    expect(stderr).toMatch(/10 records are safe in the spool; run the same line again, or: manifold spool drain \S+\n$/)
+  })
+
+  test.each([
+    ['that ends by itself', ['--from', 'generate:', 'count=10'], true], ['with an end that was asked for', ['--from', 'generate:', 'rate=1000', '--until', 'count=10'], true], ['without an end', ['--from', 'generate:', 'rate=10'], false],
+  ] as const)('behind a spool is given up after ten minutes by a run %s: %p', async (_, from, gives) => {
+    const clock = new Hurried()
+    const argv = [...from, ...await away()]
+    const line = parseCommandLine(argv, {}, registry)
+    const { flow, release } = await assemble(line, { env: {}, redactor: line.redactor, exists: () => false }, { debug: () => undefined, info: () => undefined, warn: () => undefined }, {}, clock)
+    const running = flow.run()
+    await until(() => clock.now() - clock.began > 1_200_000 || flow.status().sinks[0]?.state === 'failed')
+    if (!gives) flow.stop()
+    const { ending } = await running
+    await release()
+    expect(ending.kind).toBe(gives ? 'sink failed' : 'stopped')
+  })
+})
+
+describe('a flow whose spool is full', () => {
+  test('is stopped by SIGTERM, and the next start has every record once', async () => {
+    const socket = join(folder, 'metrics')
+    const port = await closedPort()
+    const line = ['--from', 'generate:', 'size=1000', '--to', `ws://127.0.0.1:${port}/`, '--spool', join(folder, 'spool'), '--spool-max', '1MiB', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipt'), '--metrics', `unix:${socket}`]
+    const running = start(line)
+    for (let full = false; !full;) {
+      await new Promise((resolve) => { setTimeout(resolve, 20) })
+      const status = await httpGet(socket, '/status')
+      full = status !== undefined && (JSON.parse(status.body) as { spool?: { full: boolean } }).spool?.full === true
+    }
+    running.kill('SIGTERM')
+    const { code, signal, ms } = await running.done
+    expect({ code, signal }).toEqual({ code: 0, signal: null })
+    expect(ms).toBeLessThan(15_000)
+    const { read, sinks: [sink] } = receipt()
+    expect({ ...sink, sum: (sink?.spooled ?? 0) + (sink?.returned ?? 0) }).toMatchObject({ delivered: 0, abandoned: 0, sum: read })
+  })
+
+  test('of standard input ends with the grace, and the receipt says what is lost', async () => {
+    const running = start(['--from', '-', ...await away('--spool-max', '1MiB', '--grace', '1s', '--log-level', 'info')], { input: 'open' })
+    const feed = setInterval(() => { running.child.stdin?.write(Buffer.alloc(64 * 1024, `${'x'.repeat(63)}\n`)) }, 5)
+    running.child.stdin?.on('error', () => undefined)
+    await until(() => running.stderr().includes('is full, appends wait') || running.child.exitCode !== null)
+    const from = Date.now()
+    running.kill('SIGTERM')
+    expect(await wait(running)).toEqual({ code: null, signal: 'SIGTERM' })
+    clearInterval(feed)
+    expect(Date.now() - from).toBeLessThan(5000)
+    const { read, sinks: [sink] } = receipt()
+    expect(sink?.abandoned).toBeGreaterThan(0)
+    expect((sink?.spooled ?? 0) + (sink?.abandoned ?? 0)).toBe(read)
+  })
 })

@@ -63,7 +63,7 @@ export class ScriptedSink implements Sink {
 
 export const numbers = (n: number): string[] => Array.from({ length: n }, (_, i) => String(i + 1))
 
-export interface RunOptions extends Partial<Omit<FlowParts, 'sources' | 'sinks'>> { readonly letters?: DeadLetter[]; readonly position?: 'upstream' | 'here' | 'none' }
+export interface RunOptions extends Partial<Omit<FlowParts, 'sources'>> { readonly letters?: DeadLetter[]; readonly position?: 'upstream' | 'here' | 'none' }
 
 export function flowOf(source: Source, sink: Sink, options: RunOptions = {}): Flow {
   const { letters, position, ...rest } = options
