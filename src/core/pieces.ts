@@ -22,7 +22,7 @@ export function pieces(delivery: Delivery, most: number): readonly Delivery[] {
   return cut.map((part, index) => {
     const offset = from
     from += part.count
-    // Which they are nobody knows; that they are counted once matters.
+    // They are the first ones.
     const doubtful = delivery.doubtful === undefined ? {} : { doubtful: Math.min(part.count, Math.max(0, delivery.doubtful - offset)) }
     if (index === cut.length - 1) return { ...delivery, ...doubtful, batch: part, at: (i) => delivery.at(offset + i) }
     return { ...each, ...doubtful, batch: part, last: delivery.at(from - 1), at: (i) => delivery.at(offset + i) }
