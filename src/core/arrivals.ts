@@ -16,6 +16,7 @@ import type { Ledger } from './ledger'
 import { pieceBytes, pieces } from './pieces'
 import type { Sequence, Spool } from './ports'
 import type { Releases } from './releases'
+import type { Resent } from './resent'
 import type { SpoolRoom } from './room'
 
 /** The source that a delivery came from. */
@@ -31,6 +32,7 @@ export interface ArrivalsParts {
   /** Without one. */
   readonly direct: DirectLane | undefined
   readonly window: AckWindow
+  readonly resent: Resent
   /** Aborts when the run is cut short. */
   readonly signal: AbortSignal
   /** The last record that was wanted is here. */
@@ -77,7 +79,8 @@ export class Arrivals {
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     ledger.filteredAtRead += limited.filtered ?? 0
     ledger.bytesRead += limited.batch.bytes
-    ledger.doubtfulAtRead += Math.min(limited.doubtful ?? 0, limited.batch.count)
+    const again = this.parts.resent.count(from.part, limited)
+    ledger.doubtfulAtRead += Math.min((limited.doubtful ?? 0) + again, limited.batch.count)
     const taken = await takeIn(limited, receivedAt, { label, transform, toLines, refuseInner, deadLetters }, signal)
     if (taken.stop === undefined) ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
     else ledger.refusedAtRead += taken.refused

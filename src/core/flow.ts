@@ -24,6 +24,7 @@ import { giveUp } from './give-up'
 import { hold, type Held } from './held'
 import type { Feed, Tally } from './job'
 import { Releases } from './releases'
+import { Resent } from './resent'
 import { SpoolRoom } from './room'
 import { SinkPump } from './sink-pump'
 import { SourcePump } from './source-pump'
@@ -94,6 +95,7 @@ export class Flow {
     this.direct = spool === undefined ? new DirectLane() : undefined
     this.arrivals = new Arrivals({
       flow: parts, ledger: this.ledger, gaps: this.gaps, room: this.spoolRoom, releases: this.releases, direct: this.direct, window: this.window, signal: this.cut.signal,
+      resent: new Resent(spool, sources, Math.min(...sinks.map(({ id }) => this.held?.of(id) ?? 0))),
       enough: () => { this.reachedEnd ||= !this.stopping; this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
       release: () => { this.release() }, touch: () => { this.keeper.touch() }, settled: (tally) => { for (const { part } of this.sinks) this.delivered(part.id, tally) },
     })

@@ -58,7 +58,7 @@ class Group implements Source {
 
 interface Made { readonly flow: Flow; readonly prior: ReturnType<typeof priorReceipt>; readonly stored: FlowState | undefined; readonly file: { close(): Promise<void> }; readonly spool: { close(): Promise<void> } }
 
-async function make(source: Source, sinks: Record<string, ScriptedSink>, position: 'upstream' | 'here' = 'upstream'): Promise<Made> {
+async function make(source: Source, sinks: Record<string, ScriptedSink>, position: 'upstream' | 'here' = 'upstream', beside: readonly Source[] = []): Promise<Made> {
   const file = await openFlowFile<FlowState>(realFileSystem, join(folder, 'flow'), quiet)
   const stored = file.stored
   const cursors = Object.keys(sinks).map((id) => stored?.sinks[id]?.cursor ?? 0)
@@ -70,7 +70,10 @@ async function make(source: Source, sinks: Record<string, ScriptedSink>, positio
   const prior = stored === undefined ? undefined : priorReceipt('test', stored, opened.spool, { accepted: opened.recovered.recordsSince, gaps: opened.recovered.gaps }, Date.now())
   const supervision = { giveUpAfter: 'never', knownGood: false, longestWait: 50 } as const
   const flow = new Flow({
-    name: 'test', runId: 'run', sources: [{ id: 'source', label: 'source', source, position, releasedAtAccept: false, live: false, supervision }],
+    name: 'test', runId: 'run', sources: [
+      { id: 'source', label: 'source', source, position, releasedAtAccept: false, live: false, supervision },
+      ...beside.map((each) => ({ id: 'beside', label: 'beside', source: each, position: 'none' as const, releasedAtAccept: false, live: false, supervision })),
+    ],
     sinks: Object.entries(sinks).map(([id, sink]) => ({ id, label: id, sink, supervision })), spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence, file, ...(stored === undefined ? {} : { stored }),
     deadLetters: { policy: 'stop', put: () => Promise.resolve() }, until: {}, bounded: true, memory: 1 << 20, lingerMs: 0, stallMs: 0, graceMs: 2000, clock: systemClock, log: quiet,
   })
@@ -195,4 +198,51 @@ test('a source that is not there any more cannot send again: its records are del
   const result = await (await make(new Group(new Broker(0)), { a }, 'here')).flow.run()
   expect(a.confirmed).toEqual(numbers(100))
   balanced(result)
+})
+
+/** Commits that never arrive, as where the process is killed before they are sent. */
+class Uncommitting extends Group {
+  override commit(): Promise<void> { return Promise.resolve() }
+}
+
+test('records that were delivered before their commit arrived are possible duplicates when upstream sends them again', async () => {
+  const broker = new Broker(100)
+  const some: string[] = []
+  // The first write is confirmed; then the sink is away.
+  const a = new ScriptedSink((n, values) => {
+    if (n > 1) throw new Disconnected('away')
+    some.push(...values)
+    return CONFIRMED
+  }, { maxEntries: 30 })
+  const made = await make(new Uncommitting(broker, 10, true), { a })
+  const running = made.flow.run()
+  await until(() => made.flow.status().sinks[0]?.pending === 100 - some.length && some.length > 0)
+  made.flow.stop()
+  const first = await running
+  expect(first.receipt.sinks[0]).toMatchObject({ delivered: some.length, spooled: 100 - some.length })
+  broker.newest = 155
+  const again = new ScriptedSink()
+  const second = await (await make(new Group(broker, 7), { a: again })).flow.run()
+  expect(again.confirmed).toEqual(numbers(155))
+  expect(second.receipt.sinks[0]).toMatchObject({ read: 155, delivered: 155, returned: 100 - some.length, possibleDuplicates: some.length })
+  balanced(second)
+})
+
+test('beside a source that cannot send again, all that was recovered is delivered, and what is sent again counts as possible duplicates', async () => {
+  const broker = new Broker(100)
+  const away = new ScriptedSink(() => { throw new Disconnected('away') })
+  const made = await make(new Group(broker, 10, true), { a: away }, 'upstream', [new Group(new Broker(30), 10, true)])
+  const running = made.flow.run()
+  await until(() => made.flow.status().sinks[0]?.pending === 130)
+  made.flow.stop()
+  await running
+  const a = new ScriptedSink()
+  const second = await (await make(new Group(broker, 7), { a })).flow.run()
+  expect(a.confirmed).toHaveLength(230)
+  const [sink] = second.receipt.sinks
+  expect(sink).toMatchObject({ carriedIn: 130, read: 100, delivered: 230 })
+  // Those of the write that was not answered count as well.
+  const unanswered = away.writes[0]?.values.length ?? 0
+  expect(sink?.possibleDuplicates).toBe(100 + unanswered)
+  balanced(second)
 })
