@@ -52,6 +52,10 @@ const DISK_CODES: readonly string[] = ['EIO', 'EROFS', 'ENOSPC', 'EDQUOT', 'ENOD
 /** What a system call says where a disk is broken, full, gone or not to be written. */
 export function isDiskError(error: unknown): boolean { return isSystemError(error) && DISK_CODES.includes(error.code) }
 
+const EXHAUSTED_CODES: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM']
+/** The machine, or the limits of this process, have no more of it; it may come free. */
+export function isExhausted(error: unknown): boolean { return isSystemError(error) && EXHAUSTED_CODES.includes(error.code) }
+
 /** One line of an unknown error, for logs: message and code, control characters escaped, never a stack. */
 export function lineOf(error: unknown): string {
   const text = error instanceof AggregateError && error.message === '' ? error.errors.map(lineOf).join('; ')

@@ -4,7 +4,7 @@ import type { EndpointMeaning, FlowCommand, FlowState } from './flow-state'
 import type { DeadLetters, FlowFile, Loss, Spool } from './ports'
 import type { Receipt } from './receipt'
 import type { Until } from './source-pump'
-import type { Supervision } from './supervisor'
+import type { GiveUpAfter, Supervision } from './supervisor'
 
 export interface SourcePart {
   readonly id: string
@@ -55,6 +55,8 @@ export interface FlowParts {
   readonly memory: number
   readonly lingerMs: number
   readonly stallMs: number
+  /** How long a spool that is full, and out of which nothing is delivered, is waited for; absent: for ever. */
+  readonly waitForSpace?: GiveUpAfter
   readonly graceMs: number
   readonly clock: Clock
   readonly log: Log

@@ -12,13 +12,14 @@ import { Arrivals } from './arrivals'
 import { Committer } from './committer'
 import type { Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
-import { DiskFailed, ReaderGone, UsageError, isDiskError, lineOf } from './errors'
+import { DiskFailed, ReaderGone, UsageError, isDiskError, isExhausted, lineOf } from './errors'
 import type { FlowState } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
 import { Keeper } from './keeper'
 import { Moment } from './moment'
 import { Ledger } from './ledger'
 import { imbalance, type Receipt } from './receipt'
+import { FullSpool } from './full-spool'
 import { Gaps } from './gaps'
 import { giveUp } from './give-up'
 import { hold, type Held } from './held'
@@ -74,6 +75,7 @@ export class Flow {
   private readonly releases = new Releases()
   private readonly held: Held | undefined
   private readonly gaps: Gaps
+  private readonly fullSpool: FullSpool | undefined
   private readonly arrivals: Arrivals
   private failure: Ending | undefined
   private stopping = false
@@ -88,6 +90,7 @@ export class Flow {
     const holding = spool === undefined ? undefined : hold(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
     this.held = holding?.held
     this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
+    this.fullSpool = spool === undefined ? undefined : new FullSpool(spool, parts.waitForSpace ?? 'never', clock, (error) => { this.fail(error) })
     this.ledger = new Ledger(parts.runId, this.started.at, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
     this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
     this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, cursors: () => this.sinks.flatMap(({ part, lane }) => (lane === undefined ? [] : [[part.id, lane.cursor] as const])) })
@@ -242,7 +245,7 @@ export class Flow {
   /** The first failure decides; reading stops and what can still be drained is drained. */
   private fail(error: unknown): void {
     const ending: Ending = error instanceof ReaderGone ? { kind: 'reader gone' }
-      : error instanceof DiskFailed || isDiskError(error) ? { kind: 'disk failed', why: lineOf(error) }
+      : error instanceof DiskFailed || isDiskError(error) || isExhausted(error) ? { kind: 'disk failed', why: lineOf(error) }
         : error instanceof UsageError ? { kind: 'usage', why: error.message }
           : error instanceof EndpointFailed ? { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
             : { kind: 'bug', error }
@@ -267,6 +270,7 @@ export class Flow {
 
   private delivered(id: string, tally: Tally): void {
     this.ledger.settled(id, tally)
+    this.fullSpool?.moved()
     const sink = this.sinks.find((run) => run.part.id === id)
     if (sink !== undefined && tally.delivered > 0) sink.proven = true
     this.release()
@@ -318,7 +322,8 @@ export class Flow {
     try { while (this.appends.size > 0) await unlessAborted(Promise.all(this.appends), this.cut.signal) } catch { return }
     this.direct?.end()
     if (this.cut.signal.aborted) return
-    try { await this.parts.spool?.end() } catch (error) { this.fail(error) }
+    // So may the seal of what is the spool's: the next start finds it as it is.
+    try { await unlessAborted(Promise.resolve(this.parts.spool?.end()), this.cut.signal) } catch (error) { if (!this.cut.signal.aborted) this.fail(error) }
     this.inputEnded = true
   }
 
@@ -367,6 +372,7 @@ export class Flow {
     await spool?.close()
     this.settlePartly()
     this.ended = clock.now()
+    this.fullSpool?.stop()
     let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined)
     const receipt = receiptOf(this.parts, this.account(), ending)
     this.unissued = [...this.unissued, receipt]

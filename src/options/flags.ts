@@ -44,7 +44,7 @@ export const flags = {
   until: parsed({ doc: 'Where to stop: end (as it stands at the start) or a TIME (2026-01-31T12:00:00Z, -1h); idle=DURATION and count=N may follow or stand alone.', argument: 'end|TIME' }, parseUntil),
   idle: opt.duration({ doc: 'Stops when nothing was read for so long.', min: 1 }),
   count: opt.integer({ doc: 'Stops after so many records.', min: 1 }),
-  giveUpAfter: parsed({ doc: 'Ends the run after so long a continuous failure of an endpoint; never; first: when a new connection cannot be made.', argument: 'DURATION|never|first', defaultText: 'never where a spool keeps the records and the run has no end of its own, else 10m' }, parseGiveUp),
+  giveUpAfter: parsed({ doc: 'Ends the run after so long a continuous failure of an endpoint, or of a disk that is full; never; first: when a new connection cannot be made.', argument: 'DURATION|never|first', defaultText: 'never where a spool keeps the records and the run has no end of its own, else 10m' }, parseGiveUp),
   stallTimeout: opt.duration({ doc: 'Work is waiting and nothing moves for so long: the endpoint is reopened; 0: never.', default: 300_000, defaultText: '5m' }),
   grace: opt.duration({ doc: 'Time to drain after SIGTERM, SIGINT or SIGHUP.', default: 30_000, defaultText: '30s' }),
   linger: opt.duration({ doc: 'How long small deliveries are gathered into one write.', default: 5, defaultText: '5ms', max: 60_000 }),

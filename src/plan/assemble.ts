@@ -110,7 +110,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       ...(targets.appends.length === 0 ? {} : { transform: makeAppender(targets.appends) }),
       ...(opened === undefined || segments.toLines === undefined ? {} : { toLines: segments.toLines }),
       ...(opened === undefined || segments.refuseInner === undefined ? {} : { refuseInner: segments.refuseInner }),
-      until: untilOf(line), bounded, memory: line.flags.memory, lingerMs: line.flags.linger, stallMs: line.flags.stallTimeout, graceMs: line.flags.grace, clock, log,
+      until: untilOf(line), bounded, memory: line.flags.memory, lingerMs: line.flags.linger, stallMs: line.flags.stallTimeout, waitForSpace: giveUpAfter, graceMs: line.flags.grace, clock, log,
     }
     const others = state === undefined ? [] : idleFlowsWithRecords(await listFlows(state.root), { name, instance: state.instance })
     return {

@@ -9,7 +9,7 @@ import type { Stats } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
-import { DiskFailed, isDiskError, lineOf, UsageError } from '../core/errors'
+import { DiskFailed, isDiskError, isExhausted, lineOf, UsageError } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
 import { makeFolders } from '../kit/folders'
 
@@ -156,6 +156,7 @@ function usageOf(error: unknown, path: string, what: string): Error {
   if (error instanceof UsageError) return error
   const code = codeOf(error)
   if (isDiskError(error)) return new DiskFailed(`cannot use the ${what} ${path}: ${lineOf(error)}`, { cause: error })
+  if (isExhausted(error)) return new DiskFailed(`cannot use the ${what} ${path}: ${lineOf(error)}; close something, or raise the limit (ulimit -n, LimitNOFILE=)`, { cause: error })
   const why = { EACCES: 'permission denied', EPERM: 'permission denied', ENOTDIR: 'a part of the path is not a directory', EEXIST: 'a part of the path is not a directory', ELOOP: 'its links lead in a circle' }[code ?? ''] ?? lineOf(error)
   return new UsageError([`cannot use the ${what} ${path}: ${why}; name another with --state`])
 }

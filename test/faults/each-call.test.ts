@@ -8,7 +8,7 @@
 import { Chains, discard, type Chain } from './shim/chain'
 import { faultsOf } from './shim/judge'
 import { SCENARIOS, type Scenario } from './shim/scenarios'
-import { build, casesOf, evenly, whyNoShim, type Fault, type Mode } from './shim/shim'
+import { build, casesOf, describeWithShim, evenly, type Fault, type Mode } from './shim/shim'
 
 const LONG = process.env['MANIFOLD_LONG'] === '1'
 const [onlyScenario, onlyMode, onlyNumber] = process.env['MANIFOLD_CALL']?.split(':') ?? []
@@ -20,15 +20,7 @@ const SAMPLED: readonly Mode[] = ['kill', 'short', 'ECONNRESET-once']
 const DRAWN = 0.75
 const FLOWS = SCENARIOS.filter(({ name }) => LONG || name !== 'ws-spool-file')
 
-function describeWithShim(title: string, body: () => void): void {
-  const why = whyNoShim()
-  if (why === undefined) { describe(title, body); return }
-  if (process.env['MANIFOLD_REQUIRE_SERVICES'] === '1') { describe(title, () => { it('has a C compiler', () => { throw new Error(why) }) }); return }
-  process.stderr.write(`SKIPPED: ${title}: ${why}\n`)
-  describe.skip(`${title} (skipped: ${why})`, () => { for (const { name } of FLOWS) it(name, () => undefined) })
-}
-
-describeWithShim('each call spoiled', () => {
+describeWithShim('each call spoiled', FLOWS.map(({ name }) => name), () => {
   let chains: Chains
   beforeAll(() => { chains = new Chains(build()) })
 

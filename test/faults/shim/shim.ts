@@ -35,6 +35,18 @@ export function whyNoShim(): string | undefined {
   return spawnSync('cc', ['--version']).status === 0 ? undefined : 'no C compiler (cc) here: apt-get install gcc libc6-dev'
 }
 
+/** Tests that need it: skipped loudly, and counted by `titles`, where there is no compiler; failing there if all is demanded. */
+export function describeWithShim(title: string, titles: readonly string[], body: () => void): void {
+  const why = whyNoShim()
+  if (why === undefined) { describe(title, body); return }
+  if (process.env['MANIFOLD_REQUIRE_SERVICES'] === '1') {
+    describe(title, () => { it('has a C compiler', () => { throw new Error(why) }) })
+    return
+  }
+  process.stderr.write(`SKIPPED: ${title}: ${why}\n`)
+  describe.skip(`${title} (skipped: ${why})`, () => { for (const name of titles) it(name, () => undefined) })
+}
+
 export interface Fault { readonly mode: Mode; readonly at: number; /** Counts calls alone whose path holds this. */ readonly only?: string }
 export function shimEnv(library: string, root: string, log: string, fault?: Fault): NodeJS.ProcessEnv {
   const [mode, extent] = (fault?.mode ?? 'kill').split('-')
