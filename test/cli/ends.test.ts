@@ -156,7 +156,7 @@ describe('a receipt that is asked for at a FIFO', () => {
 
   test('reaches its reader', async () => {
     const { stdout } = await shell('mkfifo receipt; cat receipt & "$M" --from generate: count=3 --to discard: --receipt receipt; wait')
-    expect(JSON.parse(stdout)).toMatchObject({ outcome: 'complete', read: 3 })
+    expect(JSON.parse(stdout) as object).toMatchObject({ outcome: 'complete', read: 3 })
   })
 })
 

@@ -53,12 +53,24 @@ export class OutFile {
 
   static async open(facts: OutFileFacts): Promise<OutFile> {
     if (facts.makeFolders) await makeSyncedFolders(path.dirname(facts.path))
+    for (;;) {
+      const opened = await OutFile.attempt(facts)
+      if (opened !== undefined) return opened
+    }
+  }
+
+  /** @returns undefined: another process has renamed the file meanwhile, for it was full */
+  private static async attempt(facts: OutFileFacts): Promise<OutFile | undefined> {
     const { file, isNew } = await openOrCreate(facts.path)
     try {
       const before = await file.stat({ bigint: true })
       if (!before.isFile()) throw new Refused(`${facts.path} is no regular file`)
       // What is renamed when it is full, and has a marker beside it, is the file and not a link to it.
-      const real = await fs.realpath(facts.path)
+      const real = await realPathOf(facts.path, before.ino)
+      if (real === undefined) {
+        await file.close()
+        return undefined
+      }
       const identity = { inode: String(before.ino), born: String(before.birthtimeMs) }
       await mend(facts, real, file, identity)
       if (!isNew) await file.datasync()
@@ -205,6 +217,17 @@ async function openOrCreate(name: string): Promise<{ readonly file: fs.FileHandl
   try { return { file: await fs.open(name, flags | constants.O_CREAT, 0o644), isNew: true } } catch (error) {
     if (!['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
     throw new Refused(`${name} does not exist, and no file can be made in ${path.dirname(name)}: permission denied`, { cause: error })
+  }
+}
+
+/** Without links; undefined where the path names another file by now, or none. */
+async function realPathOf(name: string, inode: bigint): Promise<string | undefined> {
+  try {
+    const real = await fs.realpath(name)
+    return (await fs.stat(real, { bigint: true })).ino === inode ? real : undefined
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
   }
 }
 
