@@ -31,7 +31,7 @@ describeWithShim('a disk that stays full', ['is told'], () => {
   })
 
   test('a run that finds no descriptor to look into its state ends with 74 and says what to raise', async () => {
-    const { code, stderr, faults } = await spoiled('file-s3', { mode: 'EMFILE-once', at: 1, only: '/state' })
+    const { code, stderr, faults } = await spoiled('file-s3', { mode: 'EMFILE-once', at: 1, only: '/0' })
     expect({ code, faults }).toEqual({ code: 74, faults: [] })
     expect(stderr).toMatch(/too many open files.*LimitNOFILE/)
   })
