@@ -3,7 +3,7 @@ import { Disconnected } from '../../../src/core/errors'
 import { makeSourceContext } from '../../support/context'
 import { describeWith } from '../../services/describe-with'
 import { Broker } from './broker'
-import { forever, makeSource, openSink, openSource, take, until, writeOf } from './support'
+import { forever, makeSource, openSink, openSource, positionAfter, take, until, writeOf } from './support'
 
 const bodies = (n: number, from = 1): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
 const values = (entries: readonly Entry[]): string[] => entries.map(({ value }) => String(value))
@@ -33,7 +33,7 @@ describeWith('rabbitmq', 'queues', () => {
       await broker.put(queue, bodies(100))
       const { source } = await openSource(broker.uri(), { queue })
       const { deliveries } = await take(source, 100)
-      await source.commit(deliveries[0]!.partition, deliveries[0]!.at(29))
+      await source.commit(deliveries[0]!.partition, positionAfter(deliveries, 30))
       await source.close()
       await until(async () => await broker.count(queue) === 70)
       expect((await broker.drain(queue)).map(({ content }) => content.toString())).toEqual(bodies(70, 31))

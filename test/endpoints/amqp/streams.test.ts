@@ -1,10 +1,9 @@
-import type { Delivery } from '../../../src/core/contract'
 import { Disconnected, Refused } from '../../../src/core/errors'
 import { makeSourceContext } from '../../support/context'
 import { describeWith } from '../../services/describe-with'
 import { manifold } from '../../support/manifold'
 import { Broker } from './broker'
-import { forever, makeSource, openSource, take } from './support'
+import { forever, makeSource, openSource, positionAfter, take } from './support'
 
 const bodies = (n: number, from = 0): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
@@ -16,14 +15,6 @@ describeWith('rabbitmq', 'streams', () => {
   afterAll(async () => { await broker.stop() }, 30_000)
   let serial = 0
   const stream = (): Promise<string> => broker.declare(`stream-${++serial}`, { arguments: { 'x-queue-type': 'stream' } })
-  const positionAfter = (deliveries: readonly Delivery[], count: number): string => {
-    let left = count
-    for (const delivery of deliveries) {
-      if (left <= delivery.batch.count) return delivery.at(left - 1)
-      left -= delivery.batch.count
-    }
-    throw new Error('not so many')
-  }
 
   test('a stream is read from its start, without the broker\'s own header, and resumed right after a position', async () => {
     const queue = await stream()

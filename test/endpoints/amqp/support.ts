@@ -55,3 +55,13 @@ export async function until(what: () => Promise<boolean> | boolean, most = 120_0
     await new Promise((resolve) => { setTimeout(resolve, 50) })
   }
 }
+
+/** However the records were gathered into deliveries. */
+export function positionAfter(deliveries: readonly Delivery[], count: number): string {
+  let left = count
+  for (const delivery of deliveries) {
+    if (left <= delivery.batch.count) return delivery.at(left - 1)
+    left -= delivery.batch.count
+  }
+  throw new Error(`there are ${count - left} records, not ${count}`)
+}
