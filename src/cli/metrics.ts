@@ -1,33 +1,73 @@
 /** Prometheus metrics, health and status over HTTP or a unix socket, or as a file for the node exporter's textfile collector. */
-import { rename, unlink, writeFile } from 'node:fs/promises'
-import { createServer, type Server } from 'node:http'
-import { connect } from 'node:net'
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import type { Stats } from 'node:fs'
+import { lstat, rename, unlink, writeFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { connect, isIPv4 } from 'node:net'
+import { hostname } from 'node:os'
 import type { Log } from '../core/contract'
 import { UsageError, lineOf } from '../core/errors'
-import type { EndpointState, FlowStatus } from '../core/status'
+import type { FlowStatus } from '../core/status'
 import type { MetricsPlace } from '../options/flags'
+import { renderer } from './metrics-text'
 
 /** How often the file is written, milliseconds. */
 const FILE_EVERY = 15_000
-const STATES: readonly EndpointState[] = ['opening', 'running', 'backing off', 'draining', 'stopped', 'failed']
+/** A flow needs descriptors more than whoever looks at it. */
+const MOST_CONNECTIONS = 16
+/** How long a connection may take to ask, and how long it is kept for the next question. */
+const ASK_MS = 5000
+const KEEP_MS = 1000
 
 /** @throws UsageError it cannot be served or written there */
 export async function serveMetrics(where: MetricsPlace, status: () => FlowStatus, log: Log): Promise<{ close(): Promise<void> }> {
   const render = renderer(status)
   if (where.kind === 'file') return toFile(where.path, render, log)
-  const server = createServer((request, response) => {
+  const isOurs = hostCheck(where.kind === 'tcp' ? where.host : undefined)
+  const server = createServer({ headersTimeout: ASK_MS, requestTimeout: ASK_MS, keepAliveTimeout: KEEP_MS, connectionsCheckingInterval: KEEP_MS }, (request, response) => {
     const path = (request.url ?? '/').split('?')[0]
     const answer = (code: number, type: string, body: string): void => { response.writeHead(code, { 'content-type': type }).end(body) }
-    if (path === '/metrics') render().then((text) => { answer(200, 'text/plain; version=0.0.4; charset=utf-8', text) }, (error: unknown) => { answer(500, 'text/plain', lineOf(error)) })
+    if (!isOurs(request)) answer(421, 'text/plain', 'this is not the host that was asked for: name localhost, an address, or the host of --metrics\n')
+    else if (path === '/metrics') render().then((text) => { answer(200, 'text/plain; version=0.0.4; charset=utf-8', text) }, (error: unknown) => { answer(500, 'text/plain', lineOf(error)) })
     else if (path === '/healthz') answer(200, 'text/plain', 'ok\n')
     else if (path === '/readyz') answer(ready(status()) ? 200 : 503, 'text/plain', ready(status()) ? 'ready\n' : 'an endpoint is not running\n')
     else if (path === '/status') answer(200, 'application/json', `${JSON.stringify(status())}\n`)
     else answer(404, 'text/plain', 'there is /metrics, /healthz, /readyz and /status\n')
   })
+  server.maxConnections = MOST_CONNECTIONS
   await listen(server, where)
+  // One that could not be taken, for want of descriptors for one: whoever asked asks again, and the flow goes on.
+  server.on('error', (error) => { log.debug(`metrics: ${lineOf(error)}`) })
   server.unref()
-  return { close: () => new Promise((resolve) => { server.closeAllConnections(); server.close(() => { resolve() }) }) }
+  const made = where.kind === 'unix' ? await lstat(where.path) : undefined
+  return { close: async () => {
+    server.closeAllConnections()
+    // Closing removes what lies at the path, which may be another's by now. What stays is no reason to stay.
+    if (where.kind === 'unix' && made !== undefined && !await isSame(where.path, made)) return
+    await new Promise((resolve) => { server.close(resolve) })
+  } }
+}
+
+/**
+ * A page in a browser that has its own name lead to this machine (DNS rebinding) must not read what is told here: over loopback, where browsers are, only
+ * names are answered to that are known to be this machine's.
+ */
+function hostCheck(configured: string | undefined): (request: IncomingMessage) => boolean {
+  const names = new Set(['localhost', hostname().toLowerCase(), configured?.toLowerCase()])
+  return ({ headers: { host }, socket: { localAddress } }) => {
+    if (configured === undefined || host === undefined || !isLoopback(localAddress ?? '')) return true
+    const name = (/^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(host.toLowerCase()) ?? []).slice(1).find((part) => part !== undefined) ?? ''
+    return names.has(name) || name.endsWith('.localhost') || isLoopback(name)
+  }
+}
+
+function isLoopback(address: string): boolean {
+  const plain = address.replace(/^::ffff:/i, '')
+  return plain === '::1' || (isIPv4(plain) && plain.startsWith('127.'))
+}
+
+async function isSame(path: string, made: Stats): Promise<boolean> {
+  const there = await lstat(path).catch(() => undefined)
+  return there === undefined || (there.ino === made.ino && there.dev === made.dev)
 }
 
 function ready(status: FlowStatus): boolean { return [...status.sources, ...status.sinks].every(({ state }) => state === 'running' || state === 'draining' || state === 'stopped') }
@@ -40,8 +80,10 @@ async function listen(server: Server, where: Exclude<MetricsPlace, { kind: 'file
   })
   try {
     await attempt().catch(async (error: unknown) => {
+      if (where.kind !== 'unix' || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+      if (!(await lstat(where.path)).isSocket()) throw new Error(`${where.path} is there and is no socket: name another path, or move it away`, { cause: error })
       // A killed run leaves its socket behind; where nobody answers, nobody needs it.
-      if (where.kind !== 'unix' || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || await answers(where.path)) throw error
+      if (await answers(where.path)) throw error
       await unlink(where.path)
       await attempt()
     })
@@ -65,41 +107,4 @@ async function toFile(path: string, render: () => Promise<string>, log: Log): Pr
   const again = (): Promise<void> => write().catch((error: unknown) => { log.warn(`metrics could not be written to ${path}: ${lineOf(error)}`) })
   const timer = setInterval(() => { void again() }, FILE_EVERY)
   return { close: async () => { clearInterval(timer); await again() } }
-}
-
-function renderer(status: () => FlowStatus): () => Promise<string> {
-  const registry = new Registry()
-  collectDefaultMetrics({ register: registry })
-  const gauge = (name: string, help: string, labelNames: string[]): Gauge => new Gauge({ name: `manifold_${name}`, help, labelNames, registers: [registry] })
-  const read = gauge('records_read_total', 'Records read from all sources.', ['flow'])
-  const bytes = gauge('bytes_read_total', 'Bytes read from all sources.', ['flow'])
-  const gaps = gauge('gaps_total', 'Gaps: records that nobody can deliver.', ['flow'])
-  const delivered = gauge('records_delivered_total', 'Records that a sink confirmed.', ['flow', 'sink'])
-  const rejected = gauge('records_rejected_total', 'Records that became dead letters.', ['flow', 'sink'])
-  const pending = gauge('records_pending', 'Records on their way to a sink.', ['flow', 'sink'])
-  const spool = gauge('spool_bytes', 'Bytes of the spool on disk.', ['flow'])
-  const full = gauge('spool_full', '1 while the spool waits for space.', ['flow'])
-  const state = gauge('endpoint_state', '1 for the state an endpoint is in.', ['flow', 'endpoint', 'role', 'state'])
-  const own = gauge('endpoint', 'What an endpoint tells of itself, lag per partition among it.', ['flow', 'endpoint', 'name'])
-  return () => {
-    const now = status()
-    const flow = now.name
-    read.set({ flow }, now.read)
-    bytes.set({ flow }, now.bytesRead)
-    gaps.set({ flow }, now.gaps)
-    for (const sink of now.sinks) {
-      delivered.set({ flow, sink: sink.label }, sink.delivered)
-      rejected.set({ flow, sink: sink.label }, sink.rejected)
-      pending.set({ flow, sink: sink.label }, sink.pending)
-    }
-    if (now.spool !== undefined) {
-      spool.set({ flow }, now.spool.bytes)
-      full.set({ flow }, now.spool.full ? 1 : 0)
-    }
-    for (const endpoint of [...now.sources, ...now.sinks]) {
-      for (const each of STATES) state.set({ flow, endpoint: endpoint.label, role: endpoint.role, state: each }, endpoint.state === each ? 1 : 0)
-      for (const [name, value] of Object.entries(endpoint.gauges)) own.set({ flow, endpoint: endpoint.label, name }, value)
-    }
-    return registry.metrics()
-  }
 }

@@ -66,11 +66,10 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   const { spool, name, runId, clock } = parts
   const { ledger, started, ms } = account
   const lost = unaccounted(parts, account)
-  const sinks: ReceiptSink[] = account.sinks.map(({ part, lane, pump }) => {
-    const counts = ledger.of(part.id)
+  const sinks: ReceiptSink[] = account.sinks.map(({ part, lane }) => {
+    const counts = ledger.sink(part.id)
     return {
-      ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read, possibleDuplicates: pump.counts.possibleDuplicates + ledger.doubtfulAtRead,
-      rejected: counts.rejected + ledger.refusedAtRead, dropped: counts.dropped + ledger.droppedAtRead, filtered: counts.filtered + ledger.filteredAtRead,
+      ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read,
       spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0),
     }
   })

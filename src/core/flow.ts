@@ -6,14 +6,14 @@
  * it. Whatever ends the run, the receipt's sums hold.
  */
 import { linkedAbort, unlessAborted } from '../kit/signal'
-import { doubtfulOf, endingOf, receiptOf, resends, stateOf, type Account } from './accounts'
+import { doubtfulOf, endingOf, receiptOf, resends, stateOf, unaccounted, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Arrivals } from './arrivals'
 import { Committer } from './committer'
 import type { Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
 import { DiskFailed, ReaderGone, UsageError, isDiskError, isExhausted, lineOf } from './errors'
-import type { FlowState } from './flow-state'
+import type { FlowState, SinkLedger } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
 import { Keeper } from './keeper'
 import { Moment } from './moment'
@@ -224,11 +224,18 @@ export class Flow {
 
   status(): FlowStatus {
     const spool = this.parts.spool?.status()
+    const { ledger } = this.account()
+    // Until the end it may yet be delivered.
+    const lost = this.ended === undefined ? { returned: 0, abandoned: 0 } : unaccounted(this.parts, this.account())
+    const counts = (id: string): SinkLedger => {
+      const { returned, abandoned, ...rest } = ledger.sink(id)
+      return { ...rest, returned: returned + lost.returned, abandoned: abandoned + lost.abandoned }
+    }
     return {
-      name: this.parts.name, started: this.started.at, read: this.ledger.read, bytesRead: this.ledger.bytesRead, gaps: this.ledger.gapCount,
+      name: this.parts.name, started: this.started.at, read: this.ledger.read, bytesRead: this.ledger.bytesRead, restarts: this.ledger.restarts, gaps: this.ledger.gapCount,
       sources: this.sources.map(({ supervisor }) => supervisor.status()),
       sinks: this.sinks.map(({ part, supervisor, pump, lane }) => ({
-        ...supervisor.status(), delivered: pump.counts.delivered, rejected: pump.counts.rejected, bytes: pump.counts.bytes,
+        ...supervisor.status(), ...counts(part.id),
         pending: lane === undefined ? pump.counts.pending : (this.parts.spool?.countFrom(lane.cursor) ?? 0) + (this.held?.of(part.id) ?? 0),
       })),
       ...(spool === undefined ? {} : { spool }),
@@ -347,11 +354,11 @@ export class Flow {
   }
 
   private compose(): FlowState {
-    for (const { part, pump } of this.sinks) this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
     this.ledger.started = this.started.at
     return stateOf(this.parts, this.account())
   }
   private account(): Account {
+    for (const { part, pump } of this.sinks) this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
     return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started.at, ms: this.started.ms, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
   }
   private unissued: readonly Receipt[] = []

@@ -56,10 +56,19 @@ export class Ledger {
     return counts
   }
 
+  /** What became of a sink's records, those among them that came no further than reading: what receipt, metrics, status and live line tell. */
+  sink(id: string): SinkLedger {
+    const counts = this.of(id)
+    return {
+      ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead, filtered: counts.filtered + this.filteredAtRead,
+      possibleDuplicates: counts.possibleDuplicates + this.doubtfulAtRead,
+    }
+  }
+
   /** As it may be stored: only what is durable counts as read. */
   durable(ended?: number): RunLedger {
     const sinks: Record<string, SinkLedger> = {}
-    for (const [id, counts] of this.sinks) sinks[id] = { ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead, filtered: counts.filtered + this.filteredAtRead, possibleDuplicates: counts.possibleDuplicates + this.doubtfulAtRead }
+    for (const id of this.sinks.keys()) sinks[id] = this.sink(id)
     return {
       id: this.id, started: this.started, ...(ended === undefined ? {} : { ended }), restarts: this.restarts, read: this.accepted + this.refusedAtRead + this.droppedAtRead + this.filteredAtRead,
       bytesRead: this.bytesRead, sinks, gaps: this.gaps, gapCount: this.gapCount,

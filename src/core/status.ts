@@ -1,4 +1,6 @@
-/** What a flow says of itself: one typed snapshot, from which progress, metrics, `/status` and the receipt's figures come. */
+/** What a flow says of itself: one typed snapshot for progress, metrics and `/status`. Its counts are the ledger's, as the receipt's are. */
+import type { SinkLedger } from './flow-state'
+
 export type EndpointState = 'opening' | 'running' | 'backing off' | 'draining' | 'stopped' | 'failed'
 
 export interface EndpointStatus {
@@ -19,8 +21,9 @@ export interface FlowStatus {
   readonly started: number
   readonly read: number
   readonly bytesRead: number
+  readonly restarts: number
   readonly sources: readonly EndpointStatus[]
-  readonly sinks: readonly (EndpointStatus & { readonly delivered: number; readonly rejected: number; readonly bytes: number; /** Records not yet settled. */ readonly pending: number })[]
+  readonly sinks: readonly (EndpointStatus & SinkLedger & { /** Records not yet settled. */ readonly pending: number })[]
   readonly spool?: { readonly bytes: number; readonly full: boolean; readonly why?: string }
   readonly gaps: number
 }

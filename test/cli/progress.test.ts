@@ -1,9 +1,10 @@
 import { progressLine } from '../../src/cli/progress'
+import { NOTHING } from '../../src/core/flow-state'
 import type { FlowStatus } from '../../src/core/status'
 
 function statusWith(gauges: Readonly<Record<string, number>>): FlowStatus {
   const endpoint = { id: 'x', state: 'running', since: 0, faults: 0 } as const
-  return { name: 'flow', started: 0, read: 12_345, bytesRead: 0, gaps: 0, sources: [{ ...endpoint, role: 'source', label: 'from', gauges }], sinks: [{ ...endpoint, role: 'sink', label: 'to', gauges: {}, delivered: 12_000, rejected: 0, bytes: 0, pending: 345 }] }
+  return { name: 'flow', started: 0, read: 12_345, bytesRead: 0, restarts: 0, gaps: 0, sources: [{ ...endpoint, role: 'source', label: 'from', gauges }], sinks: [{ ...endpoint, role: 'sink', label: 'to', gauges: {}, ...NOTHING, delivered: 12_000, pending: 345 }] }
 }
 
 test.each([
