@@ -1,7 +1,8 @@
 /** The commands on flows that are not running: list, forget, drain. */
 import { UsageError } from '../core/errors'
 import { existingStateRoot, stateRoot } from '../state/directory'
-import { flowsNamed, forgetFlow, listFlows, undelivered } from '../state/flows'
+import { flowsNamed, listFlows, undelivered } from '../state/flows'
+import { forgetFlow } from '../state/forget'
 import { tell } from './stderr'
 
 const silent = { debug: () => undefined, info: () => undefined, warn: (message: string) => { tell(`manifold: ${message}\n`) } }
@@ -23,12 +24,13 @@ export async function list(state: string | undefined, json: boolean): Promise<vo
   }
 }
 
-export async function forget(state: string | undefined, name: string, sink: string | undefined): Promise<void> {
+export async function forget(state: string | undefined, name: string, sink: string | undefined, force: boolean): Promise<void> {
   const root = await existingStateRoot(stateRoot(state))
   if (root === undefined) throw new UsageError([`there is no state in ${stateRoot(state)}`])
-  const { flows, spoolDirectories } = await forgetFlow(root, name, silent, sink)
+  const { flows, lost, left } = await forgetFlow(root, name, silent, { force, ...(sink === undefined ? {} : { sink }) })
   process.stdout.write(`forgotten: ${name}${sink === undefined ? '' : `, its sink ${sink}`} (${flows.length} instance${flows.length === 1 ? '' : 's'})\n`)
-  if (sink === undefined) for (const directory of spoolDirectories) process.stdout.write(`its spool lies elsewhere and was left: ${directory}\n`)
+  for (const one of lost) process.stdout.write(`given up: ${one}\n`)
+  for (const directory of left) process.stdout.write(`left, for it is no spool file: what lies in ${directory}\n`)
 }
 
 export async function drain(state: string | undefined, name: string, instance: number): Promise<number | NodeJS.Signals> {
@@ -38,8 +40,7 @@ export async function drain(state: string | undefined, name: string, instance: n
   if (flow.fault !== undefined) throw new UsageError([flow.fault])
   const command = flow.state?.command
   if (command === undefined) throw new UsageError([`the flow ${name} did not keep its command line, for a secret stood in it: run that line again, it delivers what is held first`])
-  process.chdir(command.cwd)
+  try { process.chdir(command.cwd) } catch (error) { throw new UsageError([`the flow ${name} ran in ${command.cwd}, which cannot be entered (${(error as NodeJS.ErrnoException).code ?? 'unknown'}): make it again, for its line may name paths from there`]) }
   const env: NodeJS.ProcessEnv = { ...process.env, MANIFOLD_ARGS: command.args }
-  const argv = state === undefined || command.argv.includes('--state') ? command.argv : [...command.argv, '--state', state]
-  return (await import('./run.js')).runCommand(argv, env, { name, instance })
+  return (await import('./run.js')).runCommand(command.argv, env, { name, instance, root: root ?? stateRoot(state) })
 }

@@ -11,7 +11,7 @@ export const COMMANDS = {
   help: ['[scheme]', 'what an endpoint or a command does; alone, this'],
   endpoints: ['', 'what there is to read from and write to'],
   ls: ['', 'flows known here: where they are, what they hold'],
-  forget: ['NAME [SINK]', 'removes a flow, or one sink of it, with all it holds'],
+  forget: ['NAME [SINK] [--force]', 'removes a flow, or one sink of it; what was not delivered only with --force'],
   spool: ['drain NAME', 'delivers what a flow that is not running still holds'],
   check: ['LINE', 'reads the command line that follows, resolves its placeholders and opens nothing'],
   unit: ['NAME -- LINE', 'a systemd unit for the command line after --'],

@@ -5,7 +5,7 @@ import type { FlowResult } from '../core/flow-parts'
 import type { FlowCommand } from '../core/flow-state'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
-import { assemble, type Assembled } from '../plan/assemble'
+import { assemble, type Assembled, type Drained } from '../plan/assemble'
 import { EXIT, exitCode } from './exit'
 import { createLog, type CliLog } from './log'
 import { fitMemory } from './memory'
@@ -16,7 +16,7 @@ import { tell } from './stderr'
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** @param drain deliver what lies in the spool of this flow, and nothing else */
-export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv = process.env, drain?: { readonly name: string; readonly instance: number }): Promise<number | NodeJS.Signals> {
+export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv = process.env, drain?: Drained): Promise<number | NodeJS.Signals> {
   let line: CommandLine
   try {
     line = parseCommandLine(argv, env, registry)
@@ -98,7 +98,7 @@ function withReceipts(code: number | undefined, missing: number): number | undef
 }
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
-function farewell({ ending, receipt }: FlowResult, { name, deadLetters }: Pick<Assembled, 'name' | 'deadLetters'>, log: CliLog, redact: (text: string) => string): void {
+function farewell({ ending, receipt }: FlowResult, { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>, log: CliLog, redact: (text: string) => string): void {
   // Nothing is wrong with a run that was told to stop.
   if (!(ending.kind === 'stopped' && ending.safe)) log.reveal(6)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
@@ -113,7 +113,7 @@ function farewell({ ending, receipt }: FlowResult, { name, deadLetters }: Pick<A
     case 'complete': case 'reader gone': break
     default: log.error(ending.why)
   }
-  if (spooled > 0) log.error(`${spooled} record${spooled === 1 ? ' is' : 's are'} safe in the spool; run the same line again, or: manifold spool drain ${name}`)
+  if (spooled > 0) log.error(`${spooled} record${spooled === 1 ? ' is' : 's are'} safe in the spool; run the same line again${drainable ? `, or: manifold spool drain ${name}` : ''}`)
   if (rejected > 0 && deadLetters !== undefined) log.error(`${rejected === 1 ? 'the rejected record lies' : `${rejected} rejected records lie`} in ${deadLetters}, with the reason; framing=envelope reads ${rejected === 1 ? 'it' : 'them'} again`)
 }
 

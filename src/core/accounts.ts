@@ -24,7 +24,7 @@ export interface Account {
 
 /** Sinks that are not named any more are not kept: they had everything, or the start was refused. */
 export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, unissued, ...account }: Account): FlowState {
-  const command = parts.command ?? stored?.command
+  const { command } = parts
   const sources: Record<string, SourceState> = { ...stored?.sources }
   for (const { part, positions, released, completeUntil } of account.sources) {
     const merged = new Map(positions)
@@ -36,7 +36,10 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
   }
   const sinks: Record<string, SinkState> = {}
   for (const { part, lane, pump, proven, tried } of account.sinks) {
-    sinks[part.id] = { ...named(part), cursor: lane?.cursor ?? 0, proven, ...(tried ? { tried } : {}), ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }) }
+    const target = part.sink.segments?.target
+    sinks[part.id] = {
+      ...named(part), ...(target === undefined ? {} : { target }), cursor: lane?.cursor ?? 0, proven, ...(tried ? { tried } : {}), ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }),
+    }
   }
   const held = account.held?.state() ?? []
   return {

@@ -113,7 +113,7 @@ export interface Holding { readonly held: Held; readonly cursors: ReadonlyMap<st
 /** @param nextSequence what the first record of this run gets */
 export function hold(spool: Spool, stored: FlowState | undefined, sources: readonly SourcePart[], sinks: readonly SinkPart[], nextSequence: Sequence): Holding {
   const resending = new Set(sources.filter(({ source, position, releasedAtAccept }) => position === 'upstream' && !releasedAtAccept && source.covers !== undefined).map(({ id }) => id))
-  const cursors = new Map(sinks.map(({ id }) => [id, stored?.sinks[id]?.cursor ?? spool.tail]))
+  const cursors = new Map(sinks.map(({ id, sink }) => [id, stored?.sinks[id]?.cursor ?? (sink.limits.unit === 'segment' ? spool.firstFor(id) : spool.tail)]))
   const kept = stored?.held ?? []
   const known = Object.keys(stored?.sources ?? {}).filter((id) => spool.partitions(id).length > 0)
   const ours = known.length > 0 && [...known, ...kept.flatMap(({ until }) => Object.keys(until))].every((id) => resending.has(id))

@@ -94,6 +94,8 @@ export interface Spool {
   readonly head: Sequence
   /** Oldest record kept. */
   readonly tail: Sequence
+  /** Where a segment sink begins that was not there before: segments that were made for others are never its. */
+  firstFor(sink: string): Sequence
   status(): SpoolStatus
   /** Called at each change of `status().full`. */
   onStatus(changed: (status: SpoolStatus) => void): void

@@ -3,7 +3,7 @@
  * (state, lock, spool) and `release` closes it again on every path.
  */
 import { randomUUID } from 'node:crypto'
-import { dirname, join, resolve } from 'node:path'
+import { dirname } from 'node:path'
 import { makeAppender } from '../codec/append'
 import type { Clock, Log, Sink, Source } from '../core/contract'
 import { Fatal, lineOf, Refused, UsageError } from '../core/errors'
@@ -31,6 +31,7 @@ import { endpointIdentity, knownFlows, underStored, understood } from './known-f
 import { priorReceipt } from './prior-run'
 import { needsSpool, segmentPlan } from './spooling'
 import { startLines } from './start-lines'
+import { leftBehind, whereabouts } from './whereabouts'
 import { uncounted } from './uncounted'
 
 const DEFAULT_SEGMENT = 64 * 1024 * 1024
@@ -44,6 +45,8 @@ export interface Assembled {
   /** Of runs before: killed, or ended before anybody had them. To be issued first; `Flow.owes` is told which could not be. */
   readonly owing: readonly Receipt[]
   readonly bounded: boolean
+  /** `manifold spool drain` can deliver what the spool holds: the line is stored. */
+  readonly drainable: boolean
   /** Where rejected records lie; absent where none is kept. */
   readonly deadLetters?: string
   /** Its end is up to whoever writes to stdin, as in `tail -F log | manifold`, and perhaps never comes. */
@@ -54,11 +57,14 @@ export interface Assembled {
 export interface SourceEnd extends EndpointIdentity { readonly parsed: ParsedEndpoint; readonly target: AnyTarget; readonly source: Source; readonly position: PositionPlace; readonly sharesWork: boolean }
 export interface SinkEnd extends EndpointIdentity { readonly parsed: ParsedEndpoint; readonly target: AnyTarget; readonly sink: Sink; readonly newline: Newline; readonly ephemeral: boolean }
 
+/** `root`: STATE, absolute, for the stored line may name another way to it. */
+export interface Drained { readonly name: string; readonly instance: number; readonly root: string }
+
 export interface AssembleOptions {
   /** Stored with the flow, so that its spool can be drained without this line at hand. */
   readonly command?: FlowCommand
   /** Only what lies in the spool of this flow is delivered; no source is opened. */
-  readonly drain?: { readonly name: string; readonly instance: number }
+  readonly drain?: Drained
 }
 
 export async function assemble(line: CommandLine, surroundings: Surroundings, log: Log, options: AssembleOptions = {}, clock: Clock = systemClock): Promise<Assembled> {
@@ -67,27 +73,29 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
   if (drain === undefined) await refuseLoops(endsOf(line, targets))
   const typed = await endpoints(line, targets)
   const bounded = drain !== undefined || line.until !== undefined || typed.sources.every(({ parsed, target }) => isBounded(parsed, target))
-  const spooled = needsSpool({ sinks: typed.sinks, live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
-  const keepsState = spooled || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
-    || (drain === undefined && typed.sources.some(({ position }) => position === 'here') && typed.sinks.some(({ ephemeral }) => !ephemeral))
+  const needed = needsSpool({ sinks: typed.sinks, live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
+  const wanted = stateRoot(drain?.root ?? line.flags.state)
+  const keepsState = needed || drain !== undefined || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
+    || (typed.sources.some(({ position }) => position === 'here') && typed.sinks.some(({ ephemeral }) => !ephemeral)) || await leftBehind(wanted, typed)
   const undo: (() => Promise<void> | void)[] = []
   const release = async (): Promise<void> => {
     // All that counts was synced before: what a step says changes nothing, and must not keep the next one from its turn.
     for (const step of undo.splice(0).reverse()) try { await step() } catch (error) { log.debug(`letting go: ${lineOf(error)}`) }
   }
   try {
-    const buffer = typed.sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
-    const state = keepsState ? await holdState(line, buffer, typed, typed.sources.some(({ sharesWork }) => sharesWork), drain, log, undo) : undefined
+    const state = keepsState ? await holdState(line, wanted, typed, needed, drain, log, undo) : undefined
+    const spooled = state?.spooled ?? needed
     const identity = { sources: underStored(typed.sources, state?.stored?.sources), sinks: underStored(typed.sinks, state?.stored?.sinks) }
     const { sinks } = identity
     const sources = drain === undefined ? identity.sources : []
     const segments = segmentPlan(sinks, (id) => identity.sources.find((source) => source.id === id)?.spelled ?? state?.stored?.sources[id]?.label ?? id)
     const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
-    if (state?.stored !== undefined) refuseRemovedSinks(state, identity, opened)
+    if (state?.stored !== undefined) refuseRemovedSinks(state, sinks, opened, line.flags.noSpool)
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && !bounded ? 'never' : GIVE_UP_MS)
     const deadLetters = await deadLettersOf(line, targets, state, surroundings, giveUpAfter, clock, log)
     undo.push(() => deadLetters.close())
     const name = state?.name ?? flowName(identity)
+    const command = drain === undefined ? options.command : state?.stored?.command
     const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened, log)
     const prior = state?.stored === undefined ? undefined : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps }, clock.now())
     const parts: FlowParts = {
@@ -105,7 +113,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       ...(state?.stored === undefined ? {} : { stored: state.stored }),
       damage: gaps.filter(({ lost }) => lost),
       ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
-      ...(options.command === undefined ? {} : { command: options.command }),
+      ...(command === undefined ? {} : { command }),
       deadLetters,
       ...(targets.appends.length === 0 ? {} : { transform: makeAppender(targets.appends) }),
       ...(opened === undefined || segments.toLines === undefined ? {} : { toLines: segments.toLines }),
@@ -114,7 +122,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     }
     const others = state === undefined ? [] : idleFlowsWithRecords(await listFlows(state.root), { name, instance: state.instance })
     return {
-      flow: new Flow(parts), name, bounded, release,
+      flow: new Flow(parts), name, bounded, release, drainable: command !== undefined,
       startLines: startLines({ line, sources, sinks, state, spooled: opened !== undefined, others, deadLetterPolicy: deadLetters.policy }),
       owing: [...state?.stored?.unissued ?? [], ...(prior === undefined ? [] : [prior])],
       ...(deadLetters.place === undefined ? {} : { deadLetters: deadLetters.place }),
@@ -183,20 +191,21 @@ export interface HeldState extends HeldInstance {
   readonly root: string
   readonly file: Awaited<ReturnType<typeof openFlowFile<FlowState>>>
   readonly stored: FlowState | undefined
+  readonly spooled: boolean
   readonly spoolDirectory: string
 }
 
-async function holdState(line: CommandLine, buffer: string | undefined, identity: FlowIdentity, sharesWork: boolean, drain: AssembleOptions['drain'], log: Log, undo: (() => Promise<void> | void)[]): Promise<HeldState> {
-  const wanted = stateRoot(line.flags.state)
-  const name = line.flags.name ?? (drain === undefined ? await unnamed(wanted, identity) : drain.name)
+async function holdState(line: CommandLine, wanted: string, typed: { readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] }, needed: boolean, drain: Drained | undefined, log: Log, undo: (() => Promise<void> | void)[]): Promise<HeldState> {
+  const name = line.flags.name ?? (drain === undefined ? await unnamed(wanted, typed) : drain.name)
   const root = await openStateRoot(wanted)
-  const held = drain === undefined ? await holdInstance(root, name, sharesWork) : await holdThis(root, drain.name, drain.instance)
+  const held = drain === undefined ? await holdInstance(root, name, typed.sources.some(({ sharesWork }) => sharesWork)) : await holdThis(root, drain.name, drain.instance)
   undo.push(() => { held.lock.release() })
   const file = await openFlowFile<FlowState>(realFileSystem, held.flowFile, log)
   undo.push(() => file.close())
-  const elsewhere = line.flags.spool ?? buffer
-  const spoolDirectory = elsewhere === undefined ? held.spool : join(resolve(elsewhere), held.name, String(held.instance))
-  return { ...held, root, file, stored: file.stored === undefined ? undefined : understood(file.stored), spoolDirectory }
+  const stored = file.stored === undefined ? undefined : understood(file.stored)
+  const buffer = typed.sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
+  const { spooled, place } = await whereabouts(held, stored, { spool: needed, folder: line.flags.spool ?? buffer, drain: drain !== undefined }, log)
+  return { ...held, root, file, stored, spooled, spoolDirectory: place }
 }
 
 /** What an unnamed line's flow is called: as it is stored, whatever its spelling then was. */
@@ -247,13 +256,19 @@ function pathSteps(state: HeldState): readonly string[] {
 
 function keptFrom(stored: FlowState): readonly number[] { return [...Object.values(stored.sinks).map(({ cursor }) => cursor), ...(stored.held ?? []).map(({ from }) => from)] }
 
-function refuseRemovedSinks(state: HeldState, identity: FlowIdentity, opened: OpenedSpool | undefined): void {
+function refuseRemovedSinks(state: HeldState, sinks: readonly SinkEnd[], opened: OpenedSpool | undefined, noSpool: boolean): void {
+  const stored = state.stored as FlowState
   const faults: string[] = []
-  for (const { label, cursor } of removedSinks(state.stored as FlowState, identity)) {
+  for (const { label, target, cursor } of removedSinks(stored, { sources: [], sinks })) {
     const records = opened?.spool.countFrom(cursor) ?? 0
-    if (records > 0) faults.push(removedSinkFault(state.name, label, records))
+    const alike = sinks.find((sink) => sink.label === label)
+    if (records > 0) faults.push(removedSinkFault(state.name, target ?? label, records, alike === undefined ? undefined : alike.sink.segments?.target ?? `${label} with other options`))
   }
-  for (const foreign of opened?.foreign ?? []) faults.push(`${foreign.path} holds ${foreign.count} records made for ${foreign.target}, which this line does not write to: name that sink again, or drop them with: manifold forget ${state.name}`)
+  if (opened !== undefined && noSpool) {
+    const records = Math.max(0, ...sinks.map(({ id }) => opened.spool.countFrom(stored.sinks[id]?.cursor ?? opened.spool.tail)))
+    if (records > 0) faults.push(`--no-spool: the flow ${state.name} holds ${records} record${records === 1 ? '' : 's'} in its spool ${state.spoolDirectory}: run the line without --no-spool until they are delivered`)
+  }
+  for (const foreign of opened?.foreign ?? []) faults.push(`${foreign.path} holds ${foreign.count} records made for ${foreign.target}, which this line does not write to: name that sink again, or drop all that the flow holds with: manifold forget ${state.name} --force`)
   if (faults.length > 0) throw new UsageError(faults)
 }
 

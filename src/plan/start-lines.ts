@@ -37,7 +37,7 @@ export function startLines({ sources, sinks, state, spooled, others, deadLetterP
     if (policy !== undefined) lines.push(`${label}: an object each ${[policy.sealBytes > 0 ? `${Math.round(policy.sealBytes / 1048576 * 10) / 10} MiB` : '', policy.sealAge > 0 ? formatDuration(policy.sealAge) : ''].filter((part) => part !== '').join(' or ') || 'run'}`)
   }
   if (deadLetterPolicy === 'drop') lines.push('records that cannot be delivered are dropped, and counted')
-  for (const flow of others) lines.push(`the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: manifold spool drain ${flow.name} delivers them`)
+  for (const flow of others) lines.push(`the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: ${flow.state?.command === undefined ? 'its line, which was not stored for a secret in it, delivers them when it is run again' : `manifold spool drain ${flow.name}${flow.instance === 0 ? '' : ` --instance ${flow.instance}`} delivers them`}`)
   return lines
 }
 

@@ -166,6 +166,7 @@ class DiskSpool implements Spool {
   countFrom(sequence: Sequence): number { return this.store.countFrom(sequence) }
   get head(): Sequence { return this.store.head }
   get tail(): Sequence { return this.store.tail }
+  firstFor(sink: string): Sequence { return this.store.firstFor(sink) }
 
   batches(sink: string, from: Sequence): SpoolReader<Spooled> {
     // A sink that is opened again begins anew: the file that its former reader holds is let go.

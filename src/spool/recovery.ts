@@ -168,6 +168,7 @@ export class Recovery {
   /** True where it names sinks or targets that are not there now. */
   private checkTargets(segment: SegmentFile, targets: Readonly<Record<string, string>>): boolean {
     const { acceptedThrough, sequence, tail } = this.known
+    segment.madeFor = Object.keys(targets)
     const strange = Object.entries(targets).map(([sink, target]) => ({ sink, target, now: this.context.policies.find((one) => one.sink === sink)?.policy })).filter(({ now, target }) => !goesTo(now, target))
     // A sink that is not named any more is the caller's to judge, who has its cursor; unless the flow file is lost.
     const lostFlow = acceptedThrough === 0 && sequence === 0

@@ -46,6 +46,8 @@ export interface SegmentFile {
   holes: readonly Hole[]
   /** It has no seal on disk, for it is meant for sinks that are not there now. */
   foreign?: boolean
+  /** Segment sinks that an earlier run made it for; none named: for whichever comes first. */
+  madeFor?: readonly string[]
 }
 
 /** Sums up frames as they become durable. */

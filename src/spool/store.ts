@@ -29,6 +29,10 @@ export class Store {
   partitions(source: string): readonly string[] { return [...this.positions.get(source)?.keys() ?? []] }
   lastReceivedAt(source: string): number | undefined { return this.received.get(source) }
 
+  /** Behind the last segment that was made for other segment sinks. */
+  firstFor(sink: string): number {
+    return this.segments.findLast(({ madeFor = [] }) => madeFor.length > 0 && !madeFor.includes(sink))?.next ?? this.tail
+  }
   get tail(): number { return this.segments.find((segment) => segment.count > 0)?.first ?? this.head }
 
   countFrom(sequence: number): number {

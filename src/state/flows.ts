@@ -2,20 +2,16 @@
  * Flows as people know them: their names, what is stored under STATE, and the rules that keep a changed command line from losing records.
  * Listing takes no lock and changes nothing.
  */
-import * as fs from 'node:fs/promises'
-import { join } from 'node:path'
-import type { Log } from '../core/contract'
 import { spooledOf } from '../core/flow-state'
 import type { FlowState } from '../core/flow-state'
-import { FlowHeld, lineOf, UsageError } from '../core/errors'
+import { lineOf } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
-import { instancesOf, nameFault, namesOf, pathsOf, prepareInstance } from './directory'
+import { instancesOf, nameFault, namesOf, pathsOf } from './directory'
 import type { InstancePaths } from './directory'
-import { openFlowFile, readFlowFile } from './flow-file'
+import { readFlowFile } from './flow-file'
 import { mayHoldRecords } from './instances'
 import { endpointsOf, isSame, type EndpointIdentity, type FlowIdentity } from './known'
-import { acquire, holderOf, isHeld } from './lock'
-import type { Lock } from './lock'
+import { holderOf, isHeld } from './lock'
 
 export interface StoredFlow extends InstancePaths, FlowIdentity {
   readonly held: boolean
@@ -73,13 +69,18 @@ export function knownFlowConflict(flows: readonly StoredFlow[], name: string, id
 }
 
 /** Sinks that a stored flow delivers to and this line does not name. With records from their cursor on they are faults (`removedSinkFault`); without, they may be forgotten. */
-export function removedSinks(state: FlowState, identity: FlowIdentity): readonly (EndpointIdentity & { readonly cursor: number })[] {
-  return Object.entries(state.sinks).filter(([id]) => !identity.sinks.some((sink) => sink.id === id)).map(([id, { label, cursor }]) => ({ id, label, cursor }))
+export function removedSinks(state: FlowState, identity: FlowIdentity): readonly (EndpointIdentity & { readonly cursor: number; readonly target?: string })[] {
+  return Object.entries(state.sinks).filter(([id]) => !identity.sinks.some((sink) => sink.id === id)).map(([id, { label, cursor, target }]) => ({ id, label, cursor, ...(target === undefined ? {} : { target }) }))
 }
 
-/** @param records how many the sink has still to get, as the spool counts them; undefined: not known */
-export function removedSinkFault(name: string, label: string, records: number | undefined): string {
-  return `the flow ${name} holds ${records === undefined ? 'records' : `${records} record${records === 1 ? '' : 's'}`} for ${label}, which this line does not name: name it again, or drop them with: manifold forget ${name} ${quoted(label)}`
+/**
+ * @param sink as `manifold forget` takes it
+ * @param records how many the sink has still to get, as the spool counts them
+ * @param now where the line's sink of that label writes to, if it is another place
+ */
+export function removedSinkFault(name: string, sink: string, records: number, now?: string): string {
+  const instead = now === undefined || now === sink ? 'which this line does not name' : `and this line writes to ${now}`
+  return `the flow ${name} holds ${records} record${records === 1 ? '' : 's'} for ${sink}, ${instead}: name it as it was, or, where they can never get there, drop them with: manifold forget ${name} ${quoted(sink)} --force`
 }
 
 /** Flows that hold records and that nobody runs: what the start line names. @param except the flow that is starting */
@@ -97,69 +98,5 @@ export function undelivered(state: FlowState): readonly (EndpointIdentity & { re
   })
 }
 
-export interface Forgotten {
-  /** Instances that were removed, or that had the sink. */
-  readonly flows: readonly StoredFlow[]
-  /** Spools put elsewhere, whose files are left to the caller. */
-  readonly spoolDirectories: readonly string[]
-}
-
-/**
- * Forgets a flow with all it holds, or one sink of it: what the sink was still to get counts as dropped.
- * @param sink label or identity
- * @throws UsageError no such flow or sink; FlowHeld it is running
- */
-export async function forgetFlow(root: string, name: string, log: Log, sink?: string): Promise<Forgotten> {
-  const flows = await flowsNamed(root, name)
-  if (flows.length === 0) throw new UsageError([`there is no flow ${name} under ${root}: manifold ls shows those there are`])
-  const locks: Lock[] = []
-  try {
-    for (const flow of flows) {
-      await prepareInstance(root, name, flow.instance)
-      const lock = await acquire(flow.lockFile)
-      if (lock === undefined) {
-        const pid = await holderOf(flow.lockFile)
-        throw new FlowHeld(`the flow ${name} is running${pid === undefined ? '' : ` as process ${pid}`}: stop it first, then forget it`)
-      }
-      locks.push(lock)
-    }
-    // As it stands under the lock.
-    const settled = await flowsNamed(root, name)
-    const touched = sink === undefined ? settled : await forgetSink(settled, name, sink, log)
-    if (sink === undefined) for (const flow of settled) await fs.rm(flow.directory, { recursive: true, force: true })
-    return { flows: touched, spoolDirectories: touched.flatMap((flow) => flow.state?.spoolDirectory ?? []) }
-  } finally {
-    for (const lock of locks) lock.release()
-    if (sink === undefined) {
-      // Not empty where another instance began meanwhile. And a flow that a power cut brings back can be forgotten again.
-      await fs.rmdir(join(root, name)).catch(() => undefined)
-      await realFileSystem.syncDirectory(root).catch(() => undefined)
-    }
-  }
-}
-
-async function forgetSink(flows: readonly StoredFlow[], name: string, sink: string, log: Log): Promise<readonly StoredFlow[]> {
-  const matches = flows.filter((flow) => sinkOf(flow, sink) !== undefined)
-  const fault = flows.find((flow) => flow.fault !== undefined)?.fault
-  if (fault !== undefined) throw new UsageError([fault])
-  if (matches.length === 0) throw new UsageError([`the flow ${name} has no sink ${sink}: it has ${[...new Set(flows.flatMap((flow) => flow.sinks.map(({ label }) => label)))].join(', ') || 'none'}`])
-  for (const flow of matches) {
-    const file = await openFlowFile<FlowState>(realFileSystem, flow.flowFile, log)
-    try {
-      if (file.stored !== undefined) await file.save(withoutSink(file.stored, sinkOf(flow, sink) ?? ''))
-    } finally { await file.close() }
-  }
-  return matches
-}
-
-function sinkOf(flow: StoredFlow, sink: string): string | undefined { return flow.sinks.find(({ id, label }) => id === sink || label === sink)?.id }
-
-function withoutSink(state: FlowState, id: string): FlowState {
-  const { [id]: gone, ...sinks } = state.sinks
-  const ledger = state.run?.sinks[id]
-  if (gone === undefined || state.run === undefined || ledger === undefined) return { ...state, sinks }
-  return { ...state, sinks, run: { ...state.run, sinks: { ...state.run.sinks, [id]: { ...ledger, dropped: ledger.dropped + spooledOf(state.run, ledger) } } } }
-}
-
 /** As a shell takes it. */
-function quoted(word: string): string { return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'` }
+export function quoted(word: string): string { return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'` }

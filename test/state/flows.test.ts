@@ -8,7 +8,8 @@ import { FlowHeld, UsageError } from '../../src/core/errors'
 import { realFileSystem } from '../../src/kit/file-system'
 import { nameFault, pathsOf, prepareInstance } from '../../src/state/directory'
 import { openFlowFile } from '../../src/state/flow-file'
-import { forgetFlow, idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks, undelivered } from '../../src/state/flows'
+import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks, undelivered } from '../../src/state/flows'
+import { forgetFlow } from '../../src/state/forget'
 import { flowName, type FlowIdentity } from '../../src/state/known'
 import { holdInstance } from '../../src/state/instances'
 import type { HeldInstance } from '../../src/state/instances'
@@ -175,7 +176,7 @@ describe('a changed command line', () => {
   test('sinks no longer named are found, and the fault names the command that drops their records', () => {
     const state = stateOf({ to: ['s3://b/c', 'file:/my logs/x'], cursor: 3, accepted: 9 })
     expect(removedSinks(state, identityOf(['ws://a/'], ['s3://b/c']))).toEqual([{ id: 'id of file:/my logs/x', label: 'file:/my logs/x', cursor: 3 }])
-    expect(removedSinkFault('trades', 'file:/my logs/x', 6)).toBe('the flow trades holds 6 records for file:/my logs/x, which this line does not name: name it again, or drop them with: manifold forget trades \'file:/my logs/x\'')
+    expect(removedSinkFault('trades', 'file:/my logs/x', 6)).toBe('the flow trades holds 6 records for file:/my logs/x, which this line does not name: name it as it was, or, where they can never get there, drop them with: manifold forget trades \'file:/my logs/x\' --force')
   })
 })
 
@@ -203,7 +204,7 @@ describe('forgetting', () => {
 
   test('one sink is forgotten by its label: what it was still to get counts as dropped, the rest goes on', async () => {
     await store('flow', 0, { to: ['s3://b/c', 'stdio:'], cursor: 4, accepted: 9 })
-    await forgetFlow(root, 'flow', silent, 'stdio:')
+    await forgetFlow(root, 'flow', silent, { sink: 'stdio:', force: true })
     const [flow] = await listFlows(root)
     expect(Object.keys(flow?.state?.sinks ?? {})).toEqual(['id of s3://b/c'])
     expect(flow?.state?.run?.sinks['id of stdio:']).toMatchObject({ delivered: 4, dropped: 5 })
@@ -215,6 +216,6 @@ describe('forgetting', () => {
     await store('flow', 0, {})
     await expect(forgetFlow(root, 'other', silent)).rejects.toThrow(UsageError)
     await expect(forgetFlow(root, '../flow', silent)).rejects.toThrow(UsageError)
-    await expect(forgetFlow(root, 'flow', silent, 's3://nope/')).rejects.toThrow('the flow flow has no sink s3://nope/: it has s3://b/c')
+    await expect(forgetFlow(root, 'flow', silent, { sink: 's3://nope/' })).rejects.toThrow('the flow flow has no sink s3://nope/: it has s3://b/c')
   })
 })
