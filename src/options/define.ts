@@ -173,6 +173,8 @@ export interface Endpoint<S extends Spec> {
     readonly live?: true
     /** It ends by itself. */
     readonly bounded?: true
+    /** What it would read as things stand, by what tells one from another whatever its name: read by two sources of a flow, each record would come twice. */
+    reads?(given: Given<S>): Promise<ReadonlyMap<string, string>>
     load(): Promise<CreateSource<S>>
   }
   readonly sink?: {

@@ -33,6 +33,7 @@ import { needsSpool, segmentPlan } from './spooling'
 import { startLines } from './start-lines'
 import { leftBehind, whereabouts } from './whereabouts'
 import { uncounted } from './uncounted'
+import { readTwice } from './twice'
 
 const DEFAULT_SEGMENT = 64 * 1024 * 1024
 const GIVE_UP_MS = 600_000
@@ -163,6 +164,7 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
   const point = line.until?.point
   for (const { parsed, source } of sources) if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true) faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
   for (const { parsed, source } of sources) if (point?.kind === 'time' && source.endsAt === undefined) faults.push(`--until TIME: ${parsed.label} keeps no times that can be asked for; --until end or idle=DURATION can stop it`)
+  faults.push(...await readTwice(sources))
   if (faults.length > 0) throw new UsageError(faults)
   return { sources, sinks }
 }

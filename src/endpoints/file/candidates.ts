@@ -1,13 +1,15 @@
 /** Which files there are: those that match, and the names under which rotation keeps older ones. */
-import type { Dirent } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { compressionOf } from '../../codec/compression'
 import type { Compression } from '../../core/contract'
 import { Refused } from '../../core/errors'
+import { nameOf, pathOf, shownName } from '../../kit/file-names'
+import { glob } from '../../kit/glob'
+import { isGlob } from '../../kit/glob-pattern'
 
 export interface Candidate {
-  /** Absolute. */
+  /** Absolute; `file-names.ts` says how bytes that are no UTF-8 stand in it. */
   readonly path: string
   /** By the pattern, not merely as a rotated name of a file that does. */
   readonly matched: boolean
@@ -34,6 +36,11 @@ export async function findMatching(pattern: string, choice: CompressionChoice): 
   return [...found.values()]
 }
 
+/** Names by file. */
+export async function filesOf(pattern: string): Promise<ReadonlyMap<string, string>> {
+  return new Map((await findMatching(pattern, 'auto')).map(({ key, path: name }) => [key, shownName(name)]))
+}
+
 /** What lies under the names that rotation gives to files of these paths. */
 export async function findRotated(originals: Iterable<string>, choice: CompressionChoice, except: ReadonlySet<string>): Promise<readonly Candidate[]> {
   const found = new Map<string, Candidate>()
@@ -53,8 +60,7 @@ export async function findRotated(originals: Iterable<string>, choice: Compressi
   return [...found.values()]
 }
 
-export function isGlob(pattern: string): boolean { return /[*?[\]{}]/.test(pattern) }
-
+/** A path that is there is meant as it stands, whatever characters it has. */
 async function matching(pattern: string): Promise<readonly string[]> {
   const facts = await fs.stat(pattern).catch((error: unknown) => {
     const { code } = error as NodeJS.ErrnoException
@@ -63,33 +69,27 @@ async function matching(pattern: string): Promise<readonly string[]> {
   })
   if (facts?.isDirectory() === true) throw new Refused(`${pattern} is a directory: name the files in it, such as '${path.join(pattern, '*')}'`)
   if (facts !== undefined) return [pattern]
-  if (!isGlob(pattern)) return []
-  const names: string[] = []
-  for await (const name of fs.glob(pattern)) names.push(name)
-  return names.sort()
+  return [...await glob(pattern)].sort()
 }
 
 /** Folders that a glob leads into and that may not be read: the engine passes over them without a word. */
 export async function closedFolders(pattern: string): Promise<readonly string[]> {
   if (!isGlob(pattern)) return []
   const folders = new Set<string>()
-  const note = (entry: Dirent): boolean => {
-    if (entry.isDirectory()) folders.add(path.resolve(entry.parentPath, entry.name))
-    return false
-  }
-  for await (const _ of fs.glob(pattern, { withFileTypes: true, exclude: note })) { /* what it meets on its way is what counts */ }
+  // What it meets on its way is what counts.
+  await glob(pattern, (folder) => { folders.add(path.resolve(folder)) })
   const closed: string[] = []
   for (const folder of [...folders].sort()) {
     // Listing takes one permission, entering another. Not access(2), which asks for the user that started us, not for the one we are.
-    const open = await Promise.all([fs.opendir(folder).then((listing) => listing.close()), fs.stat(`${folder}/.`)]).then(() => true, (error: unknown) => (error as NodeJS.ErrnoException).code !== 'EACCES')
-    if (!open) closed.push(folder)
+    const open = await Promise.all([fs.opendir(pathOf(folder) as string).then((listing) => listing.close()), fs.stat(pathOf(`${folder}/.`))]).then(() => true, (error: unknown) => (error as NodeJS.ErrnoException).code !== 'EACCES')
+    if (!open) closed.push(shownName(folder))
   }
   return closed
 }
 
 /** What a folder holds; nothing where it is gone, or may be entered and not listed: what is in it under its own name is read all the same. */
 async function listed(folder: string): Promise<readonly string[]> {
-  return fs.readdir(folder).catch((error: unknown) => {
+  return fs.readdir(pathOf(folder), { encoding: 'buffer' }).then((names) => names.map(nameOf), (error: unknown) => {
     if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
     throw error
   })
@@ -97,10 +97,10 @@ async function listed(folder: string): Promise<readonly string[]> {
 
 /** undefined: gone meanwhile, a link that leads nowhere, or a directory. Throws Refused where it may not be looked at. */
 async function candidateOf(file: string, matched: boolean, choice: CompressionChoice): Promise<Candidate | undefined> {
-  const facts = await fs.stat(file, { bigint: true }).catch((error: unknown) => {
+  const facts = await fs.stat(pathOf(file), { bigint: true }).catch((error: unknown) => {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined
-    throw code === 'EACCES' ? new Refused(`${file} may not be looked at: permission denied`, { cause: error }) : error
+    throw code === 'EACCES' ? new Refused(`${shownName(file)} may not be looked at: permission denied`, { cause: error }) : error
   })
   if (facts === undefined || facts.isDirectory()) return undefined
   return {

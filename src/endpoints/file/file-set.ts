@@ -1,4 +1,5 @@
 import type { Delivery, Log } from '../../core/contract'
+import { shownName } from '../../kit/file-names'
 import type { Framing } from '../../options/shared'
 import { findMatching, findRotated, isRotationOf, type Candidate, type CompressionChoice } from './candidates'
 import { bindByContent, bindByInode, unbound, type Bound, type Known } from './identity'
@@ -97,7 +98,7 @@ export class FileSet {
     if (tail.candidate.kind === 'stream') return
     const name = tail.partition.name
     if (found !== undefined && this.known.has(name) && bound.get(found)?.name !== name) {
-      this.facts.log.info(`${found.path} was truncated or written anew: it is read from its beginning`)
+      this.facts.log.info(`${shownName(found.path)} was truncated or written anew: it is read from its beginning`)
       await this.drop(tail)
       return
     }
@@ -124,9 +125,10 @@ export class FileSet {
   private begin(candidate: Candidate, origin: string, one: Known | undefined, { keys, names, last }: Places): Tail | undefined {
     if (keys.has(candidate.key)) return undefined
     const { framing, maxRecord, follow, epoch } = this.facts
-    let name = one?.name ?? origin
+    const shown = shownName(origin)
+    let name = one?.name ?? shown
     if (one === undefined) {
-      for (let number = 2; names.has(name); number++) name = `${origin}#${number}`
+      for (let number = 2; names.has(name); number++) name = `${shown}#${number}`
       this.known.delete(name)
     }
     const after = last.get(origin)

@@ -3,6 +3,7 @@
  * a copy that was truncated at its origin or compressed is another inode. Content is always looked at: an inode alone proves nothing.
  */
 import * as fs from 'node:fs/promises'
+import { pathOf } from '../../kit/file-names'
 import { isRotationOf, type Candidate } from './candidates'
 import { CompressedReader } from './compressed-reader'
 import { PRINTED, printedLength, printOf, type FilePosition } from './position'
@@ -49,7 +50,7 @@ async function holds(candidate: Candidate, { head, before, offset }: FilePositio
   if (head === undefined && before === undefined) return true
   let file: fs.FileHandle | undefined
   try {
-    file = await fs.open(candidate.path, 'r')
+    file = await fs.open(pathOf(candidate.path), 'r')
     return (head === undefined || await printAt(file, 0, printedLength(head)) === head) && (before === undefined || await printAt(file, offset - printedLength(before), printedLength(before)) === before)
   } catch (error) {
     // Gone since it was listed: the next look tells.
@@ -69,7 +70,7 @@ async function beginning({ path: name, compression }: Candidate): Promise<Buffer
   let length = 0
   let file: fs.FileHandle | undefined
   try {
-    file = await fs.open(name, 'r')
+    file = await fs.open(pathOf(name), 'r')
     // Two blocks of zstd, which are handed out whole.
     for await (const part of new CompressedReader(file, compression, 64 * PRINTED).parts()) {
       parts.push(part)

@@ -3,6 +3,7 @@
  *
  * - A file that is read is a partition of its own, named by the path it was found under; two at once of one path (rotation) are told apart by `#2`.
  *   What it is, its position says: inode, birth time and content. A renamed file is gone on with, a truncated or replaced one is a new one.
+ * - Names are bytes: one that is not UTF-8 is matched and read as well (`kit/file-names.ts`). A path that is there is no pattern.
  * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is finished.
  * - A file that is damaged, or closed to us, keeps no other unread: what can be read of it is delivered, the rest is a gap, in every run anew.
  *   Only where nothing at all can be read the source has failed.
@@ -11,8 +12,8 @@
  *   in one piece. What a kill left torn is cut off before the next write, where it is known to be ours.
  */
 import { compressionOf } from '../../codec/compression'
+import { isGlob } from '../../kit/glob-pattern'
 import { defineEndpoint, type OptionsOf } from '../../options/define'
-import { isGlob } from './candidates'
 import { options } from './options'
 import { startOf } from './start'
 import { templateFaults } from './template'
@@ -42,6 +43,6 @@ export default defineEndpoint({
     try { startOf(given.start) } catch (error) { return [(error as Error).message] }
     return []
   },
-  source: { position: 'here', bounded: true, load: async () => (await import('./source.js')).create },
+  source: { position: 'here', bounded: true, reads: async ({ uri }) => (await import('./candidates.js')).filesOf(uri.path), load: async () => (await import('./source.js')).create },
   sink: { load: async () => (await import('./sink.js')).create },
 })

@@ -3,9 +3,11 @@ import { TrailingData } from '../../codec/compression'
 import type { Delivery, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { letGo } from '../../kit/file-system'
+import { shownName } from '../../kit/file-names'
+import { isGlob, unescaped } from '../../kit/glob-pattern'
 import { unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
-import { closedFolders, isGlob } from './candidates'
+import { closedFolders } from './candidates'
 import { isCutShort, isDamage, OtherContent } from './compressed-reader'
 import { FileSet } from './file-set'
 import type { options } from './options'
@@ -159,11 +161,11 @@ export class FileSource implements Source {
       else if (error instanceof Moved) {
         await this.look(set)
         if (tail.candidate.path === name && set.tails.includes(tail)) {
-          this.context?.log.warn(`${name} went away before it was read to its end`)
+          this.context?.log.warn(`${shownName(name)} went away before it was read to its end`)
           await set.drop(tail)
         }
       } else if (error instanceof OtherContent) {
-        this.context?.log.info(`${name} was written anew: it is read from its beginning`)
+        this.context?.log.info(`${shownName(name)} was written anew: it is read from its beginning`)
         set.known.delete(tail.partition.name)
         await set.drop(tail)
         await this.look(set)
@@ -250,10 +252,11 @@ export class FileSource implements Source {
 function folderOf(pattern: string): string {
   let folder = path.dirname(path.resolve(pattern))
   while (isGlob(folder)) folder = path.dirname(folder)
-  return folder
+  return unescaped(folder)
 }
 
-function faultOf(name: string, error: unknown): Error {
+function faultOf(path: string, error: unknown): Error {
+  const name = shownName(path)
   if (error instanceof ManifoldError) return error
   const { code, syscall } = error as NodeJS.ErrnoException
   const facts = { cause: error }

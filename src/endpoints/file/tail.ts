@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import { createFramer, deliveryOf, type Framed, type Framer, type Framing } from '../../codec/framing'
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition } from '../../core/contract'
+import { pathOf } from '../../kit/file-names'
 import { FileReader } from '../../kit/file-reader'
 import { kindOf, PipeReader } from '../../kit/pipes'
 import type { Candidate } from './candidates'
@@ -142,7 +143,7 @@ export class Tail {
   /** Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are read for it, to their end. */
   async begin(lines: number): Promise<Delivery> {
     const { path, size, compression } = this.candidate
-    const handle = await fs.open(path, 'r')
+    const handle = await fs.open(pathOf(path), 'r')
     try {
       if (compression === 'none') this.offset = await offsetOfLast(lines, handle, size)
       else {
@@ -197,7 +198,7 @@ export class Tail {
     const { path, kind, compression, key } = this.candidate
     this.openedAt = this.offset
     if (kind === 'stream') return this.openStream(path)
-    const handle = await fs.open(path, 'r').catch((error: unknown) => { throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new Moved(path) : error })
+    const handle = await fs.open(pathOf(path), 'r').catch((error: unknown) => { throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new Moved(path) : error })
     try {
       const { dev, ino } = await handle.stat({ bigint: true })
       if (`${dev}:${ino}` !== key) throw new Moved(path)
@@ -219,7 +220,7 @@ export class Tail {
 
   private async openStream(path: string): Promise<Opened> {
     // A FIFO that nobody writes to yet must not block, and one that is followed must not end with its writer.
-    const fd = await promisify(open)(path, constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY))
+    const fd = await promisify(open)(pathOf(path), constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY))
     return kindOf(fd) === 'device' ? { feed: new FileReader(fd, this.framer, null), device: fd } : { feed: new PipeReader(fd, this.framer) }
   }
 

@@ -1,5 +1,6 @@
 import { watch, type FSWatcher } from 'node:fs'
 import * as path from 'node:path'
+import { nameOf, pathOf } from '../../kit/file-names'
 
 /**
  * Tells of changes below folders as soon as the system does. Where it does not (network file systems, too many watches), nothing is told, and polling
@@ -16,7 +17,7 @@ export class Watcher {
     for (const folder of wanted) {
       if (this.watches.has(folder)) continue
       try {
-        const watching = watch(folder, { persistent: false }, (event, name) => { this.changed(name === null ? folder : path.join(folder, name), event === 'rename') })
+        const watching = watch(pathOf(folder), { persistent: false, encoding: 'buffer' }, (event, name) => { this.changed(name === null ? folder : path.join(folder, nameOf(name)), event === 'rename') })
         watching.on('error', () => { watching.close(); this.watches.delete(folder) })
         this.watches.set(folder, watching)
       } catch { /* polling sees it */ }
