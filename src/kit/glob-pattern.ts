@@ -22,6 +22,19 @@ export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
   return braced(pattern).map((each) => each.split('/').filter((part, index) => part !== '' || index === 0).map(segmentOf))
 }
 
+/** Whether an absolute path is one that an absolute pattern leads to, be it there or not. */
+export function matcherOf(pattern: string): (file: string) => boolean {
+  const choices = parsePattern(pattern)
+  return (file) => choices.some((segments) => fits(segments, file.split('/')))
+}
+
+function fits([segment, ...rest]: readonly Segment[], [name, ...below]: readonly string[]): boolean {
+  if (segment === undefined) return name === undefined
+  if (segment === ANY_DEPTH) return fits(rest, name === undefined ? [] : [name, ...below]) || (name !== undefined && !name.startsWith('.') && fits([segment, ...rest], below))
+  if (name === undefined) return false
+  return (typeof segment === 'string' ? segment === name : segment.test(name)) && fits(rest, below)
+}
+
 function segmentOf(part: string): Segment {
   if (part === '**') return ANY_DEPTH
   if (!isGlob(part)) return unescaped(part)

@@ -160,7 +160,7 @@ export interface Endpoint<S extends Spec> {
    * can tell.
    */
   feeds?(from: Given<S>, to: Given<S>, same: boolean): boolean
-  /** The files that it reads or writes: what a flow writes must not be what it reads. */
+  /** The files that it reads or writes: what a flow writes must not be what it reads, nor two of its sources read one. */
   files?(given: Given<S>, role: Role): Promise<Files>
   readonly source?: {
     /** Where a position lives: with the server, with us, or nowhere. */
@@ -173,8 +173,6 @@ export interface Endpoint<S extends Spec> {
     readonly live?: true
     /** It ends by itself. */
     readonly bounded?: true
-    /** What it would read as things stand, by what tells one from another whatever its name: read by two sources of a flow, each record would come twice. */
-    reads?(given: Given<S>): Promise<ReadonlyMap<string, string>>
     load(): Promise<CreateSource<S>>
   }
   readonly sink?: {

@@ -1,23 +1,17 @@
-/** What two sources of one flow would both read: each record of it would come twice. */
-import { ManifoldError } from '../core/errors'
+/** Files that two sources of one flow would both read: each record of them would come twice. */
 import type { SourceEnd } from './assemble'
 
-/** A line for each pair of sources. What cannot be looked at is told when it is opened. */
+/** A line for each pair of sources. */
 export async function readTwice(sources: readonly SourceEnd[]): Promise<readonly string[]> {
   if (sources.length < 2) return []
   const seen = new Map<string, string>()
-  const faults = new Map<string, string>()
+  const faults = new Set<string>()
   for (const { parsed, label, target } of sources) {
-    const things = await parsed.endpoint.source?.reads?.(target).catch((error: unknown) => {
-      if (error instanceof ManifoldError || (error as NodeJS.ErrnoException).syscall !== undefined) return undefined
-      throw error
-    })
-    for (const [key, name] of things ?? []) {
-      const of = `${parsed.uri.scheme} ${key}`
-      const other = seen.get(of)
-      if (other === undefined) seen.set(of, label)
-      else faults.set(`${other} ${label}`, `${other} and ${label} would read ${name} twice: name it once, or by one pattern, which reads each file once`)
+    for (const key of (await parsed.endpoint.files?.(target, 'source'))?.keys ?? []) {
+      const other = seen.get(key)
+      if (other === undefined) seen.set(key, label)
+      else faults.add(`${other} and ${label} would read one file twice: name it once, or by one pattern, which reads each file once`)
     }
   }
-  return [...faults.values()]
+  return [...faults]
 }

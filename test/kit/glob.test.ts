@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { nameOf, pathOf, shownName } from '../../src/kit/file-names'
 import { glob } from '../../src/kit/glob'
-import { isGlob } from '../../src/kit/glob-pattern'
+import { isGlob, matcherOf } from '../../src/kit/glob-pattern'
 
 let folder: string
 beforeAll(() => {
@@ -34,4 +34,8 @@ test('names are kept to the byte', () => {
 test('what is escaped is no pattern', () => {
   expect(['a*', 'a[1]', 'a{1,2}', 'a?'].map(isGlob)).toEqual([true, true, true, true])
   expect(['a\\*', 'a\\[1]', 'a\\{1,2\\}', 'a', '{yyyy}'].map(isGlob)).toEqual([false, false, false, false, false])
+})
+
+test.each([['/a/*.log', '/a/b.log', true], ['/a/*.log', '/a/b/c.log', false], ['/a/**/c', '/a/c', true], ['/a/**/c', '/a/b/d/c', true], ['/a/**', '/a/b/c', true], ['/a/**', '/a/.b', false], ['/a/\\[1]', '/a/[1]', true], ['/a/{b,c}/d', '/a/c/d', true], ['/a/*', '/a/.b', false]])('%s would lead to %s: %j', (pattern, file, expected) => {
+  expect(matcherOf(pattern)(file)).toBe(expected)
 })

@@ -36,11 +36,6 @@ export async function findMatching(pattern: string, choice: CompressionChoice): 
   return [...found.values()]
 }
 
-/** Names by file. */
-export async function filesOf(pattern: string): Promise<ReadonlyMap<string, string>> {
-  return new Map((await findMatching(pattern, 'auto')).map(({ key, path: name }) => [key, shownName(name)]))
-}
-
 /** What lies under the names that rotation gives to files of these paths. */
 export async function findRotated(originals: Iterable<string>, choice: CompressionChoice, except: ReadonlySet<string>): Promise<readonly Candidate[]> {
   const found = new Map<string, Candidate>()

@@ -1,8 +1,9 @@
 /** Which files are read, and which are written, as far as can be told before any is opened. */
 import { realpathSync, statSync } from 'node:fs'
 import * as path from 'node:path'
+import { isGlob, matcherOf, unescaped } from '../../kit/glob-pattern'
 import type { Files, Given, Role } from '../../options/define'
-import { findMatching, isGlob } from './candidates'
+import { findMatching } from './candidates'
 import type { options } from './options'
 import { hasTimes, pathAt, rotatedPath } from './template'
 
@@ -11,10 +12,11 @@ export function filesOf(given: Given<typeof options>, role: Role): Promise<Files
 async function read({ uri }: Given<typeof options>): Promise<Files> {
   // Where something may not be looked at, opening says so.
   const found = await findMatching(uri.path, 'none').catch(() => [])
-  const pattern = realPattern(uri.path)
+  const matches = isGlob(uri.path) ? matcherOf(realPattern(uri.path)) : undefined
+  const plain = real(path.resolve(uri.path))
   return {
     keys: found.filter(({ kind }) => kind === 'file').map(({ key }) => key), paths: [],
-    matches: (file) => file === pattern || (isGlob(uri.path) && path.matchesGlob(file, pattern)),
+    matches: (file) => file === plain || matches?.(file) === true,
   }
 }
 
@@ -33,7 +35,7 @@ function written({ uri, options: { rotateSize, rotateEvery } }: Given<typeof opt
 function realPattern(pattern: string): string {
   let folder = path.resolve(pattern)
   while (isGlob(folder)) folder = path.dirname(folder)
-  return path.join(real(folder), path.relative(folder, path.resolve(pattern)))
+  return path.join(real(unescaped(folder)).replace(/[\\*?[\]{}]/g, '\\$&'), path.relative(folder, path.resolve(pattern)))
 }
 
 /** Of what does not exist, the folder's. */

@@ -43,6 +43,6 @@ export default defineEndpoint({
     try { startOf(given.start) } catch (error) { return [(error as Error).message] }
     return []
   },
-  source: { position: 'here', bounded: true, reads: async ({ uri }) => (await import('./candidates.js')).filesOf(uri.path), load: async () => (await import('./source.js')).create },
+  source: { position: 'here', bounded: true, load: async () => (await import('./source.js')).create },
   sink: { load: async () => (await import('./sink.js')).create },
 })
