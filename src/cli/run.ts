@@ -3,6 +3,7 @@ import { DiskFailed, FlowHeld, UsageError, isDiskError, lineOf } from '../core/e
 import { EndpointFailed } from '../core/supervisor'
 import type { FlowResult } from '../core/flow-parts'
 import type { FlowCommand } from '../core/flow-state'
+import { receiptLine } from '../core/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled, type Drained } from '../plan/assemble'
@@ -82,7 +83,8 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
     await metrics?.close()
   }
   const silent = result.ending.kind === 'reader gone'
-  const left = [...await issueAll(earlier, flags.receipt, log, { earlier: true, silent }), ...await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })]
+  if (result.provisional) log.info(`as far as it is known, for the next start issues what the disk holds: ${receiptLine(result.receipt)}`)
+  const left = [...await issueAll(earlier, flags.receipt, log, { earlier: true, silent }), ...result.provisional ? [] : await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })]
   // While the flow is still ours: no other start is to issue it as well.
   await flow.issued(left)
   await assembled.release()

@@ -70,4 +70,9 @@ export type Ending =
   | { readonly kind: 'source failed' | 'sink failed' | 'disk failed' | 'usage'; readonly why: string }
   | { readonly kind: 'reader gone' }
   | { readonly kind: 'bug'; readonly error: unknown }
-export interface FlowResult { readonly ending: Ending; readonly receipt: Receipt }
+export interface FlowResult {
+  readonly ending: Ending
+  readonly receipt: Receipt
+  /** How the run stands could not be stored. The next start goes by what the disk holds, and issues the receipt that agrees with it: this one is what is known. */
+  readonly provisional: boolean
+}

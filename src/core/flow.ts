@@ -383,9 +383,11 @@ export class Flow {
     let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined)
     const receipt = receiptOf(this.parts, this.account(), ending)
     this.unissued = [...this.unissued, receipt]
+    let provisional = false
     try {
       await this.keeper.flush()
     } catch (error) {
+      provisional = this.keeper.isKnown
       if (ending.kind === 'complete' || ending.kind === 'stopped') ending = { kind: 'disk failed', why: lineOf(error) }
     }
     await this.keeper.close()
@@ -393,6 +395,6 @@ export class Flow {
     this.over.abort(new Error('over'))
     const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
     if (wrong !== undefined && ending.kind !== 'bug') ending = { kind: 'bug', error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`) }
-    return { ending, receipt }
+    return { ending, receipt, provisional }
   }
 }

@@ -7,6 +7,10 @@ export class Keeper<T> {
   private dirty = false
   private saving: Promise<void> | undefined
   private error: { readonly cause: unknown } | undefined
+  private isKnown_ = false
+
+  /** Something of this run is durable: the next start knows of it. */
+  get isKnown(): boolean { return this.isKnown_ }
 
   /**
    * @param file absent: nothing is kept beyond this process
@@ -29,6 +33,7 @@ export class Keeper<T> {
       if (this.error !== undefined) return
       try {
         await this.file?.save(state)
+        this.isKnown_ = this.file !== undefined
         this.saved(state)
       } catch (cause) {
         this.error = { cause }

@@ -1,10 +1,10 @@
-/** A disk that is full and stays full, and a process that has no descriptors left: the run ends within the time that the line gives, and says why. */
+/** A disk that is full and stays full, one that does not take the state any more, a process that has no descriptors left: the run ends in time, and says why. */
 import { Chains, discard } from './shim/chain'
 import { faultsOf } from './shim/judge'
 import { SCENARIOS } from './shim/scenarios'
 import { build, describeWithShim, type Fault } from './shim/shim'
 
-describeWithShim('a disk that stays full', ['is told'], () => {
+describeWithShim('a disk that takes no more', ['is told'], () => {
   let chains: Chains
   beforeAll(() => { chains = new Chains(build()) })
 
@@ -34,5 +34,20 @@ describeWithShim('a disk that stays full', ['is told'], () => {
     const { code, stderr, faults } = await spoiled('file-s3', { mode: 'EMFILE-once', at: 1, only: '/0' })
     expect({ code, faults }).toEqual({ code: 74, faults: [] })
     expect(stderr).toMatch(/too many open files.*LimitNOFILE/)
+  })
+
+  test('a run that cannot store how it stands leaves its receipt to the next start, which goes by what the disk holds', async () => {
+    const scenario = SCENARIOS.find(({ name }) => name === 'file-s3')
+    if (scenario === undefined) throw new Error('no such flow')
+    const straight = await chains.chain(scenario, undefined)
+    const calls = straight.runs[0]?.calls.filter(({ path }) => path.includes('/0/flow')) ?? []
+    discard(straight)
+    // That the run began is stored; nothing is after that.
+    const begun = calls.findIndex(({ name }) => name === 'rename') + 1
+    const chain = await chains.chain(scenario, { mode: 'EIO-from', at: begun + 1, only: '/0/flow' })
+    const faults = faultsOf(chain)
+    expect({ code: chain.runs[0]?.code, faults, outcomes: chain.receipts.map(({ outcome }) => outcome) }).toEqual({ code: 74, faults: [], outcomes: ['killed', 'complete'] })
+    expect(chain.runs[0]?.stderr).toContain('as far as it is known')
+    discard(chain)
   })
 })
