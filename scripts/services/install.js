@@ -12,7 +12,7 @@ const kcl = require('./kcl')
 const { dynamodb, kinesis } = require('./kinesis')
 const rabbitmq = require('./rabbitmq')
 const { kinds: s3 } = require('./s3')
-const { kinds: shells } = require('./shells')
+const { kinds: tools } = require('./tools')
 
 /** What each service may be, best first; the last resort only where none of the others can be had. */
 const services = {
@@ -26,8 +26,9 @@ const services = {
   dynamodb: { wanted: ['dynalite'], kinds: dynamodb },
   // 3.x shares leases out in another way; longer sweeps alone ask for it.
   kcl: { wanted: ['kcl-2'], kinds: kcl.kinds },
-  zsh: { wanted: ['zsh'], kinds: { zsh: shells.zsh } },
-  fish: { wanted: ['fish'], kinds: { fish: shells.fish } },
+  zsh: { wanted: ['zsh'], kinds: { zsh: tools.zsh } },
+  fish: { wanted: ['fish'], kinds: { fish: tools.fish } },
+  faketime: { wanted: ['faketime'], kinds: { faketime: tools.faketime } },
 }
 
 /** What hangs on a network is given up: the slowest of them takes some four minutes. */

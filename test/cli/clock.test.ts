@@ -1,14 +1,15 @@
-/** A whole process whose clock is set while it runs, by libfaketime where this machine has it. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+/** A whole process whose clock is set while it runs, by libfaketime. */
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Receipt } from '../../src/core/receipt'
+import { faketime } from '../../scripts/services/tools'
+import { describeWith } from '../services/describe-with'
 import { start } from '../support/manifold'
 
-const LIBRARY = ['/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1', '/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1'].find((path) => existsSync(path))
 const HOUR_MS = 3_600_000
 
-;(LIBRARY === undefined ? describe.skip : describe)('a clock that is set during a run', () => {
+describeWith('faketime', 'a clock that is set during a run', () => {
   let folder: string
   beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-clock-')) })
   afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
@@ -21,7 +22,7 @@ const HOUR_MS = 3_600_000
   test.each([['wrong by an hour at the start', '-3600', '+0'], ['set back by an hour', '+3600', '+0']])('%s: what comes later has the right date, the receipt too, and durations are as they were', async (_, before, after) => {
     setClock(before)
     const running = start(['--from', '-', '--to', `file:${join(folder, 'out-{HH}')}`, '--append', 'at={now}', '--receipt', join(folder, 'receipt'), '--stall-timeout', '5s'], {
-      input: 'open', env: { TZ: 'UTC', LD_PRELOAD: LIBRARY, FAKETIME_TIMESTAMP_FILE: join(folder, 'offset'), FAKETIME_NO_CACHE: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1' },
+      input: 'open', env: { TZ: 'UTC', LD_PRELOAD: faketime(), FAKETIME_TIMESTAMP_FILE: join(folder, 'offset'), FAKETIME_NO_CACHE: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1' },
     })
     const files = (): string[] => readdirSync(folder).filter((name) => name.startsWith('out-'))
     const lines = (): string[] => files().flatMap((name) => readFileSync(join(folder, name), 'utf8').split('\n').slice(0, -1)).map((line) => (JSON.parse(line) as { at: string }).at)

@@ -7,9 +7,9 @@ import { available as kcl } from '../../scripts/services/kcl'
 import { available as aws } from '../../scripts/services/kinesis'
 import { available as rabbitmq } from '../../scripts/services/rabbitmq'
 import { available as s3 } from '../../scripts/services/s3'
-import { shell } from '../../scripts/services/shells'
+import { faketime, shell } from '../../scripts/services/tools'
 
-export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq' | 'kinesis' | 'kinesis-fanout' | 'dynamodb' | 'kcl' | 'kcl-3' | 'zsh' | 'fish'
+export type Need = 's3' | 'versitygw' | 'minio' | 'kafka' | 'kcat' | 'rabbitmq' | 'kinesis' | 'kinesis-fanout' | 'dynamodb' | 'kcl' | 'kcl-3' | 'zsh' | 'fish' | 'faketime'
 
 /** By need: whether it can be had, what it is called, what installs it. */
 const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly what: string; readonly install: string }>> = {
@@ -24,6 +24,7 @@ const needs: Readonly<Record<Need, { readonly there: () => boolean; readonly wha
   dynamodb: { there: () => aws().includes('dynalite') || process.env['MANIFOLD_TEST_DYNAMODB'] !== undefined, what: 'DynamoDB emulator', install: 'dynamodb' },
   kcl: { there: () => kcl().includes('kcl-2'), what: 'Kinesis Client Library 2', install: 'kcl' },
   zsh: { there: () => shell('zsh') !== undefined, what: 'zsh', install: 'zsh' },
+  faketime: { there: () => faketime() !== undefined, what: 'libfaketime', install: 'faketime' },
   fish: { there: () => shell('fish') !== undefined, what: 'fish', install: 'fish' },
   'kcl-3': { there: () => kcl().includes('kcl-3'), what: 'Kinesis Client Library 3', install: 'kcl --only kcl-3' },
 }

@@ -20,7 +20,7 @@ describe('scripts/services.js', () => {
   })
   it('names the services it knows', () => {
     const { status, stderr } = spawnSync(process.execPath, [script, 'install', '--need', 'tape'], { encoding: 'utf8' })
-    expect(stderr).toBe('there is no service tape: s3, kafka, kcat, rabbitmq, kinesis, kinesis-fanout, dynamodb, kcl, zsh, fish can be had\n')
+    expect(stderr).toBe('there is no service tape: s3, kafka, kcat, rabbitmq, kinesis, kinesis-fanout, dynamodb, kcl, zsh, fish, faketime can be had\n')
     expect(status).toBe(1)
   })
 })
