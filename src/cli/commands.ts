@@ -4,11 +4,12 @@ import { DiskFailed, FlowHeld, ManifoldError, UsageError, lineOf } from '../core
 import { answered, watchStdout } from './answer'
 import { EXIT } from './exit'
 import { COMMANDS, completions, endpointsText, overviewText, schemeText, SUMMARY, USAGE, type CommandName } from './help'
-import { tell } from './stderr'
+import { listenToStderr, tell } from './stderr'
 
 type End = number | NodeJS.Signals
 
 export async function runSubcommand(argv: readonly string[]): Promise<End> {
+  listenToStderr()
   let end: End = EXIT.complete
   // A flow that is drained may have stdout for itself.
   const answers = argv[0] !== 'spool'

@@ -1,10 +1,9 @@
 /** Entry of the command: the cheap answers first, so that `--version` and `help` load nothing. */
 import { answer } from './answer'
 import { EXIT } from './exit'
-import { listenToStderr, tell } from './stderr'
+import { tell } from './stderr'
 
 export async function main(argv: readonly string[]): Promise<void> {
-  listenToStderr()
   let end: number | NodeJS.Signals
   try {
     end = await dispatch(argv)

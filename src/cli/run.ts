@@ -12,7 +12,7 @@ import { createLog, type CliLog } from './log'
 import { fitMemory } from './memory'
 import { liveLine, type LiveLine } from './progress'
 import { canAppend, issueAll } from './receipts'
-import { tell } from './stderr'
+import { listenToStderr, tell } from './stderr'
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
@@ -27,6 +27,7 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   if (line.flags.help || line.flags.version) return (await import('./commands.js')).runSubcommand([line.flags.help ? 'help' : '--version'])
   const redact = (text: string): string => line.redactor.text(text)
   const secret = hideSecrets(argv, redact)
+  listenToStderr()
   const terminal = process.stderr.isTTY
   let live: LiveLine | undefined
   let bounded = false
