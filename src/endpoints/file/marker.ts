@@ -2,7 +2,7 @@
  * Which write to a file is under way: a small file beside it (`.NAME.writing`), there only while it is written to. Each process that writes has one of its
  * own (`.NAME.2.writing` and so on), for several may write to one file.
  *
- * Two slots, written in turn, each before the write that it tells of: where that is to begin, its length, and a checksum of each block of it. After a crash
+ * Two slots, written in turn and synced, each before the write that it tells of: where that is to begin, its length, and a checksum of each block of it. After a crash
  * the newest good slot decides whether the end of the file is a torn write of ours. Only what it proves to be ours goes: others may have appended since.
  */
 import { constants, fstatSync } from 'node:fs'
@@ -43,7 +43,7 @@ export class Marker {
   /** Whoever opened the file after us took it for the marker of a dead process. */
   get isTaken(): boolean { return fstatSync(this.file.fd).nlink === 0 }
 
-  /** Survives a kill when resolved, and a power cut after `sync`. */
+  /** Survives a kill when resolved, and a power cut after `sync`, which comes before the write: else a part of the write could be there, and nothing tell of it. */
   async note(identity: FileIdentity, { start, length, block, sums }: Intent): Promise<void> {
     const header = JSON.stringify({ ...identity, count: ++this.count, start, length, block, blocks: sums.length / 4 } satisfies Header)
     const slot = Buffer.alloc(HEADER + sums.length, ' ')

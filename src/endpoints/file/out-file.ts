@@ -91,9 +91,11 @@ export class OutFile {
     const ours = size === this.end || size === 0 || !this.facts.lines || await endsLine(this.file, size) ? chunks : [LINE_END, ...chunks]
     const intent = intentOf(size, ours)
     await this.announce(intent)
+    // Before the write, not with it: of a write that reached the disk without its announcement nobody could say later that it is torn.
+    await this.marker?.sync()
     this.isDoubtful = true
     await this.put(intent, ours)
-    await Promise.all([this.file.datasync(), this.marker?.sync()])
+    await this.file.datasync()
     this.isDoubtful = false
     this.length_ = fstatSync(this.file.fd).size
     this.end = size + intent.length
