@@ -69,7 +69,7 @@ describeWith('rabbitmq', 'under load', () => {
     const alarm = async (on: boolean): Promise<void> => { await broker.ctl('eval', `vm_memory_monitor:set_vm_memory_high_watermark(${on ? '0' : '{absolute,"1GB"}'}).`) }
     const receipts = join(folder, 'alarms.ndjson')
     // The stall timeout is shorter than each of the alarms.
-    const running = run(['--from', 'generate:', 'rate=20000', '--to', broker.uri(), `queue=${queue}`, '--metrics', `unix:${socket}`, '--stall-timeout', '1s', '--state', join(folder, 'alarms'), '--receipt', receipts])
+    const running = run(['--from', 'generate:', 'rate=20000', '--to', broker.uri(), `queue=${queue}`, '--metrics', `unix:${socket}`, '--stall-timeout', '1s', '--grace', '2m', '--state', join(folder, 'alarms'), '--receipt', receipts])
     const status = async (): Promise<string> => (await httpGet(socket, '/status'))?.body ?? ''
     const told = (text: RegExp): number => running.stderr().match(text)?.length ?? 0
     try {
@@ -98,7 +98,7 @@ describeWith('rabbitmq', 'under load', () => {
     const values = (await broker.collect(queue, await broker.count(queue))).map(({ content }) => content.toString())
     expect(values).toHaveLength(delivered)
     expect(new Set(values).size).toBe(delivered)
-  }, LONG ? 300_000 : 90_000)
+  }, 240_000 + ALARMS * 10_000)
 
   test('a queue deleted in the middle and declared again by somebody: what came meanwhile are dead letters, all else is delivered', async () => {
     const queue = await broker.declare('deleted')
