@@ -7,7 +7,7 @@ import { describeWith } from '../../services/describe-with'
 import { start, type Running } from '../../support/manifold'
 import { AnonymousPipe } from '../../support/pipe'
 import { Broker } from './broker'
-import { openSource, take, until } from './support'
+import { openSource, positionAfter, take, until } from './support'
 
 const bodies = (n: number, from = 1): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
 const values = (entries: readonly Entry[]): string[] => entries.map(({ value }) => String(value))
@@ -42,7 +42,7 @@ describeWith('rabbitmq', 'consumers', () => {
       const { source, told } = await openSource(broker.uri(), { queue })
       const { deliveries } = await take(source, 1500)
       const [first] = deliveries
-      await source.commit(first!.partition, first!.at(99))
+      await source.commit(first!.partition, positionAfter(deliveries, 100))
       await until(() => told.gauges.get('prefetch')! > 512)
       await source.close()
       await until(async () => await broker.count(queue) === 2000 - 100 * round)
