@@ -1,18 +1,23 @@
 /** What a run's counts mean: its receipt, and what is stored so that the next start can account for it. */
 import type { Position } from './contract'
+import { DiskFailed, isDiskError, isExhausted, lineOf, ReaderGone, UsageError } from './errors'
 import type { Ending, FlowParts, SinkPart, SourcePart } from './flow-parts'
 import type { FlowState, SinkState, SourceState } from './flow-state'
 import type { Held } from './held'
+import type { Delivered } from './places'
+import type { Restorer } from './restorer'
 import type { Ledger } from './ledger'
 import type { Receipt, ReceiptSink } from './receipt'
 import type { SinkCounts } from './sink-pump'
+import { EndpointFailed } from './supervisor'
 
 /** A run as it stands. */
 export interface Account {
   readonly ledger: Ledger
   readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position>; readonly released: ReadonlyMap<string, Position>; readonly completeUntil: number | undefined }[]
   readonly held: Held | undefined
-  readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number } | undefined; readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }; readonly proven: boolean; readonly tried: boolean }[]
+  readonly restorer: Restorer | undefined
+  readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number; readonly delivered: Delivered } | undefined; readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }; readonly proven: boolean; readonly tried: boolean }[]
   readonly started: number
   /** Milliseconds that the run has taken, by the monotonic clock. */
   readonly ms: number
@@ -34,17 +39,20 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
     }
     sources[part.id] = { ...named(part), positions: Object.fromEntries(merged), ...(completeUntil === undefined ? {} : { completeUntil }), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
   }
+  const again = account.restorer?.state()
+  const newest = new Map(account.sources.filter(({ part }) => part.position === 'here').map(({ part }) => [part.id, new Map(Object.entries(sources[part.id]?.positions ?? {}))]))
   const sinks: Record<string, SinkState> = {}
   for (const { part, lane, pump, proven, tried } of account.sinks) {
     const target = part.sink.segments?.target
+    const behind = spool === undefined ? undefined : lane?.delivered.state(newest, spool.countFrom(lane.cursor) === 0 && again === undefined)
     sinks[part.id] = {
-      ...named(part), ...(target === undefined ? {} : { target }), cursor: lane?.cursor ?? 0, proven, ...(tried ? { tried } : {}), ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }),
+      ...named(part), ...(target === undefined ? {} : { target }), cursor: lane?.cursor ?? 0, ...behind, proven, ...(tried ? { tried } : {}), ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }),
     }
   }
   const held = account.held?.state() ?? []
   return {
     format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
-    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), run: ledger.durable(ended), ...(unissued.length === 0 ? {} : { unissued }),
+    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), ...(again === undefined ? {} : { again }), run: ledger.durable(ended), ...(unissued.length === 0 ? {} : { unissued }),
   }
 }
 
@@ -73,7 +81,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
     const counts = ledger.sink(part.id)
     return {
       ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read,
-      spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0),
+      spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0) + (account.restorer?.of(part.id) ?? 0),
     }
   })
   const ended = account.ended ?? clock.now()
@@ -82,6 +90,15 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
     outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' || ending.kind === 'reader gone' ? 'stopped' : 'failed',
     read: ledger.read, bytesRead: ledger.bytesRead, restarts: ledger.restarts, sinks, gaps: ledger.gaps, gapCount: ledger.gapCount, ...('why' in ending ? { why: ending.why } : {}),
   }
+}
+
+/** What ended a run before its time. */
+export function failureOf(error: unknown): Ending {
+  if (error instanceof ReaderGone) return { kind: 'reader gone' }
+  if (error instanceof DiskFailed || isDiskError(error) || isExhausted(error)) return { kind: 'disk failed', why: lineOf(error) }
+  if (error instanceof UsageError) return { kind: 'usage', why: error.message }
+  if (error instanceof EndpointFailed) return { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
+  return { kind: 'bug', error }
 }
 
 /** Nobody loses anything where reading stops short of what was read and not accepted: the source sends it again. */

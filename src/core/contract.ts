@@ -167,6 +167,12 @@ export interface Source {
    */
   covers?(upTo: Position, position: Position): boolean
   /**
+   * For sources whose position lives with us and which can be read again: the records after `from` up to `to`, exactly as they were read, for what the disk
+   * has lost of them. Absent `from`, or that of what was called so before: from the beginning. May be called while `read` is under way, and before `open`.
+   * Throws, before or after some of them, where they are not there any more.
+   */
+  again?(partition: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery>
+  /**
    * Releases everything; never throws.
    * @param last it is not opened again: what it has elsewhere, for itself alone, is given back as well. Else it may be
    * @param why it is closed though nothing was wrong with it, for the gap that it leaves

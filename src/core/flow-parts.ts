@@ -1,6 +1,6 @@
 /** What a flow is made of, and how a run of it can end. */
 import type { Batch, Clock, Lines, Log, Refusal, Sink, Source } from './contract'
-import type { EndpointMeaning, FlowCommand, FlowState } from './flow-state'
+import type { Again, EndpointMeaning, FlowCommand, FlowState } from './flow-state'
 import type { DeadLetters, FlowFile, Loss, Spool } from './ports'
 import type { Receipt } from './receipt'
 import type { Until } from './source-pump'
@@ -44,6 +44,8 @@ export interface FlowParts {
   readonly stored?: FlowState
   /** Records that earlier runs had accepted and that were found to be gone from the disk. */
   readonly damage?: readonly Loss[]
+  /** What the last run was to read again, less what is back since the state was stored. */
+  readonly again?: Again
   readonly deadLetters: DeadLetters
   readonly transform?: (batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }
   readonly toLines?: (batch: Batch) => Lines

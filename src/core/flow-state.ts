@@ -24,6 +24,8 @@ export interface FlowState {
   readonly sinks: Readonly<Record<string, SinkState>>
   /** Recovered records that upstream is to send again (held.ts); every cursor stands beyond them. */
   readonly held?: readonly HeldRange[]
+  /** Records that the disk has lost and that their sources are to be read again for (restorer.ts). */
+  readonly again?: Again
   /** Of the run that wrote this: the next start issues its receipt if it could not do so itself. */
   readonly run?: RunLedger
   /** Of runs that ended and whose receipts nobody has got, as far as is known. */
@@ -34,8 +36,18 @@ export interface FlowCommand { readonly argv: readonly string[]; readonly args?:
 export interface EndpointMeaning { readonly what: string; readonly members: readonly string[] }
 /** `completeUntil`: of a feed, epoch milliseconds: all that was sent until then is delivered or in the spool. `released`: where the position lives upstream, the newest that may be committed there. */
 export interface SourceState { readonly label: string; readonly meaning?: EndpointMeaning; readonly positions: Readonly<Record<string, Position>>; readonly released?: Readonly<Record<string, Position>>; readonly completeUntil?: number }
-/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. `tried`: its run may have written something. `doubtful`: records that were written and not answered when the run ended. */
-export interface SinkState { readonly label: string; readonly meaning?: EndpointMeaning; readonly cursor: number; readonly target?: string; readonly proven?: boolean; readonly tried?: boolean; readonly doubtful?: number }
+/** `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has confirmed something once, so that a refusal is no typo. `tried`: its run may have written something. `behind`: positions that it has come to where they are not the newest; null: nothing of the partition yet; absent: not known. `doubtful`: records that were written and not answered when the run ended. */
+export interface SinkState { readonly label: string; readonly meaning?: EndpointMeaning; readonly cursor: number; readonly target?: string; readonly proven?: boolean; readonly tried?: boolean; readonly doubtful?: number; readonly behind?: Behind; readonly ahead?: Ahead }
+
+export type Behind = Readonly<Record<string, Readonly<Record<string, Position | null>>>>
+
+/** A cursor within a frame: so many records beyond the position of the partition. */
+export interface Ahead { readonly source: string; readonly partition: string; readonly count: number }
+
+/** `records`, and of them those that each sink is `owed`, are lost and not back yet; `seen`: begins of holes that were seen to. */
+export interface Again { readonly parts: readonly AgainPart[]; readonly records: number; readonly owed: Readonly<Record<string, number>>; readonly whys: readonly string[]; readonly seen: readonly number[] }
+/** To be read again: from after `from` and `skip` records up to `to`, but for the last `keep` records, which are in the spool. What is back is stored under `key`. */
+export interface AgainPart { readonly key: string; readonly source: string; readonly partition: string; readonly from?: Position; readonly skip?: number; readonly to: Position; readonly keep: number }
 
 /** Sequences from `from` to before `to`; `counts`: records of them that each sink is owed; `until`: by source and partition, the position whose commit upstream means that all of it was returned. */
 export interface HeldRange {

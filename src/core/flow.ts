@@ -6,13 +6,14 @@
  * it. Whatever ends the run, the receipt's sums hold.
  */
 import { linkedAbort, unlessAborted } from '../kit/signal'
-import { doubtfulOf, endingOf, receiptOf, resends, stateOf, unaccounted, type Account } from './accounts'
+import { doubtfulOf, endingOf, failureOf, receiptOf, resends, stateOf, unaccounted, type Account } from './accounts'
 import { AckWindow } from './ack-window'
 import { Arrivals } from './arrivals'
+import { closing } from './closing'
 import { Committer } from './committer'
 import type { Partition, Position } from './contract'
 import { DirectLane } from './direct-lane'
-import { DiskFailed, ReaderGone, UsageError, isDiskError, isExhausted, lineOf } from './errors'
+import { lineOf } from './errors'
 import type { FlowState, SinkLedger } from './flow-state'
 import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
 import { Keeper } from './keeper'
@@ -23,15 +24,19 @@ import { FullSpool } from './full-spool'
 import { Gaps } from './gaps'
 import { giveUp } from './give-up'
 import { hold, type Held } from './held'
+import { sourceOf } from './holes'
 import type { Feed, Tally } from './job'
+import { Delivered } from './places'
 import { Releases } from './releases'
 import { Resent } from './resent'
+import type { Restorer } from './restorer'
+import { restorerOf } from './restoring'
 import { SpoolRoom } from './room'
 import { SinkPump } from './sink-pump'
 import { SourcePump } from './source-pump'
 import { SpoolLane } from './spool-lane'
 import type { FlowStatus } from './status'
-import { EndpointFailed, Supervisor } from './supervisor'
+import { Supervisor } from './supervisor'
 import { trailOf } from './trail'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
@@ -76,6 +81,7 @@ export class Flow {
   private readonly held: Held | undefined
   private readonly gaps: Gaps
   private readonly fullSpool: FullSpool | undefined
+  private readonly restorer: Restorer | undefined
   private readonly arrivals: Arrivals
   private failure: Ending | undefined
   private stopping = false
@@ -102,10 +108,11 @@ export class Flow {
       enough: () => { this.reachedEnd ||= !this.stopping; this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
       release: () => { this.release() }, touch: () => { this.keeper.touch() }, settled: (tally) => { for (const { part } of this.sinks) this.delivered(part.id, tally) },
     })
-    const labelOf = (id: string): string => sources.find((part) => part.id === id)?.label ?? stored?.sources[id]?.label ?? id
+    const labelOf = (key: string, id = sourceOf(key)): string => sources.find((part) => part.id === id)?.label ?? stored?.sources[id]?.label ?? id
     for (const part of sinks) {
       const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
-      const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', labelOf, part.id, part.sink.limits.unit, holding?.cursors.get(part.id) ?? spool.tail, (tally) => { this.delivered(part.id, tally) })
+      const cursor = holding?.cursors.get(part.id) ?? spool?.tail ?? 0
+      const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', labelOf, part.id, part.sink.limits.unit, cursor, new Delivered(stored, spool, part.id, cursor), (tally) => { this.delivered(part.id, tally) })
       const feed: Feed = lane ?? this.direct ?? new DirectLane()
       const pump = new SinkPump({
         sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,
@@ -115,9 +122,7 @@ export class Flow {
       this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood, tried: false })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
-    spool?.onLost((losses) => { this.gaps.damaged(losses) })
-    // The last run left them as records that are safe: this one accounts for them.
-    this.ledger.carriedAgain(this.gaps.damaged(parts.damage ?? []))
+    this.restorer = restorerOf(parts, { ledger: this.ledger, gaps: this.gaps, room: this.spoolRoom, sinks: this.sinks, arrivals: this.arrivals, flush: () => this.keeper.flush(), touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) } })
     spool?.failed.catch((error: unknown) => { this.fail(error) })
   }
 
@@ -171,8 +176,9 @@ export class Flow {
   /** Runs to the end. Call once. */
   async run(): Promise<FlowResult> {
     // That this run began is known before its first record: a kill at any moment leaves a receipt to issue.
-    await this.keeper.flush().catch((error: unknown) => { this.fail(error) })
+    await (this.restorer?.begin() ?? this.keeper.flush()).catch((error: unknown) => { this.fail(error) })
     const sinkRuns = this.sinks.map((sink) => this.guard(sink.pump.run()))
+    await this.restorer?.resume().catch((error: unknown) => { if (!this.stopping) this.fail(error) })
     const ends = await Promise.all(this.sources.map(({ pump }) => this.guard(pump.run())))
     this.reachedEnd ||= ends.every((end) => end === 'ended')
     await this.endInput()
@@ -192,6 +198,7 @@ export class Flow {
     if (this.stopping) return
     this.stopping = true
     this.stopReading.abort(new Error('stopping'))
+    this.restorer?.stop()
     const { clock, graceMs } = this.parts
     clock.sleep(graceMs, this.over.signal).then(() => { this.abort() }, () => undefined)
     const watch = clock.every(100, () => {
@@ -210,6 +217,7 @@ export class Flow {
   /** Cut short: nothing more is awaited. */
   abort(): void {
     this.stopReading.abort(new Error('aborted'))
+    this.restorer?.stop()
     this.cut.abort(new Error('aborted'))
     this.spoolRoom?.wake()
   }
@@ -236,7 +244,7 @@ export class Flow {
       sources: this.sources.map(({ supervisor }) => supervisor.status()),
       sinks: this.sinks.map(({ part, supervisor, pump, lane }) => ({
         ...supervisor.status(), ...counts(part.id),
-        pending: lane === undefined ? pump.counts.pending : (this.parts.spool?.countFrom(lane.cursor) ?? 0) + (this.held?.of(part.id) ?? 0),
+        pending: lane === undefined ? pump.counts.pending : (this.parts.spool?.countFrom(lane.cursor) ?? 0) + (this.held?.of(part.id) ?? 0) + (this.restorer?.of(part.id) ?? 0),
       })),
       ...(spool === undefined ? {} : { spool }),
     }
@@ -251,11 +259,7 @@ export class Flow {
 
   /** The first failure decides; reading stops and what can still be drained is drained. */
   private fail(error: unknown): void {
-    const ending: Ending = error instanceof ReaderGone ? { kind: 'reader gone' }
-      : error instanceof DiskFailed || isDiskError(error) || isExhausted(error) ? { kind: 'disk failed', why: lineOf(error) }
-        : error instanceof UsageError ? { kind: 'usage', why: error.message }
-          : error instanceof EndpointFailed ? { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
-            : { kind: 'bug', error }
+    const ending = failureOf(error)
     this.failure ??= ending
     if (ending.kind === 'source failed') this.stop()
     // Nothing can be drained into a sink that is gone, nor past a disk or a bug that cannot be trusted; with several sinks the others have the spool.
@@ -344,14 +348,7 @@ export class Flow {
     }
   }
 
-  /** Closing calls get a moment, also after the grace is over; a peer that does not answer must not hold up the exit. */
-  private async bounded(work: Promise<unknown>): Promise<void> {
-    const limit = new AbortController()
-    const left = this.cut.signal.aborted ? 250 : 10_000
-    const guarded = work.catch((error: unknown) => { this.parts.log.debug(`closing: ${lineOf(error)}`) })
-    await Promise.race([guarded, this.parts.clock.sleep(left, limit.signal).catch(() => undefined)])
-    limit.abort(new Error('closed'))
-  }
+  private bounded(work: Promise<unknown>): Promise<void> { return closing(work, this.cut.signal.aborted, this.parts) }
 
   private compose(): FlowState {
     this.ledger.started = this.started.at
@@ -359,7 +356,7 @@ export class Flow {
   }
   private account(): Account {
     for (const { part, pump } of this.sinks) this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
-    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, started: this.started.at, ms: this.started.ms, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
+    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, restorer: this.restorer, started: this.started.at, ms: this.started.ms, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
   }
   private unissued: readonly Receipt[] = []
   private ended: number | undefined
@@ -368,6 +365,7 @@ export class Flow {
   private saved(state: FlowState): void {
     const { spool } = this.parts
     if (spool === undefined) return
+    if (this.restorer?.looking === true) return
     const low = Math.min(...Object.values(state.sinks).map((sink) => sink.cursor), this.held?.low ?? Infinity)
     this.trimming = spool.drop(low).catch((error: unknown) => { this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`) })
   }

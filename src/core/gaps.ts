@@ -1,4 +1,5 @@
 /** Gaps as sources tell them or the disk makes them, and the records of earlier runs that fill them or that upstream has sent again. */
+import { alarm } from './alarm'
 import type { Gap, Log, Position } from './contract'
 import type { SourcePart } from './flow-parts'
 import type { Held } from './held'
@@ -61,7 +62,7 @@ export class Gaps {
 
   /** Accepted records that the disk has lost, from sinks that had still to get them. @returns how many, per sink */
   damaged(losses: readonly Loss[]): Readonly<Record<string, number>> {
-    const { ledger, held } = this.parts
+    const { ledger, held, log } = this.parts
     const lost: Record<string, number> = {}
     for (const loss of losses) {
       const { partition, from, to, why, records = 0 } = loss
@@ -69,6 +70,7 @@ export class Gaps {
       // What is held is sent again by its source, damaged or not.
       if (held !== undefined && held.low !== Infinity && counts.every(([, count]) => count === 0)) continue
       ledger.gap({ partition, from, to, why, records })
+      alarm(log, `${records} records are lost: ${why}`)
       for (const [sink, count] of counts) lost[sink] = (lost[sink] ?? 0) + count
     }
     ledger.lost(lost)

@@ -35,7 +35,11 @@ export interface Spooled {
 export interface SealedSegment extends Segment {
   readonly first: Sequence
   readonly next: Sequence
+  /** Newest of each partition in it. Absent where they did not all fit. */
+  readonly places?: readonly Place[]
 }
+
+export interface Place { readonly source: string; readonly partition: string; readonly last: Position }
 
 /** One sink's way through the spool. Calls come one at a time. */
 export interface SpoolReader<T> {
@@ -80,6 +84,8 @@ export interface Spool {
   lastReceivedAt(source: string): number | undefined
   /** For sinks that write batches: frames from the sequence on. */
   batches(sink: string, from: Sequence): SpoolReader<Spooled>
+  /** Frames from the sequence on that are there now; what has not been read since the start is looked through for it. */
+  kept(from: Sequence): AsyncIterable<Spooled>
   /** For segment sinks: sealed segments from the sequence on, in order, those of earlier runs first. */
   segments(sink: string, from: Sequence): SpoolReader<SealedSegment>
   /** Seals the open segment, if it has records. Resolves when the seal block is durable. */

@@ -10,6 +10,7 @@ import { Fatal, lineOf, Refused, UsageError } from '../core/errors'
 import { Flow } from '../core/flow'
 import type { FlowParts, SinkPart, SourcePart } from '../core/flow-parts'
 import type { FlowCommand, FlowState } from '../core/flow-state'
+import { sourceOf } from '../core/holes'
 import type { Receipt } from '../core/receipt'
 import { EndpointFailed, type GiveUpAfter } from '../core/supervisor'
 import { systemClock } from '../kit/clock'
@@ -25,6 +26,7 @@ import { openFlowFile } from '../state/flow-file'
 import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks } from '../state/flows'
 import { holdInstance, holdThis, type HeldInstance } from '../state/instances'
 import { flowName, knownName, type EndpointIdentity, type FlowIdentity } from '../state/known'
+import { awaitedOf, unseen } from './awaited'
 import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters'
 import { endsOf, refuseLoops } from './feeds-itself'
 import { endpointIdentity, knownFlows, underStored, understood } from './known-flows'
@@ -89,7 +91,8 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     const identity = { sources: underStored(typed.sources, state?.stored?.sources), sinks: underStored(typed.sinks, state?.stored?.sinks) }
     const { sinks } = identity
     const sources = drain === undefined ? identity.sources : []
-    const segments = segmentPlan(sinks, (id) => identity.sources.find((source) => source.id === id)?.spelled ?? state?.stored?.sources[id]?.label ?? id)
+    const labelOf = (id: string): string => identity.sources.find((source) => source.id === id)?.spelled ?? state?.stored?.sources[id]?.label ?? id
+    const segments = segmentPlan(sinks, (key) => labelOf(sourceOf(key)))
     const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
     if (state?.stored !== undefined) refuseRemovedSinks(state, sinks, opened, line.flags.noSpool)
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && !bounded ? 'never' : GIVE_UP_MS)
@@ -97,8 +100,9 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     undo.push(() => deadLetters.close())
     const name = state?.name ?? flowName(identity)
     const command = drain === undefined ? options.command : state?.stored?.command
-    const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened, log)
-    const prior = state?.stored === undefined ? undefined : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps }, clock.now())
+    const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened)
+    const awaited = opened === undefined ? undefined : await awaitedOf(state?.stored, opened.spool)
+    const prior = state?.stored === undefined ? undefined : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps, ...(awaited === undefined ? {} : { awaited }) }, clock.now())
     const parts: FlowParts = {
       name, runId: randomUUID(),
       sources: sources.map((end): SourcePart => ({
@@ -113,6 +117,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       ...(state === undefined ? {} : { file: state.file }),
       ...(state?.stored === undefined ? {} : { stored: state.stored }),
       damage: gaps.filter(({ lost }) => lost),
+      ...(awaited?.again === undefined ? {} : { again: awaited.again }),
       ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
       ...(command === undefined ? {} : { command }),
       deadLetters,
@@ -239,10 +244,10 @@ async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segment
 }
 
 /** What was noted since the last ledger, and what the disk has lost. */
-function gapsOf(state: HeldState, { spool, recovered }: OpenedSpool, log: Log): OpenedSpool['recovered']['gaps'] {
-  const { gaps } = recovered
+function gapsOf(state: HeldState, { spool, recovered }: OpenedSpool): OpenedSpool['recovered']['gaps'] {
+  const gaps = unseen(state.stored, recovered.gaps)
   if (state.stored === undefined || !sameSpool(state)) return gaps
-  const loss = uncounted(state.stored, spool, gaps.filter(({ lost }) => lost), log)
+  const loss = uncounted(state.stored, spool, gaps.filter(({ lost }) => lost))
   return loss === undefined ? gaps : [...gaps, { ...loss, lost: true }]
 }
 

@@ -1,11 +1,9 @@
 /** Records that the last ledger says are spooled and that the spool does not hold, where no sequence tells: a file is gone before a jump of the sequence. */
-import { alarm } from '../core/alarm'
-import type { Log } from '../core/contract'
 import { spooledOf, type FlowState } from '../core/flow-state'
 import { owed, type Loss, type Spool } from '../core/ports'
 
 /** @param losses what is known to be lost already */
-export function uncounted(stored: FlowState, spool: Spool, losses: readonly Loss[], log: Log): Loss | undefined {
+export function uncounted(stored: FlowState, spool: Spool, losses: readonly Loss[]): Loss | undefined {
   const { run, acceptedThrough } = stored
   if (run === undefined || stored.spoolId === undefined) return undefined
   // Where upstream sends again, what fills a gap is appended behind what the ledger counted.
@@ -18,12 +16,11 @@ export function uncounted(stored: FlowState, spool: Spool, losses: readonly Loss
     const held = (stored.held ?? []).reduce((sum, range) => sum + (range.counts[id] ?? 0), 0)
     const there = spool.countFrom(cursor) - (appendedAgain ? 0 : spool.countFrom(through))
     const lost = losses.reduce((sum, loss) => sum + owed(loss, id, cursor) - owed(loss, id, through), 0)
-    const short = spooledOf(run, ledger) - held - there - lost
+    const short = spooledOf(run, ledger) - held - there - lost - (stored.again?.owed[id] ?? 0)
     if (short > 0) counts[id] = short
   }
   const records = Math.max(0, ...Object.values(counts))
   if (records === 0) return undefined
   const why = 'missing from the spool: a file is gone, or was emptied'
-  alarm(log, `${records} records are ${why}`)
   return { partition: '', from: '', to: '', why, records, source: '', sequence: 0, owed: counts }
 }

@@ -8,8 +8,8 @@
  *     and dropping need no space on the disk.
  *  4. A descriptor whose fdatasync failed is never used again. What was not acknowledged goes to a new file under the same sequences, after what was
  *     acknowledged in the old one has been sealed: hence a segment ends where the next one begins. A second failure in a row ends the run.
- *  5. Damage at or beyond the largest durable mark known is a torn tail and is cut; below it the bytes are copied aside, the records reported lost,
- *     and all else is served. No wrong byte is ever served: every frame is checked whenever it is read from disk. A sector that cannot be read is damage.
+ *  5. Damage at or beyond the largest durable mark known is a torn tail and is cut; below it the bytes are copied aside, the records reported lost
+ *     (core/restorer.ts reads them again where it can), and all else is served. No wrong byte is ever served: every frame is checked whenever it is read from disk. A sector that cannot be read is damage.
  *  6. A segment goes only to the targets named in its header. One without any (no segment sink at that time) takes on the first that comes.
  *  7. Files are only removed when all in them is below the durable cursors, or nothing in them was ever acknowledged. Gaps and positions behind the
  *     last record of a file (it has none, or they are delivered) are first written again into the next file.
@@ -175,6 +175,13 @@ class DiskSpool implements Spool {
     this.readers.set(sink, reader)
     return reader
   }
+  async *kept(from: Sequence): AsyncGenerator<Spooled, void, undefined> {
+    const reader = new BatchReader(this.context, this.store, this.verify, from, false)
+    const never = new AbortController().signal
+    try {
+      for (let frame = await reader.next(never); frame !== null; frame = await reader.next(never)) yield frame
+    } finally { await reader.close() }
+  }
   segments(sink: string, from: Sequence): SpoolReader<SealedSegment> {
     if (!this.config.policies.some((one) => one.sink === sink)) throw new Error(`${sink} is no segment sink of this spool`)
     return new SegmentReader(this.context, this.store, this.verify, sink, from)
@@ -183,7 +190,7 @@ class DiskSpool implements Spool {
     if (segment.verified) return Promise.resolve()
     let verifying = this.verifying.get(segment)
     if (verifying === undefined) {
-      verifying = this.recovery.verify(segment).then((lost) => { if (lost.length > 0) this.heard?.(lost) }).catch((error: unknown) => { throw asDiskFailed(error, `the spool file ${segment.path} cannot be read`) }).finally(() => { this.verifying.delete(segment) })
+      verifying = this.recovery.verify(segment).then((lost) => { if (lost.length > 0) this.hear(lost) }).catch((error: unknown) => { throw asDiskFailed(error, `the spool file ${segment.path} cannot be read`) }).finally(() => { this.verifying.delete(segment) })
       this.verifying.set(segment, verifying)
     }
     return verifying
@@ -195,7 +202,15 @@ class DiskSpool implements Spool {
   status(): SpoolStatus { return this.writer.status() }
   onStatus(changed: (status: SpoolStatus) => void): void { this.writer.onStatus(changed) }
   private heard: ((losses: readonly Lost[]) => void) | undefined
-  onLost(heard: (losses: readonly Lost[]) => void): void { this.heard = heard }
+  private readonly unheard: Lost[] = []
+  private hear(losses: readonly Lost[]): void {
+    if (this.heard === undefined) this.unheard.push(...losses)
+    else this.heard(losses)
+  }
+  onLost(heard: (losses: readonly Lost[]) => void): void {
+    this.heard = heard
+    if (this.unheard.length > 0) heard(this.unheard.splice(0))
+  }
   get failed(): Promise<never> { return this.writer.failed }
 
   async close(): Promise<void> {

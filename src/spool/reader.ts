@@ -17,7 +17,8 @@ export class BatchReader implements SpoolReader<Spooled> {
   private busy = false
   private closed = false
 
-  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly verify: Verify, private at: Sequence) {}
+  /** @param waits for more, where all that is there has been returned */
+  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly verify: Verify, private at: Sequence, private readonly waits = true) {}
 
   async next(signal: AbortSignal): Promise<Spooled | null> {
     this.busy = true
@@ -29,7 +30,7 @@ export class BatchReader implements SpoolReader<Spooled> {
         if (found !== undefined) return found
         // No turn between the look at the store and the wait: no change is missed.
         if (this.waitingFor()) {
-          if (this.store.finished) return null
+          if (this.store.finished || !this.waits) return null
           await this.store.wait(signal)
         }
       }

@@ -3,7 +3,6 @@
  * is damaged is copied aside before anything is cut.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { alarm } from '../core/alarm'
 import { Fatal, lineOf } from '../core/errors'
 import type { File } from '../kit/file-system'
 import { examine, type Examined } from './examine'
@@ -221,8 +220,7 @@ export class Recovery {
     return known.clean ? Math.max(expected, through) : expected
   }
   private missing(first: number, next: number): void {
-    alarm(this.context.log, `${next - first} records (${first} to ${next - 1}) are missing from the spool in ${this.context.directory}: a file is gone or was cut short`)
-    this.gaps.push(lossOf('', first, next, `missing from the spool in ${this.context.directory}`))
+    this.gaps.push(lossOf('', first, next, `missing from the spool in ${this.context.directory}: a file is gone, or was cut short`))
   }
 
   private nextSequence(head: number, files: number): number {

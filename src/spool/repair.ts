@@ -1,5 +1,4 @@
 /** What recovery changes on disk: damage is copied aside before anything is cut, tails are synced, seals are made for segments that have none. */
-import { alarm } from '../core/alarm'
 import type { Gap } from '../core/contract'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { File } from '../kit/file-system'
@@ -81,7 +80,6 @@ export class Repair {
   losses(path: string, result: Pick<Examined, 'lost' | 'tally'>): Loss[] {
     const [source = ''] = result.tally.sources.keys()
     const lost = result.lost.map((one) => ({ first: Math.max(one.first, this.tail), next: one.next })).filter((one) => one.next > one.first)
-    for (const { first, next } of lost) alarm(this.context.log, `${next - first} records (${first} to ${next - 1}) in the spool file ${path} are damaged and cannot be delivered`)
     return lost.map(({ first, next }) => lossOf(source, first, next, `damaged in ${path}`))
   }
 

@@ -205,7 +205,11 @@ export function sealedSegment(context: SpoolContext, segment: SegmentFile, seal:
       throw new Fatal(`the spool file ${segment.path} no longer gives the object it was sealed as (${seal.sha256}): deliver it with the version of manifold that wrote it`)
     }
   }
-  return { kind: 'segment', key: place.key, count: seal.count, length: seal.length, sha256: seal.sha256, compression: place.compression, facts: factsOf(context, seal), first: seal.first, next: seal.next, read }
+  return { kind: 'segment', key: place.key, count: seal.count, length: seal.length, sha256: seal.sha256, compression: place.compression, facts: factsOf(context, seal), first: seal.first, next: seal.next, ...(seal.omitted === undefined ? { places: placesOf(seal) } : {}), read }
+}
+
+function placesOf({ sources }: Seal): readonly Place[] {
+  return sources.flatMap(({ id, partitions }) => partitions.map(([partition, last]) => ({ source: id, partition, last })))
 }
 
 function factsOf(context: SpoolContext, seal: Seal): Readonly<Record<string, string>> {

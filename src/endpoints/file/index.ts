@@ -7,6 +7,7 @@
  * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is finished.
  * - A file that is damaged, or closed to us, keeps no other unread: what can be read of it is delivered, the rest is a gap, in every run anew.
  *   Only where nothing at all can be read the source has failed.
+ * - What the spool has lost is read again from the very file, known by its content, under whatever name rotation gave it.
  * - Of followed files about sixteen are open at once; one that rests makes way.
  * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. Others may write to it too: each write goes to the end as it stands,
  *   in one piece. What a kill left torn is cut off before the next write, where it is known to be ours.

@@ -7,6 +7,7 @@ import { shownName } from '../../kit/file-names'
 import { isGlob, unescaped } from '../../kit/glob-pattern'
 import { unlessAborted, Wake } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
+import { readAgain } from './again'
 import { closedFolders } from './candidates'
 import { isCutShort, isDamage, OtherContent } from './compressed-reader'
 import { FileSet } from './file-set'
@@ -236,6 +237,8 @@ export class FileSource implements Source {
     this.until = new Map(tails.map(({ key, candidate }) => [key, candidate.size]))
     return Promise.resolve(new Map(tails.map((tail) => [tail.partition.name, tail.candidate.size === 0 ? null : encodePosition(tail.position(tail.candidate.size, {}))])))
   }
+
+  again(name: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery> { return readAgain({ pattern: this.pattern, ...this.given }, name, from, to, signal) }
 
   /** A file's position lives with the flow. */
   commit(): Promise<void> { return Promise.resolve() }

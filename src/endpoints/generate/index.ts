@@ -2,7 +2,7 @@
  * Numbered JSON records, made here: `{"seq":1,"pad":"…"}`, `{"seq":2,…`.
  *
  * - Record N is the same in every run with the same seed and size, whatever the rate and the cuts between deliveries.
- * - The position is the number of the last record: a flow that keeps state goes on with the next.
+ * - The position is the number of the last record: a flow that keeps state goes on with the next, and what its spool has lost is made again.
  */
 import { defineEndpoint } from '../../options/define'
 import { options } from './options'

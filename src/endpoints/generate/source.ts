@@ -1,5 +1,5 @@
 import { LineBatch, within } from '../../core/batch'
-import type { Clock, Delivery, Partition, Source, SourceContext } from '../../core/contract'
+import type { Clock, Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import type { CreateSource } from '../../options/define'
 import { Forge } from './forge'
 import type { options } from './options'
@@ -33,11 +33,16 @@ export class GenerateSource implements Source {
     if (signal.aborted) throw signal.reason
     const left = this.count === 0 ? Infinity : this.count - this.made
     if (left <= 0) return null
-    const { bytes, count } = this.forge.block(this.made + 1, Math.min(left, await this.allowed(signal)), BLOCK)
-    const first = this.made + 1
+    const delivery = this.delivery(this.made, Math.min(left, await this.allowed(signal)))
+    const { count } = delivery.batch
     this.made += count
     if (this.rate > 0) this.due += count * 1000 / this.rate
-    return { batch: new LineBatch([bytes], count), partition: PARTITION, last: String(this.made), at: within(count, (index) => String(first + index)) }
+    return delivery
+  }
+
+  private delivery(made: number, allowed: number): Delivery {
+    const { bytes, count } = this.forge.block(made + 1, allowed, BLOCK)
+    return { batch: new LineBatch([bytes], count), partition: PARTITION, last: String(made + count), at: within(count, (index) => String(made + 1 + index)) }
   }
 
   /** Records that are due by now; waits until there is one. */
@@ -50,6 +55,16 @@ export class GenerateSource implements Source {
         return Math.floor((this.clock.monotonic() - this.due) * this.rate / 1000) + 1
       }
       await this.clock.sleep(Math.max(-late, TICK_MS), signal)
+    }
+  }
+
+  async *again(_partition: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
+    for (let made = Number(from ?? 0); made < Number(to) && !signal.aborted;) {
+      // Others have their turn in between.
+      await Promise.resolve()
+      const delivery = this.delivery(made, Number(to) - made)
+      yield delivery
+      made += delivery.batch.count
     }
   }
 
