@@ -12,7 +12,7 @@ import type { FlowState } from '../core/flow-state'
 import { existingStateRoot, namesOf, type InstancePaths } from '../state/directory'
 import { flowsNamed } from '../state/flows'
 import { flowName, type FlowIdentity } from '../state/known'
-import { holdsRecords, placeIn, placeOf, removeSegments, segmentsIn } from '../state/spool-place'
+import { holdsRecords, isThere, placeIn, placeOf, removeSegments, segmentsIn } from '../state/spool-place'
 
 export interface Wanted {
   /** The line needs a spool, or asks for one. */
@@ -41,7 +41,7 @@ export async function whereabouts(paths: InstancePaths, stored: FlowState | unde
 
 /** An empty one would be made in the place of a disk that is not mounted, and all that it holds given up. */
 async function there(place: string, paths: InstancePaths): Promise<string> {
-  if (place !== paths.spool && (await segmentsIn(place)).length === 0) {
+  if (place !== paths.spool && !await isThere(place)) {
     throw new UsageError([`the flow ${paths.name} may hold records in its spool ${place}, and nothing is there: mount that disk, or put back what lay there, or give the records up with: manifold forget ${paths.name} --force`])
   }
   return place

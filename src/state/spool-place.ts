@@ -27,6 +27,14 @@ export async function segmentsIn(place: string): Promise<readonly string[]> {
   return names.filter((name) => name.endsWith('.seg')).map((name) => join(place, name))
 }
 
+/** The folder is made, durably, before a run begins: one that holds nothing is that of a run that had accepted nothing, or whose files were removed. */
+export async function isThere(place: string): Promise<boolean> {
+  return fs.stat(place).then((facts) => facts.isDirectory(), (error: unknown) => {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
+    throw error
+  })
+}
+
 /** Removes files of records, and the folders made for them where nothing else lies there: what was set aside for a look stays. */
 export async function removeSegments(place: string): Promise<void> {
   const paths = await segmentsIn(place)

@@ -58,4 +58,10 @@ describeWithShim('each call spoiled', FLOWS.map(({ name }) => name), () => {
     const written = calls.findIndex(({ kind, path }) => kind === 'w' && path === '/out.ndjson')
     expect(calls.slice(Math.max(0, written - 2), written + 2).map(({ kind, path }) => `${kind} ${path}`)).toEqual(['w /.out.ndjson.writing', 's /.out.ndjson.writing', 'w /out.ndjson', 's /out.ndjson'])
   })
+
+  test('killed before its spool, which lies in a folder of its own, holds anything: the line goes on', async () => {
+    const scenario = SCENARIOS.find(({ name }) => name === 'stdin-spool-file')
+    if (scenario === undefined) throw new Error('no such flow')
+    expect((await judged(scenario, { mode: 'kill', at: 1, only: '.seg' })).faults).toEqual([])
+  })
 })
