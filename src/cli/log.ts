@@ -22,7 +22,7 @@ export interface LogSettings {
 export interface CliLog extends Log {
   error(message: string, facts?: object): void
   lasting(message: string): void
-  /** The run failed: what was held back, at most so many lines: the first warning, and the last ones. */
+  /** The run failed: what was held back, so that at most so many lines are said by then: the first warning, and the last ones. */
   reveal(lines: number): void
 }
 
@@ -32,7 +32,9 @@ const NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: '
 export function createLog(settings: LogSettings): CliLog {
   const held: string[] = []
   let first: string | undefined
+  let said = 0
   const put = (text: string): void => {
+    said++
     const print = (): void => { tell(text) }
     if (settings.around === undefined) print()
     else settings.around(print)
@@ -56,7 +58,9 @@ export function createLog(settings: LogSettings): CliLog {
     lasting: (message) => { if (settings.quiet) put(settings.redact(readable(JSON.stringify({ level: 40, time: '', msg: message }), settings))) },
     error: (message, facts) => { logger.error(facts ?? {}, message) },
     reveal: (lines) => {
-      for (const text of [...(first === undefined ? [] : [first]), ...held.splice(0).slice(first === undefined ? -lines : 1 - lines)]) put(text)
+      const all = held.splice(0)
+      if (first !== undefined) put(first)
+      for (const text of all.slice(Math.max(0, all.length - Math.max(0, lines - said)))) put(text)
       first = undefined
     },
   }

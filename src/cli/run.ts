@@ -14,6 +14,9 @@ import { liveLine, type LiveLine } from './progress'
 import { canAppend, issueAll } from './receipts'
 import { listenToStderr, tell } from './stderr'
 
+/** Lines of a bounded run that fails, before the ones that say why: there are two of those at most, or three. */
+const TOLD = 7
+
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** @param drain deliver what lies in the spool of this flow, and nothing else */
@@ -103,7 +106,7 @@ function withReceipts(code: number | undefined, missing: number): number | undef
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
 function farewell({ ending, receipt }: FlowResult, { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>, log: CliLog, redact: (text: string) => string): void {
   // Nothing is wrong with a run that was told to stop.
-  if (!(ending.kind === 'stopped' && ending.safe)) log.reveal(6)
+  if (!(ending.kind === 'stopped' && ending.safe)) log.reveal(TOLD)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
   const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
   switch (ending.kind) {

@@ -77,7 +77,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
   const typed = await endpoints(line, targets)
   const bounded = drain !== undefined || line.until !== undefined || typed.sources.every(({ parsed, target }) => isBounded(parsed, target))
   const needed = needsSpool({ sinks: typed.sinks, live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
-  const wanted = stateRoot(drain?.root ?? line.flags.state)
+  const wanted = (): string => stateRoot(drain?.root ?? line.flags.state)
   const keepsState = needed || drain !== undefined || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
     || (typed.sources.some(({ position }) => position === 'here') && typed.sinks.some(({ ephemeral }) => !ephemeral)) || await leftBehind(wanted, typed)
   const undo: (() => Promise<void> | void)[] = []
@@ -86,7 +86,7 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     for (const step of undo.splice(0).reverse()) try { await step() } catch (error) { log.debug(`letting go: ${lineOf(error)}`) }
   }
   try {
-    const state = keepsState ? await holdState(line, wanted, typed, needed, drain, log, undo) : undefined
+    const state = keepsState ? await holdState(line, wanted(), typed, needed, drain, log, undo) : undefined
     const spooled = state?.spooled ?? needed
     const identity = { sources: underStored(typed.sources, state?.stored?.sources), sinks: underStored(typed.sinks, state?.stored?.sinks) }
     const { sinks } = identity

@@ -48,8 +48,11 @@ async function there(place: string, paths: InstancePaths): Promise<string> {
 }
 
 /** A line that keeps no state by itself may be one that did, with a spool: what that holds is not to be left behind. */
-export async function leftBehind(root: string, identity: FlowIdentity): Promise<boolean> {
-  const existing = await existingStateRoot(root)
+export async function leftBehind(root: () => string, identity: FlowIdentity): Promise<boolean> {
+  let place: string
+  // Where no folder for state can be named, no earlier run has left anything in it.
+  try { place = root() } catch { return false }
+  const existing = await existingStateRoot(place)
   if (existing === undefined) return false
   const former = (ends: FlowIdentity['sources']): FlowIdentity['sources'] => ends.map((end) => ({ ...end, id: end.former ?? end.id }))
   const names = new Set([flowName(identity), flowName({ sources: former(identity.sources), sinks: former(identity.sinks) })])

@@ -50,4 +50,13 @@ describeWithShim('a disk that takes no more', ['is told'], () => {
     expect(chain.runs[0]?.stderr).toContain('as far as it is known')
     discard(chain)
   })
+
+  test('two outputs and a receipt that cannot be opened are told in ten lines, and nothing of Node\'s', async () => {
+    const scenario = SCENARIOS.find(({ name }) => name === 'generate-two-files')
+    if (scenario === undefined) throw new Error('no such flow')
+    const straight = await chains.chain(scenario, undefined)
+    const at = straight.runs[0]?.calls.find(({ path }) => path === '/.b.ndjson.4.writing')?.number ?? 0
+    discard(straight)
+    expect(await spoiled('generate-two-files', { mode: 'EMFILE-from', at })).toMatchObject({ faults: [] })
+  })
 })

@@ -62,6 +62,7 @@ export class OutFile {
   /** @returns undefined: another process has renamed the file meanwhile, for it was full */
   private static async attempt(facts: OutFileFacts): Promise<OutFile | undefined> {
     const { file, isNew } = await openOrCreate(facts.path)
+    let marker: Marker | undefined
     try {
       const before = await file.stat({ bigint: true })
       if (!before.isFile()) throw new Refused(`${facts.path} is no regular file`)
@@ -74,11 +75,12 @@ export class OutFile {
       const identity = { inode: String(before.ino), born: String(before.birthtimeMs) }
       await mend(facts, real, file, identity)
       if (!isNew) await file.datasync()
-      const marker = await Marker.create(real)
+      marker = await Marker.create(real)
       if (marker === undefined) facts.unmarked(path.dirname(real))
       await syncFolder(path.dirname(real))
       return new OutFile(facts.path, real, facts, file, marker, identity, fstatSync(file.fd).size, Number(before.mtimeMs))
     } catch (error) {
+      await letGo(marker)
       await file.close()
       throw error
     }

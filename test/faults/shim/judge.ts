@@ -33,7 +33,7 @@ function spoiledFaults(run: Run, fault: Fault | undefined, well: readonly number
   if (struck.length === 0 || fault === undefined) return endedWell(run, well) ? [] : [`it ends ${endOf(run)} though nothing was spoiled`]
   if (fault.mode === 'kill') return run.signal === 'SIGKILL' ? [] : [`it was killed and ends ${endOf(run)}`]
   const any = (what: RegExp): boolean => struck.some((path) => what.test(path))
-  const codes = [...well, ...(any(/^(?!socket$)/) ? [74] : []), ...(any(/^socket$|\/in\./) ? [3] : []), ...(any(/^socket$|\/(out|a|b|dead)\./) ? [4] : [])]
+  const codes = [...well, ...(any(/^(?!socket$)/) ? [74] : []), ...(any(/^socket$|\/in\./) ? [3, 5] : []), ...(any(/^socket$|\/(out|a|b|dead)\./) ? [4] : [])]
   return run.code !== null && codes.includes(run.code) ? [] : [`it ends ${endOf(run)}, not with ${codes.join(', ')}`]
 }
 
@@ -41,7 +41,7 @@ export function told(run: Run): readonly string[] {
   const lines = run.stderr.split('\n').filter((line) => line !== '')
   const faults: string[] = []
   if (lines.length > MAX_LINES) faults.push(`${lines.length} lines on stderr`)
-  if (lines.some((line) => /^\s+at /.test(line) || /this is a bug/.test(line))) faults.push(`a bug on stderr: ${lines[0]?.slice(0, 200)}`)
+  if (lines.some((line) => /^\s+at /.test(line) || /this is a bug|^\(node:\d+\)/.test(line))) faults.push(`a bug on stderr: ${lines[0]?.slice(0, 200)}`)
   if (run.code !== null && run.code > 0 && lines.length === 0) faults.push(`exit ${run.code} and not a word`)
   return faults
 }
