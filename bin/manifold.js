@@ -1,7 +1,40 @@
 #!/bin/sh
-':' //; self=$0; case $self in */*) ;; *) self=./$self ;; esac; while [ -L "$self" ]; do link=$(readlink -- "$self"); case $link in /*) self=$link ;; *) self=${self%/*}/$link ;; esac; done; at=${self%/*}; own=$at/../node_modules/.bin/node; near=$at/../../.bin/node; { command : 3<&0; } 2>/dev/null || exec 0</; { command : 3>&1; } 2>/dev/null || exec 1</; if [ -r /proc/$$/status ]; then while read -r word mask; do if [ "$word" = SigIgn: ]; then MANIFOLD_SIGIGN=$mask; export MANIFOLD_SIGIGN; break; fi; done </proc/$$/status; fi; if [ -x "$own" ]; then exec "$own" --disable-sigusr1 --max-semi-space-size=2 "$self" "$@"; elif [ -x "$near" ]; then exec "$near" --max-semi-space-size=2 "$self" "$@"; elif command -v node >/dev/null 2>&1; then exec node "$self" "$@"; fi; echo "manifold: no Node to run with: 'npm ci' in $at/.. brings the right one, or put Node 24 or later into PATH" >&2; exit 2
+':' /*
+self=$0
+[ "${self%%/*}" != "$self" ] || self=./$self
+while [ -L "$self" ]; do
+  link=$(readlink -- "$self")
+  case $link in
+    /*) self=$link ;;
+    *) self=${self%/*}/$link ;;
+  esac
+done
+at=${self%/*}
+own=$at/../node_modules/.bin/node
+near=$at/../../.bin/node
+{ command : 3<&0; } 2>/dev/null || exec 0</
+{ command : 3>&1; } 2>/dev/null || exec 1</
+if [ -r /proc/$$/status ]; then
+  while read -r word mask; do
+    if [ "$word" = SigIgn: ]; then
+      MANIFOLD_SIGIGN=$mask
+      export MANIFOLD_SIGIGN
+      break
+    fi
+  done </proc/$$/status
+fi
+if [ -x "$own" ]; then
+  exec "$own" --disable-sigusr1 --max-semi-space-size=2 "$self" "$@"
+elif [ -x "$near" ]; then
+  exec "$near" --max-semi-space-size=2 "$self" "$@"
+elif command -v node >/dev/null 2>&1; then
+  exec node "$self" "$@"
+fi
+echo "manifold: no Node to run with: 'npm ci' in $at/.. brings the right one, or put Node 24 or later into PATH" >&2
+exit 2
+*/
 /**
- * The launcher: shell to the kernel, JavaScript to Node. The shell line above goes over (exec) into the project's own Node, so that no second process is left
+ * The launcher: shell to the kernel, JavaScript to Node. The shell lines above go over (exec) into the project's own Node, so that no second process is left
  * behind; the rest runs in whatever Node there is and makes sure that it is one that will do. It must parse in old ones.
  *
  * Two things Node takes away before the first line of JavaScript runs, so the shell tells of them: a closed stdin or stdout, where Node puts /dev/null and
