@@ -14,8 +14,10 @@ import { InUse, type Consumer, type KinesisWire } from './wire'
 /** Being made, or unmade, takes some seconds to a minute; between two looks, and until that is a fault. */
 const LOOK_MS = 1000
 const READY_MS = 300_000
-/** What deregistering may hold up the end of the run. */
+/** Deregistering may hold up the end of the run for so long. */
 const LEAVE_MS = 5000
+/** A consumer that is still being made cannot be deregistered yet: so long until it is tried again. */
+const LEAVE_AGAIN_MS = 250
 
 export interface Named {
   /** As it was given: name or ARN. */
@@ -53,12 +55,24 @@ export class Registration {
       const found = await at.consumer(ours.consumer, bound.signal)
       // One of the name that was made since is somebody else's.
       if (found !== undefined && found.status !== 'DELETING' && (ours.arn === undefined || ours.arn === found.arn)) {
-        await at.deregister(found, bound.signal)
+        await this.deregister(found, at, ctx, bound.signal)
         ctx.log.info(`deregistered the consumer ${ours.consumer}`)
       }
     } catch (error) { ctx.log.warn(`the consumer ${ours.consumer} could not be deregistered and goes on to cost (${lineOf(error)}): aws kinesis deregister-stream-consumer takes it away`) }
     over.abort()
     own?.close()
+  }
+
+  private async deregister(consumer: Consumer, at: Wire, { clock }: SourceContext, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        await at.deregister(consumer, signal)
+        return
+      } catch (error) {
+        if (!(error instanceof InUse || error instanceof Throttled)) throw error
+        await clock.sleep(LEAVE_AGAIN_MS, signal)
+      }
+    }
   }
 
   private async look({ consumer, shared }: Named, wire: Wire, { clock, log }: SourceContext, signal: AbortSignal): Promise<Consumer> {
