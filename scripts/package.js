@@ -9,7 +9,7 @@
 const fs = require('fs')
 const os = require('os')
 const path = require('path')
-const { ALIAS, DEFINE, lean } = require('./lean')
+const { ALIAS, DEFINE, lean, rendering } = require('./lean')
 const { ready, root } = require('./setup')
 
 const platform = `${process.platform}-${process.arch}`
@@ -56,7 +56,7 @@ async function bundle() {
     metafile: true,
     define: { MANIFOLD_VERSION: JSON.stringify(own), ...DEFINE },
     alias: ALIAS,
-    plugins: [lean],
+    plugins: [lean, rendering],
     // ws asks for them and does without.
     external: ['bufferutil', 'utf-8-validate'],
     logLevel: 'warning',

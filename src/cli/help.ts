@@ -5,6 +5,7 @@ import { nearest } from '../kit/nearest'
 import { completionScript, SHELLS } from '../options/completions'
 import { endpointsTable, flagsHelp, helpText } from '../options/explain'
 import { flags } from '../options/flags'
+import { schemeOf } from './plain-help'
 
 /** All but the run itself, in the order of the overview: words that follow, and what it does. */
 export const COMMANDS = {
@@ -28,12 +29,14 @@ export async function overviewText(): Promise<string> {
   return `Usage: manifold ${USAGE}\n\n${SUMMARY}\n\nCommands:\n${rows.map(([left, doc]) => `  ${left.padEnd(width)}  ${doc}\n`).join('')}\n${await flagsText()}`
 }
 
-/** What can be told without reading the words as a command's: undefined for all else. Most calls for help are these, and need not load what reads words. */
-export async function plainHelp([word, topic, ...rest]: readonly string[]): Promise<string | undefined> {
-  if (rest.length > 0) return undefined
-  if (word === 'endpoints') return topic === undefined ? endpointsText() : undefined
-  if (topic === undefined) return word === undefined || ['help', '--help', '-h'].includes(word) ? overviewText() : undefined
-  return word === 'help' && endpointFor(schemeOf(topic)) !== undefined ? schemeText(topic) : undefined
+/** Every text that needs no more than its own words, by these. */
+export async function texts(): Promise<Readonly<Record<string, string>>> {
+  const schemes = registry.flatMap((endpoint) => endpoint.schemes)
+  return Object.fromEntries([
+    ['help', await overviewText()], ['endpoints', await endpointsText()],
+    ...await Promise.all(schemes.map(async (scheme) => [`help ${scheme}`, await schemeText(scheme)] as const)),
+    ...await Promise.all(SHELLS.map(async (shell) => [`completions ${shell}`, await completions(shell)] as const)),
+  ])
 }
 
 export async function endpointsText(): Promise<string> { return `${endpointsTable(registry)}\n'manifold help SCHEME' has the options of each.\n` }
@@ -51,8 +54,6 @@ export async function schemeText(topic: string): Promise<string> {
   const meant = nearest(scheme, [...schemes, ...Object.keys(COMMANDS)])
   throw new UsageError([`there is no endpoint or command '${scheme.slice(0, 40)}'; ${meant === undefined ? `endpoints are ${schemes.join(', ')}` : `did you mean '${meant}'?`}`])
 }
-
-function schemeOf(topic: string): string { return topic === '-' ? 'stdio' : topic.toLowerCase().replace(/:.*$/s, '') }
 
 export async function completions(shell: string): Promise<string> {
   const known = SHELLS.find((each) => each === shell.toLowerCase())

@@ -29,6 +29,6 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
   const named = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
   const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
   if (runs) return (await import('./run.js')).runCommand(argv)
-  const text = await (await import('./help.js')).plainHelp(argv)
+  const text = await (await import('./plain-help.js')).plainHelp(argv)
   return text === undefined ? (await import('./commands.js')).runSubcommand(argv) : answer(text)
 }
