@@ -33,7 +33,7 @@ export default defineEndpoint({
     load: async () => (await import('./source.js')).create,
   },
   sink: {
-    drops: ({ options: { queue, key = '{key}' } }) => (queue === undefined && key.includes('{key}') ? undefined : `the key of records is not sent on, for ${queue === undefined ? 'key=' : 'queue='} is the routing key of all`),
+    drops: ({ options: { queue, key = '{key}' } }) => (queue === undefined && key.includes('{key}') ? undefined : `the key of a record travels in the header manifold-key, for ${queue === undefined ? 'key=' : 'queue='} is the routing key`),
     load: async () => (await import('./sink.js')).create,
   },
 })

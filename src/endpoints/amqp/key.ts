@@ -1,6 +1,7 @@
 /** Routing keys out of records: text in which `{key}` and `{json:PATH}` stand for what a record says. */
 import type { Entry } from '../../core/contract'
 import { jsonText } from '../../kit/json-scan'
+import { ROUTING_KEY } from './properties'
 import { SHORT_STRING } from './publishing'
 
 type Piece = { readonly text: string } | { readonly from: 'key' } | { readonly from: 'json'; readonly path: readonly string[] }
@@ -31,8 +32,15 @@ export function keyOf(template: string): KeyOf {
     const fixed = checked(Buffer.from(template))
     return () => fixed
   }
-  if (pieces.length === 1 && pieces[0] !== undefined && 'from' in pieces[0] && pieces[0].from === 'key') return (entry) => checked(entry.key ?? Buffer.alloc(0))
-  return (entry) => checked(Buffer.concat(pieces.map((piece) => ('text' in piece ? Buffer.from(piece.text) : piece.from === 'key' ? entry.key ?? Buffer.alloc(0) : member(entry, piece.path)))))
+  if (pieces.length === 1 && pieces[0] !== undefined && 'from' in pieces[0] && pieces[0].from === 'key') return (entry) => checked(keyBytes(entry))
+  return (entry) => checked(Buffer.concat(pieces.map((piece) => ('text' in piece ? Buffer.from(piece.text) : piece.from === 'key' ? keyBytes(entry) : member(entry, piece.path)))))
+}
+
+/** A message of the default exchange has no key of its own, but goes to the queue of the same name on another broker. */
+function keyBytes({ key, headers }: Entry): Buffer {
+  if (key !== undefined) return key
+  const address = headers?.find(([name]) => name === ROUTING_KEY)?.[1]
+  return Buffer.isBuffer(address) ? address : Buffer.from(typeof address === 'string' ? address : '')
 }
 
 function member(entry: Entry, path: readonly string[]): Buffer {

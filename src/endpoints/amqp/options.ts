@@ -12,7 +12,7 @@ export const MAX_EXPIRATION = 4_294_967_295
 export const MAX_MESSAGE = 128 * MIB
 
 export const options = {
-  queue: opt.string({ doc: 'Queue or stream to read; as a sink, the queue to write to, by way of the default exchange.', identity: true }),
+  queue: opt.string({ doc: 'Queue or stream to read; as a sink, the queue to write to, by way of the default exchange. The key of a record then travels in the header manifold-key.', identity: true }),
   consumer: opt.string({ doc: 'Consumer tag.', roles: ['source'], defaultText: 'made by the broker', aliases: ['consumer-tag'] }),
   exchange: opt.string({ doc: 'Exchange to publish to.', roles: ['sink'], defaultText: 'the default exchange, whose keys are names of queues', identity: true }),
   key: {

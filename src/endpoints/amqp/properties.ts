@@ -3,6 +3,9 @@
  * property as `amqp.NAME`, so that it survives a file, a spool or Kafka. `amqp.exchange` tells where a message was published, `amqp.types` which headers are
  * of other types than text (`table.ts`).
  *
+ * Under the default exchange a routing key is the name of a queue, not the record's key: it is the header `amqp.routing-key` of the record. A record's own key
+ * that is not the routing key travels in the message's header `manifold-key`, and is the key again where it is read.
+ *
  * A record whose value is null (Kafka's tombstone) is a message without body that has the header `manifold-null`, and comes back as null. Milliseconds, for which
  * the property timestamp has no place, are in the header `timestamp_in_ms`, as RabbitMQ itself has them (https://www.rabbitmq.com/docs/message-interceptors).
  *
@@ -21,10 +24,12 @@ type Name = (typeof NAMES)[number]
 const PREFIX = 'amqp.'
 const TYPES = `${PREFIX}types`
 const EXCHANGE = `${PREFIX}exchange`
+export const ROUTING_KEY = `${PREFIX}routing-key`
 export const STREAM_OFFSET = 'x-stream-offset'
 const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name]))
 const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
 const NULL = 'manifold-null'
+const KEY = 'manifold-key'
 const MILLISECONDS = 'timestamp_in_ms'
 const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
@@ -40,6 +45,8 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
   let precise: HeaderValue | undefined
   let none = false
   let mode = 1
+  const addressed = exchange.length === 0
+  let key = addressed || routingKey.length === 0 ? undefined : routingKey
   try {
     read(properties, (name, value) => {
       if (name === 'headers') {
@@ -48,6 +55,7 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
         for (const each of fields) {
           if (each.name === MILLISECONDS) precise = each.value
           else if (each.name === NULL) none = body.length === 0
+          else if (each.name === KEY) key = bytesOf(each.value)
         }
       }
       else if (name === 'delivery-mode') mode = Number(value)
@@ -59,10 +67,11 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
     headers.splice(0, headers.length, [`${PREFIX}properties`, properties])
   }
   if (mode !== PERSISTENT) headers.push([`${PREFIX}delivery-mode`, mode])
-  if (exchange.length > 0) headers.push([EXCHANGE, exchange.toString()])
+  if (!addressed) headers.push([EXCHANGE, exchange.toString()])
+  else if (routingKey.length > 0) headers.push([ROUTING_KEY, isUtf8(routingKey) ? routingKey.toString() : routingKey])
   // Not where somebody has set another time since.
   if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
-  return { value: none ? null : body, ...(routingKey.length === 0 ? {} : { key: routingKey }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
+  return { value: none ? null : body, ...(key === undefined ? {} : { key }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
 }
 
 /** Seconds since 1970. Common clients write earlier times as two's complement, though the property is unsigned. */
@@ -73,7 +82,7 @@ function addFields(headers: Header[], fields: readonly Field[], leave: string | 
   // Not as members of an object, which has a constructor before anything is put there.
   const types = new Map<string, string>()
   for (const { name, value, type } of fields) {
-    if (name === leave || name === NULL) continue
+    if (name === leave || name === NULL || name === KEY) continue
     headers.push([name, value])
     if (type !== undefined) types.set(name, type)
   }
@@ -123,8 +132,12 @@ export interface Fixed {
   readonly user?: string
 }
 
-/** Property flags and property list. Throws a RangeError that says what no message can hold. @param id where the record brings none */
-export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined): Buffer {
+/**
+ * Property flags and property list. Throws a RangeError that says what no message can hold.
+ * @param id where the record brings none
+ * @param key of the record, where the routing key is another or is the name of a queue
+ */
+export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined, key?: Buffer): Buffer {
   const values: Partial<Record<Name, HeaderValue>> = {}
   const fields: Field[] = []
   let types: ReadonlyMap<string, string> = new Map()
@@ -133,13 +146,14 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined)
     const property = HEADER_OF.get(name)
     if (property === 'user-id' && textOf(value) !== fixed.user) fields.push({ name, value })
     else if (property !== undefined && property !== 'headers') values[property] = value
-    else if (name !== TYPES && name !== EXCHANGE && !WRITTEN_BY_BROKER.has(name)) {
+    else if (name !== TYPES && name !== EXCHANGE && name !== ROUTING_KEY && !WRITTEN_BY_BROKER.has(name)) {
       const type = types.get(name)
       fields.push(type === undefined ? { name, value } : { name, value, type })
     }
   }
   const { timestamp } = entry
   if (entry.value === null) fields.push({ name: NULL, value: true })
+  if (key !== undefined) fields.push({ name: KEY, value: isUtf8(key) ? key.toString() : key })
   values['delivery-mode'] = fixed.persistent === 'keep' ? Number(textOf(values['delivery-mode'] ?? PERSISTENT)) : fixed.persistent === 'true' ? PERSISTENT : 1
   if (fixed.contentType !== undefined) values['content-type'] = fixed.contentType
   if (fixed.expiration !== undefined) values.expiration = String(fixed.expiration)
@@ -162,6 +176,7 @@ function typesOf(value: HeaderValue): ReadonlyMap<string, string> {
     return new Map()
   }
 }
+function bytesOf(value: HeaderValue): Buffer { return Buffer.isBuffer(value) ? value : Buffer.from(String(value)) }
 function textOf(value: HeaderValue): string { return Buffer.isBuffer(value) ? value.toString() : String(value) }
 
 function written(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: readonly Field[]): Buffer {

@@ -170,9 +170,11 @@ class ExchangeSink implements Sink {
         const body = entry.value ?? NOTHING
         if (body.length > largest) throw new RangeError(`${formatSize(body.length)} are more than the ${formatSize(largest)} that the broker takes`)
         const id = messageId(entry, () => write.origin(index))
-        const properties = propertiesOf(entry, fixed, id)
+        const routingKey = this.keyOf(entry)
+        const { key } = entry
+        const properties = propertiesOf(entry, fixed, id, key === undefined || (exchange.length > 0 && key.equals(routingKey)) ? undefined : key)
         if (headerBytes(properties) > frameMax) throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
-        found(index, { exchange, routingKey: this.keyOf(entry), mandatory, properties, body }, id)
+        found(index, { exchange, routingKey, mandatory, properties, body }, id)
       } catch (error) {
         if (!(error instanceof RangeError)) throw error
         rejected.push({ index, why: error.message })

@@ -56,8 +56,33 @@ describeWith('rabbitmq', 'bridges', () => {
   test('from queue to queue', async () => {
     const [from, to] = [await filled(), await queue()]
     const said = await run('--from', broker.uri(), `queue=${from}`, '--to', broker.uri(), `queue=${to}`)
-    expect(said).toMatch(/the key of records is not sent on, for queue= is the routing key of all\n/)
+    expect(said).toMatch(/the key of a record travels in the header manifold-key, for queue= is the routing key\n/)
     await expectFilled(to)
+  })
+
+  test('to the queue of the same name on another broker, where the line names none', async () => {
+    const name = `twin-${++serial}`
+    await broker.declare(name)
+    await broker.put(name, ['a', 'b'])
+    await run('--from', broker.uri(), `queue=${name}`, '--to', `file:${folder}/twin.ndjson`, 'framing=envelope')
+    await run('--from', `file:${folder}/twin.ndjson`, 'framing=envelope', '--to', broker.uri(), 'key={key}')
+    expect((await broker.drain(name)).map(({ content, properties }) => [String(content), properties.headers ?? {}])).toEqual([['a', {}], ['b', {}]])
+  })
+
+  test('a routing key of an exchange goes along to a queue, and is the routing key again behind it', async () => {
+    const [from, to, far] = [await queue(), await queue(), await queue()]
+    const exchange = `events-${++serial}`
+    const channel = await broker.channel()
+    await channel.assertExchange(exchange, 'topic')
+    await channel.bindQueue(from, exchange, 'trades.#')
+    channel.publish(exchange, 'trades.btc', Buffer.from('x'))
+    await channel.waitForConfirms()
+    await run('--from', broker.uri(), `queue=${from}`, '--to', broker.uri(), `queue=${to}`)
+    await channel.bindQueue(far, exchange, 'trades.btc')
+    await run('--from', broker.uri(), `queue=${to}`, '--to', broker.uri(), `exchange=${exchange}`)
+    await channel.close()
+    const [one] = await broker.drain(far)
+    expect({ key: one!.fields.routingKey, headers: one!.properties.headers ?? {} }).toEqual({ key: 'trades.btc', headers: {} })
   })
 
   test('by way of a file of envelopes', async () => {
@@ -72,16 +97,31 @@ describeWith('rabbitmq', 'bridges', () => {
     beforeAll(async () => { kafka = await startKafka() }, 90_000)
     afterAll(async () => { await kafka.stop() }, 30_000)
 
-    test('a message is the same after Kafka, where its routing key is the key, and its properties and headers are text', async () => {
+    test('a message is the same after Kafka, where its queue\'s name is no key, and its properties and headers are text', async () => {
       const [from, to, topic] = [await filled(), await queue(), await makeTopic(kafka)]
       await run('--from', broker.uri(), `queue=${from}`, '--to', `kafka://${kafka.bootstrap}/${topic}`)
       const [full, plain] = await get(kafka, topic, 2)
-      expect({ value: String(full!.value), key: String(full!.key), timestamp: full!.timestamp }).toEqual({ value: '{"n":1}', key: from, timestamp: 1_700_000_000_000 })
-      expect(full!.headers).toEqual(expect.arrayContaining([['amqp.message-id', 'm-1'], ['amqp.content-type', 'application/json'], ['text', 'größe'], ['int64', '9007199254740991'], ['yes', 'true'], ['decimal', '2:12345']]))
-      expect({ value: String(plain!.value), key: String(plain!.key) }).toEqual({ value: '', key: from })
+      expect({ value: String(full!.value), key: full!.key, timestamp: full!.timestamp }).toEqual({ value: '{"n":1}', key: null, timestamp: 1_700_000_000_000 })
+      expect(full!.headers).toEqual(expect.arrayContaining([['amqp.message-id', 'm-1'], ['amqp.content-type', 'application/json'], ['text', 'größe'], ['int64', '9007199254740991'], ['yes', 'true'], ['decimal', '2:12345'], ['amqp.routing-key', from]]))
+      expect({ value: String(plain!.value), key: plain!.key }).toEqual({ value: '', key: null })
       await run('--from', `kafka://${kafka.bootstrap}/${topic}`, '--to', broker.uri(), `queue=${to}`)
       // Kafka has given it a time.
       await expectFilled(to, { timestamp: plain!.timestamp })
+    })
+
+    test('keys of records outlive a queue, which has one routing key for all, and a second one behind it', async () => {
+      const [first, second, from, to] = [await queue(), await queue(), await makeTopic(kafka), await makeTopic(kafka)]
+      const keys = ['user-1', 'größe', '', first, null, 'x'.repeat(300)]
+      const binary = Buffer.from([0xff, 0, 0x80])
+      await put(kafka, from, [...keys.map((key, n) => ({ value: String(n), ...(key === null ? {} : { key }) })), { value: 'binary', key: binary }])
+      expect(await run('--from', `kafka://${kafka.bootstrap}/${from}`, '--to', broker.uri(), `queue=${first}`)).toMatch(/the key of a record travels in the header manifold-key/)
+      await run('--from', broker.uri(), `queue=${first}`, '--to', broker.uri(), `queue=${second}`)
+      await run('--from', broker.uri(), `queue=${second}`, '--to', `kafka://${kafka.bootstrap}/${to}`)
+      const got = await get(kafka, to, keys.length + 1)
+      const keyed = (records: typeof got): unknown => Object.fromEntries(records.map(({ value, key }) => [String(value), key]))
+      expect(keyed(got)).toEqual(keyed(await get(kafka, from, keys.length + 1)))
+      expect(keyed(got)).toMatchObject({ 0: Buffer.from('user-1'), 3: Buffer.from(first), 4: null, binary })
+      expect(got.flatMap(({ headers }) => headers.map(([name]) => name)).filter((name) => name === 'manifold-key')).toEqual([])
     })
 
     test('a record is the same after a queue: key, headers, milliseconds and tombstones', async () => {
@@ -92,7 +132,7 @@ describeWith('rabbitmq', 'bridges', () => {
         { value: '', key: name, timestamp: 1_700_000_001_000 },
       ]
       await put(kafka, from, records)
-      expect(await run('--from', `kafka://${kafka.bootstrap}/${from}`, '--to', broker.uri(), 'key={key}')).not.toMatch(/not sent on/)
+      expect(await run('--from', `kafka://${kafka.bootstrap}/${from}`, '--to', broker.uri(), 'key={key}')).not.toMatch(/manifold-key/)
       const said = await run('--from', broker.uri(), `queue=${name}`, '--to', `kafka://${kafka.bootstrap}/${to}`)
       expect(said).not.toMatch(/key/)
       const got = await get(kafka, to, 3)

@@ -61,6 +61,16 @@ describe('a message as a record', () => {
     expect(again(way(entryOf(message(TABLE)))).toString('hex')).toBe(properties(TABLE).toString('hex'))
   })
 
+  test('a queue\'s name under the default exchange is no key; a key of its own travels beside it, byte by byte', () => {
+    const addressed = { ...message(NONE), exchange: NONE, routingKey: Buffer.from('jobs'), properties: Buffer.from([0x10, 0, 2]) }
+    expect(entryOf(addressed)).toEqual({ value: addressed.body, headers: [['amqp.routing-key', 'jobs']] })
+    for (const key of [NONE, Buffer.from('ключ'), Buffer.from([0xff, 0, 1])]) {
+      const sent = propertiesOf({ value: addressed.body, key }, { persistent: 'true' }, undefined, key)
+      expect(entryOf({ ...addressed, properties: sent })).toEqual({ value: addressed.body, key, headers: [['amqp.routing-key', 'jobs']] })
+      expect(propertiesOf(entryOf({ ...addressed, properties: sent }), { persistent: 'true' }, undefined)).toEqual(addressed.properties)
+    }
+  })
+
   test('a header may be called what every object has', () => {
     const five = fixed('l', 8, (out) => out.writeBigInt64BE(5n, 1))
     const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty']
@@ -92,7 +102,7 @@ describe('a message as a record', () => {
 })
 
 describe('a record as a message', () => {
-  const headersOf = (entry: Entry, fixedBy: Partial<Parameters<typeof propertiesOf>[1]> = {}, id?: string): Entry['headers'] => entryOf({ ...message(NONE), exchange: NONE, properties: propertiesOf(entry, { persistent: 'true', ...fixedBy }, id) }).headers
+  const headersOf = (entry: Entry, fixedBy: Partial<Parameters<typeof propertiesOf>[1]> = {}, id?: string): Entry['headers'] => entryOf({ ...message(NONE), exchange: NONE, routingKey: NONE, properties: propertiesOf(entry, { persistent: 'true', ...fixedBy }, id) }).headers
   const value = Buffer.from('v')
 
   test('has the id that it brings, else the one that is given', () => {

@@ -23,7 +23,7 @@ describeWith('rabbitmq', 'streams', () => {
     const first = await take(source, 5000)
     await source.close()
     expect(values(first)).toEqual(bodies(5000))
-    expect(first.entries[0]!.headers).toEqual([['mine', 'x']])
+    expect(first.entries[0]!.headers).toEqual([['mine', 'x'], ['amqp.routing-key', queue]])
     const { source: again } = await openSource(broker.uri(), { queue, stream: true }, { positions: { [queue]: positionAfter(first.deliveries, 1234) } })
     expect(values(await take(again, 5000 - 1234))).toEqual(bodies(5000 - 1234, 1234))
     await again.close()
