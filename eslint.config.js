@@ -1,14 +1,38 @@
 /**
- * What the compiler cannot see: promises nobody waits for, `any` that spreads, conditions that are always true. Rules about looks are off: the style is
- * dense on purpose.
+ * What the compiler cannot see: promises nobody waits for, `any` that spreads, conditions that are always true. Rules
+ * about looks are off: the style is dense on purpose.
  */
 const tseslint = require('typescript-eslint')
 
-const everywhere = Object.fromEntries([
-  'no-control-regex', 'no-constant-condition', 'no-unsafe-finally', 'no-self-assign', 'no-self-compare', 'no-sparse-arrays', 'no-misleading-character-class', 'no-loss-of-precision',
-  'no-prototype-builtins', 'no-unused-labels', 'no-useless-escape', 'no-empty-pattern', 'no-var', 'prefer-const', 'no-cond-assign', 'no-dupe-else-if', 'no-duplicate-case',
-  'no-async-promise-executor', 'no-promise-executor-return', 'no-ex-assign', 'no-regex-spaces', 'no-unreachable-loop', 'require-yield', 'use-isnan', 'valid-typeof',
-].map((rule) => [rule, 'error']))
+const everywhere = Object.fromEntries(
+  [
+    'no-control-regex',
+    'no-constant-condition',
+    'no-unsafe-finally',
+    'no-self-assign',
+    'no-self-compare',
+    'no-sparse-arrays',
+    'no-misleading-character-class',
+    'no-loss-of-precision',
+    'no-prototype-builtins',
+    'no-unused-labels',
+    'no-useless-escape',
+    'no-empty-pattern',
+    'no-var',
+    'prefer-const',
+    'no-cond-assign',
+    'no-dupe-else-if',
+    'no-duplicate-case',
+    'no-async-promise-executor',
+    'no-promise-executor-return',
+    'no-ex-assign',
+    'no-regex-spaces',
+    'no-unreachable-loop',
+    'require-yield',
+    'use-isnan',
+    'valid-typeof',
+  ].map((rule) => [rule, 'error']),
+)
 
 module.exports = tseslint.config(
   { ignores: ['node_modules/', 'dist/', 'build/', 'coverage/'] },
@@ -27,11 +51,22 @@ module.exports = tseslint.config(
       '@typescript-eslint/unbound-method': 'off',
       '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
       '@typescript-eslint/consistent-type-imports': ['error', { disallowTypeAnnotations: false }],
-      '@typescript-eslint/explicit-function-return-type': ['error', { allowExpressions: true, allowTypedFunctionExpressions: true, allowConciseArrowFunctionExpressionsStartingWithVoid: true }],
+      '@typescript-eslint/explicit-function-return-type': [
+        'error',
+        {
+          allowExpressions: true,
+          allowTypedFunctionExpressions: true,
+          allowConciseArrowFunctionExpressionsStartingWithVoid: true,
+        },
+      ],
       '@typescript-eslint/no-import-type-side-effects': 'error',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
-      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', ignoreRestSiblings: true }],
-      // Promises are methods' results here as often as not; an async method may have nothing to await where its interface wants a promise.
+      '@typescript-eslint/no-unused-vars': [
+        'error',
+        { argsIgnorePattern: '^_', varsIgnorePattern: '^_', ignoreRestSiblings: true },
+      ],
+      // Promises are methods' results here as often as not; an async method may have nothing to await where its
+      // interface wants a promise.
       '@typescript-eslint/require-await': 'off',
       // A value that the type says is there may come from a file, a peer or plain JavaScript.
       '@typescript-eslint/no-unnecessary-condition': 'off',
@@ -42,9 +77,14 @@ module.exports = tseslint.config(
       '@typescript-eslint/no-dynamic-delete': 'off',
       // `string | 'open'` tells a reader more than `string` does.
       '@typescript-eslint/no-redundant-type-constituents': 'off',
-      'no-restricted-syntax': ['error',
+      'no-restricted-syntax': [
+        'error',
         { selector: 'TSEnumDeclaration', message: 'A union of strings says the same without code of its own.' },
-        { selector: 'Program > VariableDeclaration[kind!="const"], Program > ExportNamedDeclaration > VariableDeclaration[kind!="const"]', message: 'No state in modules: pass it.' },
+        {
+          selector:
+            'Program > VariableDeclaration[kind!="const"], Program > ExportNamedDeclaration > VariableDeclaration[kind!="const"]',
+          message: 'No state in modules: pass it.',
+        },
       ],
     },
   },
@@ -60,12 +100,46 @@ module.exports = tseslint.config(
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/unbound-method': 'off',
       // Tests keep what their hooks make in variables of the file.
-      'no-restricted-syntax': ['error', { selector: 'CallExpression[callee.property.name="only"]', message: 'A test alone hides all others.' }],
+      'no-restricted-syntax': [
+        'error',
+        { selector: 'CallExpression[callee.property.name="only"]', message: 'A test alone hides all others.' },
+      ],
     },
   },
   {
     files: ['**/*.js', '**/*.cjs'],
-    languageOptions: { sourceType: 'commonjs', ecmaVersion: 2023, globals: Object.fromEntries(['require', 'module', 'exports', '__dirname', '__filename', 'process', 'console', 'Buffer', 'setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'setImmediate', 'URL', 'performance', 'fetch', 'AbortController', 'AbortSignal'].map((name) => [name, 'readonly'])) },
-    rules: { ...everywhere, eqeqeq: 'error', 'no-undef': 'error', 'no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrors: 'none' }], 'no-empty': ['error', { allowEmptyCatch: true }] },
+    languageOptions: {
+      sourceType: 'commonjs',
+      ecmaVersion: 2023,
+      globals: Object.fromEntries(
+        [
+          'require',
+          'module',
+          'exports',
+          '__dirname',
+          '__filename',
+          'process',
+          'console',
+          'Buffer',
+          'setTimeout',
+          'clearTimeout',
+          'setInterval',
+          'clearInterval',
+          'setImmediate',
+          'URL',
+          'performance',
+          'fetch',
+          'AbortController',
+          'AbortSignal',
+        ].map((name) => [name, 'readonly']),
+      ),
+    },
+    rules: {
+      ...everywhere,
+      eqeqeq: 'error',
+      'no-undef': 'error',
+      'no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrors: 'none' }],
+      'no-empty': ['error', { allowEmptyCatch: true }],
+    },
   },
 )

@@ -6,11 +6,18 @@ const path = require('path')
 const { fill } = require('./lean')
 
 const root = path.join(__dirname, '..')
-const done = spawnSync(process.execPath, [path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json', '--noEmitOnError'], { cwd: root, stdio: 'inherit' })
+const done = spawnSync(
+  process.execPath,
+  [path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json', '--noEmitOnError'],
+  { cwd: root, stdio: 'inherit' },
+)
 if (done.status === 0) {
   fs.chmodSync(path.join(root, 'bin', 'manifold.js'), 0o755)
   removeStale(path.join(root, 'dist'), path.join(root, 'src'))
-  fill(root).catch((error) => { console.error(error); process.exitCode = 1 })
+  fill(root).catch((error) => {
+    console.error(error)
+    process.exitCode = 1
+  })
 }
 process.exitCode = done.status ?? 1
 

@@ -1,6 +1,7 @@
 /**
- * Writes docs/reference/SCHEME.md for every endpoint, and the options between the markers of README.md, from the declarations (as built: run
- * `npm run build` first). --check writes nothing and exits with 1 where a page is not current. Pages of endpoints that are gone are removed.
+ * Writes docs/reference/SCHEME.md for every endpoint, and the options between the markers of README.md, from the
+ * declarations (as built: run `npm run build` first). --check writes nothing and exits with 1 where a page is not
+ * current. Pages of endpoints that are gone are removed.
  */
 const { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
 const { join } = require('node:path')
@@ -14,21 +15,30 @@ function wanted() {
   const { registry } = require(join(ROOT, 'dist/endpoints/registry.js'))
   const { readmeOptions, referencePage } = require(join(ROOT, 'dist/options/explain.js'))
   const { flags } = require(join(ROOT, 'dist/options/flags.js'))
-  const pages = new Map(registry.map((endpoint) => [`docs/reference/${endpoint.schemes[0]}.md`, BANNER + referencePage(endpoint)]))
+  const pages = new Map(
+    registry.map((endpoint) => [`docs/reference/${endpoint.schemes[0]}.md`, BANNER + referencePage(endpoint)]),
+  )
   const readme = join(ROOT, 'README.md')
   const text = existsSync(readme) ? readFileSync(readme, 'utf8') : ''
   const begin = text.indexOf(BEGIN)
   const end = text.indexOf(END)
   if (begin === -1 || end < begin) throw new Error(`README.md has no ${BEGIN} ... ${END}`)
-  pages.set('README.md', `${text.slice(0, begin + BEGIN.length)}\n\n${readmeOptions(registry, flags)}\n\n${text.slice(end)}`)
+  pages.set(
+    'README.md',
+    `${text.slice(0, begin + BEGIN.length)}\n\n${readmeOptions(registry, flags)}\n\n${text.slice(end)}`,
+  )
   return pages
 }
 
 function main(check) {
   const folder = join(ROOT, 'docs/reference')
   const pages = wanted()
-  const stale = [...pages].filter(([path, text]) => !existsSync(join(ROOT, path)) || readFileSync(join(ROOT, path), 'utf8') !== text).map(([path]) => path)
-  const gone = (existsSync(folder) ? readdirSync(folder) : []).map((name) => `docs/reference/${name}`).filter((path) => path.endsWith('.md') && !pages.has(path))
+  const stale = [...pages]
+    .filter(([path, text]) => !existsSync(join(ROOT, path)) || readFileSync(join(ROOT, path), 'utf8') !== text)
+    .map(([path]) => path)
+  const gone = (existsSync(folder) ? readdirSync(folder) : [])
+    .map((name) => `docs/reference/${name}`)
+    .filter((path) => path.endsWith('.md') && !pages.has(path))
   if (check) {
     for (const path of [...stale, ...gone]) console.error(`${path} is not current: npm run docs`)
     return stale.length + gone.length === 0 ? 0 : 1
@@ -36,13 +46,19 @@ function main(check) {
   mkdirSync(folder, { recursive: true })
   for (const path of stale) writeFileSync(join(ROOT, path), pages.get(path))
   for (const path of gone) rmSync(join(ROOT, path))
-  console.log(stale.length + gone.length === 0 ? 'all pages are current' : [...stale.map((path) => `wrote ${path}`), ...gone.map((path) => `removed ${path}`)].join('\n'))
+  console.log(
+    stale.length + gone.length === 0
+      ? 'all pages are current'
+      : [...stale.map((path) => `wrote ${path}`), ...gone.map((path) => `removed ${path}`)].join('\n'),
+  )
   return 0
 }
 
 try {
   process.exitCode = main(process.argv.includes('--check'))
 } catch (error) {
-  console.error(`docs: ${error.code === 'MODULE_NOT_FOUND' ? `the program is not built (npm run build): ${error.message.split('\n', 1)[0]}` : error.message}`)
+  console.error(
+    `docs: ${error.code === 'MODULE_NOT_FOUND' ? `the program is not built (npm run build): ${error.message.split('\n', 1)[0]}` : error.message}`,
+  )
   process.exitCode = 1
 }

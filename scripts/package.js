@@ -1,7 +1,8 @@
 /**
- * `npm run package`: the program as one file that needs no Node: build/manifold-OS-ARCH. esbuild bundles it into parts, cut where the sources load on first
- * use (`import()`); @yao-pkg/pkg puts the parts into a copy of the pinned Node (a single executable application), without a network. Parsing one script of
- * everything costs 40 ms at each start; of the parts only those are read that a run asks for.
+ * `npm run package`: the program as one file that needs no Node: build/manifold-OS-ARCH. esbuild bundles it into parts,
+ * cut where the sources load on first use (`import()`); @yao-pkg/pkg puts the parts into a copy of the pinned Node (a
+ * single executable application), without a network. Parsing one script of everything costs 40 ms at each start; of the
+ * parts only those are read that a run asks for.
  *
  *   node scripts/package.js [--output FILE]
  */
@@ -15,7 +16,10 @@ const { ready, root } = require('./setup')
 const platform = `${process.platform}-${process.arch}`
 const version = process.versions.node
 
-/** First of all what bin/manifold.js does otherwise: SIGUSR1 must not end the program. Then the parts, as modules that require each other by name. */
+/**
+ * First of all what bin/manifold.js does otherwise: SIGUSR1 must not end the program. Then the parts, as modules that
+ * require each other by name.
+ */
 const MAIN = `
 process.on('SIGUSR1', () => {})
 const { getAsset } = require('node:sea')
@@ -64,26 +68,41 @@ async function bundle() {
   const parts = new Map()
   for (const { path: file, text } of outputFiles) {
     // Splitting makes ES modules, which a single executable cannot load from within itself.
-    const { code } = await transform(text, { format: 'cjs', platform: 'node', target: 'node24', minifyWhitespace: true, supported: { 'dynamic-import': false } })
+    const { code } = await transform(text, {
+      format: 'cjs',
+      platform: 'node',
+      target: 'node24',
+      minifyWhitespace: true,
+      supported: { 'dynamic-import': false },
+    })
     parts.set(path.basename(file), code)
   }
   return { parts, modules: Object.keys(metafile.inputs).length }
 }
 
-/** pkg keeps the Nodes it would download in HOME/.pkg-cache/sea, as archive and unpacked, each with a mark that it is whole. Ours comes from npm, whose lock file vouches for it. */
+/**
+ * pkg keeps the Nodes it would download in HOME/.pkg-cache/sea, as archive and unpacked, each with a mark that it is
+ * whole. Ours comes from npm, whose lock file vouches for it.
+ */
 function seed(home) {
   const cache = path.join(home, '.pkg-cache', 'sea')
   const name = `node-v${version}-${platform}`
   const node = path.join(cache, name, 'bin', 'node')
   fs.mkdirSync(path.dirname(node), { recursive: true })
-  try { fs.linkSync(fs.realpathSync(process.execPath), node) } catch { fs.copyFileSync(process.execPath, node) }
+  try {
+    fs.linkSync(fs.realpathSync(process.execPath), node)
+  } catch {
+    fs.copyFileSync(process.execPath, node)
+  }
   fs.writeFileSync(`${node}.ok`, '')
   for (const mark of [`${name}.tar.gz`, `${name}.tar.gz.ok`]) fs.writeFileSync(path.join(cache, mark), '')
 }
 
 async function main() {
   const at = process.argv.indexOf('--output')
-  const output = path.resolve(at === -1 ? path.join(root, 'build', `manifold-${platform}`) : process.argv[at + 1] ?? '')
+  const output = path.resolve(
+    at === -1 ? path.join(root, 'build', `manifold-${platform}`) : (process.argv[at + 1] ?? ''),
+  )
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-package-'))
   try {
     const { parts, modules } = await bundle()
@@ -94,7 +113,9 @@ async function main() {
     }
     const script = path.join(work, 'sea-main.js')
     fs.writeFileSync(script, MAIN)
-    console.log(`bundled ${modules} modules into ${parts.size} parts: ${([...parts.values()].join('').length / 2 ** 20).toFixed(1)} MiB`)
+    console.log(
+      `bundled ${modules} modules into ${parts.size} parts: ${([...parts.values()].join('').length / 2 ** 20).toFixed(1)} MiB`,
+    )
     seed(work)
     process.env.HOME = work
     fs.mkdirSync(path.dirname(output), { recursive: true })
@@ -104,14 +125,30 @@ async function main() {
     // pkg's command line has no way to a SEA's own settings; its function has.
     const { default: sea } = require('@yao-pkg/pkg/lib-es5/sea')
     await sea(script, {
-      targets: [{ nodeRange: `node${version}`, platform: process.platform === 'darwin' ? 'macos' : process.platform, arch: process.arch, output: made }],
+      targets: [
+        {
+          nodeRange: `node${version}`,
+          platform: process.platform === 'darwin' ? 'macos' : process.platform,
+          arch: process.arch,
+          output: made,
+        },
+      ],
       signature: true,
-      seaConfig: { disableExperimentalSEAWarning: true, useSnapshot: false, useCodeCache: false, execArgv: ['--disable-sigusr1', '--max-semi-space-size=2'], execArgvExtension: 'none', assets },
+      seaConfig: {
+        disableExperimentalSEAWarning: true,
+        useSnapshot: false,
+        useCodeCache: false,
+        execArgv: ['--disable-sigusr1', '--max-semi-space-size=2'],
+        execArgvExtension: 'none',
+        assets,
+      },
     })
     fs.chmodSync(made, 0o755)
     fs.renameSync(made, output)
     console.log(`${path.relative(process.cwd(), output)}: ${(fs.statSync(output).size / 2 ** 20).toFixed(1)} MiB`)
-  } finally { fs.rmSync(work, { recursive: true, force: true }) }
+  } finally {
+    fs.rmSync(work, { recursive: true, force: true })
+  }
 }
 
 ready(__filename, main, { build: false })

@@ -1,5 +1,6 @@
 /**
- * What a fresh clone lacks, made before anything else runs: packages, the right Node, the built program. For scripts that are somebody's first command:
+ * What a fresh clone lacks, made before anything else runs: packages, the right Node, the built program. For scripts
+ * that are somebody's first command:
  *
  *   require('./setup').ready(__filename, async () => { … under the pinned Node, with dist/ current … })
  *
@@ -13,20 +14,37 @@ const path = require('path')
 const root = path.join(__dirname, '..')
 const at = (...parts) => path.join(root, ...parts)
 const bin = at('node_modules', '.bin')
-const say = (text) => { process.stderr.write(`${text}\n`) }
+const say = (text) => {
+  process.stderr.write(`${text}\n`)
+}
 
-/** Runs a script under the pinned Node once everything is there. `main` may return a promise; a throw ends the process with 1. */
+/**
+ * Runs a script under the pinned Node once everything is there. `main` may return a promise; a throw ends the process
+ * with 1.
+ */
 function ready(script, main, { build = true } = {}) {
   install()
   const node = pinned()
-  if (fs.realpathSync(node) !== fs.realpathSync(process.execPath)) { again(node, script); return }
+  if (fs.realpathSync(node) !== fs.realpathSync(process.execPath)) {
+    again(node, script)
+    return
+  }
   process.env.PATH = [bin, process.env.PATH].filter(Boolean).join(path.delimiter)
   if (build) buildIfOlder()
-  Promise.resolve().then(main).catch((error) => { say(error instanceof Error ? error.stack : String(error)); process.exitCode = 1 })
+  Promise.resolve()
+    .then(main)
+    .catch((error) => {
+      say(error instanceof Error ? error.stack : String(error))
+      process.exitCode = 1
+    })
 }
 
 function packagesOf(file) {
-  try { return JSON.parse(fs.readFileSync(file, 'utf8')).packages } catch { return undefined }
+  try {
+    return JSON.parse(fs.readFileSync(file, 'utf8')).packages
+  } catch {
+    return undefined
+  }
 }
 
 /** Compared by content: a checkout gives all files new times. Optional packages may be those of other platforms. */
@@ -36,7 +54,14 @@ function installed() {
   if (there === undefined || wanted === undefined) return false
   return Object.entries(wanted).every(([name, { version, optional, os, cpu, link }]) => {
     if (name === '' || link || there[name]?.version === version) return true
-    return optional && !([].concat(os ?? process.platform).includes(process.platform) && [].concat(cpu ?? process.arch).includes(process.arch) && name === `node_modules/node-${process.platform}-${process.arch}`)
+    return (
+      optional &&
+      !(
+        [].concat(os ?? process.platform).includes(process.platform) &&
+        [].concat(cpu ?? process.arch).includes(process.arch) &&
+        name === `node_modules/node-${process.platform}-${process.arch}`
+      )
+    )
   })
 }
 
@@ -46,7 +71,10 @@ function install() {
   // Within `npm run` the npm that runs it; else the one in PATH.
   const own = process.env.npm_execpath
   const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']
-  const done = own !== undefined && /\.c?js$/.test(own) ? spawnSync(process.execPath, [own, ...args], { cwd: root, stdio: ['ignore', 2, 2] }) : spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2] })
+  const done =
+    own !== undefined && /\.c?js$/.test(own)
+      ? spawnSync(process.execPath, [own, ...args], { cwd: root, stdio: ['ignore', 2, 2] })
+      : spawnSync('npm', args, { cwd: root, stdio: ['ignore', 2, 2] })
   if (done.status !== 0) fail(`npm ci failed${done.error === undefined ? '' : ` (${done.error.message})`}: see above`)
 }
 
@@ -54,7 +82,9 @@ function pinned() {
   const node = path.join(bin, 'node')
   if (fs.existsSync(node)) return node
   if (parseInt(process.versions.node, 10) >= 24) return process.execPath
-  return fail(`Node 24 or later is needed, this is ${process.version}, and npm has none pinned for ${process.platform}-${process.arch}: install it from https://nodejs.org`)
+  return fail(
+    `Node 24 or later is needed, this is ${process.version}, and npm has none pinned for ${process.platform}-${process.arch}: install it from https://nodejs.org`,
+  )
 }
 
 function newest(folder) {
@@ -76,11 +106,21 @@ function buildIfOlder() {
 
 /** The same script once more under the pinned Node; this one only passes on signals and the exit status. */
 function again(node, script) {
-  // A group of its own would lose the terminal: the keyboard's signals reach both, so only what is sent to us alone is passed on.
-  const child = spawn(node, [script, ...process.argv.slice(2)], { stdio: 'inherit', env: { ...process.env, PATH: [bin, process.env.PATH].filter(Boolean).join(path.delimiter) } })
-  process.on('SIGTERM', () => { child.kill('SIGTERM') })
-  process.on('SIGINT', () => { if (!process.stdin.isTTY) child.kill('SIGINT') })
-  child.on('exit', (code, signal) => { process.exit(signal === null ? code : 128 + (require('os').constants.signals[signal] ?? 0)) })
+  // A group of its own would lose the terminal: the keyboard's signals reach both, so only what is sent to us alone is
+  // passed on.
+  const child = spawn(node, [script, ...process.argv.slice(2)], {
+    stdio: 'inherit',
+    env: { ...process.env, PATH: [bin, process.env.PATH].filter(Boolean).join(path.delimiter) },
+  })
+  process.on('SIGTERM', () => {
+    child.kill('SIGTERM')
+  })
+  process.on('SIGINT', () => {
+    if (!process.stdin.isTTY) child.kill('SIGINT')
+  })
+  child.on('exit', (code, signal) => {
+    process.exit(signal === null ? code : 128 + (require('os').constants.signals[signal] ?? 0))
+  })
 }
 
 function fail(why) {

@@ -1,8 +1,9 @@
 /**
- * `npm test`: sets up, brings the servers this machine can have, runs jest and closes with one line counted from jest's own report:
- * `N passed, N failed, N skipped`. Arguments go to jest (`npm test -- test/spool`).
+ * `npm test`: sets up, brings the servers this machine can have, runs jest and closes with one line counted from jest's
+ * own report: `N passed, N failed, N skipped`. Arguments go to jest (`npm test -- test/spool`).
  *
- * MANIFOLD_REQUIRE_SERVICES=1: a service that cannot be had is a failure (`.ci/run`). MANIFOLD_TEST_REPORT=FILE: the closing line goes there too.
+ * MANIFOLD_REQUIRE_SERVICES=1: a service that cannot be had is a failure (`.ci/run`). MANIFOLD_TEST_REPORT=FILE: the
+ * closing line goes there too.
  */
 'use strict'
 const { spawn } = require('child_process')
@@ -17,21 +18,36 @@ const demanded = process.env.MANIFOLD_REQUIRE_SERVICES === '1'
 function run(file, given) {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [file, ...given], { cwd: root, stdio: 'inherit' })
-    const pass = (signal) => { child.kill(signal) }
+    const pass = (signal) => {
+      child.kill(signal)
+    }
     process.on('SIGTERM', pass)
     child.on('error', reject)
-    child.on('exit', (code, signal) => { process.removeListener('SIGTERM', pass); resolve(signal === null ? code : 1) })
+    child.on('exit', (code, signal) => {
+      process.removeListener('SIGTERM', pass)
+      resolve(signal === null ? code : 1)
+    })
   })
 }
 
 /** A suite that could not be loaded has no tests to count: it is one failure. */
 function countsOf(report) {
-  const broken = report.testResults.filter((suite) => suite.status === 'failed' && suite.assertionResults.length === 0).length
-  return { passed: report.numPassedTests, failed: report.numFailedTests + broken, skipped: report.numPendingTests + report.numTodoTests }
+  const broken = report.testResults.filter(
+    (suite) => suite.status === 'failed' && suite.assertionResults.length === 0,
+  ).length
+  return {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests + broken,
+    skipped: report.numPendingTests + report.numTodoTests,
+  }
 }
 
 function skippedOf(report) {
-  return report.testResults.flatMap((suite) => suite.assertionResults.filter(({ status }) => status === 'pending' || status === 'todo').map(({ fullName }) => `${path.relative(root, suite.name)}: ${fullName}`))
+  return report.testResults.flatMap((suite) =>
+    suite.assertionResults
+      .filter(({ status }) => status === 'pending' || status === 'todo')
+      .map(({ fullName }) => `${path.relative(root, suite.name)}: ${fullName}`),
+  )
 }
 
 function close({ passed, failed, skipped }) {
@@ -42,7 +58,7 @@ function close({ passed, failed, skipped }) {
 
 ready(__filename, async () => {
   const wholeSuite = args.length === 0
-  if (wholeSuite && await run(path.join(root, 'scripts', 'services.js'), ['install']) !== 0 && demanded) {
+  if (wholeSuite && (await run(path.join(root, 'scripts', 'services.js'), ['install'])) !== 0 && demanded) {
     console.log('a service that the tests need cannot be had, and MANIFOLD_REQUIRE_SERVICES=1 demands all')
     close({ passed: 0, failed: 1, skipped: 0 })
     process.exitCode = 1
@@ -51,7 +67,11 @@ ready(__filename, async () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-test-report-'))
   try {
     const file = path.join(folder, 'report.json')
-    const code = await run(path.join(root, 'node_modules', 'jest', 'bin', 'jest.js'), ['--json', `--outputFile=${file}`, ...args])
+    const code = await run(path.join(root, 'node_modules', 'jest', 'bin', 'jest.js'), [
+      '--json',
+      `--outputFile=${file}`,
+      ...args,
+    ])
     if (!fs.existsSync(file)) {
       close({ passed: 0, failed: 1, skipped: 0 })
       process.exitCode = code === 0 ? 1 : code
@@ -60,8 +80,11 @@ ready(__filename, async () => {
     const report = JSON.parse(fs.readFileSync(file, 'utf8'))
     const counts = countsOf(report)
     const skipped = skippedOf(report)
-    if (wholeSuite && skipped.length > 0) console.log(['', 'skipped:', ...skipped.map((name) => `  ${name}`)].join('\n'))
+    if (wholeSuite && skipped.length > 0)
+      console.log(['', 'skipped:', ...skipped.map((name) => `  ${name}`)].join('\n'))
     close(counts)
     process.exitCode = code === 0 && counts.failed > 0 ? 1 : code
-  } finally { fs.rmSync(folder, { recursive: true }) }
+  } finally {
+    fs.rmSync(folder, { recursive: true })
+  }
 })

@@ -1,8 +1,21 @@
-/** The library: the same parts that the command is made of. `assemble` makes a flow out of a parsed command line; `Flow.run` runs it. */
+/**
+ * The library: the same parts that the command is made of. `assemble` makes a flow out of a parsed command line;
+ * `Flow.run` runs it.
+ */
 export { assemble, type Assembled, type AssembleOptions } from './plan/assemble'
 export { parseCommandLine, targetsOf, type CommandLine } from './options/command-line'
 export { registry, endpointFor } from './endpoints/registry'
-export { defineEndpoint, opt, type CreateSink, type CreateSource, type Endpoint, type OptionsOf, type Spec, type Target, type Uri } from './options/define'
+export {
+  defineEndpoint,
+  opt,
+  type CreateSink,
+  type CreateSource,
+  type Endpoint,
+  type OptionsOf,
+  type Spec,
+  type Target,
+  type Uri,
+} from './options/define'
 export { Redactor } from './options/redactor'
 export { EntryBatch, LineBatch } from './core/batch'
 export * from './core/contract'

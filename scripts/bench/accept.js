@@ -8,7 +8,8 @@ const { timed, usage } = require('./measure')
 
 /**
  * Until `count` records are durable in the spool, with a store that is not there; then stopped.
- * @param {{ feed?: string, from?: string, count: number, manifold: string, state: string }} what feed: shell text whose output is the input; from: words after --from, stdin by default
+ * @param {{ feed?: string, from?: string, count: number, manifold: string, state: string }} what feed: shell text whose
+ *   output is the input; from: words after --from, stdin by default
  */
 async function accept({ feed, from: source = '-', count, manifold, state }) {
   const usageFile = path.join(state, 'usage')
@@ -16,14 +17,25 @@ async function accept({ feed, from: source = '-', count, manifold, state }) {
   const from = process.hrtime.bigint()
   const env = Object.assign({}, process.env, { AWS_ACCESS_KEY_ID: 'none', AWS_SECRET_ACCESS_KEY: 'none' })
   const line = `'${manifold}' --from ${source} --to s3://none/none region=us-east-1 endpoint=http://127.0.0.1:9 --state '${state}' --metrics 'unix:${socket}'`
-  const child = spawn('bash', ['-c', `${feed === undefined ? '' : `${feed} | `}${timed(line, usageFile)}`], { stdio: ['ignore', 'ignore', 'pipe'], env, detached: true })
-  const over = new Promise((resolve) => { child.once('close', resolve) })
+  const child = spawn('bash', ['-c', `${feed === undefined ? '' : `${feed} | `}${timed(line, usageFile)}`], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env,
+    detached: true,
+  })
+  const over = new Promise((resolve) => {
+    child.once('close', resolve)
+  })
   let seconds
   for (;;) {
     const status = await ask(socket)
-    if (status?.sinks[0].pending === count) { seconds = Number(process.hrtime.bigint() - from) / 1e9; break }
+    if (status?.sinks[0].pending === count) {
+      seconds = Number(process.hrtime.bigint() - from) / 1e9
+      break
+    }
     if (child.exitCode !== null) throw new Error(`manifold ended with ${child.exitCode}`)
-    await new Promise((resolve) => { setTimeout(resolve, 10) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 10)
+    })
   }
   // Not SIGTERM: time(1) would end of it, and its figures with it.
   process.kill(-child.pid, 'SIGINT')
@@ -37,10 +49,20 @@ function ask(socketPath) {
   return new Promise((resolve) => {
     const request = http.get({ socketPath, path: '/status' }, (response) => {
       let text = ''
-      response.on('data', (part) => { text += part })
-      response.on('end', () => { try { resolve(JSON.parse(text)) } catch { resolve(undefined) } })
+      response.on('data', (part) => {
+        text += part
+      })
+      response.on('end', () => {
+        try {
+          resolve(JSON.parse(text))
+        } catch {
+          resolve(undefined)
+        }
+      })
     })
-    request.on('error', () => { resolve(undefined) })
+    request.on('error', () => {
+      resolve(undefined)
+    })
   })
 }
 

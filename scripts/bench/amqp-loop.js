@@ -1,4 +1,7 @@
-/** The peer: a bare loop over amqplib. `put URI QUEUE [mandatory]`: lines of stdin, persistent, until all are confirmed. `get URI QUEUE COUNT`: to stdout, acknowledged. */
+/**
+ * The peer: a bare loop over amqplib. `put URI QUEUE [mandatory]`: lines of stdin, persistent, until all are confirmed.
+ * `get URI QUEUE COUNT`: to stdout, acknowledged.
+ */
 'use strict'
 const { connect } = require('amqplib')
 
@@ -10,7 +13,10 @@ async function put(channel, mandatory) {
     const block = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
     let from = 0
     for (let end; (end = block.indexOf(10, from)) !== -1; from = end + 1) {
-      if (!channel.sendToQueue(queue, block.subarray(from, end), { persistent: true, mandatory })) await new Promise((resolve) => { channel.once('drain', resolve) })
+      if (!channel.sendToQueue(queue, block.subarray(from, end), { persistent: true, mandatory }))
+        await new Promise((resolve) => {
+          channel.once('drain', resolve)
+        })
     }
     rest = block.subarray(from)
   }
@@ -41,4 +47,7 @@ async function main() {
   await channel.close()
   await connection.close()
 }
-main().catch((error) => { console.error(error.message); process.exitCode = 1 })
+main().catch((error) => {
+  console.error(error.message)
+  process.exitCode = 1
+})

@@ -17,7 +17,14 @@ function data(bytes, line = 220) {
   fs.mkdirSync(folder, { recursive: true })
   const out = fs.openSync(`${file}.part`, 'w')
   let state = 88172645463325252n
-  const random = () => { state ^= state << 13n; state &= (1n << 64n) - 1n; state ^= state >> 7n; state ^= state << 17n; state &= (1n << 64n) - 1n; return state }
+  const random = () => {
+    state ^= state << 13n
+    state &= (1n << 64n) - 1n
+    state ^= state >> 7n
+    state ^= state << 17n
+    state &= (1n << 64n) - 1n
+    return state
+  }
   // A block of some MiB repeated: making gigabytes must not take minutes, and no compressor looks back that far.
   const block = []
   for (let i = 0; i < 20_000; i++) {
@@ -25,7 +32,8 @@ function data(bytes, line = 220) {
     block.push(`${head}${'executed at market '.repeat(8)}`.slice(0, line - 3) + '"}\n')
   }
   const bytesOfBlock = Buffer.from(block.join(''))
-  for (let left = lines * line; left > 0; left -= bytesOfBlock.length) fs.writeSync(out, bytesOfBlock, 0, Math.min(left, bytesOfBlock.length))
+  for (let left = lines * line; left > 0; left -= bytesOfBlock.length)
+    fs.writeSync(out, bytesOfBlock, 0, Math.min(left, bytesOfBlock.length))
   fs.closeSync(out)
   fs.renameSync(`${file}.part`, file)
   return { file, lines, bytes: lines * line }

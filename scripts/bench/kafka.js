@@ -1,6 +1,6 @@
 /**
- * Kafka against kcat (librdkafka): start-up included, alternating, with the same acknowledgements, idempotence, linger and compression. Records of 215 bytes
- * in six partitions.
+ * Kafka against kcat (librdkafka): start-up included, alternating, with the same acknowledgements, idempotence, linger
+ * and compression. Records of 215 bytes in six partitions.
  */
 'use strict'
 const { accept } = require('./accept')
@@ -14,13 +14,21 @@ const PARTITIONS = 6
 const JVM = ['-Xms1g', '-Xmx1g', '-XX:+UseG1GC']
 
 /** Each row alone, and what is measured. */
-const ROWS = { 'kafka-stdout': 'Kafka to stdout, with commits', 'stdin-kafka': 'stdin to Kafka', 'kafka-kafka': 'Kafka to Kafka', 'kafka-accept': 'Kafka to S3 until accepted (peer: Kafka to stdout)' }
+const ROWS = {
+  'kafka-stdout': 'Kafka to stdout, with commits',
+  'stdin-kafka': 'stdin to Kafka',
+  'kafka-kafka': 'Kafka to Kafka',
+  'kafka-accept': 'Kafka to S3 until accepted (peer: Kafka to stdout)',
+}
 
 async function run({ manifold, state, pairs, wants, records, results, left }) {
   const rows = Object.keys(ROWS).filter((row) => wants('kafka') || wants(row))
   if (rows.length === 0) return
   const peer = kcat()
-  if (available().length === 0 || peer === undefined) { left.push('Kafka: needs Kafka and kcat (node scripts/services.js install --need kafka,kcat)'); return }
+  if (available().length === 0 || peer === undefined) {
+    left.push('Kafka: needs Kafka and kcat (node scripts/services.js install --need kafka,kcat)')
+    return
+  }
   // The newline is the framing's.
   const { file, lines } = data(records * (SIZE + 1), SIZE + 1)
   const server = await startKafka({ own: true, jvm: JVM })
@@ -36,7 +44,9 @@ async function run({ manifold, state, pairs, wants, records, results, left }) {
         const there = await server.recordCount(topic)
         if (there !== lines) throw new Error(`${there} records instead of ${lines} are in the topic`)
         return done
-      } finally { await server.deleteTopics([topic]) }
+      } finally {
+        await server.deleteTopics([topic])
+      }
     }
     const produce = `'${peer}' -P -b ${bootstrap} -X acks=all -X enable.idempotence=true -X linger.ms=5 -X compression.codec=none`
     const consume = `'${peer}' -C -b ${bootstrap} -t bench-in -o beginning -e -q`
@@ -44,15 +54,34 @@ async function run({ manifold, state, pairs, wants, records, results, left }) {
     const fromGroup = () => `kafka://${bootstrap}/bench-in group=bench-${++made}`
     const toStdout = () => measure((wrap) => counted(wrap(ours(`--from ${fromGroup()} --to - --until end`)), lines))
 
-    const row = async (name, peer, ours, goal) => { if (rows.includes(name)) results.push(await compare(ROWS[name], pairs, peer, ours, goal)) }
+    const row = async (name, peer, ours, goal) => {
+      if (rows.includes(name)) results.push(await compare(ROWS[name], pairs, peer, ours, goal))
+    }
 
     await server.createTopics([{ name: 'bench-in', partitions: PARTITIONS }])
     await measure(() => `cat '${file}' | ${produce} -t bench-in`)
     await row('kafka-stdout', () => measure(() => counted(consume, lines)), toStdout, 0.6)
-    await row('stdin-kafka', () => into((topic) => `cat '${file}' | ${produce} -t ${topic}`), () => into((topic, wrap) => `cat '${file}' | ${wrap(ours(`--from - --to kafka://${bootstrap}/${topic}`))}`), 0.6)
-    await row('kafka-kafka', () => into((topic) => `${consume} | ${produce} -t ${topic}`), () => into((topic, wrap) => wrap(ours(`--from ${fromGroup()} --to kafka://${bootstrap}/${topic} --until end`))), 0.6)
-    await row('kafka-accept', toStdout, () => accept({ manifold, from: fromGroup(), count: lines, state: state() }), 0.5)
-  } finally { await server.stop() }
+    await row(
+      'stdin-kafka',
+      () => into((topic) => `cat '${file}' | ${produce} -t ${topic}`),
+      () => into((topic, wrap) => `cat '${file}' | ${wrap(ours(`--from - --to kafka://${bootstrap}/${topic}`))}`),
+      0.6,
+    )
+    await row(
+      'kafka-kafka',
+      () => into((topic) => `${consume} | ${produce} -t ${topic}`),
+      () => into((topic, wrap) => wrap(ours(`--from ${fromGroup()} --to kafka://${bootstrap}/${topic} --until end`))),
+      0.6,
+    )
+    await row(
+      'kafka-accept',
+      toStdout,
+      () => accept({ manifold, from: fromGroup(), count: lines, state: state() }),
+      0.5,
+    )
+  } finally {
+    await server.stop()
+  }
 }
 
 module.exports = { names: ['kafka', ...Object.keys(ROWS)], run }

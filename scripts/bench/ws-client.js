@@ -4,4 +4,6 @@ const { WebSocket } = require('ws')
 const [url, count] = process.argv.slice(2)
 let seen = 0
 const socket = new WebSocket(url, { perMessageDeflate: false })
-socket.on('message', () => { if (++seen === Number(count)) process.exit(0) })
+socket.on('message', () => {
+  if (++seen === Number(count)) process.exit(0)
+})

@@ -13,4 +13,8 @@ export interface KafkaCluster extends KafkaClients {
   stop(): Promise<void>
 }
 /** Three where no number is given. `racks`: of the brokers, in their order. */
-export function startKafkaCluster(options?: { readonly brokers?: number; readonly racks?: readonly string[]; readonly properties?: Readonly<Record<string, string | number | boolean>> }): Promise<KafkaCluster>
+export function startKafkaCluster(options?: {
+  readonly brokers?: number
+  readonly racks?: readonly string[]
+  readonly properties?: Readonly<Record<string, string | number | boolean>>
+}): Promise<KafkaCluster>

@@ -1,4 +1,7 @@
-export interface Pem { readonly cert: string; readonly key: string }
+export interface Pem {
+  readonly cert: string
+  readonly key: string
+}
 export interface TokenAsk {
   readonly sub: string
   /** Until it expires, 3600 where it is not said. */
@@ -11,11 +14,27 @@ export interface Right {
   readonly resource: 'TOPIC' | 'GROUP' | 'CLUSTER' | 'TRANSACTIONAL_ID'
   readonly name: string
   readonly prefix?: boolean
-  readonly operations: readonly ('ALL' | 'READ' | 'WRITE' | 'CREATE' | 'DELETE' | 'ALTER' | 'DESCRIBE' | 'DESCRIBE_CONFIGS' | 'IDEMPOTENT_WRITE')[]
+  readonly operations: readonly (
+    | 'ALL'
+    | 'READ'
+    | 'WRITE'
+    | 'CREATE'
+    | 'DELETE'
+    | 'ALTER'
+    | 'DESCRIBE'
+    | 'DESCRIBE_CONFIGS'
+    | 'IDEMPOTENT_WRITE'
+  )[]
 }
 export interface KafkaClients {
-  /** Returns once every partition has a leader. One partition, one replica where no number is given; of several numbers of replicas the largest is for all. */
-  createTopics(topics: readonly (string | { readonly name: string; readonly partitions?: number; readonly replicas?: number })[], configs?: Readonly<Record<string, string | number>>): Promise<void>
+  /**
+   * Returns once every partition has a leader. One partition, one replica where no number is given; of several numbers
+   * of replicas the largest is for all.
+   */
+  createTopics(
+    topics: readonly (string | { readonly name: string; readonly partitions?: number; readonly replicas?: number })[],
+    configs?: Readonly<Record<string, string | number>>,
+  ): Promise<void>
   deleteTopics(topics: readonly string[]): Promise<void>
   /** Up to `partitions` in all. */
   addPartitions(topic: string, partitions: number): Promise<void>
@@ -23,7 +42,10 @@ export interface KafkaClients {
   recordCount(topic: string): Promise<number>
   /** Gives rights to a user of a secure node. */
   allow(user: string, rights: readonly Right[]): Promise<void>
-  /** One of Kafka's own tools (`org.apache.kafka.tools.TopicCommand`): about a second. `{bootstrap}` in arguments is the node's address. Rejects where it fails. */
+  /**
+   * One of Kafka's own tools (`org.apache.kafka.tools.TopicCommand`): about a second. `{bootstrap}` in arguments is the
+   * node's address. Rejects where it fails.
+   */
   tool(main: string, args: readonly string[], options?: { readonly input?: string }): Promise<string>
 }
 export interface KafkaServer extends KafkaClients {
@@ -45,12 +67,22 @@ export interface KafkaServer extends KafkaClients {
   stop(): Promise<void>
 }
 export interface SecureKafkaServer extends KafkaServer {
-  /** HOST:PORT. `sasl`, `saslTls`: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER; `tls`: TLS alone, everybody may do everything; `mutualTls`: a client certificate is required. */
+  /**
+   * HOST:PORT. `sasl`, `saslTls`: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER; `tls`: TLS alone, everybody may do
+   * everything; `mutualTls`: a client certificate is required.
+   */
   readonly listeners: Readonly<Record<'plain' | 'sasl' | 'saslTls' | 'tls' | 'mutualTls', string>>
-  /** Password by name. alice may do everything; carol may read topics `readable…`, write topics `writable…`, use groups `carol…`. */
+  /**
+   * Password by name. alice may do everything; carol may read topics `readable…`, write topics `writable…`, use groups
+   * `carol…`.
+   */
   readonly users: { readonly alice: string; readonly carol: string }
   /** Paths of PEM files. `stranger`: of an authority the node does not know. */
-  readonly certificates: Pem & { readonly ca: string; readonly clients: { readonly alice: Pem; readonly carol: Pem }; readonly stranger: Pem }
+  readonly certificates: Pem & {
+    readonly ca: string
+    readonly clients: { readonly alice: Pem; readonly carol: Pem }
+    readonly stranger: Pem
+  }
   token(ask: TokenAsk): string
 }
 export interface KafkaOptions {

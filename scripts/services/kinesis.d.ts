@@ -11,7 +11,9 @@ export interface AwsServer {
   readonly pid?: number
   readonly dir?: string
   readonly log?: string
-  /** As a power cut of the process: at once. The data stay, but for those of kinesis-local, which has them in memory. */
+  /**
+   * As a power cut of the process: at once. The data stay, but for those of kinesis-local, which has them in memory.
+   */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */
   freeze(): void
@@ -21,6 +23,14 @@ export interface AwsServer {
   /** Ends it and removes its data. */
   stop(): Promise<void>
 }
-export function startKinesis(options?: { readonly kind?: 'kinesalite' | 'kinesis-local'; readonly dir?: string; readonly port?: number }): Promise<AwsServer>
-export function startDynamodb(options?: { readonly kind?: 'dynalite'; readonly dir?: string; readonly port?: number }): Promise<AwsServer>
+export function startKinesis(options?: {
+  readonly kind?: 'kinesalite' | 'kinesis-local'
+  readonly dir?: string
+  readonly port?: number
+}): Promise<AwsServer>
+export function startDynamodb(options?: {
+  readonly kind?: 'dynalite'
+  readonly dir?: string
+  readonly port?: number
+}): Promise<AwsServer>
 export function available(): readonly Kind[]

@@ -1,6 +1,6 @@
 /**
- * A server of tests and demos as a child process: its own port and folder on loopback, started until it answers, ended by its own id.
- * Plain JavaScript for any Node: it runs before the project's own Node is there.
+ * A server of tests and demos as a child process: its own port and folder on loopback, started until it answers, ended
+ * by its own id. Plain JavaScript for any Node: it runs before the project's own Node is there.
  */
 'use strict'
 const { spawn } = require('child_process')
@@ -10,51 +10,81 @@ const net = require('net')
 const os = require('os')
 const path = require('path')
 
-const cache = process.env.MANIFOLD_SERVICES || path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'manifold-services')
+const cache =
+  process.env.MANIFOLD_SERVICES ||
+  path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'manifold-services')
 const bin = (name) => path.join(cache, 'bin', name)
-const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms) })
+const sleep = (ms) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })
 
 /** Whether nobody listens there; `then` runs while it is held. */
 function holding(port, then) {
   return new Promise((resolve, reject) => {
     const server = net.createServer()
-    server.once('error', (error) => { if (error.code === 'EADDRINUSE') resolve(undefined); else reject(error) })
-    server.listen(port, '127.0.0.1', () => { then().then((value) => { server.close(() => resolve(value)) }, (error) => { server.close(() => reject(error)) }) })
+    server.once('error', (error) => {
+      if (error.code === 'EADDRINUSE') resolve(undefined)
+      else reject(error)
+    })
+    server.listen(port, '127.0.0.1', () => {
+      then().then(
+        (value) => {
+          server.close(() => resolve(value))
+        },
+        (error) => {
+          server.close(() => reject(error))
+        },
+      )
+    })
   })
 }
 
 /**
- * Ports nobody listens on, all different. From below the range that connections take their own ports from: else the port of a server that was killed could
- * be another connection's before the restart, and a client that tries it could connect to itself.
+ * Ports nobody listens on, all different. From below the range that connections take their own ports from: else the
+ * port of a server that was killed could be another connection's before the restart, and a client that tries it could
+ * connect to itself.
  */
 async function freePorts(count) {
   for (;;) {
     const port = 12000 + Math.floor(Math.random() * 20000)
-    const found = await holding(port, async () => [port, ...count > 1 ? await freePorts(count - 1) : []])
+    const found = await holding(port, async () => [port, ...(count > 1 ? await freePorts(count - 1) : [])])
     if (found !== undefined) return found
   }
 }
-async function freePort() { return (await freePorts(1))[0] }
+async function freePort() {
+  return (await freePorts(1))[0]
+}
 
 /** Whether anything speaks HTTP there; `ok`: and answers 200. */
 function answers(url, ok) {
   return new Promise((resolve) => {
-    const request = http.get(url, { timeout: 1000, agent: false }, (response) => { response.resume(); resolve(!ok || response.statusCode === 200) })
+    const request = http.get(url, { timeout: 1000, agent: false }, (response) => {
+      response.resume()
+      resolve(!ok || response.statusCode === 200)
+    })
     request.on('error', () => resolve(false))
-    request.on('timeout', () => { request.destroy(); resolve(false) })
+    request.on('timeout', () => {
+      request.destroy()
+      resolve(false)
+    })
   })
 }
 
 // Ends the server with the process that started it, however that one ends: after a kill -9 nobody is left to do it.
 const SETPRIV = '/usr/bin/setpriv'
-function bound(file, args) { return fs.existsSync(SETPRIV) ? [SETPRIV, ['--pdeathsig', 'KILL', '--', file, ...args]] : [file, args] }
+function bound(file, args) {
+  return fs.existsSync(SETPRIV) ? [SETPRIV, ['--pdeathsig', 'KILL', '--', file, ...args]] : [file, args]
+}
 
 /** A folder for a server, and none any more of servers whose starter was killed before it could remove them. */
 function temporaryFolder(name) {
   const prefix = `manifold-${name}-`
   for (const entry of fs.readdirSync(os.tmpdir()).filter((each) => each.startsWith(prefix))) {
     const folder = path.join(os.tmpdir(), entry)
-    try { process.kill(Number(fs.readFileSync(path.join(folder, 'starter'), 'utf8')), 0) } catch (error) {
+    try {
+      process.kill(Number(fs.readFileSync(path.join(folder, 'starter'), 'utf8')), 0)
+    } catch (error) {
       // Without a `starter` it is just being made, or somebody else's.
       if (error.code === 'ESRCH') fs.rmSync(folder, { recursive: true, force: true })
     }
@@ -65,9 +95,11 @@ function temporaryFolder(name) {
 }
 
 /**
- * @param {{ name: string, command: (port: number, dir: string, ports: number[]) => { file: string, args: string[], env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, graceMs?: number, dir?: string, port?: number, portCount?: number, gone?: () => void }} what
- *   dir: kept at the end where it is given; else a temporary one, removed. graceMs: for SIGTERM. portCount: all in `ports`, the first is `port`.
- *   gone: whatever else the server left behind, after it ended for good
+ * @param {{ name: string, command: (port: number, dir: string, ports: number[]) => { file: string, args: string[],
+ *   env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, graceMs?: number, dir?: string, port?:
+ *   number, portCount?: number, gone?: () => void }} what dir: kept at the end where it is given; else a temporary one,
+ *   removed. graceMs: for SIGTERM. portCount: all in `ports`, the first is `port`. gone: whatever else the server left
+ *   behind, after it ended for good
  */
 async function startProcess(what) {
   const own = what.dir === undefined
@@ -81,21 +113,33 @@ async function startProcess(what) {
   function launch(ports) {
     const { file, args, env } = what.command(ports[0], dir, ports)
     const out = fs.openSync(log, 'a')
-    child = spawn(...bound(file, args), { stdio: ['ignore', out, out], env: Object.assign({}, process.env, env), cwd: dir })
+    child = spawn(...bound(file, args), {
+      stdio: ['ignore', out, out],
+      env: Object.assign({}, process.env, env),
+      cwd: dir,
+    })
     fs.closeSync(out)
-    ended = new Promise((resolve) => { child.once('exit', resolve); child.once('error', resolve) })
+    ended = new Promise((resolve) => {
+      child.once('exit', resolve)
+      child.once('error', resolve)
+    })
   }
   async function awaitReady(port) {
     const started = child
     let gone = false
-    const left = ended.then(() => { gone = true })
+    const left = ended.then(() => {
+      gone = true
+    })
     const until = Date.now() + (what.waitMs || 30000)
     while (!gone) {
       if (await what.ready(port)) return
       if (Date.now() > until) break
       await Promise.race([sleep(30), left])
     }
-    if (!gone) { started.kill('SIGKILL'); await ended }
+    if (!gone) {
+      started.kill('SIGKILL')
+      await ended
+    }
     throw new Error(`${what.name} did not start on port ${port}: ${tail(log)}`)
   }
   async function end(signal, graceMs) {
@@ -103,11 +147,15 @@ async function startProcess(what) {
     // A frozen process takes no SIGTERM.
     child.kill('SIGCONT')
     child.kill(signal)
-    const patience = setTimeout(() => { child.kill('SIGKILL') }, graceMs)
+    const patience = setTimeout(() => {
+      child.kill('SIGKILL')
+    }, graceMs)
     await ended
     clearTimeout(patience)
   }
-  const atExit = () => { if (child.pid !== undefined) child.kill('SIGKILL') }
+  const atExit = () => {
+    if (child.pid !== undefined) child.kill('SIGKILL')
+  }
   process.on('exit', atExit)
 
   let ports
@@ -115,7 +163,10 @@ async function startProcess(what) {
     ports = await freePorts(what.portCount || 1)
     if (what.port !== undefined) ports[0] = what.port
     launch(ports)
-    try { await awaitReady(ports[0]); break } catch (error) {
+    try {
+      await awaitReady(ports[0])
+      break
+    } catch (error) {
       // Between asking for a free port and taking it somebody else may have been quicker.
       if (attempt < 3 && what.port === undefined) continue
       process.removeListener('exit', atExit)
@@ -126,15 +177,28 @@ async function startProcess(what) {
   }
   const [port] = ports
   return {
-    port, ports, dir, log,
-    get pid() { return child.pid },
+    port,
+    ports,
+    dir,
+    log,
+    get pid() {
+      return child.pid
+    },
     /** As a power cut: at once. The data stay. */
     kill: () => end('SIGKILL', 0),
     /** Holds the process still: connections stay, nothing is answered. */
-    freeze: () => { child.kill('SIGSTOP') },
-    thaw: () => { child.kill('SIGCONT') },
+    freeze: () => {
+      child.kill('SIGSTOP')
+    },
+    thaw: () => {
+      child.kill('SIGCONT')
+    },
     /** On the same port, with the same data. */
-    restart: async () => { await end('SIGTERM', graceMs); launch(ports); await awaitReady(port) },
+    restart: async () => {
+      await end('SIGTERM', graceMs)
+      launch(ports)
+      await awaitReady(port)
+    },
     stop: async () => {
       // What is about to be removed needs no orderly end.
       await end(own ? 'SIGKILL' : 'SIGTERM', graceMs)
@@ -147,7 +211,18 @@ async function startProcess(what) {
 
 function tail(file) {
   // Where a stack was in the code tells nobody anything here.
-  try { return fs.readFileSync(file, 'utf8').trim().split('\n').filter((line) => !/^\s+at /.test(line)).slice(-3).join(' | ').slice(-600) } catch { return 'it wrote nothing' }
+  try {
+    return fs
+      .readFileSync(file, 'utf8')
+      .trim()
+      .split('\n')
+      .filter((line) => !/^\s+at /.test(line))
+      .slice(-3)
+      .join(' | ')
+      .slice(-600)
+  } catch {
+    return 'it wrote nothing'
+  }
 }
 
 module.exports = { answers, bin, bound, cache, freePort, freePorts, startProcess, tail }

@@ -4,7 +4,10 @@ export interface RabbitmqServer {
   readonly kind: 'rabbitmq' | 'environment'
   /** Without a path; as guest where no user is given. */
   readonly uri: string
-  /** Password by name. alice may do everything; carol may read from `readable…`, write to `writable…` and the default exchange, declare nothing. */
+  /**
+   * Password by name. alice may do everything; carol may read from `readable…`, write to `writable…` and the default
+   * exchange, declare nothing.
+   */
   readonly users: { readonly guest: string; readonly alice: string; readonly carol: string }
   readonly port: number
   /** All it listens on: messages, messages with TLS, distribution, port mapper. */
@@ -28,7 +31,11 @@ export interface SecureRabbitmqServer extends RabbitmqServer {
   /** With TLS, for any login: PLAIN, AMQPLAIN, or EXTERNAL with a client certificate, whose common name is the user. */
   readonly tlsUri: string
   /** Paths of PEM files. `stranger`: of an authority the node does not know. */
-  readonly certificates: Pem & { readonly ca: string; readonly clients: { readonly alice: Pem; readonly carol: Pem }; readonly stranger: Pem }
+  readonly certificates: Pem & {
+    readonly ca: string
+    readonly clients: { readonly alice: Pem; readonly carol: Pem }
+    readonly stranger: Pem
+  }
 }
 export interface RabbitmqOptions {
   readonly dir?: string

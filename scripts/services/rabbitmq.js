@@ -1,4 +1,7 @@
-/** RabbitMQ as the system's package has it: one node per call, with folder, name, ports, cookie and port mapper (epmd) of its own. A start takes some seconds. */
+/**
+ * RabbitMQ as the system's package has it: one node per call, with folder, name, ports, cookie and port mapper (epmd)
+ * of its own. A start takes some seconds.
+ */
 'use strict'
 const { execFile, spawn } = require('child_process')
 const crypto = require('crypto')
@@ -11,36 +14,83 @@ const { bound, startProcess } = require('./process')
 // Not those of /usr/sbin: they change to a user who cannot write to our folder.
 const bin = '/usr/lib/rabbitmq/bin'
 const kinds = { rabbitmq: { file: path.join(bin, 'rabbitmq-server'), needs: 'apt', package: 'rabbitmq-server' } }
-function available() { return fs.existsSync(kinds.rabbitmq.file) ? ['rabbitmq'] : [] }
+function available() {
+  return fs.existsSync(kinds.rabbitmq.file) ? ['rabbitmq'] : []
+}
 
-/** alice may do everything; carol may read from what is called `readable…`, write to `writable…` (and the default exchange), declare nothing. */
+/**
+ * alice may do everything; carol may read from what is called `readable…`, write to `writable…` (and the default
+ * exchange), declare nothing.
+ */
 const users = { guest: 'guest', alice: 'alice-secret', carol: 'carol-secret' }
-const rights = { guest: ['.*', '.*', '.*'], alice: ['.*', '.*', '.*'], carol: ['^$', '^(writable.*|amq\\.default)$', '^readable.*'] }
+const rights = {
+  guest: ['.*', '.*', '.*'],
+  alice: ['.*', '.*', '.*'],
+  carol: ['^$', '^(writable.*|amq\\.default)$', '^readable.*'],
+}
 
 function definitions() {
-  const hash = (password) => { const salt = crypto.randomBytes(4); return Buffer.concat([salt, crypto.createHash('sha256').update(salt).update(password).digest()]).toString('base64') }
+  const hash = (password) => {
+    const salt = crypto.randomBytes(4)
+    return Buffer.concat([salt, crypto.createHash('sha256').update(salt).update(password).digest()]).toString('base64')
+  }
   return {
-    users: Object.entries(users).map(([name, password]) => ({ name, password_hash: hash(password), hashing_algorithm: 'rabbit_password_hashing_sha256', tags: name === 'guest' ? ['administrator'] : [] })),
+    users: Object.entries(users).map(([name, password]) => ({
+      name,
+      password_hash: hash(password),
+      hashing_algorithm: 'rabbit_password_hashing_sha256',
+      tags: name === 'guest' ? ['administrator'] : [],
+    })),
     vhosts: [{ name: '/' }],
-    permissions: Object.entries(rights).map(([user, [configure, write, read]]) => ({ user, vhost: '/', configure, write, read })),
+    permissions: Object.entries(rights).map(([user, [configure, write, read]]) => ({
+      user,
+      vhost: '/',
+      configure,
+      write,
+      read,
+    })),
   }
 }
 
 function writeConfig(dir, [port, tlsPort], { secure, consumerTimeoutMs, conf }) {
   for (const folder of ['mnesia', 'log', 'config']) fs.mkdirSync(path.join(dir, folder), { recursive: true })
-  const write = (name, text) => { fs.writeFileSync(path.join(dir, name), text, { mode: 0o600 }) }
+  const write = (name, text) => {
+    fs.writeFileSync(path.join(dir, name), text, { mode: 0o600 })
+  }
   const pem = secure ? certificates(path.join(dir, 'tls'), ['alice', 'carol']) : undefined
   write('definitions.json', JSON.stringify(definitions()))
-  write('rabbitmq.conf', [
-    `listeners.tcp.1 = 127.0.0.1:${port}`, `load_definitions = ${path.join(dir, 'definitions.json')}`, 'disk_free_limit.absolute = 50MB', 'vm_memory_high_watermark.absolute = 1GB', 'log.console = true', 'log.file = false',
-    ...pem === undefined ? [] : [
-      `listeners.ssl.1 = 127.0.0.1:${tlsPort}`, `ssl_options.cacertfile = ${pem.ca}`, `ssl_options.certfile = ${pem.cert}`, `ssl_options.keyfile = ${pem.key}`,
-      'ssl_options.verify = verify_peer', 'ssl_options.fail_if_no_peer_cert = false', 'auth_mechanisms.1 = PLAIN', 'auth_mechanisms.2 = AMQPLAIN', 'auth_mechanisms.3 = EXTERNAL', 'ssl_cert_login_from = common_name',
-    ],
-    ...conf, '',
-  ].join('\n'))
+  write(
+    'rabbitmq.conf',
+    [
+      `listeners.tcp.1 = 127.0.0.1:${port}`,
+      `load_definitions = ${path.join(dir, 'definitions.json')}`,
+      'disk_free_limit.absolute = 50MB',
+      'vm_memory_high_watermark.absolute = 1GB',
+      'log.console = true',
+      'log.file = false',
+      ...(pem === undefined
+        ? []
+        : [
+            `listeners.ssl.1 = 127.0.0.1:${tlsPort}`,
+            `ssl_options.cacertfile = ${pem.ca}`,
+            `ssl_options.certfile = ${pem.cert}`,
+            `ssl_options.keyfile = ${pem.key}`,
+            'ssl_options.verify = verify_peer',
+            'ssl_options.fail_if_no_peer_cert = false',
+            'auth_mechanisms.1 = PLAIN',
+            'auth_mechanisms.2 = AMQPLAIN',
+            'auth_mechanisms.3 = EXTERNAL',
+            'ssl_cert_login_from = common_name',
+          ]),
+      ...conf,
+      '',
+    ].join('\n'),
+  )
   // As keys of rabbitmq.conf these prevent the start.
-  const timeout = consumerTimeoutMs === undefined ? '' : `{consumer_timeout,${consumerTimeoutMs}},{channel_tick_interval,${Math.max(250, Math.min(1000, consumerTimeoutMs))}}`
+  const timeout =
+    consumerTimeoutMs === undefined
+      ? ''
+      : `{consumer_timeout,${consumerTimeoutMs}},{channel_tick_interval,${Math.max(250, Math.min(1000, consumerTimeoutMs))}}`
   write('advanced.config', `[{rabbit,[${timeout}]}].\n`)
   write('enabled_plugins', `[${secure ? 'rabbitmq_auth_mechanism_ssl' : ''}].\n`)
   write('rabbitmq-env.conf', '')
@@ -50,9 +100,24 @@ function writeConfig(dir, [port, tlsPort], { secure, consumerTimeoutMs, conf }) 
 function environment(dir, [port, , distPort, epmdPort]) {
   const at = (name) => path.join(dir, name)
   return {
-    HOME: dir, RABBITMQ_NODENAME: `m${port}@localhost`, RABBITMQ_BASE: dir, RABBITMQ_MNESIA_BASE: at('mnesia'), RABBITMQ_LOG_BASE: at('log'), RABBITMQ_CONFIG_FILE: at('rabbitmq.conf'), RABBITMQ_ADVANCED_CONFIG_FILE: at('advanced.config'),
-    RABBITMQ_CONF_ENV_FILE: at('rabbitmq-env.conf'), RABBITMQ_ENABLED_PLUGINS_FILE: at('enabled_plugins'), RABBITMQ_GENERATED_CONFIG_DIR: at('config'), RABBITMQ_PID_FILE: at('pid'), RABBITMQ_DIST_PORT: String(distPort),
-    RABBITMQ_NODE_IP_ADDRESS: '127.0.0.1', RABBITMQ_NODE_PORT: String(port), ERL_EPMD_ADDRESS: '127.0.0.1', ERL_EPMD_PORT: String(epmdPort), LANG: 'C.UTF-8', LC_ALL: 'C.UTF-8',
+    HOME: dir,
+    RABBITMQ_NODENAME: `m${port}@localhost`,
+    RABBITMQ_BASE: dir,
+    RABBITMQ_MNESIA_BASE: at('mnesia'),
+    RABBITMQ_LOG_BASE: at('log'),
+    RABBITMQ_CONFIG_FILE: at('rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: at('advanced.config'),
+    RABBITMQ_CONF_ENV_FILE: at('rabbitmq-env.conf'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: at('enabled_plugins'),
+    RABBITMQ_GENERATED_CONFIG_DIR: at('config'),
+    RABBITMQ_PID_FILE: at('pid'),
+    RABBITMQ_DIST_PORT: String(distPort),
+    RABBITMQ_NODE_IP_ADDRESS: '127.0.0.1',
+    RABBITMQ_NODE_PORT: String(port),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    ERL_EPMD_PORT: String(epmdPort),
+    LANG: 'C.UTF-8',
+    LC_ALL: 'C.UTF-8',
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
     // Lets the start script become the node instead of watching over it: signals and the process id are the node's own.
     RUNNING_UNDER_SYSTEMD: 'true',
@@ -63,34 +128,60 @@ function environment(dir, [port, , distPort, epmdPort]) {
 function ready(port) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1')
-    const done = (value) => { socket.destroy(); resolve(value) }
+    const done = (value) => {
+      socket.destroy()
+      resolve(value)
+    }
     socket.on('error', () => done(false))
     socket.on('close', () => done(false))
     socket.setTimeout(1000, () => done(false))
-    socket.on('connect', () => { socket.write('AMQP\0\0\x09\x01') })
+    socket.on('connect', () => {
+      socket.write('AMQP\0\0\x09\x01')
+    })
     socket.on('data', () => done(true))
   })
 }
 
 /**
- * In this order: the server named in the environment (MANIFOLD_TEST_RABBITMQ=amqp://USER:PASSWORD@HOST:PORT, never stopped by us) where nothing special is asked for, else a node of our own.
- * @param {{ dir?: string, port?: number, secure?: boolean, consumerTimeoutMs?: number, conf?: string[], own?: boolean }} [options]
- *   secure: a listener with TLS as well; conf: more lines of rabbitmq.conf; own: not the environment's
+ * In this order: the server named in the environment (MANIFOLD_TEST_RABBITMQ=amqp://USER:PASSWORD@HOST:PORT, never
+ * stopped by us) where nothing special is asked for, else a node of our own.
+ * @param {{ dir?: string, port?: number, secure?: boolean, consumerTimeoutMs?: number, conf?: string[], own?: boolean
+ *   }} [options] secure: a listener with TLS as well; conf: more lines of rabbitmq.conf; own: not the environment's
  */
 async function startRabbitmq(options) {
   const named = process.env.MANIFOLD_TEST_RABBITMQ
   if (named && !Object.keys(options || {}).length) {
     const fixed = () => Promise.reject(new Error(`the RabbitMQ server ${new URL(named).host} is not ours to stop`))
-    return { kind: 'environment', uri: named.replace(/\/$/, ''), kill: fixed, restart: fixed, freeze: fixed, thaw: fixed, ctl: fixed, stop: () => Promise.resolve() }
+    return {
+      kind: 'environment',
+      uri: named.replace(/\/$/, ''),
+      kill: fixed,
+      restart: fixed,
+      freeze: fixed,
+      thaw: fixed,
+      ctl: fixed,
+      stop: () => Promise.resolve(),
+    }
   }
-  if (available().length === 0) throw new Error('there is no RabbitMQ here: node scripts/services.js install --need rabbitmq')
+  if (available().length === 0)
+    throw new Error('there is no RabbitMQ here: node scripts/services.js install --need rabbitmq')
   const { dir, port, secure = false, consumerTimeoutMs, conf = [] } = options || {}
   let mapper
   let env
   let pem
-  const endMapper = () => { if (mapper !== undefined) mapper.child.kill('SIGKILL'); mapper = undefined }
+  const endMapper = () => {
+    if (mapper !== undefined) mapper.child.kill('SIGKILL')
+    mapper = undefined
+  }
   const server = await startProcess({
-    name: 'rabbitmq', ready, waitMs: 90_000, graceMs: 20_000, portCount: 4, gone: endMapper, ...(dir === undefined ? {} : { dir }), ...(port === undefined ? {} : { port }),
+    name: 'rabbitmq',
+    ready,
+    waitMs: 90_000,
+    graceMs: 20_000,
+    portCount: 4,
+    gone: endMapper,
+    ...(dir === undefined ? {} : { dir }),
+    ...(port === undefined ? {} : { port }),
     command: (_, place, ports) => {
       pem = writeConfig(place, ports, { secure, consumerTimeoutMs, conf })
       env = environment(place, ports)
@@ -105,16 +196,32 @@ async function startRabbitmq(options) {
     },
   })
   const mine = {
-    kind: 'rabbitmq', uri: `amqp://127.0.0.1:${server.port}`, users,
-    ...secure ? { tlsUri: `amqps://localhost:${server.ports[1]}`, certificates: pem } : {},
-    ctl: (...args) => new Promise((resolve, reject) => {
-      execFile(path.join(bin, 'rabbitmqctl'), ['-q', ...args], { env: Object.assign({}, process.env, env), encoding: 'utf8', maxBuffer: 1 << 26 }, (error, stdout, stderr) => {
-        if (error) reject(new Error(`rabbitmqctl ${args.join(' ')} failed: ${`${stderr}${stdout}`.trim().slice(-600)}`)); else resolve(stdout)
-      })
-    }),
-    stop: async () => { await server.stop(); process.removeListener('exit', endMapper) },
+    kind: 'rabbitmq',
+    uri: `amqp://127.0.0.1:${server.port}`,
+    users,
+    ...(secure ? { tlsUri: `amqps://localhost:${server.ports[1]}`, certificates: pem } : {}),
+    ctl: (...args) =>
+      new Promise((resolve, reject) => {
+        execFile(
+          path.join(bin, 'rabbitmqctl'),
+          ['-q', ...args],
+          { env: Object.assign({}, process.env, env), encoding: 'utf8', maxBuffer: 1 << 26 },
+          (error, stdout, stderr) => {
+            if (error)
+              reject(new Error(`rabbitmqctl ${args.join(' ')} failed: ${`${stderr}${stdout}`.trim().slice(-600)}`))
+            else resolve(stdout)
+          },
+        )
+      }),
+    stop: async () => {
+      await server.stop()
+      process.removeListener('exit', endMapper)
+    },
   }
-  return Object.defineProperties({}, Object.assign(Object.getOwnPropertyDescriptors(server), Object.getOwnPropertyDescriptors(mine)))
+  return Object.defineProperties(
+    {},
+    Object.assign(Object.getOwnPropertyDescriptors(server), Object.getOwnPropertyDescriptors(mine)),
+  )
 }
 
 module.exports = { available, kinds, startRabbitmq }

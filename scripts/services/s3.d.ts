@@ -17,6 +17,11 @@ export interface S3Server {
   /** Ends it and removes its data. */
   stop(): Promise<void>
 }
-export function startS3(options?: { readonly kind?: Kind; readonly dir?: string; readonly port?: number; readonly region?: string }): Promise<S3Server>
+export function startS3(options?: {
+  readonly kind?: Kind
+  readonly dir?: string
+  readonly port?: number
+  readonly region?: string
+}): Promise<S3Server>
 export function available(): readonly Kind[]
 export const kinds: Readonly<Record<Kind, { readonly file: string }>>

@@ -1,6 +1,6 @@
 /**
- * S3 servers: versitygw and MinIO (where Go is there), moto (where Python is). They differ in what they prove: the first two refuse bad signatures and
- * checksums and let one of several racers win; moto takes what it gets.
+ * S3 servers: versitygw and MinIO (where Go is there), moto (where Python is). They differ in what they prove: the
+ * first two refuse bad signatures and checksums and let one of several racers win; moto takes what it gets.
  */
 'use strict'
 const fs = require('fs')
@@ -17,7 +17,19 @@ const kinds = {
     module: 'github.com/versity/versitygw/cmd/versitygw@v1.8.0',
     command: (port, dir) => {
       fs.mkdirSync(path.join(dir, 'root'), { recursive: true })
-      return { file: bin('versitygw'), args: ['--access', KEYS.accessKey, '--secret', KEYS.secretKey, '--port', `127.0.0.1:${port}`, 'posix', path.join(dir, 'root')] }
+      return {
+        file: bin('versitygw'),
+        args: [
+          '--access',
+          KEYS.accessKey,
+          '--secret',
+          KEYS.secretKey,
+          '--port',
+          `127.0.0.1:${port}`,
+          'posix',
+          path.join(dir, 'root'),
+        ],
+      }
     },
     ready: (port) => answers(`http://127.0.0.1:${port}/`),
   },
@@ -29,7 +41,16 @@ const kinds = {
     command: (port, dir, region) => ({
       file: bin('minio'),
       args: ['server', '--quiet', '--address', `127.0.0.1:${port}`, path.join(dir, 'data')],
-      env: Object.assign({ MINIO_ROOT_USER: KEYS.accessKey, MINIO_ROOT_PASSWORD: KEYS.secretKey, MINIO_UPDATE: 'off', MINIO_BROWSER: 'off', MINIO_CI_CD: '1' }, region === undefined ? {} : { MINIO_REGION: region }),
+      env: Object.assign(
+        {
+          MINIO_ROOT_USER: KEYS.accessKey,
+          MINIO_ROOT_PASSWORD: KEYS.secretKey,
+          MINIO_UPDATE: 'off',
+          MINIO_BROWSER: 'off',
+          MINIO_CI_CD: '1',
+        },
+        region === undefined ? {} : { MINIO_REGION: region },
+      ),
     }),
     ready: (port) => answers(`http://127.0.0.1:${port}/minio/health/ready`, true),
   },
@@ -43,10 +64,13 @@ const kinds = {
 }
 
 /** Kinds that can be started here, best first. */
-function available() { return Object.keys(kinds).filter((kind) => fs.existsSync(kinds[kind].file)) }
+function available() {
+  return Object.keys(kinds).filter((kind) => fs.existsSync(kinds[kind].file))
+}
 
 /**
- * In this order: a server named in the environment (MANIFOLD_TEST_S3=http://ACCESSKEY:SECRET@HOST:PORT, never stopped by us), the kind asked for, the best there is.
+ * In this order: a server named in the environment (MANIFOLD_TEST_S3=http://ACCESSKEY:SECRET@HOST:PORT, never stopped
+ * by us), the kind asked for, the best there is.
  * @param {{ kind?: string, dir?: string, port?: number, region?: string }} [options]
  */
 async function startS3(options) {
@@ -55,15 +79,39 @@ async function startS3(options) {
   if (named && kind === undefined) {
     const url = new URL(named)
     const fixed = () => Promise.reject(new Error(`the S3 server ${url.host} is not ours to stop`))
-    return { kind: 'environment', endpoint: url.origin, accessKey: decodeURIComponent(url.username), secretKey: decodeURIComponent(url.password), kill: fixed, restart: fixed, freeze: fixed, thaw: fixed, stop: () => Promise.resolve() }
+    return {
+      kind: 'environment',
+      endpoint: url.origin,
+      accessKey: decodeURIComponent(url.username),
+      secretKey: decodeURIComponent(url.password),
+      kill: fixed,
+      restart: fixed,
+      freeze: fixed,
+      thaw: fixed,
+      stop: () => Promise.resolve(),
+    }
   }
   const chosen = kind || available()[0]
-  if (chosen === undefined || !fs.existsSync(kinds[chosen].file)) throw new Error(`there is no S3 server (${chosen || 'none of versitygw, minio, moto'}) here: node scripts/services.js install --need s3`)
+  if (chosen === undefined || !fs.existsSync(kinds[chosen].file))
+    throw new Error(
+      `there is no S3 server (${chosen || 'none of versitygw, minio, moto'}) here: node scripts/services.js install --need s3`,
+    )
   const server = await startProcess({
-    name: chosen, command: (at, folder) => kinds[chosen].command(at, folder, region), ready: kinds[chosen].ready,
-    ...(dir === undefined ? {} : { dir }), ...(port === undefined ? {} : { port }),
+    name: chosen,
+    command: (at, folder) => kinds[chosen].command(at, folder, region),
+    ready: kinds[chosen].ready,
+    ...(dir === undefined ? {} : { dir }),
+    ...(port === undefined ? {} : { port }),
   })
-  return Object.defineProperties({}, Object.assign(Object.getOwnPropertyDescriptors(server), Object.getOwnPropertyDescriptors(Object.assign({ kind: chosen, endpoint: `http://127.0.0.1:${server.port}` }, KEYS))))
+  return Object.defineProperties(
+    {},
+    Object.assign(
+      Object.getOwnPropertyDescriptors(server),
+      Object.getOwnPropertyDescriptors(
+        Object.assign({ kind: chosen, endpoint: `http://127.0.0.1:${server.port}` }, KEYS),
+      ),
+    ),
+  )
 }
 
 module.exports = { available, kinds, startS3 }

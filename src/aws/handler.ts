@@ -1,6 +1,6 @@
 /**
- * How requests go out to AWS: by the proxy that the environment names for their host, and with bounds on what comes back. One for each client, and for
- * what asks for its credentials.
+ * How requests go out to AWS: by the proxy that the environment names for their host, and with bounds on what comes
+ * back. One for each client, and for what asks for its credentials.
  */
 import * as http from 'node:http'
 import * as https from 'node:https'
@@ -28,24 +28,55 @@ export interface HandlerSettings {
 /** As clients of the SDK take it. */
 export type RequestHandler = NodeHttpHandler
 
-interface Request { readonly protocol: string; readonly hostname: string; readonly port?: number; readonly method: string }
-interface Inner { handle(request: Request, options?: unknown): Promise<{ readonly response: HttpAnswer }>; destroy(): void; updateHttpClientConfig(key: string, value: unknown): void; httpHandlerConfigs(): object }
+interface Request {
+  readonly protocol: string
+  readonly hostname: string
+  readonly port?: number
+  readonly method: string
+}
+interface Inner {
+  handle(request: Request, options?: unknown): Promise<{ readonly response: HttpAnswer }>
+  destroy(): void
+  updateHttpClientConfig(key: string, value: unknown): void
+  httpHandlerConfigs(): object
+}
 
-export async function handlerOf(settings: HandlerSettings, environment: ProxyEnvironment = process.env): Promise<RequestHandler> {
+export async function handlerOf(
+  settings: HandlerSettings,
+  environment: ProxyEnvironment = process.env,
+): Promise<RequestHandler> {
   const { NodeHttpHandler: Http1, NodeHttp2Handler: Http2 } = await import('@smithy/node-http-handler')
   const { connectMs, idleMs, requestMs, maxSockets } = settings
   const pooled = { keepAlive: true, maxSockets }
-  const http1 = (httpAgent: http.Agent, httpsAgent: https.Agent): Inner => new Http1({
-    connectionTimeout: connectMs, httpAgent, httpsAgent,
-    ...(idleMs === undefined ? {} : { socketTimeout: idleMs }), ...(requestMs === undefined ? {} : { requestTimeout: requestMs, throwOnRequestTimeout: true }),
-  })
+  const http1 = (httpAgent: http.Agent, httpsAgent: https.Agent): Inner =>
+    new Http1({
+      connectionTimeout: connectMs,
+      httpAgent,
+      httpsAgent,
+      ...(idleMs === undefined ? {} : { socketTimeout: idleMs }),
+      ...(requestMs === undefined ? {} : { requestTimeout: requestMs, throwOnRequestTimeout: true }),
+    })
   const http2 = settings.http2 !== undefined && proxyOf({ secure: true, ...settings.http2 }, environment) === undefined
   const direct = http2
-    // By default the SDK makes a connection for each request where it speaks HTTP/2; event streams have one of their own in any case.
-    ? new Http2({ ...(idleMs === undefined ? {} : { requestTimeout: idleMs }), disableConcurrentStreams: false }) as unknown as Inner
+    ? // By default the SDK makes a connection for each request where it speaks HTTP/2; event streams have one of their
+      // own in any case.
+      (new Http2({
+        ...(idleMs === undefined ? {} : { requestTimeout: idleMs }),
+        disableConcurrentStreams: false,
+      }) as unknown as Inner)
     : http1(new http.Agent(pooled), new https.Agent(pooled))
-  const through = (proxy: URL): Inner => http1(new http.Agent({ ...pooled, proxyEnv: { HTTP_PROXY: proxy.href } }), new TunnelAgent(pooled, proxy, connectMs))
-  return new ProxiedHandler(direct, http2 ? 'h2' : 'http/1.1', through, settings.mostBytes, environment) as unknown as RequestHandler
+  const through = (proxy: URL): Inner =>
+    http1(
+      new http.Agent({ ...pooled, proxyEnv: { HTTP_PROXY: proxy.href } }),
+      new TunnelAgent(pooled, proxy, connectMs),
+    )
+  return new ProxiedHandler(
+    direct,
+    http2 ? 'h2' : 'http/1.1',
+    through,
+    settings.mostBytes,
+    environment,
+  ) as unknown as RequestHandler
 }
 
 /** ALL_PROXY may name one of another kind for programs that speak it. */
@@ -53,14 +84,22 @@ function proxyOf(destination: Destination, environment: ProxyEnvironment): URL |
   try {
     const proxy = proxyFromEnvironment(destination, environment)
     return proxy !== undefined && isHttpProxy(proxy) ? proxy : undefined
-  } catch (error) { throw new UsageError([lineOf(error)]) }
+  } catch (error) {
+    throw new UsageError([lineOf(error)])
+  }
 }
 
 class ProxiedHandler implements Inner {
   readonly metadata: { readonly handlerProtocol: string }
   private readonly proxied = new Map<string, Inner>()
 
-  constructor(private readonly direct: Inner, handlerProtocol: string, private readonly through: (proxy: URL) => Inner, private readonly mostBytes: number, private readonly environment: ProxyEnvironment) {
+  constructor(
+    private readonly direct: Inner,
+    handlerProtocol: string,
+    private readonly through: (proxy: URL) => Inner,
+    private readonly mostBytes: number,
+    private readonly environment: ProxyEnvironment,
+  ) {
     this.metadata = { handlerProtocol }
   }
 
@@ -70,15 +109,24 @@ class ProxiedHandler implements Inner {
     return answered
   }
 
-  destroy(): void { for (const each of [this.direct, ...this.proxied.values()]) each.destroy() }
-  updateHttpClientConfig(key: string, value: unknown): void { this.direct.updateHttpClientConfig(key, value) }
-  httpHandlerConfigs(): object { return this.direct.httpHandlerConfigs() }
+  destroy(): void {
+    for (const each of [this.direct, ...this.proxied.values()]) each.destroy()
+  }
+  updateHttpClientConfig(key: string, value: unknown): void {
+    this.direct.updateHttpClientConfig(key, value)
+  }
+  httpHandlerConfigs(): object {
+    return this.direct.httpHandlerConfigs()
+  }
 
   private handlerFor({ protocol, hostname, port }: Request): Inner {
     // The SDK prepares a request for one protocol.
     if (this.metadata.handlerProtocol === 'h2') return this.direct
     const secure = protocol === 'https:'
-    const proxy = proxyOf({ secure, host: hostname.replace(/^\[|\]$/g, ''), port: port ?? (secure ? 443 : 80) }, this.environment)
+    const proxy = proxyOf(
+      { secure, host: hostname.replace(/^\[|\]$/g, ''), port: port ?? (secure ? 443 : 80) },
+      this.environment,
+    )
     if (proxy === undefined) return this.direct
     const known = this.proxied.get(proxy.href)
     if (known !== undefined) return known
@@ -88,15 +136,30 @@ class ProxiedHandler implements Inner {
   }
 }
 
-/** Each of its connections goes through the proxy. Node's own agent takes any amount of bytes for the proxy's answer. */
+/**
+ * Each of its connections goes through the proxy. Node's own agent takes any amount of bytes for the proxy's answer.
+ */
 class TunnelAgent extends https.Agent {
-  constructor(options: https.AgentOptions, private readonly proxy: URL, private readonly connectMs: number) { super(options) }
+  constructor(
+    options: https.AgentOptions,
+    private readonly proxy: URL,
+    private readonly connectMs: number,
+  ) {
+    super(options)
+  }
 
-  override createConnection(options: https.RequestOptions, callback?: (error: Error | null, socket: Duplex) => void): Duplex | null | undefined {
+  override createConnection(
+    options: https.RequestOptions,
+    callback?: (error: Error | null, socket: Duplex) => void,
+  ): Duplex | null | undefined {
     const host = options.host ?? ''
     openTunnel(this.proxy, host, Number(options.port), AbortSignal.timeout(this.connectMs)).then(
-      (socket) => { callback?.(null, tls.connect({ ...options as tls.ConnectionOptions, socket })) },
-      (error: unknown) => { (callback as ((error: Error) => void) | undefined)?.(tunnelFault(error, this.proxy, this.connectMs)) },
+      (socket) => {
+        callback?.(null, tls.connect({ ...(options as tls.ConnectionOptions), socket }))
+      },
+      (error: unknown) => {
+        ;(callback as ((error: Error) => void) | undefined)?.(tunnelFault(error, this.proxy, this.connectMs))
+      },
     )
     return undefined
   }
@@ -113,8 +176,14 @@ function tunnelFault(error: unknown, proxy: URL, connectMs: number): Error {
     return new Refused(`${message}: it does not let this connection through; NO_PROXY=HOST goes without it`, facts)
   }
   const code = (error as NodeJS.ErrnoException).code ?? ''
-  if (/CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/.test(code)) return new Refused(`the certificate of ${at} cannot be trusted (${code}): name its authority in NODE_EXTRA_CA_CERTS`, facts)
-  if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) return new Refused(`${at} does not speak TLS: HTTPS_PROXY=http://${host}:${port} may be meant`, facts)
-  if ((error as Error).name === 'TimeoutError') return new Disconnected(`${at} opened no tunnel within ${connectMs / 1000} s`, facts)
+  if (/CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/.test(code))
+    return new Refused(
+      `the certificate of ${at} cannot be trusted (${code}): name its authority in NODE_EXTRA_CA_CERTS`,
+      facts,
+    )
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL_'))
+    return new Refused(`${at} does not speak TLS: HTTPS_PROXY=http://${host}:${port} may be meant`, facts)
+  if ((error as Error).name === 'TimeoutError')
+    return new Disconnected(`${at} opened no tunnel within ${connectMs / 1000} s`, facts)
   return new Disconnected(`${at}: ${lineOf(error)}`, facts)
 }

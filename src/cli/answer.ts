@@ -1,4 +1,6 @@
-/** What a command answers on stdout. Whoever reads it may have enough, as head has, or its disk be full: no bug of ours. */
+/**
+ * What a command answers on stdout. Whoever reads it may have enough, as head has, or its disk be full: no bug of ours.
+ */
 import { EXIT } from './exit'
 import { tell } from './stderr'
 
@@ -11,7 +13,13 @@ export function watchStdout(): void {
 }
 
 /** All that was written is out: a pipe takes it later than `write` returns. */
-export function answered(): Promise<void> { return new Promise((resolve) => { process.stdout.write('', () => { resolve() }) }) }
+export function answered(): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.write('', () => {
+      resolve()
+    })
+  })
+}
 
 export async function answer(text: string): Promise<number> {
   watchStdout()

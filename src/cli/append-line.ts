@@ -12,16 +12,26 @@ const MODE = 0o666
 export async function appendLine(path: string, line: string): Promise<void> {
   const until = performance.now() + PATIENCE_MS
   // Without O_NONBLOCK opening a FIFO waits in a thread for a reader, and the process cannot exit meanwhile.
-  const file = await patiently(() => open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, MODE), until)
+  const file = await patiently(
+    () =>
+      open(
+        path,
+        constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY,
+        MODE,
+      ),
+    until,
+  )
   try {
     const facts = await file.stat()
     if (facts.isFile()) await writeWhole(file, Buffer.from(`${line}\n`), facts.size)
     else await writeAll(file, Buffer.from(`${line}\n`), until)
-  } finally { await file.close() }
+  } finally {
+    await file.close()
+  }
 }
 
 async function writeAll(file: FileHandle, bytes: Buffer, until: number): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += (await patiently(() => file.write(bytes, at), until)).bytesWritten
+  for (let at = 0; at < bytes.length; ) at += (await patiently(() => file.write(bytes, at), until)).bytesWritten
 }
 
 /** Durable, or not there: half a line would be in the way of the next one. */
@@ -43,10 +53,15 @@ async function writeWhole(file: FileHandle, bytes: Buffer, size: number): Promis
 
 async function patiently<T>(attempt: () => Promise<T>, until: number): Promise<T> {
   for (;;) {
-    try { return await attempt() } catch (error) {
+    try {
+      return await attempt()
+    } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENXIO' && code !== 'EAGAIN') throw error
-      if (performance.now() >= until) throw new Error(code === 'ENXIO' ? 'it is a FIFO that nobody reads' : 'its reader does not read', { cause: error })
+      if (performance.now() >= until)
+        throw new Error(code === 'ENXIO' ? 'it is a FIFO that nobody reads' : 'its reader does not read', {
+          cause: error,
+        })
     }
     await setTimeout(LOOK_MS)
   }

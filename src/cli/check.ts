@@ -20,6 +20,8 @@ export async function check(argv: readonly string[]): Promise<number> {
     if (target !== undefined) create?.(target)
   }
   for (const warning of line.warnings) tell(`manifold: ${line.redactor.text(warning)}\n`)
-  process.stdout.write(`${line.from.map(({ label }) => label).join(' and ')} to ${line.to.map(({ label }) => label).join(' and ')}: nothing wrong that can be seen without connecting\n`)
+  process.stdout.write(
+    `${line.from.map(({ label }) => label).join(' and ')} to ${line.to.map(({ label }) => label).join(' and ')}: nothing wrong that can be seen without connecting\n`,
+  )
   return EXIT.complete
 }

@@ -1,7 +1,17 @@
 /** How a run ended, as an exit code; the first that applies, in this order. */
 import type { Ending } from '../core/flow-parts'
 
-export const EXIT = { complete: 0, bug: 1, usage: 2, source: 3, sink: 4, incomplete: 5, disk: 74, held: 75, readerGone: 141 } as const
+export const EXIT = {
+  complete: 0,
+  bug: 1,
+  usage: 2,
+  source: 3,
+  sink: 4,
+  incomplete: 5,
+  disk: 74,
+  held: 75,
+  readerGone: 141,
+} as const
 
 /**
  * undefined: end by the signal that stopped the run.
@@ -9,14 +19,23 @@ export const EXIT = { complete: 0, bug: 1, usage: 2, source: 3, sink: 4, incompl
  */
 export function exitCode(ending: Ending, short: boolean): number | undefined {
   switch (ending.kind) {
-    case 'complete': return EXIT.complete
-    case 'stopped': return ending.safe && !short ? EXIT.complete : undefined
-    case 'incomplete': return EXIT.incomplete
-    case 'source failed': return EXIT.source
-    case 'sink failed': return EXIT.sink
-    case 'disk failed': return EXIT.disk
-    case 'usage': return EXIT.usage
-    case 'reader gone': return EXIT.readerGone
-    case 'bug': return EXIT.bug
+    case 'complete':
+      return EXIT.complete
+    case 'stopped':
+      return ending.safe && !short ? EXIT.complete : undefined
+    case 'incomplete':
+      return EXIT.incomplete
+    case 'source failed':
+      return EXIT.source
+    case 'sink failed':
+      return EXIT.sink
+    case 'disk failed':
+      return EXIT.disk
+    case 'usage':
+      return EXIT.usage
+    case 'reader gone':
+      return EXIT.readerGone
+    case 'bug':
+      return EXIT.bug
   }
 }

@@ -24,7 +24,9 @@ export const SUMMARY = 'Moves streams of records between Kinesis, S3, RabbitMQ, 
 export const USAGE = '--from URI [name=value ...] --to URI [name=value ...] [flags]'
 
 export async function overviewText(): Promise<string> {
-  const rows = Object.entries(COMMANDS).map(([name, [words, doc]]) => [words === '' ? name : `${name} ${words}`, doc] as const)
+  const rows = Object.entries(COMMANDS).map(
+    ([name, [words, doc]]) => [words === '' ? name : `${name} ${words}`, doc] as const,
+  )
   const width = Math.max(...rows.map(([left]) => left.length))
   return `Usage: manifold ${USAGE}\n\n${SUMMARY}\n\nCommands:\n${rows.map(([left, doc]) => `  ${left.padEnd(width)}  ${doc}\n`).join('')}\n${await flagsText()}`
 }
@@ -33,13 +35,16 @@ export async function overviewText(): Promise<string> {
 export async function texts(): Promise<Readonly<Record<string, string>>> {
   const schemes = registry.flatMap((endpoint) => endpoint.schemes)
   return Object.fromEntries([
-    ['help', await overviewText()], ['endpoints', await endpointsText()],
-    ...await Promise.all(schemes.map(async (scheme) => [`help ${scheme}`, await schemeText(scheme)] as const)),
-    ...await Promise.all(SHELLS.map(async (shell) => [`completions ${shell}`, await completions(shell)] as const)),
+    ['help', await overviewText()],
+    ['endpoints', await endpointsText()],
+    ...(await Promise.all(schemes.map(async (scheme) => [`help ${scheme}`, await schemeText(scheme)] as const))),
+    ...(await Promise.all(SHELLS.map(async (shell) => [`completions ${shell}`, await completions(shell)] as const))),
   ])
 }
 
-export async function endpointsText(): Promise<string> { return `${endpointsTable(registry)}\n'manifold help SCHEME' has the options of each.\n` }
+export async function endpointsText(): Promise<string> {
+  return `${endpointsTable(registry)}\n'manifold help SCHEME' has the options of each.\n`
+}
 
 export async function flagsText(): Promise<string> {
   return `Endpoints:\n${endpointsTable(registry).replace(/^/gm, '  ').trimEnd()}\n\nFlags:\n  --from URI [name=value ...]\n      Where records come from; several are merged.\n  --to URI [name=value ...]\n      Where records go; each of several gets every record.\n${flagsHelp(flags)}`
@@ -52,7 +57,9 @@ export async function schemeText(topic: string): Promise<string> {
   if (endpoint !== undefined) return helpText(endpoint)
   const schemes = registry.flatMap((each) => each.schemes)
   const meant = nearest(scheme, [...schemes, ...Object.keys(COMMANDS)])
-  throw new UsageError([`there is no endpoint or command '${scheme.slice(0, 40)}'; ${meant === undefined ? `endpoints are ${schemes.join(', ')}` : `did you mean '${meant}'?`}`])
+  throw new UsageError([
+    `there is no endpoint or command '${scheme.slice(0, 40)}'; ${meant === undefined ? `endpoints are ${schemes.join(', ')}` : `did you mean '${meant}'?`}`,
+  ])
 }
 
 export async function completions(shell: string): Promise<string> {

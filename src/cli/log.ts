@@ -1,6 +1,7 @@
 /**
- * Logs go to stderr: readable on a terminal, with level prefixes under journald, plain lines elsewhere, JSON on request. A bounded run without a terminal
- * prints nothing while it goes well: its lines are kept back and the last of them shown if it fails.
+ * Logs go to stderr: readable on a terminal, with level prefixes under journald, plain lines elsewhere, JSON on
+ * request. A bounded run without a terminal prints nothing while it goes well: its lines are kept back and the last of
+ * them shown if it fails.
  */
 import pino from 'pino'
 import type { Log } from '../core/contract'
@@ -22,7 +23,10 @@ export interface LogSettings {
 export interface CliLog extends Log {
   error(message: string, facts?: object): void
   lasting(message: string): void
-  /** The run failed: what was held back, so that at most so many lines are said by then: the first warning, and the last ones. */
+  /**
+   * The run failed: what was held back, so that at most so many lines are said by then: the first warning, and the last
+   * ones.
+   */
   reveal(lines: number): void
 }
 
@@ -35,7 +39,9 @@ export function createLog(settings: LogSettings): CliLog {
   let said = 0
   const put = (text: string): void => {
     said++
-    const print = (): void => { tell(text) }
+    const print = (): void => {
+      tell(text)
+    }
     if (settings.around === undefined) print()
     else settings.around(print)
   }
@@ -43,20 +49,37 @@ export function createLog(settings: LogSettings): CliLog {
     write(line: string): void {
       const text = settings.redact(settings.format === 'json' ? line : readable(line, settings))
       const [level] = /(?<="level":)\d\d/.exec(line.slice(0, 20)) ?? []
-      if (!settings.quiet || level === '50') { put(text); return }
-      if (level === '40' && first === undefined) { first = text; return }
+      if (!settings.quiet || level === '50') {
+        put(text)
+        return
+      }
+      if (level === '40' && first === undefined) {
+        first = text
+        return
+      }
       held.push(text)
       if (held.length > 100) held.shift()
     },
   }
   const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)
   return {
-    debug: (message, facts) => { logger.debug(facts ?? {}, message) },
-    info: (message, facts) => { logger.info(facts ?? {}, message) },
-    warn: (message, facts) => { logger.warn(facts ?? {}, message) },
+    debug: (message, facts) => {
+      logger.debug(facts ?? {}, message)
+    },
+    info: (message, facts) => {
+      logger.info(facts ?? {}, message)
+    },
+    warn: (message, facts) => {
+      logger.warn(facts ?? {}, message)
+    },
     // Where nothing is kept back the warnings have said it.
-    lasting: (message) => { if (settings.quiet) put(settings.redact(readable(JSON.stringify({ level: 40, time: '', msg: message }), settings))) },
-    error: (message, facts) => { logger.error(facts ?? {}, message) },
+    lasting: (message) => {
+      if (settings.quiet)
+        put(settings.redact(readable(JSON.stringify({ level: 40, time: '', msg: message }), settings)))
+    },
+    error: (message, facts) => {
+      logger.error(facts ?? {}, message)
+    },
     reveal: (lines) => {
       const all = held.splice(0)
       if (first !== undefined) put(first)
@@ -68,7 +91,9 @@ export function createLog(settings: LogSettings): CliLog {
 
 function readable(line: string, settings: LogSettings): string {
   const { level, time, msg, ...facts } = JSON.parse(line) as { level: number; time: string; msg: string }
-  const rest = Object.entries(facts).map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join('')
+  const rest = Object.entries(facts)
+    .map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join('')
   if (settings.journald) return `${JOURNALD[level] ?? '<6>'}${msg}${rest}\n`
   const name = NAMES[level] ?? 'info'
   if (!settings.terminal) return `manifold: ${name === 'info' ? '' : `${name}: `}${msg}${rest}\n`

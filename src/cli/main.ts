@@ -9,7 +9,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     end = await dispatch(argv)
   } catch (error) {
     const outside = (await import('./outside.js')).outsideFault(error)
-    const bug = `this is a bug in manifold, please report it: ${error instanceof Error ? error.stack ?? error.message : String(error)}`
+    const bug = `this is a bug in manifold, please report it: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`
     tell(`manifold: ${outside?.text ?? bug}\n`)
     end = outside?.code ?? EXIT.bug
   }
@@ -26,7 +26,9 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
   }
   // A command is the first word; a run begins with a flag, and what looks like a command further on is an endpoint's.
   const flagged = first === undefined || first.startsWith('-')
-  const named = argv.some((word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='))
+  const named = argv.some(
+    (word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='),
+  )
   const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
   if (runs) return (await import('./run.js')).runCommand(argv)
   const text = await (await import('./plain-help.js')).plainHelp(argv)

@@ -20,7 +20,12 @@ const OF_SINKS = {
 export function renderer(status: () => FlowStatus): () => Promise<string> {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
-  const facts = (name: string, help: string, labelNames: string[]): CounterConfiguration<string> => ({ name: `manifold_${name}`, help, labelNames, registers: [registry] })
+  const facts = (name: string, help: string, labelNames: string[]): CounterConfiguration<string> => ({
+    name: `manifold_${name}`,
+    help,
+    labelNames,
+    registers: [registry],
+  })
   const gauge = (name: string, help: string, labelNames: string[]): Gauge => new Gauge(facts(name, help, labelNames))
   // The ledger counts; here its counts are only shown.
   const counters: Counter[] = []
@@ -33,12 +38,19 @@ export function renderer(status: () => FlowStatus): () => Promise<string> {
   const bytes = counter('bytes_read_total', 'Bytes read from all sources.', ['flow'])
   const gaps = counter('gaps_total', 'Gaps: records that nobody can deliver.', ['flow'])
   const restarts = counter('restarts_total', 'Starts of this flow after its first.', ['flow'])
-  const ofSinks = Object.entries(OF_SINKS).map(([name, [key, help]]) => ({ key, shown: counter(name, help, ['flow', 'sink']) }))
+  const ofSinks = Object.entries(OF_SINKS).map(([name, [key, help]]) => ({
+    key,
+    shown: counter(name, help, ['flow', 'sink']),
+  }))
   const pending = gauge('records_pending', 'Records on their way to a sink.', ['flow', 'sink'])
   const spool = gauge('spool_bytes', 'Bytes of the spool on disk.', ['flow'])
   const full = gauge('spool_full', '1 while the spool waits for space.', ['flow'])
   const state = gauge('endpoint_state', '1 for the state an endpoint is in.', ['flow', 'endpoint', 'role', 'state'])
-  const own = gauge('endpoint', 'What an endpoint tells of itself, lag per partition among it.', ['flow', 'endpoint', 'name'])
+  const own = gauge('endpoint', 'What an endpoint tells of itself, lag per partition among it.', [
+    'flow',
+    'endpoint',
+    'name',
+  ])
   return () => {
     const now = status()
     const flow = now.name
@@ -56,8 +68,10 @@ export function renderer(status: () => FlowStatus): () => Promise<string> {
       full.set({ flow }, now.spool.full ? 1 : 0)
     }
     for (const endpoint of [...now.sources, ...now.sinks]) {
-      for (const each of STATES) state.set({ flow, endpoint: endpoint.label, role: endpoint.role, state: each }, endpoint.state === each ? 1 : 0)
-      for (const [name, value] of Object.entries(endpoint.gauges)) own.set({ flow, endpoint: endpoint.label, name }, value)
+      for (const each of STATES)
+        state.set({ flow, endpoint: endpoint.label, role: endpoint.role, state: each }, endpoint.state === each ? 1 : 0)
+      for (const [name, value] of Object.entries(endpoint.gauges))
+        own.set({ flow, endpoint: endpoint.label, name }, value)
     }
     return registry.metrics()
   }

@@ -1,4 +1,7 @@
-/** Prometheus metrics, health and status over HTTP or a unix socket, or as a file for the node exporter's textfile collector. */
+/**
+ * Prometheus metrics, health and status over HTTP or a unix socket, or as a file for the node exporter's textfile
+ * collector.
+ */
 import type { Stats } from 'node:fs'
 import { lstat, rename, unlink, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
@@ -19,43 +22,75 @@ const ASK_MS = 5000
 const KEEP_MS = 1000
 
 /** @throws UsageError it cannot be served or written there */
-export async function serveMetrics(where: MetricsPlace, status: () => FlowStatus, log: Log): Promise<{ close(): Promise<void> }> {
+export async function serveMetrics(
+  where: MetricsPlace,
+  status: () => FlowStatus,
+  log: Log,
+): Promise<{ close(): Promise<void> }> {
   const render = renderer(status)
   if (where.kind === 'file') return toFile(where.path, render, log)
   const isOurs = hostCheck(where.kind === 'tcp' ? where.host : undefined)
-  const server = createServer({ headersTimeout: ASK_MS, requestTimeout: ASK_MS, keepAliveTimeout: KEEP_MS, connectionsCheckingInterval: KEEP_MS }, (request, response) => {
-    const path = (request.url ?? '/').split('?')[0]
-    const answer = (code: number, type: string, body: string): void => { response.writeHead(code, { 'content-type': type }).end(body) }
-    if (!isOurs(request)) answer(421, 'text/plain', 'this is not the host that was asked for: name localhost, an address, or the host of --metrics\n')
-    else if (path === '/metrics') render().then((text) => { answer(200, 'text/plain; version=0.0.4; charset=utf-8', text) }, (error: unknown) => { answer(500, 'text/plain', lineOf(error)) })
-    else if (path === '/healthz') answer(200, 'text/plain', 'ok\n')
-    else if (path === '/readyz') answer(ready(status()) ? 200 : 503, 'text/plain', ready(status()) ? 'ready\n' : 'an endpoint is not running\n')
-    else if (path === '/status') answer(200, 'application/json', `${JSON.stringify(status())}\n`)
-    else answer(404, 'text/plain', 'there is /metrics, /healthz, /readyz and /status\n')
-  })
+  const server = createServer(
+    { headersTimeout: ASK_MS, requestTimeout: ASK_MS, keepAliveTimeout: KEEP_MS, connectionsCheckingInterval: KEEP_MS },
+    (request, response) => {
+      const path = (request.url ?? '/').split('?')[0]
+      const answer = (code: number, type: string, body: string): void => {
+        response.writeHead(code, { 'content-type': type }).end(body)
+      }
+      if (!isOurs(request))
+        answer(
+          421,
+          'text/plain',
+          'this is not the host that was asked for: name localhost, an address, or the host of --metrics\n',
+        )
+      else if (path === '/metrics')
+        render().then(
+          (text) => {
+            answer(200, 'text/plain; version=0.0.4; charset=utf-8', text)
+          },
+          (error: unknown) => {
+            answer(500, 'text/plain', lineOf(error))
+          },
+        )
+      else if (path === '/healthz') answer(200, 'text/plain', 'ok\n')
+      else if (path === '/readyz')
+        answer(ready(status()) ? 200 : 503, 'text/plain', ready(status()) ? 'ready\n' : 'an endpoint is not running\n')
+      else if (path === '/status') answer(200, 'application/json', `${JSON.stringify(status())}\n`)
+      else answer(404, 'text/plain', 'there is /metrics, /healthz, /readyz and /status\n')
+    },
+  )
   server.maxConnections = MOST_CONNECTIONS
   await listen(server, where)
   // One that could not be taken, for want of descriptors for one: whoever asked asks again, and the flow goes on.
-  server.on('error', (error) => { log.debug(`metrics: ${lineOf(error)}`) })
+  server.on('error', (error) => {
+    log.debug(`metrics: ${lineOf(error)}`)
+  })
   server.unref()
   const made = where.kind === 'unix' ? await lstat(where.path) : undefined
-  return { close: async () => {
-    server.closeAllConnections()
-    // Closing removes what lies at the path, which may be another's by now. What stays is no reason to stay.
-    if (where.kind === 'unix' && made !== undefined && !await isSame(where.path, made)) return
-    await new Promise((resolve) => { server.close(resolve) })
-  } }
+  return {
+    close: async () => {
+      server.closeAllConnections()
+      // Closing removes what lies at the path, which may be another's by now. What stays is no reason to stay.
+      if (where.kind === 'unix' && made !== undefined && !(await isSame(where.path, made))) return
+      await new Promise((resolve) => {
+        server.close(resolve)
+      })
+    },
+  }
 }
 
 /**
- * A page in a browser that has its own name lead to this machine (DNS rebinding) must not read what is told here: over loopback, where browsers are, only
- * names are answered to that are known to be this machine's.
+ * A page in a browser that has its own name lead to this machine (DNS rebinding) must not read what is told here: over
+ * loopback, where browsers are, only names are answered to that are known to be this machine's.
  */
 function hostCheck(configured: string | undefined): (request: IncomingMessage) => boolean {
   const names = new Set(['localhost', hostname().toLowerCase(), configured?.toLowerCase()])
   return ({ headers: { host }, socket: { localAddress } }) => {
     if (configured === undefined || host === undefined || !isLoopback(localAddress ?? '')) return true
-    const name = (/^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(host.toLowerCase()) ?? []).slice(1).find((part) => part !== undefined) ?? ''
+    const name =
+      (/^(?:\[([^\]]*)\]|([^:]*))(?::\d+)?$/.exec(host.toLowerCase()) ?? [])
+        .slice(1)
+        .find((part) => part !== undefined) ?? ''
     return names.has(name) || name.endsWith('.localhost') || isLoopback(name)
   }
 }
@@ -70,30 +105,46 @@ async function isSame(path: string, made: Stats): Promise<boolean> {
   return there === undefined || (there.ino === made.ino && there.dev === made.dev)
 }
 
-function ready(status: FlowStatus): boolean { return [...status.sources, ...status.sinks].every(({ state }) => state === 'running' || state === 'draining' || state === 'stopped') }
+function ready(status: FlowStatus): boolean {
+  return [...status.sources, ...status.sinks].every(
+    ({ state }) => state === 'running' || state === 'draining' || state === 'stopped',
+  )
+}
 
 async function listen(server: Server, where: Exclude<MetricsPlace, { kind: 'file' }>): Promise<void> {
   const at = where.kind === 'unix' ? { path: where.path } : { host: where.host, port: where.port }
-  const attempt = (): Promise<void> => new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(at, () => { server.off('error', reject); resolve() })
-  })
+  const attempt = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(at, () => {
+        server.off('error', reject)
+        resolve()
+      })
+    })
   try {
     await attempt().catch(async (error: unknown) => {
       if (where.kind !== 'unix' || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-      if (!(await lstat(where.path)).isSocket()) throw new Error(`${where.path} is there and is no socket: name another path, or move it away`, { cause: error })
+      if (!(await lstat(where.path)).isSocket())
+        throw new Error(`${where.path} is there and is no socket: name another path, or move it away`, { cause: error })
       // A killed run leaves its socket behind; where nobody answers, nobody needs it.
       if (await answers(where.path)) throw error
       await unlink(where.path)
       await attempt()
     })
-  } catch (error) { throw new UsageError([`--metrics: ${lineOf(error)}`]) }
+  } catch (error) {
+    throw new UsageError([`--metrics: ${lineOf(error)}`])
+  }
 }
 
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(path, () => { socket.destroy(); resolve(true) })
-    socket.on('error', (error: NodeJS.ErrnoException) => { resolve(error.code !== 'ECONNREFUSED') })
+    const socket = connect(path, () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      resolve(error.code !== 'ECONNREFUSED')
+    })
   })
 }
 
@@ -103,8 +154,22 @@ async function toFile(path: string, render: () => Promise<string>, log: Log): Pr
     await writeFile(`${path}.tmp`, await render())
     await rename(`${path}.tmp`, path)
   }
-  try { await write() } catch (error) { throw new UsageError([`--metrics file:${path} cannot be written: ${lineOf(error)}`]) }
-  const again = (): Promise<void> => write().catch((error: unknown) => { log.warn(`metrics could not be written to ${path}: ${lineOf(error)}`) })
-  const timer = setInterval(() => { void again() }, FILE_EVERY)
-  return { close: async () => { clearInterval(timer); await again() } }
+  try {
+    await write()
+  } catch (error) {
+    throw new UsageError([`--metrics file:${path} cannot be written: ${lineOf(error)}`])
+  }
+  const again = (): Promise<void> =>
+    write().catch((error: unknown) => {
+      log.warn(`metrics could not be written to ${path}: ${lineOf(error)}`)
+    })
+  const timer = setInterval(() => {
+    void again()
+  }, FILE_EVERY)
+  return {
+    close: async () => {
+      clearInterval(timer)
+      await again()
+    },
+  }
 }

@@ -20,14 +20,19 @@ const TOLD = 7
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** @param drain deliver what lies in the spool of this flow, and nothing else */
-export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv = process.env, drain?: Drained): Promise<number | NodeJS.Signals> {
+export async function runCommand(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+  drain?: Drained,
+): Promise<number | NodeJS.Signals> {
   let line: CommandLine
   try {
     line = parseCommandLine(argv, env, registry)
   } catch (error) {
     return usage(error, (text) => text)
   }
-  if (line.flags.help || line.flags.version) return (await import('./commands.js')).runSubcommand([line.flags.help ? 'help' : '--version'])
+  if (line.flags.help || line.flags.version)
+    return (await import('./commands.js')).runSubcommand([line.flags.help ? 'help' : '--version'])
   const redact = (text: string): string => line.redactor.text(text)
   const secret = hideSecrets(argv, redact)
   listenToStderr()
@@ -35,19 +40,46 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   let live: LiveLine | undefined
   let bounded = false
   const { flags } = line
-  const make = (quiet: boolean): CliLog => createLog({
-    format: flags.logFormat, level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel, terminal, journald: process.env['JOURNAL_STREAM'] !== undefined && flags.logFormat === 'auto',
-    quiet, redact, around: (print) => { if (live === undefined) print(); else live.around(print) },
-  })
+  const make = (quiet: boolean): CliLog =>
+    createLog({
+      format: flags.logFormat,
+      level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel,
+      terminal,
+      journald: process.env['JOURNAL_STREAM'] !== undefined && flags.logFormat === 'auto',
+      quiet,
+      redact,
+      around: (print) => {
+        if (live === undefined) print()
+        else live.around(print)
+      },
+    })
   let log = make(false)
   // The plan logs before it is known whether the run is bounded: it gets whatever the log is by then.
-  const early: [('debug' | 'info' | 'warn' | 'error'), string, object | undefined][] = []
+  const early: ['debug' | 'info' | 'warn' | 'error', string, object | undefined][] = []
   let planned = false
-  const say = (level: 'debug' | 'info' | 'warn' | 'error') => (message: string, facts?: object): void => { if (planned) log[level](message, facts); else early.push([level, message, facts]) }
+  const say =
+    (level: 'debug' | 'info' | 'warn' | 'error') =>
+    (message: string, facts?: object): void => {
+      if (planned) log[level](message, facts)
+      else early.push([level, message, facts])
+    }
   let assembled: Assembled
   try {
     if (flags.receipt !== undefined) await canAppend(flags.receipt)
-    assembled = await assemble(line, { env: process.env, redactor: line.redactor, exists: () => false }, { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error'), lasting: (message) => { log.lasting(message) } }, drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain })
+    assembled = await assemble(
+      line,
+      { env: process.env, redactor: line.redactor, exists: () => false },
+      {
+        debug: say('debug'),
+        info: say('info'),
+        warn: say('warn'),
+        error: say('error'),
+        lasting: (message) => {
+          log.lasting(message)
+        },
+      },
+      drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain },
+    )
   } catch (error) {
     for (const [level, message, facts] of early) log[level](message, facts)
     return usage(error, redact)
@@ -65,14 +97,23 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
   flow.owes(earlier)
   let signalled: NodeJS.Signals | undefined
   const onSignal = (signal: NodeJS.Signals): void => {
-    if (signalled === undefined) { signalled = signal; log.info(`${signal}: stopping, within ${flags.grace / 1000} s`); flow.stop() } else { log.warn(`${signal} again: cut short`); flow.abort() }
+    if (signalled === undefined) {
+      signalled = signal
+      log.info(`${signal}: stopping, within ${flags.grace / 1000} s`)
+      flow.stop()
+    } else {
+      log.warn(`${signal} again: cut short`)
+      flow.abort()
+    }
   }
   // What is ignored, as by nohup, has a handler from the launcher.
   for (const signal of SIGNALS) if (process.listenerCount(signal) === 0) process.on(signal, onSignal)
-  if (flags.progress === 'on' || (flags.progress === 'auto' && terminal && !flags.quiet)) live = liveLine(() => flow.status())
+  if (flags.progress === 'on' || (flags.progress === 'auto' && terminal && !flags.quiet))
+    live = liveLine(() => flow.status())
   let metrics: { close(): Promise<void> } | undefined
   try {
-    if (flags.metrics !== undefined) metrics = await (await import('./metrics.js')).serveMetrics(flags.metrics, () => flow.status(), log)
+    if (flags.metrics !== undefined)
+      metrics = await (await import('./metrics.js')).serveMetrics(flags.metrics, () => flow.status(), log)
   } catch (error) {
     live?.stop()
     await assembled.release()
@@ -87,8 +128,12 @@ export async function runCommand(argv: readonly string[], env: NodeJS.ProcessEnv
     await metrics?.close()
   }
   const silent = result.ending.kind === 'reader gone'
-  if (result.provisional) log.info(`as far as it is known, for the next start issues what the disk holds: ${receiptLine(result.receipt)}`)
-  const left = [...await issueAll(earlier, flags.receipt, log, { earlier: true, silent }), ...result.provisional ? [] : await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })]
+  if (result.provisional)
+    log.info(`as far as it is known, for the next start issues what the disk holds: ${receiptLine(result.receipt)}`)
+  const left = [
+    ...(await issueAll(earlier, flags.receipt, log, { earlier: true, silent })),
+    ...(result.provisional ? [] : await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })),
+  ]
   // While the flow is still ours: no other start is to issue it as well.
   await flow.issued(left)
   await assembled.release()
@@ -104,23 +149,43 @@ function withReceipts(code: number | undefined, missing: number): number | undef
 }
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
-function farewell({ ending, receipt }: FlowResult, { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>, log: CliLog, redact: (text: string) => string): void {
+function farewell(
+  { ending, receipt }: FlowResult,
+  { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>,
+  log: CliLog,
+  redact: (text: string) => string,
+): void {
   // Nothing is wrong with a run that was told to stop.
   if (!(ending.kind === 'stopped' && ending.safe)) log.reveal(TOLD)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
   const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
   switch (ending.kind) {
     case 'bug': {
-      const stack = ending.error instanceof Error ? ending.error.stack ?? ending.error.message : String(ending.error)
+      const stack = ending.error instanceof Error ? (ending.error.stack ?? ending.error.message) : String(ending.error)
       log.error(`this is a bug in manifold, please report it: ${redact(stack)}`)
       break
     }
-    case 'stopped': log.error(ending.safe ? `stopped before its end: ${receipt.sinks.map((sink) => `${sink.delivered} records of ${receipt.read + sink.carriedIn} were delivered to ${sink.label}`).join('; ')}` : `cut short: ${receipt.sinks.map((sink) => `${sink.returned + sink.abandoned} records of ${receipt.read} were not delivered to ${sink.label}`).join('; ')}`); break
-    case 'complete': case 'reader gone': break
-    default: log.error(ending.why)
+    case 'stopped':
+      log.error(
+        ending.safe
+          ? `stopped before its end: ${receipt.sinks.map((sink) => `${sink.delivered} records of ${receipt.read + sink.carriedIn} were delivered to ${sink.label}`).join('; ')}`
+          : `cut short: ${receipt.sinks.map((sink) => `${sink.returned + sink.abandoned} records of ${receipt.read} were not delivered to ${sink.label}`).join('; ')}`,
+      )
+      break
+    case 'complete':
+    case 'reader gone':
+      break
+    default:
+      log.error(ending.why)
   }
-  if (spooled > 0) log.error(`${spooled} record${spooled === 1 ? ' is' : 's are'} safe in the spool; run the same line again${drainable ? `, or: manifold spool drain ${name}` : ''}`)
-  if (rejected > 0 && deadLetters !== undefined) log.error(`${rejected === 1 ? 'the rejected record lies' : `${rejected} rejected records lie`} in ${deadLetters}, with the reason; framing=envelope reads ${rejected === 1 ? 'it' : 'them'} again`)
+  if (spooled > 0)
+    log.error(
+      `${spooled} record${spooled === 1 ? ' is' : 's are'} safe in the spool; run the same line again${drainable ? `, or: manifold spool drain ${name}` : ''}`,
+    )
+  if (rejected > 0 && deadLetters !== undefined)
+    log.error(
+      `${rejected === 1 ? 'the rejected record lies' : `${rejected} rejected records lie`} in ${deadLetters}, with the reason; framing=envelope reads ${rejected === 1 ? 'it' : 'them'} again`,
+    )
 }
 
 function usage(error: unknown, redact: (text: string) => string): number {
@@ -128,9 +193,20 @@ function usage(error: unknown, redact: (text: string) => string): number {
     for (const fault of error.faults) tell(`manifold: ${redact(fault)}\n`)
     return EXIT.usage
   }
-  if (error instanceof FlowHeld || error instanceof DiskFailed || isDiskError(error) || error instanceof EndpointFailed) {
+  if (
+    error instanceof FlowHeld ||
+    error instanceof DiskFailed ||
+    isDiskError(error) ||
+    error instanceof EndpointFailed
+  ) {
     tell(`manifold: ${redact(lineOf(error))}\n`)
-    return error instanceof FlowHeld ? EXIT.held : error instanceof EndpointFailed ? (error.role === 'source' ? EXIT.source : EXIT.sink) : EXIT.disk
+    return error instanceof FlowHeld
+      ? EXIT.held
+      : error instanceof EndpointFailed
+        ? error.role === 'source'
+          ? EXIT.source
+          : EXIT.sink
+        : EXIT.disk
   }
   throw error
 }
@@ -149,4 +225,10 @@ function commandOf(argv: readonly string[], env: NodeJS.ProcessEnv): FlowCommand
 }
 
 /** Where it is gone, nothing of the line depended on it: relative paths would have been refused. */
-function workingDirectory(): string { try { return process.cwd() } catch { return '/' } }
+function workingDirectory(): string {
+  try {
+    return process.cwd()
+  } catch {
+    return '/'
+  }
+}

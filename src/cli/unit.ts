@@ -11,13 +11,20 @@ const CREDENTIAL = /\{file:%d\/([^{}/]+)\}/g
 
 /** @throws UsageError the line cannot be run */
 export function unit(name: string, line: readonly string[]): string {
-  if (line.length === 0) throw new UsageError(['the command line stands after --: manifold unit NAME -- --from URI --to URI'])
+  if (line.length === 0)
+    throw new UsageError(['the command line stands after --: manifold unit NAME -- --from URI --to URI'])
   const fault = nameFault(name)
   if (fault !== undefined) throw new UsageError([fault])
   parseCommandLine(['--name', name, ...line], {}, registry)
   const { words: safe, moved } = withoutSecrets(name, line)
-  const credentials = new Set(safe.flatMap((word) => [...word.matchAll(CREDENTIAL)].map(([, credential]) => credential)))
-  const words = safe.map((word) => (/^[\w@+=:,./-]+$/.test(word) ? word : `"${word.replace(/[\\"]/g, '\\$&').replace(/%/g, '%%').replace(/\$/g, '$$$$')}"`))
+  const credentials = new Set(
+    safe.flatMap((word) => [...word.matchAll(CREDENTIAL)].map(([, credential]) => credential)),
+  )
+  const words = safe.map((word) =>
+    /^[\w@+=:,./-]+$/.test(word)
+      ? word
+      : `"${word.replace(/[\\"]/g, '\\$&').replace(/%/g, '%%').replace(/\$/g, '$$$$')}"`,
+  )
   return `${moved.map(told).join('')}[Unit]
 Description=manifold ${name}
 Wants=network-online.target
@@ -55,10 +62,19 @@ WantedBy=multi-user.target
 `
 }
 
-interface Moved { readonly credential: string; readonly place: string }
+interface Moved {
+  readonly credential: string
+  readonly place: string
+}
 
-/** Everybody on the machine may read a unit: each secret of the line is taken out, and a credential of systemd is named in its place. */
-function withoutSecrets(name: string, line: readonly string[]): { readonly words: readonly string[]; readonly moved: readonly Moved[] } {
+/**
+ * Everybody on the machine may read a unit: each secret of the line is taken out, and a credential of systemd is named
+ * in its place.
+ */
+function withoutSecrets(
+  name: string,
+  line: readonly string[],
+): { readonly words: readonly string[]; readonly moved: readonly Moved[] } {
   const credentials: string[] = []
   const words = redactArgv(line, registry, (value) => {
     // A value that names a placeholder keeps its secret elsewhere already.

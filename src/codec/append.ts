@@ -1,6 +1,6 @@
 /**
- * Adds members to JSON records (`--append`): what stands there under the name is replaced, all other bytes stay as they are. A record that is no JSON
- * object is refused and stays where it was.
+ * Adds members to JSON records (`--append`): what stands there under the name is replaced, all other bytes stay as they
+ * are. A record that is no JSON object is refused and stays where it was.
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
@@ -10,7 +10,10 @@ import { nameOf, scanDocument, type Name, type ObjectScan } from '../kit/json-sc
 
 export interface AppendSpec {
   readonly name: string
-  /** text: the value becomes a JSON string. json: it is JSON as it stands. In both {now} {now:unix} {hostname} {uuid} {source} are replaced. */
+  /**
+   * text: the value becomes a JSON string. json: it is JSON as it stands. In both {now} {now:unix} {hostname} {uuid}
+   * {source} are replaced.
+   */
   readonly kind: 'text' | 'json'
   readonly value: string
 }
@@ -26,9 +29,17 @@ const VARIABLE = /\{(now|now:unix|hostname|uuid|source)\}/g
 const WHY = 'it is not a JSON object, so nothing can be appended to it'
 
 /** A member ready to be written: `,"name":value`. The value is made anew for each record where it holds {uuid}. */
-interface Member { readonly prefix: string; readonly each: boolean; value(): string }
+interface Member {
+  readonly prefix: string
+  readonly each: boolean
+  value(): string
+}
 /** `most`: bytes that they can add to a record. `fixed`: all of them as they are added to each record alike. */
-interface Members { readonly all: readonly Member[]; readonly most: number; readonly fixed: Buffer | undefined }
+interface Members {
+  readonly all: readonly Member[]
+  readonly most: number
+  readonly fixed: Buffer | undefined
+}
 
 /** Of several specs with one name the last counts. {now} is the time at which the batch was read. */
 export function makeAppender(specs: readonly AppendSpec[]): Appender {
@@ -37,25 +48,38 @@ export function makeAppender(specs: readonly AppendSpec[]): Appender {
   const host = hostname()
   return (batch, { source }) => {
     const now = new Date()
-    const all = chosen.map((spec) => memberOf(spec, (variable) => {
-      switch (variable) {
-        case 'now': return now.toISOString()
-        case 'now:unix': return String(Math.floor(now.getTime() / 1000))
-        case 'hostname': return host
-        case 'uuid': return randomUUID()
-        default: return source
-      }
-    }))
+    const all = chosen.map((spec) =>
+      memberOf(spec, (variable) => {
+        switch (variable) {
+          case 'now':
+            return now.toISOString()
+          case 'now:unix':
+            return String(Math.floor(now.getTime() / 1000))
+          case 'hostname':
+            return host
+          case 'uuid':
+            return randomUUID()
+          default:
+            return source
+        }
+      }),
+    )
     const bytes = all.map((member) => Buffer.from(member.prefix + member.value()))
-    const members: Members = { all, most: bytes.reduce((sum, { length }) => sum + length, 0), fixed: all.some(({ each }) => each) ? undefined : Buffer.concat(bytes) }
+    const members: Members = {
+      all,
+      most: bytes.reduce((sum, { length }) => sum + length, 0),
+      fixed: all.some(({ each }) => each) ? undefined : Buffer.concat(bytes),
+    }
     return batch.form === 'lines' ? appendToLines(batch, names, members) : appendToEntries(batch, names, members)
   }
 }
 
 function memberOf({ name, kind, value }: AppendSpec, valueOf: (variable: string) => string): Member {
-  const make = kind === 'text' ? (): string => JSON.stringify(value.replace(VARIABLE, (_, variable: string) => valueOf(variable)))
-    // Within JSON a variable stands inside a string, where quotes and backslashes have to be escaped, or is a number.
-    : (): string => value.replace(VARIABLE, (_, variable: string) => JSON.stringify(valueOf(variable)).slice(1, -1))
+  const make =
+    kind === 'text'
+      ? (): string => JSON.stringify(value.replace(VARIABLE, (_, variable: string) => valueOf(variable)))
+      : // Within JSON a variable stands inside a string, where quotes and backslashes have to be escaped, or is a number.
+        (): string => value.replace(VARIABLE, (_, variable: string) => JSON.stringify(valueOf(variable)).slice(1, -1))
   const each = value.includes('{uuid}')
   const fixed = each ? '' : make()
   return { prefix: `,${JSON.stringify(name)}:`, each, value: each ? make : () => fixed }
@@ -68,7 +92,7 @@ function appendToLines(batch: Batch, names: readonly Name[], members: Members): 
   let index = 0
   let length = 0
   for (const chunk of lines.chunks) {
-    for (let from = 0; from < chunk.length;) {
+    for (let from = 0; from < chunk.length; ) {
       const end = chunk.indexOf(NEWLINE, from)
       const line = chunk.subarray(from, end)
       const scan = scanDocument(line, names)

@@ -1,5 +1,6 @@
 /**
- * gzip and zstd over streams of buffers, in bounded memory: as much is read from the input as the reader of the output takes.
+ * gzip and zstd over streams of buffers, in bounded memory: as much is read from the input as the reader of the output
+ * takes.
  *
  * - What was compressed in several pieces and put together (gzip members, zstd frames) is read as one.
  * - Data that ends too early or is followed by something else is an error, after all that could be read before it.
@@ -20,33 +21,57 @@ const NO_BEGINNING = ['incorrect header check', 'Unknown frame descriptor']
 const PIECE = 256 * 1024
 
 /** The compression that a name ends in. */
-export function compressionOf(name: string): Compression { return /\.gz$/i.test(name) ? 'gzip' : /\.zst$/i.test(name) ? 'zstd' : 'none' }
-export function suffixOf(compression: Compression): '' | '.gz' | '.zst' { return compression === 'gzip' ? '.gz' : compression === 'zstd' ? '.zst' : '' }
+export function compressionOf(name: string): Compression {
+  return /\.gz$/i.test(name) ? 'gzip' : /\.zst$/i.test(name) ? 'zstd' : 'none'
+}
+export function suffixOf(compression: Compression): '' | '.gz' | '.zst' {
+  return compression === 'gzip' ? '.gz' : compression === 'zstd' ? '.zst' : ''
+}
 
 /** @param level gzip 1 to 9, zstd 1 to 22; absent: 6 and 3 */
-export function compress(kind: Compression, level?: number): (input: Buffers) => AsyncGenerator<Buffer, void, undefined> {
+export function compress(
+  kind: Compression,
+  level?: number,
+): (input: Buffers) => AsyncGenerator<Buffer, void, undefined> {
   return async function* (input) {
-    if (kind === 'none') { yield* input; return }
-    const engine = kind === 'gzip' ? createGzip({ chunkSize: PIECE, ...(level === undefined ? {} : { level }) })
-      : createZstdCompress({ chunkSize: PIECE, ...(level === undefined ? {} : { params: { [constants.ZSTD_c_compressionLevel]: level } }) })
+    if (kind === 'none') {
+      yield* input
+      return
+    }
+    const engine =
+      kind === 'gzip'
+        ? createGzip({ chunkSize: PIECE, ...(level === undefined ? {} : { level }) })
+        : createZstdCompress({
+            chunkSize: PIECE,
+            ...(level === undefined ? {} : { params: { [constants.ZSTD_c_compressionLevel]: level } }),
+          })
     const pump = new Pump(engine)
     try {
       for await (const chunk of input) if (chunk.length > 0) yield* pump.write(chunk)
       yield* pump.end()
-    } finally { engine.destroy() }
+    } finally {
+      engine.destroy()
+    }
   }
 }
 
-/** Throws an Error whose message is a clause about the data: `the gzip data ends too early`. No data at all is the compressed form of nothing. */
+/**
+ * Throws an Error whose message is a clause about the data: `the gzip data ends too early`. No data at all is the
+ * compressed form of nothing.
+ */
 export function decompress(kind: Compression): (input: Buffers) => AsyncGenerator<Buffer, void, undefined> {
   return async function* (input) {
-    if (kind === 'none') { yield* input; return }
-    const make = (): Engine => (kind === 'gzip' ? createGunzip({ chunkSize: PIECE }) : createZstdDecompress({ chunkSize: PIECE }))
+    if (kind === 'none') {
+      yield* input
+      return
+    }
+    const make = (): Engine =>
+      kind === 'gzip' ? createGunzip({ chunkSize: PIECE }) : createZstdDecompress({ chunkSize: PIECE })
     let pump: Pump | undefined
     let made = false
     try {
       for await (const chunk of input) {
-        for (let rest = chunk; rest.length > 0;) {
+        for (let rest = chunk; rest.length > 0; ) {
           if (pump?.ended === true) {
             // Only of gzip: NULs may follow, which tapes and blocks are filled up with.
             if (rest.some((byte) => byte !== 0)) throw trailing(kind)
@@ -54,10 +79,17 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
           }
           pump ??= new Pump(make())
           const before = pump.taken
-          for await (const out of pump.write(rest)) { made = true; yield out }
+          for await (const out of pump.write(rest)) {
+            made = true
+            yield out
+          }
           rest = rest.subarray(pump.taken - before)
-          // Node ends the stream where zstd stops within a chunk, at the end of a frame, and drops the rest without a word: the next frame gets an engine of its own.
-          if (pump.ended && kind === 'zstd') { pump.close(); pump = undefined }
+          // Node ends the stream where zstd stops within a chunk, at the end of a frame, and drops the rest without a
+          // word: the next frame gets an engine of its own.
+          if (pump.ended && kind === 'zstd') {
+            pump.close()
+            pump = undefined
+          }
         }
       }
       if (pump !== undefined && !pump.ended) yield* pump.end()
@@ -66,17 +98,25 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
       // Only the beginning of a member, or a frame, can be none.
       if (made && NO_BEGINNING.includes((error as Error).message)) throw trailing(kind)
       // What the system says of the input is no clause about the data, and its code decides whether to try again.
-      throw (error as NodeJS.ErrnoException).syscall === undefined ? new Error(clauseOf(error, kind), { cause: error }) : error
-    } finally { pump?.close() }
+      throw (error as NodeJS.ErrnoException).syscall === undefined
+        ? new Error(clauseOf(error, kind), { cause: error })
+        : error
+    } finally {
+      pump?.close()
+    }
   }
 }
 
-function trailing(kind: Compression): TrailingData { return new TrailingData(`after the end of the ${kind} data something else follows`) }
+function trailing(kind: Compression): TrailingData {
+  return new TrailingData(`after the end of the ${kind} data something else follows`)
+}
 
 function clauseOf(error: unknown, kind: Compression): string {
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'Z_BUF_ERROR') return `the ${kind} data ends too early`
-  return code === 'Z_DATA_ERROR' || code?.startsWith('ZSTD_') === true ? `this is no ${kind} data, or it is damaged (${message})` : message
+  return code === 'Z_DATA_ERROR' || code?.startsWith('ZSTD_') === true
+    ? `this is no ${kind} data, or it is damaged (${message})`
+    : message
 }
 
 /** Writes to a stream of node:zlib and reads from it in one thread of control. */
@@ -86,21 +126,37 @@ class Pump {
   private wake: (() => void) | undefined
 
   constructor(private readonly engine: Engine) {
-    const awake = (): void => { this.wake?.() }
+    const awake = (): void => {
+      this.wake?.()
+    }
     engine.on('readable', awake)
-    engine.on('end', () => { this.ended = true; awake() })
-    engine.on('error', (error: Error) => { this.error = error; awake() })
+    engine.on('end', () => {
+      this.ended = true
+      awake()
+    })
+    engine.on('error', (error: Error) => {
+      this.error = error
+      awake()
+    })
   }
 
   /** Bytes of input that were understood. */
-  get taken(): number { return this.engine.bytesWritten }
+  get taken(): number {
+    return this.engine.bytesWritten
+  }
 
   async *write(chunk: Buffer): AsyncGenerator<Buffer, void, undefined> {
     let written = false
-    this.engine.write(chunk, () => { written = true; this.wake?.() })
+    this.engine.write(chunk, () => {
+      written = true
+      this.wake?.()
+    })
     yield* this.outUntil(() => written)
-    // What was made of the chunk and is still on its way out is 'readable' one turn after the write; an end is known then, too.
-    await new Promise((resolve) => { setImmediate(resolve) })
+    // What was made of the chunk and is still on its way out is 'readable' one turn after the write; an end is known
+    // then, too.
+    await new Promise((resolve) => {
+      setImmediate(resolve)
+    })
     yield* this.outUntil(() => true)
   }
 
@@ -112,13 +168,20 @@ class Pump {
   private async *outUntil(done: () => boolean): AsyncGenerator<Buffer, void, undefined> {
     for (;;) {
       const out = this.engine.read() as Buffer | null
-      if (out !== null) { yield out; continue }
+      if (out !== null) {
+        yield out
+        continue
+      }
       if (this.error !== undefined) throw this.error
       if (this.ended || done()) return
-      await new Promise<void>((resolve) => { this.wake = resolve })
+      await new Promise<void>((resolve) => {
+        this.wake = resolve
+      })
       this.wake = undefined
     }
   }
 
-  close(): void { this.engine.destroy() }
+  close(): void {
+    this.engine.destroy()
+  }
 }

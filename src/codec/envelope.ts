@@ -4,8 +4,9 @@
  *     {"value":"text","key_base64":"gA==","headers":[["h","typed text"],["b",{"utf8":"bytes"}],["c",{"base64":"/w=="}],["d",{"bigint":"1"}],["e",1.5],["f",true],["g",null]],
  *      "timestamp":1700000000000,"source":"…","partition":"…","position":"…"}
  *
- * A header that is text in its protocol is a string here, one that is bytes an object with `utf8` or `base64`. Dead letters carry `attempts`, `sink` and `why`
- * besides and are ordinary records when read again, unless `truncated`: of these only the head is left, with `length` and `sha256` of the whole.
+ * A header that is text in its protocol is a string here, one that is bytes an object with `utf8` or `base64`. Dead
+ * letters carry `attempts`, `sink` and `why` besides and are ordinary records when read again, unless `truncated`: of
+ * these only the head is left, with `length` and `sha256` of the whole.
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
@@ -13,18 +14,29 @@ import { entrySize } from '../core/batch'
 import type { Entry, HeaderValue, Unfit } from '../core/contract'
 import type { DeadLetter } from '../core/ports'
 
-export interface EnvelopeFacts { readonly source?: string; readonly partition?: string; readonly position?: string }
+export interface EnvelopeFacts {
+  readonly source?: string
+  readonly partition?: string
+  readonly position?: string
+}
 type Header = readonly [name: string, value: HeaderValue]
 
-/** Bytes of value, key and headers that an envelope can hold: in base64 they are a string, and the engine's strings end at 512 Mi characters. */
+/**
+ * Bytes of value, key and headers that an envelope can hold: in base64 they are a string, and the engine's strings end
+ * at 512 Mi characters.
+ */
 export const ENVELOPE_LIMIT = 256 * 1024 * 1024
 const HEAD = 64 * 1024
 
 /** An envelope line is at most so long for a value of at most `maxRecord` bytes, with a mebibyte for all the rest. */
-export function envelopeBytes(maxRecord: number): number { return 2 * maxRecord + 1024 * 1024 }
+export function envelopeBytes(maxRecord: number): number {
+  return 2 * maxRecord + 1024 * 1024
+}
 
 /** With its newline. */
-export function encodeEnvelope(entry: Entry, facts: EnvelopeFacts = {}): string { return `{${bodyOf(entry)}${tailOf(facts)}}\n` }
+export function encodeEnvelope(entry: Entry, facts: EnvelopeFacts = {}): string {
+  return `{${bodyOf(entry)}${tailOf(facts)}}\n`
+}
 
 /** Encodes one record after another, with their newlines: what they have in common is quoted once. */
 export function envelopeEncoder(): (entry: Entry, facts: Required<EnvelopeFacts>) => string {
@@ -43,15 +55,28 @@ export function envelopeEncoder(): (entry: Entry, facts: Required<EnvelopeFacts>
 
 /** A dead letter as a line, newline included. */
 export function encodeDeadLetter(letter: DeadLetter): Buffer {
-  const record = 'unfit' in letter.record ? letter.record : entrySize(letter.record.entry) > ENVELOPE_LIMIT ? { unfit: headOf(letter.record.entry) } : letter.record
+  const record =
+    'unfit' in letter.record
+      ? letter.record
+      : entrySize(letter.record.entry) > ENVELOPE_LIMIT
+        ? { unfit: headOf(letter.record.entry) }
+        : letter.record
   const sink = letter.sink === undefined ? '' : `,"sink":${JSON.stringify(letter.sink)}`
   const fate = `,"attempts":${letter.attempts}${sink},"why":${JSON.stringify(letter.why)}`
-  return Buffer.from('entry' in record ? `{${bodyOf(record.entry)}${tailOf(letter)}${fate}}\n` : `{${bytesOf('value', record.unfit.head)}${tailOf(letter)}${fate}${unfitOf(record.unfit)}}\n`)
+  return Buffer.from(
+    'entry' in record
+      ? `{${bodyOf(record.entry)}${tailOf(letter)}${fate}}\n`
+      : `{${bytesOf('value', record.unfit.head)}${tailOf(letter)}${fate}${unfitOf(record.unfit)}}\n`,
+  )
 }
 
 function headOf({ value }: Entry): Pick<Unfit, 'head' | 'length' | 'sha256'> {
   const bytes = value ?? Buffer.alloc(0)
-  return { head: bytes.subarray(0, HEAD), length: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') }
+  return {
+    head: bytes.subarray(0, HEAD),
+    length: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+  }
 }
 
 /** A record that was refused whole (an odd line, say) is not truncated: what is there is all of it. */
@@ -61,14 +86,21 @@ function unfitOf(unfit: Pick<Unfit, 'head' | 'length' | 'sha256'>): string {
 
 function bodyOf(entry: Entry): string {
   const key = entry.key === undefined ? '' : `,${bytesOf('key', entry.key)}`
-  const headers = entry.headers === undefined ? '' : `,"headers":[${entry.headers.map(([name, value]) => `[${JSON.stringify(name)},${headerOf(value)}]`).join(',')}]`
-  const timestamp = entry.timestamp === undefined || !Number.isFinite(entry.timestamp) ? '' : `,"timestamp":${entry.timestamp}`
+  const headers =
+    entry.headers === undefined
+      ? ''
+      : `,"headers":[${entry.headers.map(([name, value]) => `[${JSON.stringify(name)},${headerOf(value)}]`).join(',')}]`
+  const timestamp =
+    entry.timestamp === undefined || !Number.isFinite(entry.timestamp) ? '' : `,"timestamp":${entry.timestamp}`
   return (entry.value === null ? '"value":null' : bytesOf('value', entry.value)) + key + headers + timestamp
 }
 
 function tailOf(facts: EnvelopeFacts): string {
-  return (facts.source === undefined ? '' : `,"source":${JSON.stringify(facts.source)}`) + (facts.partition === undefined ? '' : `,"partition":${JSON.stringify(facts.partition)}`) +
+  return (
+    (facts.source === undefined ? '' : `,"source":${JSON.stringify(facts.source)}`) +
+    (facts.partition === undefined ? '' : `,"partition":${JSON.stringify(facts.partition)}`) +
     (facts.position === undefined ? '' : `,"position":${JSON.stringify(facts.position)}`)
+  )
 }
 
 function bytesOf(name: string, bytes: Buffer): string {
@@ -76,7 +108,10 @@ function bytesOf(name: string, bytes: Buffer): string {
   return text === undefined ? `"${name}_base64":"${bytes.toString('base64')}"` : `"${name}":${text}`
 }
 
-/** A JSON string, or undefined where base64 is to be taken: no UTF-8, or so many escapes that a line could outgrow `envelopeBytes`. */
+/**
+ * A JSON string, or undefined where base64 is to be taken: no UTF-8, or so many escapes that a line could outgrow
+ * `envelopeBytes`.
+ */
 function textOf(bytes: Buffer): string | undefined {
   if (!isUtf8(bytes)) return undefined
   const text = bytes.toString('utf8')
@@ -91,25 +126,34 @@ function headerOf(value: HeaderValue): string {
   }
   if (typeof value === 'bigint') return `{"bigint":"${value}"}`
   // JSON knows neither NaN, infinities nor the sign of zero.
-  if (typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0))) return `{"number":"${Object.is(value, -0) ? '-0' : value}"}`
+  if (typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0)))
+    return `{"number":"${Object.is(value, -0) ? '-0' : value}"}`
   return JSON.stringify(value)
 }
 
-export interface Decoded { readonly entry: Entry }
-export interface NoEnvelope { readonly why: string }
+export interface Decoded {
+  readonly entry: Entry
+}
+export interface NoEnvelope {
+  readonly why: string
+}
 
 /** @param line without terminator */
 export function decodeEnvelope(line: Buffer): Decoded | NoEnvelope {
   try {
     if (!isUtf8(line)) throw new Error('its bytes are not UTF-8')
     const parsed: unknown = JSON.parse(line.toString('utf8').replace(/^\uFEFF/, ''))
-    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new Error('it is not a JSON object')
+    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+      throw new Error('it is not a JSON object')
     return { entry: entryOf(parsed as Record<string, unknown>) }
-  } catch (error) { return { why: `not an envelope: ${error instanceof SyntaxError ? 'it is not JSON' : (error as Error).message}` } }
+  } catch (error) {
+    return { why: `not an envelope: ${error instanceof SyntaxError ? 'it is not JSON' : (error as Error).message}` }
+  }
 }
 
 function entryOf(parsed: Readonly<Record<string, unknown>>): Entry {
-  if (parsed['truncated'] === true) throw new Error('it is the dead letter of a record that is larger than what was kept of it')
+  if (parsed['truncated'] === true)
+    throw new Error('it is the dead letter of a record that is larger than what was kept of it')
   const value = parsed['value'] === null && parsed['value_base64'] === undefined ? null : bytesFrom(parsed, 'value')
   if (value === undefined) throw new Error('it has neither value nor value_base64')
   const key = parsed['key'] === null ? undefined : bytesFrom(parsed, 'key')
@@ -148,16 +192,25 @@ function base64From(text: unknown, what: string): Buffer {
 }
 
 function headerFrom(pair: unknown): Header {
-  if (!Array.isArray(pair) || pair.length !== 2 || typeof pair[0] !== 'string') throw new Error('its headers are not pairs of name and value')
+  if (!Array.isArray(pair) || pair.length !== 2 || typeof pair[0] !== 'string')
+    throw new Error('its headers are not pairs of name and value')
   const [name, value] = pair as [string, unknown]
-  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return [name, value]
+  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean')
+    return [name, value]
   const [[kind, content] = ['', undefined], ...more] = Object.entries(value as object)
   if (more.length > 0) throw new Error(`its header ${JSON.stringify(name)} has a value of several kinds`)
   switch (kind) {
-    case 'utf8': return [name, utf8From(content, 'a header')]
-    case 'base64': return [name, base64From(content, 'a header')]
-    case 'bigint': if (typeof content === 'string' && /^-?\d+$/.test(content)) return [name, BigInt(content)]; break
-    case 'number': if (typeof content === 'string' && content !== '' && /^(NaN|-?Infinity|-0)$/.test(content)) return [name, Number(content)]; break
+    case 'utf8':
+      return [name, utf8From(content, 'a header')]
+    case 'base64':
+      return [name, base64From(content, 'a header')]
+    case 'bigint':
+      if (typeof content === 'string' && /^-?\d+$/.test(content)) return [name, BigInt(content)]
+      break
+    case 'number':
+      if (typeof content === 'string' && content !== '' && /^(NaN|-?Infinity|-0)$/.test(content))
+        return [name, Number(content)]
+      break
   }
   throw new Error(`its header ${JSON.stringify(name)} has a value of no known kind`)
 }

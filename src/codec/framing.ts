@@ -1,7 +1,8 @@
 /**
  * How records lie in a stream of bytes: as lines, or as one JSON envelope a line.
  *
- * A record never becomes two, and two never one: what cannot be written in a framing is named with its reason, and what cannot be read is kept as a misfit.
+ * A record never becomes two, and two never one: what cannot be written in a framing is named with its reason, and what
+ * cannot be read is kept as a misfit.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, entrySize, within } from '../core/batch'
@@ -28,10 +29,16 @@ export function createFramer(framing: Framing, options: FramerOptions): Framer {
 /** A framed run of a byte stream as a delivery. @param positionOf turns offsets of the stream into positions */
 export function deliveryOf(framed: Framed, partition: Partition, positionOf: (offset: number) => Position): Delivery {
   return {
-    batch: framed.batch, partition, last: positionOf(framed.to),
+    batch: framed.batch,
+    partition,
+    last: positionOf(framed.to),
     at: within(framed.batch.count, (index) => positionOf(framed.at(index))),
-    release: () => { framed.release() },
-    ...(framed.misfits.length === 0 ? {} : { unfit: framed.misfits.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
+    release: () => {
+      framed.release()
+    },
+    ...(framed.misfits.length === 0
+      ? {}
+      : { unfit: framed.misfits.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
   }
 }
 
@@ -45,13 +52,27 @@ class EnvelopeFramer implements Framer {
     this.maxRecord = options.maxRecord
     this.lines = new LineFramer({ ...options, maxRecord: envelopeBytes(options.maxRecord) })
   }
-  get pending(): number { return this.lines.pending + this.decoded.length }
-  get unfinished(): number { return this.lines.unfinished }
-  space(): Buffer { return this.lines.space() }
-  filled(length: number): void { this.lines.filled(length) }
-  push(bytes: Uint8Array): void { this.lines.push(bytes) }
-  take(): Framed | undefined { return this.decoded.shift() ?? this.decode(this.lines.take()) }
-  end(): Framed | undefined { return this.decoded.shift() ?? this.decode(this.lines.end()) }
+  get pending(): number {
+    return this.lines.pending + this.decoded.length
+  }
+  get unfinished(): number {
+    return this.lines.unfinished
+  }
+  space(): Buffer {
+    return this.lines.space()
+  }
+  filled(length: number): void {
+    this.lines.filled(length)
+  }
+  push(bytes: Uint8Array): void {
+    this.lines.push(bytes)
+  }
+  take(): Framed | undefined {
+    return this.decoded.shift() ?? this.decode(this.lines.take())
+  }
+  end(): Framed | undefined {
+    return this.decoded.shift() ?? this.decode(this.lines.end())
+  }
 
   private decode(framed: Framed | undefined): Framed | undefined {
     if (framed === undefined) return undefined
@@ -59,14 +80,26 @@ class EnvelopeFramer implements Framer {
     framed.batch.entries().forEach(({ value: line }, index) => {
       if (line === null) return
       const decoded = decodeEnvelope(line)
-      const why = 'why' in decoded ? decoded.why : (decoded.entry.value?.length ?? 0) > this.maxRecord ? `a record of ${decoded.entry.value?.length ?? 0} bytes is larger than max-record` : undefined
+      const why =
+        'why' in decoded
+          ? decoded.why
+          : (decoded.entry.value?.length ?? 0) > this.maxRecord
+            ? `a record of ${decoded.entry.value?.length ?? 0} bytes is larger than max-record`
+            : undefined
       if ('entry' in decoded && why === undefined) {
         if (run.misfits.length > 0) {
           this.decoded.push(run.framed(framed, run.misfits.at(-1)?.offset ?? framed.to))
           run = new Run(index)
         }
         run.add(decoded.entry, line.length)
-      } else run.misfits.push({ why: why ?? '', offset: framed.at(index), head: Buffer.from(line.subarray(0, HEAD)), length: line.length, sha256: createHash('sha256').update(line).digest('hex') })
+      } else
+        run.misfits.push({
+          why: why ?? '',
+          offset: framed.at(index),
+          head: Buffer.from(line.subarray(0, HEAD)),
+          length: line.length,
+          sha256: createHash('sha256').update(line).digest('hex'),
+        })
     })
     run.misfits.push(...framed.misfits)
     this.decoded.push(run.framed(framed, framed.to))
@@ -87,18 +120,32 @@ class Run {
   }
   framed(lines: Framed, to: number): Framed {
     const { entries, misfits, first } = this
-    return { batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained), to, misfits, at: within(entries.length, (index) => lines.at(first + index)), release: () => undefined }
+    return {
+      batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained),
+      to,
+      misfits,
+      at: within(entries.length, (index) => lines.at(first + index)),
+      release: () => undefined,
+    }
   }
 }
 
 /** For sinks: the batch as the bytes to write. @param originOf asked only where the framing has a place for it */
-export function render(batch: Batch, framing: Framing, newline: Newline, originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>): Lines {
+export function render(
+  batch: Batch,
+  framing: Framing,
+  newline: Newline,
+  originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>,
+): Lines {
   if (framing === 'envelope') return envelopes(batch, originOf)
   const lines = batch.lines()
   return newline === 'space' && lines.refused.length > 0 ? spaced(batch) : lines
 }
 
-function envelopes(batch: Batch, originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>): Lines {
+function envelopes(
+  batch: Batch,
+  originOf: (index: number) => Pick<Origin, 'source' | 'partition' | 'position'>,
+): Lines {
   const chunks: Buffer[] = []
   const refused: Refusal[] = []
   const encode = envelopeEncoder()
@@ -112,7 +159,10 @@ function envelopes(batch: Batch, originOf: (index: number) => Pick<Origin, 'sour
     text = ''
   }
   batch.entries().forEach((entry, index) => {
-    if (entrySize(entry) > ENVELOPE_LIMIT) { refused.push({ index, why: `a record of ${entrySize(entry)} bytes is too large for an envelope` }); return }
+    if (entrySize(entry) > ENVELOPE_LIMIT) {
+      refused.push({ index, why: `a record of ${entrySize(entry)} bytes is too large for an envelope` })
+      return
+    }
     text += encode(entry, originOf(index))
     if (text.length > CHUNK) flush()
   })
@@ -125,14 +175,25 @@ function spaced(batch: Batch): Lines {
   const parts: Buffer[] = []
   const refused: Refusal[] = []
   batch.entries().forEach(({ value }, index) => {
-    if (value === null) { refused.push({ index, why: 'a null value has no line' }); return }
+    if (value === null) {
+      refused.push({ index, why: 'a null value has no line' })
+      return
+    }
     const inner = value.at(-1) === NEWLINE ? value.subarray(0, -1) : value
     const at = inner.indexOf(NEWLINE)
-    if (at === -1) { parts.push(inner, TERMINATOR); return }
+    if (at === -1) {
+      parts.push(inner, TERMINATOR)
+      return
+    }
     const copy = Buffer.from(inner)
     for (let from = at; from !== -1; from = copy.indexOf(NEWLINE, from + 1)) copy[from] = SPACE
     parts.push(copy, TERMINATOR)
   })
   const bytes = Buffer.concat(parts)
-  return { chunks: bytes.length === 0 ? [] : [bytes], bytes: bytes.length, count: batch.count - refused.length, refused }
+  return {
+    chunks: bytes.length === 0 ? [] : [bytes],
+    bytes: bytes.length,
+    count: batch.count - refused.length,
+    refused,
+  }
 }

@@ -3,8 +3,8 @@
  *
  * - A line is delivered once its newline was seen; what has none yet waits, copied at most once per block.
  * - Bytes that were delivered are never written again: deliveries are views into the blocks.
- * - A record that is too large ends what is taken with it: what follows comes with the next `take`, so that a flow that stops there has passed on
- *   nothing from beyond.
+ * - A record that is too large ends what is taken with it: what follows comes with the next `take`, so that a flow that
+ *   stops there has passed on nothing from beyond.
  * - Memory is bounded by two blocks and twice `maxRecord`, however long a line is.
  * - Offsets are those of the stream, so that a delivery can say where it begins and ends.
  */
@@ -40,7 +40,10 @@ export interface Framed {
   release(): void
 }
 
-/** A byte stream becoming records. Bytes come in by `space` and `filled`, where the reader has no buffer of its own, or by `push`. */
+/**
+ * A byte stream becoming records. Bytes come in by `space` and `filled`, where the reader has no buffer of its own, or
+ * by `push`.
+ */
 export interface Framer {
   /** Where the next read may land: never empty. Valid until the next call of anything but itself. */
   space(): Buffer
@@ -64,9 +67,20 @@ export interface FramerOptions {
   readonly blockBytes?: number
 }
 
-interface Piece { readonly bytes: Buffer; readonly offset: number; readonly block: Buffer; readonly lines: number }
+interface Piece {
+  readonly bytes: Buffer
+  readonly offset: number
+  readonly block: Buffer
+  readonly lines: number
+}
 /** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
-interface Giant { /** Of NULs alone. */ readonly hole: boolean; readonly offset: number; readonly hash: Hash; head: Buffer; length: number }
+interface Giant {
+  /** Of NULs alone. */ readonly hole: boolean
+  readonly offset: number
+  readonly hash: Hash
+  head: Buffer
+  length: number
+}
 
 export class LineFramer implements Framer {
   private readonly blockBytes: number
@@ -95,16 +109,21 @@ export class LineFramer implements Framer {
     this.blocks = new Blocks(this.blockBytes)
   }
 
-  get pending(): number { return this.held + this.line - this.from }
-  get unfinished(): number { return this.giant?.length ?? this.free - this.line }
+  get pending(): number {
+    return this.held + this.line - this.from
+  }
+  get unfinished(): number {
+    return this.giant?.length ?? this.free - this.line
+  }
 
   space(): Buffer {
-    if (this.block.length - this.free < Math.min(LEAST, this.blockBytes / 4) || this.block.length === this.free) this.renew()
+    if (this.block.length - this.free < Math.min(LEAST, this.blockBytes / 4) || this.block.length === this.free)
+      this.renew()
     return this.block.subarray(this.free)
   }
 
   push(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length;) {
+    for (let at = 0; at < bytes.length; ) {
       const space = this.space()
       const length = Math.min(space.length, bytes.length - at)
       space.set(length === bytes.length ? bytes : bytes.subarray(at, at + length))
@@ -126,7 +145,8 @@ export class LineFramer implements Framer {
     const last = lastNewline(fresh)
     if (last !== -1) {
       const whole = start + last + 1
-      // Only the first of the new lines can hold bytes of earlier reads: where a read is no larger than a record may be, the others fit.
+      // Only the first of the new lines can hold bytes of earlier reads: where a read is no larger than a record may
+      // be, the others fit.
       if (fresh.length > this.maxRecord || start + fresh.indexOf(NEWLINE) - this.line > this.maxRecord) this.sift(whole)
       // Now, while the bytes are in the processor's nearest cache.
       else this.lines += countNewlines(this.block.subarray(start, whole))
@@ -151,7 +171,9 @@ export class LineFramer implements Framer {
       this.held -= isMisfit(item) ? 1 : item.bytes.length
     }
     const to = misfits.at(-1)?.offset ?? pieces.reduce((_, { offset, bytes }) => offset + bytes.length, 0)
-    return framed(pieces, misfits, to, () => { for (const piece of pieces) this.blocks.drop(piece.block) })
+    return framed(pieces, misfits, to, () => {
+      for (const piece of pieces) this.blocks.drop(piece.block)
+    })
   }
 
   end(): Framed | undefined {
@@ -166,7 +188,9 @@ export class LineFramer implements Framer {
       this.unterminated = this.blockOffset + this.free
     }
     const made = this.take()
-    return made === undefined || made.to !== this.unterminated ? made : { ...made, to: made.to - 1, at: (index) => Math.min(made.at(index), made.to - 1) }
+    return made === undefined || made.to !== this.unterminated
+      ? made
+      : { ...made, to: made.to - 1, at: (index) => Math.min(made.at(index), made.to - 1) }
   }
 
   /** A new block that begins with the unfinished line. */
@@ -186,7 +210,12 @@ export class LineFramer implements Framer {
   private close(upTo: number): void {
     if (upTo > this.from) {
       this.blocks.hold(this.block)
-      this.queue.push({ bytes: this.block.subarray(this.from, upTo), offset: this.blockOffset + this.from, block: this.block, lines: this.lines })
+      this.queue.push({
+        bytes: this.block.subarray(this.from, upTo),
+        offset: this.blockOffset + this.from,
+        block: this.block,
+        lines: this.lines,
+      })
       this.held += upTo - this.from
       this.lines = 0
     }
@@ -195,7 +224,7 @@ export class LineFramer implements Framer {
 
   /** Takes the lines that are too large out of those that end before an index. */
   private sift(whole: number): void {
-    for (let at = this.line; at < whole;) {
+    for (let at = this.line; at < whole; ) {
       const end = this.block.indexOf(NEWLINE, at)
       const hole = end - at > this.maxRecord ? this.holeIn(at, end) : 0
       if (hole > 0) {
@@ -206,7 +235,13 @@ export class LineFramer implements Framer {
       if (end - at > this.maxRecord) {
         this.close(at)
         const record = this.block.subarray(at, end)
-        this.misfit({ why: tooLarge(record.length, this.maxRecord), offset: this.blockOffset + end + 1, head: Buffer.from(record.subarray(0, HEAD)), length: record.length, sha256: createHash('sha256').update(record).digest('hex') })
+        this.misfit({
+          why: tooLarge(record.length, this.maxRecord),
+          offset: this.blockOffset + end + 1,
+          head: Buffer.from(record.subarray(0, HEAD)),
+          length: record.length,
+          sha256: createHash('sha256').update(record).digest('hex'),
+        })
         this.from = end + 1
       } else this.lines++
       at = end + 1
@@ -219,8 +254,8 @@ export class LineFramer implements Framer {
   }
 
   /**
-   * NULs that a record which is too large begins with: what a truncated file leaves before the place where its writer went on. They are no part of the
-   * line behind them.
+   * NULs that a record which is too large begins with: what a truncated file leaves before the place where its writer
+   * went on. They are no part of the line behind them.
    */
   private holeIn(from: number, to: number): number {
     const nuls = nulsOf(this.block.subarray(from, to))
@@ -231,7 +266,13 @@ export class LineFramer implements Framer {
     this.close(from)
     const nuls = this.block.subarray(from, to)
     const head = Buffer.from(nuls.subarray(0, HEAD))
-    this.misfit({ why: holed(nuls.length), offset: this.blockOffset + to, head, length: nuls.length, sha256: createHash('sha256').update(nuls).digest('hex') })
+    this.misfit({
+      why: holed(nuls.length),
+      offset: this.blockOffset + to,
+      head,
+      length: nuls.length,
+      sha256: createHash('sha256').update(nuls).digest('hex'),
+    })
     this.from = this.line = to
   }
 
@@ -243,7 +284,13 @@ export class LineFramer implements Framer {
     }
     this.close(this.line)
     const known = this.block.subarray(this.line, this.free)
-    this.giant = { hole: hole > 0 && hole === known.length, offset: this.blockOffset + this.line, head: Buffer.from(known.subarray(0, HEAD)), hash: createHash('sha256').update(known), length: known.length }
+    this.giant = {
+      hole: hole > 0 && hole === known.length,
+      offset: this.blockOffset + this.line,
+      head: Buffer.from(known.subarray(0, HEAD)),
+      hash: createHash('sha256').update(known),
+      length: known.length,
+    }
     // A block of its own, filled again and again until the line ends: the old one may be in use downstream.
     this.blockOffset += this.free
     this.blocks.drop(this.block)
@@ -284,13 +331,20 @@ export class LineFramer implements Framer {
   }
 
   private settle(giant: Giant, offset: number): void {
-    this.misfit({ why: giant.hole ? holed(giant.length) : tooLarge(giant.length, this.maxRecord), offset, head: giant.head, length: giant.length, sha256: giant.hash.digest('hex') })
+    this.misfit({
+      why: giant.hole ? holed(giant.length) : tooLarge(giant.length, this.maxRecord),
+      offset,
+      head: giant.head,
+      length: giant.length,
+      sha256: giant.hash.digest('hex'),
+    })
     this.giant = undefined
   }
 }
 
 /**
- * Blocks in use, and a few that can be used again: fresh memory by the gigabyte costs page faults and garbage collections, more than the reading itself.
+ * Blocks in use, and a few that can be used again: fresh memory by the gigabyte costs page faults and garbage
+ * collections, more than the reading itself.
  */
 class Blocks {
   private readonly held = new Map<Buffer, number>()
@@ -305,25 +359,40 @@ class Blocks {
     return block
   }
 
-  hold(block: Buffer): void { this.held.set(block, (this.held.get(block) ?? 0) + 1) }
+  hold(block: Buffer): void {
+    this.held.set(block, (this.held.get(block) ?? 0) + 1)
+  }
 
   drop(block: Buffer): void {
     const holders = (this.held.get(block) ?? 0) - 1
-    if (holders > 0) { this.held.set(block, holders); return }
+    if (holders > 0) {
+      this.held.set(block, holders)
+      return
+    }
     if (!this.held.delete(block) || block.length !== this.size || this.free.length >= MOST_FREE) return
     this.free.push(block)
   }
 }
 
-function isMisfit(item: Piece | Misfit): item is Misfit { return 'why' in item }
+function isMisfit(item: Piece | Misfit): item is Misfit {
+  return 'why' in item
+}
 
 function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number, release: () => void): Framed {
   let count = 0
   for (const piece of pieces) count += piece.lines
   let offsets: number[] | undefined
   return {
-    batch: count === 0 ? EMPTY : new LineBatch(pieces.map((piece) => piece.bytes), count),
-    to, misfits, release,
+    batch:
+      count === 0
+        ? EMPTY
+        : new LineBatch(
+            pieces.map((piece) => piece.bytes),
+            count,
+          ),
+    to,
+    misfits,
+    release,
     at: (index) => (offsets ??= offsetsOf(pieces))[index] ?? to,
   }
 }
@@ -331,7 +400,8 @@ function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number
 function offsetsOf(pieces: readonly Piece[]): number[] {
   const offsets: number[] = []
   for (const { bytes, offset } of pieces) {
-    for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, end + 1)) offsets.push(offset + end + 1)
+    for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, end + 1))
+      offsets.push(offset + end + 1)
   }
   return offsets
 }
@@ -341,6 +411,10 @@ function nulsOf(bytes: Buffer): number {
   return end === -1 ? bytes.length : end
 }
 
-function holed(length: number): string { return `a hole of ${length} NUL bytes` }
+function holed(length: number): string {
+  return `a hole of ${length} NUL bytes`
+}
 
-function tooLarge(length: number, maxRecord: number): string { return `a record of ${length} bytes is larger than max-record=${formatSize(maxRecord)}` }
+function tooLarge(length: number, maxRecord: number): string {
+  return `a record of ${length} bytes is larger than max-record=${formatSize(maxRecord)}`
+}

@@ -14,10 +14,21 @@ import { EndpointFailed } from './supervisor'
 /** A run as it stands. */
 export interface Account {
   readonly ledger: Ledger
-  readonly sources: readonly { readonly part: SourcePart; readonly positions: ReadonlyMap<string, Position>; readonly released: ReadonlyMap<string, Position>; readonly completeUntil: number | undefined }[]
+  readonly sources: readonly {
+    readonly part: SourcePart
+    readonly positions: ReadonlyMap<string, Position>
+    readonly released: ReadonlyMap<string, Position>
+    readonly completeUntil: number | undefined
+  }[]
   readonly held: Held | undefined
   readonly restorer: Restorer | undefined
-  readonly sinks: readonly { readonly part: SinkPart; readonly lane: { readonly cursor: number; readonly delivered: Delivered } | undefined; readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }; readonly proven: boolean; readonly tried: boolean }[]
+  readonly sinks: readonly {
+    readonly part: SinkPart
+    readonly lane: { readonly cursor: number; readonly delivered: Delivered } | undefined
+    readonly pump: { readonly counts: SinkCounts; readonly unanswered: number }
+    readonly proven: boolean
+    readonly tried: boolean
+  }[]
   readonly started: number
   /** Milliseconds that the run has taken, by the monotonic clock. */
   readonly ms: number
@@ -28,7 +39,10 @@ export interface Account {
 }
 
 /** Sinks that are not named any more are not kept: they had everything, or the start was refused. */
-export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts, { ledger, ended, acceptedThrough, unissued, ...account }: Account): FlowState {
+export function stateOf(
+  { spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts,
+  { ledger, ended, acceptedThrough, unissued, ...account }: Account,
+): FlowState {
   const { command } = parts
   const sources: Record<string, SourceState> = { ...stored?.sources }
   for (const { part, positions, released, completeUntil } of account.sources) {
@@ -37,28 +51,64 @@ export function stateOf({ spool, stored, spoolId, spoolDirectory, nextSequence, 
       const position = spool?.position(part.id, partition)
       if (position !== undefined) merged.set(partition, position)
     }
-    sources[part.id] = { ...named(part), positions: Object.fromEntries(merged), ...(completeUntil === undefined ? {} : { completeUntil }), ...(part.position === 'upstream' ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } } : {}) }
+    sources[part.id] = {
+      ...named(part),
+      positions: Object.fromEntries(merged),
+      ...(completeUntil === undefined ? {} : { completeUntil }),
+      ...(part.position === 'upstream'
+        ? { released: { ...stored?.sources[part.id]?.released, ...Object.fromEntries(released) } }
+        : {}),
+    }
   }
   const again = account.restorer?.state()
-  const newest = new Map(account.sources.filter(({ part }) => part.position === 'here').map(({ part }) => [part.id, new Map(Object.entries(sources[part.id]?.positions ?? {}))]))
+  const newest = new Map(
+    account.sources
+      .filter(({ part }) => part.position === 'here')
+      .map(({ part }) => [part.id, new Map(Object.entries(sources[part.id]?.positions ?? {}))]),
+  )
   const sinks: Record<string, SinkState> = {}
   for (const { part, lane, pump, proven, tried } of account.sinks) {
     const target = part.sink.segments?.target
-    const behind = spool === undefined ? undefined : lane?.delivered.state(newest, spool.countFrom(lane.cursor) === 0 && again === undefined)
+    const behind =
+      spool === undefined
+        ? undefined
+        : lane?.delivered.state(newest, spool.countFrom(lane.cursor) === 0 && again === undefined)
     sinks[part.id] = {
-      ...named(part), ...(target === undefined ? {} : { target }), cursor: lane?.cursor ?? 0, ...behind, proven, ...(tried ? { tried } : {}), ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }),
+      ...named(part),
+      ...(target === undefined ? {} : { target }),
+      cursor: lane?.cursor ?? 0,
+      ...behind,
+      proven,
+      ...(tried ? { tried } : {}),
+      ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }),
     }
   }
   const held = account.held?.state() ?? []
   return {
-    format: 1, ...(spoolId === undefined ? {} : { spoolId }), ...(spoolDirectory === undefined ? {} : { spoolDirectory }), ...(command === undefined ? {} : { command }),
-    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0), clean: ended !== undefined, acceptedThrough, sources, sinks, ...(held.length === 0 ? {} : { held }), ...(again === undefined ? {} : { again }), run: ledger.durable(ended), ...(unissued.length === 0 ? {} : { unissued }),
+    format: 1,
+    ...(spoolId === undefined ? {} : { spoolId }),
+    ...(spoolDirectory === undefined ? {} : { spoolDirectory }),
+    ...(command === undefined ? {} : { command }),
+    sequence: Math.max(spool?.head ?? 0, nextSequence ?? 0),
+    clean: ended !== undefined,
+    acceptedThrough,
+    sources,
+    sinks,
+    ...(held.length === 0 ? {} : { held }),
+    ...(again === undefined ? {} : { again }),
+    run: ledger.durable(ended),
+    ...(unissued.length === 0 ? {} : { unissued }),
   }
 }
 
-function named({ label, spelled = label, meaning }: SourcePart | SinkPart): Pick<SinkState, 'label' | 'meaning'> { return { label: spelled, ...(meaning === undefined ? {} : { meaning }) } }
+function named({ label, spelled = label, meaning }: SourcePart | SinkPart): Pick<SinkState, 'label' | 'meaning'> {
+  return { label: spelled, ...(meaning === undefined ? {} : { meaning }) }
+}
 
-/** Of the records that a sink is given out of the spool again, those that it may have had. @param again how many they are */
+/**
+ * Of the records that a sink is given out of the spool again, those that it may have had. @param again how many they
+ * are
+ */
 export function doubtfulOf({ stored, file }: FlowParts, sink: string, again: number): number {
   if (stored === undefined) return file?.lost === true ? again : 0
   const { tried = false, doubtful = 0 } = stored.sinks[sink] ?? {}
@@ -66,10 +116,19 @@ export function doubtfulOf({ stored, file }: FlowParts, sink: string, again: num
 }
 
 /** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
-export function unaccounted(parts: FlowParts, { ledger, sinks }: Account): { readonly returned: number; readonly abandoned: number } {
+export function unaccounted(
+  parts: FlowParts,
+  { ledger, sinks }: Account,
+): { readonly returned: number; readonly abandoned: number } {
   const refused = ledger.refusedAtRead + ledger.droppedAtRead + ledger.filteredAtRead
-  const settled = (id: string): number => { const counts = ledger.of(id); return counts.delivered + counts.rejected + counts.dropped }
-  const missing = ledger.read - refused - (parts.spool !== undefined ? ledger.accepted : Math.min(...sinks.map(({ part }) => settled(part.id))))
+  const settled = (id: string): number => {
+    const counts = ledger.of(id)
+    return counts.delivered + counts.rejected + counts.dropped
+  }
+  const missing =
+    ledger.read -
+    refused -
+    (parts.spool !== undefined ? ledger.accepted : Math.min(...sinks.map(({ part }) => settled(part.id))))
   return resends(parts) ? { returned: missing, abandoned: 0 } : { returned: 0, abandoned: missing }
 }
 
@@ -80,40 +139,86 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   const sinks: ReceiptSink[] = account.sinks.map(({ part, lane }) => {
     const counts = ledger.sink(part.id)
     return {
-      ...counts, returned: counts.returned + lost.returned, abandoned: counts.abandoned + lost.abandoned, id: part.id, label: part.label, read: ledger.read,
-      spooled: lane === undefined ? 0 : (spool?.countFrom(lane.cursor) ?? 0) + (account.held?.of(part.id) ?? 0) + (account.restorer?.of(part.id) ?? 0),
+      ...counts,
+      returned: counts.returned + lost.returned,
+      abandoned: counts.abandoned + lost.abandoned,
+      id: part.id,
+      label: part.label,
+      read: ledger.read,
+      spooled:
+        lane === undefined
+          ? 0
+          : (spool?.countFrom(lane.cursor) ?? 0) +
+            (account.held?.of(part.id) ?? 0) +
+            (account.restorer?.of(part.id) ?? 0),
     }
   })
   const ended = account.ended ?? clock.now()
   return {
-    flow: name, run: runId, started: new Date(started).toISOString(), ended: new Date(ended).toISOString(), seconds: Math.round(ms) / 1000,
-    outcome: ending.kind === 'complete' ? 'complete' : ending.kind === 'stopped' || ending.kind === 'reader gone' ? 'stopped' : 'failed',
-    read: ledger.read, bytesRead: ledger.bytesRead, restarts: ledger.restarts, sinks, gaps: ledger.gaps, gapCount: ledger.gapCount, ...('why' in ending ? { why: ending.why } : {}),
+    flow: name,
+    run: runId,
+    started: new Date(started).toISOString(),
+    ended: new Date(ended).toISOString(),
+    seconds: Math.round(ms) / 1000,
+    outcome:
+      ending.kind === 'complete'
+        ? 'complete'
+        : ending.kind === 'stopped' || ending.kind === 'reader gone'
+          ? 'stopped'
+          : 'failed',
+    read: ledger.read,
+    bytesRead: ledger.bytesRead,
+    restarts: ledger.restarts,
+    sinks,
+    gaps: ledger.gaps,
+    gapCount: ledger.gapCount,
+    ...('why' in ending ? { why: ending.why } : {}),
   }
 }
 
 /** What ended a run before its time. */
 export function failureOf(error: unknown): Ending {
   if (error instanceof ReaderGone) return { kind: 'reader gone' }
-  if (error instanceof DiskFailed || isDiskError(error) || isExhausted(error)) return { kind: 'disk failed', why: lineOf(error) }
+  if (error instanceof DiskFailed || isDiskError(error) || isExhausted(error))
+    return { kind: 'disk failed', why: lineOf(error) }
   if (error instanceof UsageError) return { kind: 'usage', why: error.message }
-  if (error instanceof EndpointFailed) return { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
+  if (error instanceof EndpointFailed)
+    return { kind: error.role === 'source' ? 'source failed' : 'sink failed', why: lineOf(error) }
   return { kind: 'bug', error }
 }
 
 /** Nobody loses anything where reading stops short of what was read and not accepted: the source sends it again. */
-export function resends({ sources }: Pick<FlowParts, 'sources'>): boolean { return sources.every(({ position }) => position !== 'none') }
+export function resends({ sources }: Pick<FlowParts, 'sources'>): boolean {
+  return sources.every(({ position }) => position !== 'none')
+}
 
-/** How a run without failure ended. @param stopped it was asked to: whether all that was read had been drained by then */
-export function endingOf(parts: FlowParts, account: Account, stopped: { readonly cleanEnd: boolean } | undefined): Ending {
+/**
+ * How a run without failure ended. @param stopped it was asked to: whether all that was read had been drained by then
+ */
+export function endingOf(
+  parts: FlowParts,
+  account: Account,
+  stopped: { readonly cleanEnd: boolean } | undefined,
+): Ending {
   const { ledger, sinks } = account
   if (stopped !== undefined) {
     const { returned, abandoned } = unaccounted(parts, account)
-    return { kind: 'stopped', safe: abandoned === 0 && (returned === 0 || stopped.cleanEnd || parts.spool !== undefined) }
+    return {
+      kind: 'stopped',
+      safe: abandoned === 0 && (returned === 0 || stopped.cleanEnd || parts.spool !== undefined),
+    }
   }
   if (!parts.bounded) return { kind: 'complete' }
-  const refused = ledger.refusedAtRead + ledger.droppedAtRead + Math.max(0, ...sinks.map(({ part }) => ledger.of(part.id).rejected + ledger.of(part.id).dropped))
-  if (refused > 0) return { kind: 'incomplete', why: `${refused} record${refused === 1 ? '' : 's'} could not be delivered` }
-  if (ledger.gapCount > 0) return { kind: 'incomplete', why: `${ledger.gapCount} gap${ledger.gapCount === 1 ? '' : 's'}: records that nobody can deliver; the receipt says which` }
+  const refused =
+    ledger.refusedAtRead +
+    ledger.droppedAtRead +
+    Math.max(0, ...sinks.map(({ part }) => ledger.of(part.id).rejected + ledger.of(part.id).dropped))
+  if (refused > 0)
+    return { kind: 'incomplete', why: `${refused} record${refused === 1 ? '' : 's'} could not be delivered` }
+  if (ledger.gapCount > 0)
+    return {
+      kind: 'incomplete',
+      why: `${ledger.gapCount} gap${ledger.gapCount === 1 ? '' : 's'}: records that nobody can deliver; the receipt says which`,
+    }
   return { kind: 'complete' }
 }

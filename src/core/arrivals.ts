@@ -1,6 +1,6 @@
 /**
- * Where deliveries of all sources come in: counted, taken apart into what goes on and what is a dead letter, then into the spool, or into the ack window
- * and straight to the sink.
+ * Where deliveries of all sources come in: counted, taken apart into what goes on and what is a dead letter, then into
+ * the spool, or into the ack window and straight to the sink.
  */
 import { unlessAborted } from '../kit/signal'
 import type { AckWindow } from './ack-window'
@@ -20,7 +20,10 @@ import type { Resent } from './resent'
 import type { SpoolRoom } from './room'
 
 /** The source that a delivery came from. */
-interface Origin { readonly part: SourcePart; readonly committer: Committer }
+interface Origin {
+  readonly part: SourcePart
+  readonly committer: Committer
+}
 
 export interface ArrivalsParts {
   readonly flow: FlowParts
@@ -64,27 +67,40 @@ export class Arrivals {
 
   /** Resolves when the next delivery may be read. */
   async take(from: Origin, delivery: Delivery, receivedAt: number): Promise<void> {
-    for (const piece of pieces(delivery, this.most)) if (!await this.takeOne(from, piece, receivedAt)) return
+    for (const piece of pieces(delivery, this.most)) if (!(await this.takeOne(from, piece, receivedAt))) return
   }
 
   /** false: nothing beyond may go on. */
   private async takeOne(from: Origin, delivery: Delivery, receivedAt: number): Promise<boolean> {
-    const { ledger, gaps, flow: { spool, until, deadLetters, transform, toLines, refuseInner }, signal, unplaced } = this.parts
+    const {
+      ledger,
+      gaps,
+      flow: { spool, until, deadLetters, transform, toLines, refuseInner },
+      signal,
+      unplaced,
+    } = this.parts
     const { id, label } = from.part
     // What fills a gap comes before what follows it.
     const filled = gaps.filled(id)
     if (filled !== undefined) await unlessAborted(filled, signal)
-    const limited = until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
-    if (limited === undefined) { delivery.release?.(); return true }
+    const limited =
+      until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
+    if (limited === undefined) {
+      delivery.release?.()
+      return true
+    }
     ledger.read += limited.batch.count + (limited.unfit?.length ?? 0) + (limited.filtered ?? 0)
     ledger.filteredAtRead += limited.filtered ?? 0
     ledger.bytesRead += limited.batch.bytes
     const again = this.parts.resent.count(from.part, limited)
     ledger.doubtfulAtRead += Math.min((limited.doubtful ?? 0) + again, limited.batch.count)
     const taken = await takeIn(limited, receivedAt, { label, transform, toLines, refuseInner, deadLetters }, signal)
-    if (taken.stop === undefined) ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
+    if (taken.stop === undefined)
+      ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
     else ledger.refusedAtRead += taken.refused
-    const free = (): void => { delivery.release?.() }
+    const free = (): void => {
+      delivery.release?.()
+    }
     if (spool !== undefined) this.append(from, spool, limited.partition, taken, receivedAt, free)
     else this.hand(from.part, limited.partition, taken, receivedAt, free)
     if (taken.stop !== undefined) unplaced(taken.stop)
@@ -92,8 +108,8 @@ export class Arrivals {
   }
 
   /**
-   * `--until count=N`: the delivery up to the Nth record; reading ends with it. Of one that comes when all N are here nothing is taken, its position
-   * neither: undefined. Mere progress goes on: it lies before whatever is left.
+   * `--until count=N`: the delivery up to the Nth record; reading ends with it. Of one that comes when all N are here
+   * nothing is taken, its position neither: undefined. Mere progress goes on: it lies before whatever is left.
    */
   private limit(delivery: Delivery, left: number): Delivery | undefined {
     const { batch, unfit = [], last } = delivery
@@ -103,27 +119,49 @@ export class Arrivals {
     const count = Math.min(batch.count, left)
     const misfits = unfit.slice(0, left - count)
     return {
-      ...delivery, at: within(count, (index) => delivery.at(index)), unfit: misfits, last: misfits.at(-1)?.position ?? (count > 0 ? delivery.at(count - 1) : last),
-      batch: count === batch.count ? batch : only(batch, Array.from({ length: count }, (_, index) => index)),
+      ...delivery,
+      at: within(count, (index) => delivery.at(index)),
+      unfit: misfits,
+      last: misfits.at(-1)?.position ?? (count > 0 ? delivery.at(count - 1) : last),
+      batch:
+        count === batch.count
+          ? batch
+          : only(
+              batch,
+              Array.from({ length: count }, (_, index) => index),
+            ),
     }
   }
 
-  private append({ part, committer }: Origin, spool: Spool, partition: Partition, taken: Taken, receivedAt: number, free: () => void): void {
+  private append(
+    { part, committer }: Origin,
+    spool: Spool,
+    partition: Partition,
+    taken: Taken,
+    receivedAt: number,
+    free: () => void,
+  ): void {
     const { room, track, ledger, releases, release, touch } = this.parts
     const { batch, last, stop } = taken
     if (stop !== undefined && batch.count === 0) return
     room?.enter(batch.retained)
-    const durable = spool.append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt }).then(({ next }) => {
-      ledger.accepted += batch.count
-      this.acceptedThrough = Math.max(this.acceptedThrough, next)
-      if (part.releasedAtAccept) committer.offer(partition, last)
-      else if (part.position === 'upstream') { releases.add(next, committer, partition, last); release() }
-      touch()
-      free()
-    }).finally(() => {
-      room?.leave(batch.retained)
-      if (this.newest.get(part.id) === durable) this.newest.delete(part.id)
-    })
+    const durable = spool
+      .append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt })
+      .then(({ next }) => {
+        ledger.accepted += batch.count
+        this.acceptedThrough = Math.max(this.acceptedThrough, next)
+        if (part.releasedAtAccept) committer.offer(partition, last)
+        else if (part.position === 'upstream') {
+          releases.add(next, committer, partition, last)
+          release()
+        }
+        touch()
+        free()
+      })
+      .finally(() => {
+        room?.leave(batch.retained)
+        if (this.newest.get(part.id) === durable) this.newest.delete(part.id)
+      })
     this.newest.set(part.id, durable)
     track(durable)
   }
@@ -142,11 +180,20 @@ export class Arrivals {
     ledger.accepted += batch.count
     if (taken.stop !== undefined && batch.count === 0) return
     const ticket = window.enter(part.id, partition, last, batch.count, batch.retained)
-    if (batch.count === 0) { ticket.settle(); free(); return }
+    if (batch.count === 0) {
+      ticket.settle()
+      free()
+      return
+    }
     direct?.push({
-      payload: batch, count: batch.count,
+      payload: batch,
+      count: batch.count,
       origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
-      settle: (tally) => { settled(tally); ticket.settle(); free() },
+      settle: (tally) => {
+        settled(tally)
+        ticket.settle()
+        free()
+      },
     })
   }
 }

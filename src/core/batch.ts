@@ -1,6 +1,6 @@
 /**
- * The two forms of a batch. Lines pass through without a look inside; entries are views into the buffer a protocol delivered.
- * Either makes the other on first use and keeps it.
+ * The two forms of a batch. Lines pass through without a look inside; entries are views into the buffer a protocol
+ * delivered. Either makes the other on first use and keeps it.
  */
 import type { Batch, Entry, Lines, Refusal } from './contract'
 
@@ -15,20 +15,26 @@ export class LineBatch implements Batch {
   private made: readonly Entry[] | undefined
 
   /** @param retained bytes of the backing memory, where it is more than the chunks themselves */
-  constructor(readonly chunks: readonly Buffer[], readonly count: number, retained?: number) {
+  constructor(
+    readonly chunks: readonly Buffer[],
+    readonly count: number,
+    retained?: number,
+  ) {
     let bytes = 0
     for (const chunk of chunks) bytes += chunk.length
     this.bytes = bytes
     this.retained = retained ?? bytes
   }
 
-  lines(): Lines { return { chunks: this.chunks, bytes: this.bytes, count: this.count, refused: [] } }
+  lines(): Lines {
+    return { chunks: this.chunks, bytes: this.bytes, count: this.count, refused: [] }
+  }
 
   entries(): readonly Entry[] {
     if (this.made === undefined) {
       const made: Entry[] = []
       for (const chunk of this.chunks) {
-        for (let from = 0; from < chunk.length;) {
+        for (let from = 0; from < chunk.length; ) {
           const end = chunk.indexOf(NEWLINE, from)
           made.push({ value: chunk.subarray(from, end) })
           from = end + 1
@@ -47,21 +53,29 @@ export class EntryBatch implements Batch {
   private made: Lines | undefined
 
   /** @param retained bytes of the buffers that the entries are views into */
-  constructor(private readonly held: readonly Entry[], readonly retained: number) {
+  constructor(
+    private readonly held: readonly Entry[],
+    readonly retained: number,
+  ) {
     this.count = held.length
     let bytes = 0
     for (const entry of held) bytes += entrySize(entry)
     this.bytes = bytes
   }
 
-  entries(): readonly Entry[] { return this.held }
+  entries(): readonly Entry[] {
+    return this.held
+  }
 
   lines(): Lines {
     if (this.made === undefined) {
       const parts: Buffer[] = []
       const refused: Refusal[] = []
       this.held.forEach((entry, index) => {
-        if (entry.value === null) { refused.push({ index, why: 'a null value has no line' }); return }
+        if (entry.value === null) {
+          refused.push({ index, why: 'a null value has no line' })
+          return
+        }
         const inner = entry.value.indexOf(NEWLINE)
         // One newline at the end of a value is taken as the terminator that lines need anyway.
         if (inner === -1) parts.push(entry.value, TERMINATOR)
@@ -69,7 +83,12 @@ export class EntryBatch implements Batch {
         else refused.push({ index, why: 'a newline inside the value' })
       })
       const bytes = Buffer.concat(parts)
-      this.made = { chunks: bytes.length === 0 ? [] : [bytes], bytes: bytes.length, count: this.held.length - refused.length, refused }
+      this.made = {
+        chunks: bytes.length === 0 ? [] : [bytes],
+        bytes: bytes.length,
+        count: this.held.length - refused.length,
+        refused,
+      }
     }
     return this.made
   }
@@ -77,10 +96,14 @@ export class EntryBatch implements Batch {
 
 export const EMPTY: Batch = new LineBatch([], 0)
 
-/** For `Delivery.at`: positions of the records that are there. One asked for beyond them would be stored as that of records which nobody took. */
+/**
+ * For `Delivery.at`: positions of the records that are there. One asked for beyond them would be stored as that of
+ * records which nobody took.
+ */
 export function within<T>(count: number, at: (index: number) => T): (index: number) => T {
   return (index) => {
-    if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`of ${count} records none is number ${index}`)
+    if (!Number.isInteger(index) || index < 0 || index >= count)
+      throw new RangeError(`of ${count} records none is number ${index}`)
     return at(index)
   }
 }
@@ -89,7 +112,8 @@ export function within<T>(count: number, at: (index: number) => T): (index: numb
 export function entrySize(entry: Entry): number {
   let size = (entry.value?.length ?? 0) + (entry.key?.length ?? 0)
   if (entry.headers !== undefined) {
-    for (const [name, value] of entry.headers) size += name.length + (Buffer.isBuffer(value) || typeof value === 'string' ? value.length : 8)
+    for (const [name, value] of entry.headers)
+      size += name.length + (Buffer.isBuffer(value) || typeof value === 'string' ? value.length : 8)
   }
   return size
 }
@@ -97,13 +121,19 @@ export function entrySize(entry: Entry): number {
 /** The batch without the records at the given positions, which are ascending. */
 export function without(batch: Batch, indexes: ReadonlySet<number>): Batch {
   if (indexes.size === 0) return batch
-  return only(batch, Array.from({ length: batch.count }, (_, index) => index).filter((index) => !indexes.has(index)))
+  return only(
+    batch,
+    Array.from({ length: batch.count }, (_, index) => index).filter((index) => !indexes.has(index)),
+  )
 }
 
 /** Only those records, in their order. */
 export function only(batch: Batch, indexes: readonly number[]): Batch {
   const entries = batch.entries()
-  const kept = new EntryBatch(indexes.map((index) => entries[index]).filter((entry) => entry !== undefined), batch.retained)
+  const kept = new EntryBatch(
+    indexes.map((index) => entries[index]).filter((entry) => entry !== undefined),
+    batch.retained,
+  )
   if (batch.form !== 'lines') return kept
   // What came as lines stays lines, so that it is stored and framed as the rest of its stream.
   const { chunks, count } = kept.lines()
@@ -114,10 +144,16 @@ export function only(batch: Batch, indexes: readonly number[]): Batch {
 export function joined(batches: readonly Batch[]): Batch {
   if (batches.length === 1 && batches[0] !== undefined) return batches[0]
   if (batches.some((batch) => batch.form !== 'lines')) return new JoinedBatch(batches)
-  return new LineBatch(batches.flatMap((batch) => batch.lines().chunks), sum(batches, 'count'), sum(batches, 'retained'))
+  return new LineBatch(
+    batches.flatMap((batch) => batch.lines().chunks),
+    sum(batches, 'count'),
+    sum(batches, 'retained'),
+  )
 }
 
-function sum(batches: readonly Batch[], what: 'count' | 'bytes' | 'retained'): number { return batches.reduce((total, batch) => total + batch[what], 0) }
+function sum(batches: readonly Batch[], what: 'count' | 'bytes' | 'retained'): number {
+  return batches.reduce((total, batch) => total + batch[what], 0)
+}
 
 /** Each part makes what it is asked for in its own way: some have lines without an object for each record. */
 class JoinedBatch implements Batch {
@@ -133,7 +169,9 @@ class JoinedBatch implements Batch {
     this.retained = sum(parts, 'retained')
   }
 
-  entries(): readonly Entry[] { return (this.made ??= this.parts.flatMap((part) => part.entries())) }
+  entries(): readonly Entry[] {
+    return (this.made ??= this.parts.flatMap((part) => part.entries()))
+  }
 
   lines(): Lines {
     const chunks: Buffer[] = []

@@ -1,11 +1,25 @@
-/** Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most one a second, or a thousand where a commit is cheap) or into our state. */
+/**
+ * Carries released positions to where they live: to the source (one call in flight per partition, newest wins, at most
+ * one a second, or a thousand where a commit is cheap) or into our state.
+ */
 import type { Clock, Log, Partition, Position } from './contract'
 import { lineOf } from './errors'
 import type { Trail } from './trail'
 
-interface Pending { readonly partition: Partition; readonly position: Position }
-interface Held extends Pending { readonly since: number; readonly mark: number }
-interface Lane { held: Held[]; ready: Pending | undefined; lastAt: number; running: Promise<void> | undefined }
+interface Pending {
+  readonly partition: Partition
+  readonly position: Position
+}
+interface Held extends Pending {
+  readonly since: number
+  readonly mark: number
+}
+interface Lane {
+  held: Held[]
+  ready: Pending | undefined
+  lastAt: number
+  running: Promise<void> | undefined
+}
 
 export interface CommitterParts {
   readonly label: string
@@ -20,7 +34,10 @@ export interface CommitterParts {
 
 /** How often a reader is asked for that is waited for. */
 const LOOK_MS = 10
-/** The longest pause between two looks at what may be committed; and where nothing moves: a reader rests, a source is being opened again. */
+/**
+ * The longest pause between two looks at what may be committed; and where nothing moves: a reader rests, a source is
+ * being opened again.
+ */
 const LONGEST_MS = 250
 const RESTING_MS = 100
 
@@ -46,21 +63,24 @@ export class Committer {
   offer(partition: Partition, position: Position): void {
     if (this.void) return
     let lane = this.lanes.get(partition.name)
-    if (lane === undefined) this.lanes.set(partition.name, lane = { held: [], ready: undefined, lastAt: 0, running: undefined })
+    if (lane === undefined)
+      this.lanes.set(partition.name, (lane = { held: [], ready: undefined, lastAt: 0, running: undefined }))
     if (this.parts.trail === undefined) lane.ready = { partition, position }
     else hold(lane.held, this.parts.trail, { partition, position })
     if (this.watching === undefined) void this.watch()
   }
 
   /** Nothing more is committed: the reader of stdout went away. */
-  silence(): void { this.void = true }
+  silence(): void {
+    this.void = true
+  }
 
   /** Until everything is committed. */
   private async watch(): Promise<void> {
     const { clock, everyMs } = this.parts
-    const { signal } = this.watching = new AbortController()
+    const { signal } = (this.watching = new AbortController())
     const shortest = Math.min(LONGEST_MS, everyMs)
-    for (let pause = shortest; this.isOpen();) {
+    for (let pause = shortest; this.isOpen(); ) {
       // Cut short by `stop`.
       await clock.sleep(pause, signal).catch(() => undefined)
       if (signal.aborted) return
@@ -70,7 +90,11 @@ export class Committer {
     this.watching = undefined
   }
 
-  private isOpen(): boolean { return [...this.lanes.values()].some(({ held, ready, running }) => held.length > 0 || ready !== undefined || running !== undefined) }
+  private isOpen(): boolean {
+    return [...this.lanes.values()].some(
+      ({ held, ready, running }) => held.length > 0 || ready !== undefined || running !== undefined,
+    )
+  }
 
   /** Whether anything was committed. */
   private startDue(): boolean {
@@ -89,7 +113,8 @@ export class Committer {
     const { trail } = this.parts
     if (trail === undefined || lanes.every(({ held }) => held.length === 0)) return false
     const passed = await trail.passed()
-    for (const lane of lanes) while (lane.held[0] !== undefined && lane.held[0].mark <= passed) lane.ready = lane.held.shift()
+    for (const lane of lanes)
+      while (lane.held[0] !== undefined && lane.held[0].mark <= passed) lane.ready = lane.held.shift()
     return lanes.some(({ held }) => held.length > 0)
   }
 
@@ -98,21 +123,28 @@ export class Committer {
     lane.ready = undefined
     if (next === undefined || this.void || next.partition.epoch < (this.epochs.get(next.partition.name) ?? 0)) return
     lane.lastAt = this.parts.clock.monotonic()
-    lane.running = this.parts.commit(next.partition, next.position).catch((error: unknown) => {
-      // The source reports the same fault where it reads; until it is open again the newest position waits.
-      lane.ready ??= next
-      lane.lastAt = this.parts.clock.monotonic() + RESTING_MS
-      this.parts.log.debug(`${this.parts.label}: a commit failed: ${lineOf(error)}`)
-    }).finally(() => { lane.running = undefined })
+    lane.running = this.parts
+      .commit(next.partition, next.position)
+      .catch((error: unknown) => {
+        // The source reports the same fault where it reads; until it is open again the newest position waits.
+        lane.ready ??= next
+        lane.lastAt = this.parts.clock.monotonic() + RESTING_MS
+        this.parts.log.debug(`${this.parts.label}: a commit failed: ${lineOf(error)}`)
+      })
+      .finally(() => {
+        lane.running = undefined
+      })
   }
 
   /**
    * Commits what is settled; used when draining and before a partition is given up.
-   * @param patience milliseconds in which a reader may yet read what was written; what it is known to have left is not committed. Infinity: it is
-   * alive and reads on when this process is gone, and all is committed at once
+   * @param patience milliseconds in which a reader may yet read what was written; what it is known to have left is not
+   *   committed. Infinity: it is alive and reads on when this process is gone, and all is committed at once
    */
   async flush(patience: number, partition?: string): Promise<void> {
-    const lanes = [...this.lanes].filter(([name]) => partition === undefined || name === partition).map(([, lane]) => lane)
+    const lanes = [...this.lanes]
+      .filter(([name]) => partition === undefined || name === partition)
+      .map(([, lane]) => lane)
     if (this.parts.trail?.certain === true && patience !== Infinity && !this.void) await this.wait(lanes, patience)
     for (const lane of lanes) {
       lane.ready = lane.held.splice(0).at(-1) ?? lane.ready
@@ -126,7 +158,10 @@ export class Committer {
     const { clock, label, log } = this.parts
     const until = clock.monotonic() + patience
     while (await this.pass(lanes)) {
-      if (clock.monotonic() < until) { await clock.sleep(LOOK_MS, FOREVER); continue }
+      if (clock.monotonic() < until) {
+        await clock.sleep(LOOK_MS, FOREVER)
+        continue
+      }
       for (const lane of lanes) lane.held = []
       log.warn(`${label}: the reader of the output left the last of it unread: that is not committed and comes again`)
       return
@@ -140,11 +175,15 @@ export class Committer {
   }
 }
 
-/** Positions of one step share one place and the latest of their marks, so that a steady stream holds a handful and is not put off for ever. */
+/**
+ * Positions of one step share one place and the latest of their marks, so that a steady stream holds a handful and is
+ * not put off for ever.
+ */
 function hold(held: Held[], trail: Trail, pending: Pending): void {
   const mark = trail.mark()
   const last = held.at(-1)
-  if (last !== undefined && last.since + trail.step > mark) held[held.length - 1] = { ...pending, since: last.since, mark }
+  if (last !== undefined && last.since + trail.step > mark)
+    held[held.length - 1] = { ...pending, since: last.since, mark }
   else held.push({ ...pending, since: mark, mark })
 }
 

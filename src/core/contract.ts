@@ -1,12 +1,15 @@
 /**
  * What an endpoint promises the core, and the core an endpoint.
  *
- * Who owns what: the core retries, waits, gathers, splits, orders commits and counts; an endpoint speaks its protocol and classifies its faults
- * with the errors of `errors.ts`. An error of the operating system counts as `Disconnected`; anything else an endpoint throws is a bug and is
- * reported as one.
+ * Who owns what: the core retries, waits, gathers, splits, orders commits and counts; an endpoint speaks its protocol
+ * and classifies its faults with the errors of `errors.ts`. An error of the operating system counts as `Disconnected`;
+ * anything else an endpoint throws is a bug and is reported as one.
  */
 
-/** Bytes of one record plus what its protocol carried beside them. Views into the buffer it arrived in; nobody writes to them. */
+/**
+ * Bytes of one record plus what its protocol carried beside them. Views into the buffer it arrived in; nobody writes to
+ * them.
+ */
 export interface Entry {
   /** Without a terminator. null: a tombstone (Kafka). */
   readonly value: Buffer | null
@@ -26,7 +29,10 @@ export interface Batch {
   readonly retained: number
   /** Bytes of the records themselves, terminators included where the form is lines. */
   readonly bytes: number
-  /** Newline-terminated records, one after the other over the chunks. Records that cannot be lines (newline inside, null) are named, never split. */
+  /**
+   * Newline-terminated records, one after the other over the chunks. Records that cannot be lines (newline inside,
+   * null) are named, never split.
+   */
   lines(): Lines
   entries(): readonly Entry[]
 }
@@ -38,25 +44,45 @@ export interface Lines {
   readonly count: number
   readonly refused: readonly Refusal[]
 }
-export interface Refusal { readonly index: number; readonly why: string }
+export interface Refusal {
+  readonly index: number
+  readonly why: string
+}
 
 /** Opaque to the core but for equality of `partition` and for persistence; written by the source that reads it back. */
 export type Position = string
-/** `epoch` grows with every assignment, channel, lease or connection. What is committed under an old one never reaches the source. */
-export interface Partition { readonly name: string; readonly epoch: number }
+/**
+ * `epoch` grows with every assignment, channel, lease or connection. What is committed under an old one never reaches
+ * the source.
+ */
+export interface Partition {
+  readonly name: string
+  readonly epoch: number
+}
 
 export interface Delivery {
   readonly batch: Batch
   readonly partition: Partition
-  /** Position after the last record of the batch, or of mere progress in an empty batch (control records, compaction). */
+  /**
+   * Position after the last record of the batch, or of mere progress in an empty batch (control records, compaction).
+   */
   readonly last: Position
-  /** Position of record i; throws a RangeError where there is none (`batch.ts` has `within`). Called only where a sink asks for origins (ids, envelopes), and where a delivery is cut. */
+  /**
+   * Position of record i; throws a RangeError where there is none (`batch.ts` has `within`). Called only where a sink
+   * asks for origins (ids, envelopes), and where a delivery is cut.
+   */
   at(index: number): Position
   /** When the first record arrived, milliseconds since the epoch with fractions. Absent: when `read` returned it. */
   readonly receivedAt?: number
-  /** Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a source ends a delivery at one. They settle with it, as dead letters. */
+  /**
+   * Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a
+   * source ends a delivery at one. They settle with it, as dead letters.
+   */
   readonly unfit?: readonly Unfit[]
-  /** Records of the batch, the first ones, that the source may have returned before (both connections of an overlap brought them): possible duplicates at every sink. */
+  /**
+   * Records of the batch, the first ones, that the source may have returned before (both connections of an overlap
+   * brought them): possible duplicates at every sink.
+   */
   readonly doubtful?: number
   /** Records that an option of the source told it to leave out (`dedupe`): read, and accounted for as filtered. */
   readonly filtered?: number
@@ -77,9 +103,15 @@ export interface Unfit {
 
 /** Time as endpoints may use it: to pace a protocol (pings, polls, lease renewals), never to retry. */
 export interface Clock {
-  /** The date: milliseconds since the epoch, with fractions. Follows every step of this machine's clock, back as well: no duration is a difference of dates. */
+  /**
+   * The date: milliseconds since the epoch, with fractions. Follows every step of this machine's clock, back as well:
+   * no duration is a difference of dates.
+   */
   now(): number
-  /** Milliseconds since some moment, with fractions: what durations are measured with. Only grows, whatever becomes of the date; stands still while the machine sleeps. */
+  /**
+   * Milliseconds since some moment, with fractions: what durations are measured with. Only grows, whatever becomes of
+   * the date; stands still while the machine sleeps.
+   */
   monotonic(): number
   /** Rejects with the signal's reason when it aborts. */
   sleep(ms: number, signal: AbortSignal): Promise<void>
@@ -91,7 +123,10 @@ export interface Log {
   warn(message: string, facts?: object): void
   /** What nobody may miss, such as records that are lost: shown also where warnings are held back. */
   error?(message: string, facts?: object): void
-  /** Something that was warned of lasts: to be read while the run goes on even where all is kept back that a run which ends well need not tell. */
+  /**
+   * Something that was warned of lasts: to be read while the run goes on even where all is kept back that a run which
+   * ends well need not tell.
+   */
   lasting?(message: string): void
 }
 
@@ -110,25 +145,32 @@ export interface SourceContext extends EndpointContext {
   /** Every partition that has a stored position, for sources whose partitions are found by looking (files). */
   resumable(): readonly string[]
   /**
-   * Of a feed: all that was sent until `until`, epoch milliseconds, has been returned by earlier reads; at its opening: what comes from then on is read.
-   * Kept with what is durable, so that the gap after a restart begins there.
+   * Of a feed: all that was sent until `until`, epoch milliseconds, has been returned by earlier reads; at its opening:
+   * what comes from then on is read. Kept with what is durable, so that the gap after a restart begins there.
    */
   complete?(until: number): void
-  /** Epoch milliseconds until which all is durable here, where the flow has a spool: a feed's gap after a restart begins there. */
+  /**
+   * Epoch milliseconds until which all is durable here, where the flow has a spool: a feed's gap after a restart begins
+   * there.
+   */
   readonly lastReceivedAt?: number
-  /** The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at the deadline. Over as soon as the source is closed: opened again it may have it still. */
+  /**
+   * The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at
+   * the deadline. Over as soon as the source is closed: opened again it may have it still.
+   */
   revoke(partition: Partition, deadlineMs: number): Promise<void>
   /**
-   * Partitions with recovered records that wait to be sent again: a source with `covers` tells of commits that it learns of, others' too (`committed`),
-   * and looks for them now and then where it is not assigned the partition.
+   * Partitions with recovered records that wait to be sent again: a source with `covers` tells of commits that it
+   * learns of, others' too (`committed`), and looks for them now and then where it is not assigned the partition.
    */
   held(): readonly string[]
   committed(partition: string, upTo: Position): void
   /** A partition is gone already. Its deliveries go on to the sink; their commits are dropped. */
   lost(partition: Partition): void
   /**
-   * Records that nobody can deliver any more: a disconnect, retention, an offset out of range. Into log, metrics, spool and receipt. To be called before
-   * what follows the gap is returned by `read`: held records of the partition fill it, as far as `covers` says that `to` is not beyond them.
+   * Records that nobody can deliver any more: a disconnect, retention, an offset out of range. Into log, metrics, spool
+   * and receipt. To be called before what follows the gap is returned by `read`: held records of the partition fill it,
+   * as far as `covers` says that `to` is not beyond them.
    */
   gap(gap: Gap): void
 }
@@ -143,33 +185,45 @@ export interface Gap {
 }
 
 /**
- * Calls come one at a time, except that `commit` may overlap `read`. Order: open, then read and commit at will, then close, on every path.
- * After a throw the core closes, waits, and opens the same object again.
+ * Calls come one at a time, except that `commit` may overlap `read`. Order: open, then read and commit at will, then
+ * close, on every path. After a throw the core closes, waits, and opens the same object again.
  */
 export interface Source {
   /** Connects and is ready to read. */
   open(ctx: SourceContext): Promise<void>
   /**
-   * The next records as soon as there are any: what has arrived since the last call, in one delivery, at most about 1 MiB (a single larger record
-   * apart). null: the end, for good. Rejects promptly with the signal's reason when it aborts; what was read by then is not lost: the next read
-   * returns it, or, where the run stops, it was never accepted.
+   * The next records as soon as there are any: what has arrived since the last call, in one delivery, at most about 1
+   * MiB (a single larger record apart). null: the end, for good. Rejects promptly with the signal's reason when it
+   * aborts; what was read by then is not lost: the next read returns it, or, where the run stops, it was never
+   * accepted.
    */
   read(signal: AbortSignal): Promise<Delivery | null>
-  /** All records of the partition up to here are durable downstream. At most one call in flight per partition, newest wins, at most 1/s unless draining; 200/s where the endpoint is released at accept. */
+  /**
+   * All records of the partition up to here are durable downstream. At most one call in flight per partition, newest
+   * wins, at most 1/s unless draining; 200/s where the endpoint is released at accept.
+   */
   commit(partition: Partition, upTo: Position): Promise<void>
-  /** Where `--until end` stops, per partition as it stands now; null where a partition is empty. Absent: the source has no end to ask for. */
+  /**
+   * Where `--until end` stops, per partition as it stands now; null where a partition is empty. Absent: the source has
+   * no end to ask for.
+   */
   ends?(): Promise<ReadonlyMap<string, Position | null>>
-  /** Where `--until TIME` stops: as `ends`, but as each partition stood at that time (epoch milliseconds, in the past). Absent: the source keeps no times. */
+  /**
+   * Where `--until TIME` stops: as `ends`, but as each partition stood at that time (epoch milliseconds, in the past).
+   * Absent: the source keeps no times.
+   */
   endsAt?(time: number): Promise<ReadonlyMap<string, Position | null>>
   /**
-   * For sources whose position lives upstream and is shared (a Kafka group, leases): whether what is committed at `upTo` covers `position`. A position
-   * that cannot be compared (of a topic that was made anew) is not covered. Behind a spool it decides when recovered records were sent again.
+   * For sources whose position lives upstream and is shared (a Kafka group, leases): whether what is committed at
+   * `upTo` covers `position`. A position that cannot be compared (of a topic that was made anew) is not covered. Behind
+   * a spool it decides when recovered records were sent again.
    */
   covers?(upTo: Position, position: Position): boolean
   /**
-   * For sources whose position lives with us and which can be read again: the records after `from` up to `to`, exactly as they were read, for what the disk
-   * has lost of them. Absent `from`, or that of what was called so before: from the beginning. May be called while `read` is under way, and before `open`.
-   * Throws, before or after some of them, where they are not there any more.
+   * For sources whose position lives with us and which can be read again: the records after `from` up to `to`, exactly
+   * as they were read, for what the disk has lost of them. Absent `from`, or that of what was called so before: from
+   * the beginning. May be called while `read` is under way, and before `open`. Throws, before or after some of them,
+   * where they are not there any more.
    */
   again?(partition: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery>
   /**
@@ -186,18 +240,31 @@ export interface Limits {
   readonly maxEntryBytes: number
   /** Writes under way at once. */
   readonly inFlight: number
-  /** Order per partition matters. With inFlight above 1: after a failure the rest is awaited and all unconfirmed go again, in order. */
+  /**
+   * Order per partition matters. With inFlight above 1: after a failure the rest is awaited and all unconfirmed go
+   * again, in order.
+   */
   readonly ordered: boolean
   /** batch: as they come. segment: a sealed spool segment, one object each. */
   readonly unit: 'batch' | 'segment'
   /** none: the destination cannot tell that it has a record (a pipe, a WebSocket without barrier). */
   readonly confirms: 'each' | 'none'
-  /** The destination recognises a write that comes again within this process: it is no possible duplicate, but for what `Outcome.doubtful` says. */
+  /**
+   * The destination recognises a write that comes again within this process: it is no possible duplicate, but for what
+   * `Outcome.doubtful` says.
+   */
   readonly recognises?: true
 }
 
 /** Where a record came from. `sequence` and `id`, which it keeps over resends and restarts, only behind a spool. */
-export interface Origin { readonly source: string; readonly partition: string; readonly position: Position; readonly sequence?: number; readonly id?: string; readonly receivedAt: number }
+export interface Origin {
+  readonly source: string
+  readonly partition: string
+  readonly position: Position
+  readonly sequence?: number
+  readonly id?: string
+  readonly receivedAt: number
+}
 
 export interface Write {
   /** The same id, bytes and boundaries every time this write is tried. */
@@ -220,9 +287,15 @@ export interface Segment {
   /** Of the uncompressed content, hex. */
   readonly sha256: string
   readonly compression: Compression
-  /** What the object's metadata tells: first and last sequence, receive times, source positions, gaps. Names in kebab-case, values printable ASCII. */
+  /**
+   * What the object's metadata tells: first and last sequence, receive times, source positions, gaps. Names in
+   * kebab-case, values printable ASCII.
+   */
   readonly facts: Readonly<Record<string, string>>
-  /** Uncompressed content from `offset` on, in large chunks, read from disk on demand. A chunk is valid until the next one is asked for: its memory is used again. */
+  /**
+   * Uncompressed content from `offset` on, in large chunks, read from disk on demand. A chunk is valid until the next
+   * one is asked for: its memory is used again.
+   */
   read(offset: number): AsyncIterable<Buffer>
 }
 export type Compression = 'none' | 'gzip' | 'zstd'
@@ -251,7 +324,10 @@ export interface SegmentPolicy {
 export interface Outcome {
   readonly retry: readonly (Refusal & { readonly afterMs?: number })[]
   readonly rejected: readonly Refusal[]
-  /** Records of the write that the destination may have twice though no answer was missed: with those of `retry` of which it has something already. */
+  /**
+   * Records of the write that the destination may have twice though no answer was missed: with those of `retry` of
+   * which it has something already.
+   */
   readonly doubtful?: number
 }
 export const CONFIRMED: Outcome = { retry: [], rejected: [] }
@@ -273,8 +349,14 @@ export interface Sink {
   /** Present if and only if `limits.unit` is segment. */
   readonly segments?: SegmentPolicy
   open(ctx: EndpointContext): Promise<void>
-  /** Resolves when the destination has confirmed or refused each record. A throw: the outcome of the whole write is unknown; it will come again. */
+  /**
+   * Resolves when the destination has confirmed or refused each record. A throw: the outcome of the whole write is
+   * unknown; it will come again.
+   */
   write(write: Write, signal: AbortSignal): Promise<Outcome>
-  /** Releases everything; never throws. With `confirms: none`, resolves after what was written has been flushed as far as one can tell. */
+  /**
+   * Releases everything; never throws. With `confirms: none`, resolves after what was written has been flushed as far
+   * as one can tell.
+   */
   close(): Promise<void>
 }

@@ -18,7 +18,9 @@ export class DirectLane implements Feed {
   }
 
   async next(signal: AbortSignal): Promise<Piece | null> {
-    const aborted = (): void => { this.wake.wake() }
+    const aborted = (): void => {
+      this.wake.wake()
+    }
     signal.addEventListener('abort', aborted, { once: true })
     try {
       for (;;) {
@@ -28,6 +30,8 @@ export class DirectLane implements Feed {
         if (this.ended) return null
         await this.wake.wait()
       }
-    } finally { signal.removeEventListener('abort', aborted) }
+    } finally {
+      signal.removeEventListener('abort', aborted)
+    }
   }
 }

@@ -47,7 +47,10 @@ export interface FlowParts {
   /** What the last run was to read again, less what is back since the state was stored. */
   readonly again?: Again
   readonly deadLetters: DeadLetters
-  readonly transform?: (batch: Batch, facts: { readonly source: string }) => { readonly batch: Batch; readonly refused: readonly Refusal[] }
+  readonly transform?: (
+    batch: Batch,
+    facts: { readonly source: string },
+  ) => { readonly batch: Batch; readonly refused: readonly Refusal[] }
   readonly toLines?: (batch: Batch) => Lines
   readonly refuseInner?: (batch: Batch) => Lines
   readonly until: Until
@@ -67,7 +70,10 @@ export interface FlowParts {
 /** How a run ended; the command line makes an exit code of it. */
 export type Ending =
   | { readonly kind: 'complete' }
-  | { readonly kind: 'stopped'; /** All of it is delivered, safe in the spool, or the source has it. */ readonly safe: boolean }
+  | {
+      readonly kind: 'stopped' /** All of it is delivered, safe in the spool, or the source has it. */
+      readonly safe: boolean
+    }
   | { readonly kind: 'incomplete'; readonly why: string }
   | { readonly kind: 'source failed' | 'sink failed' | 'disk failed' | 'usage'; readonly why: string }
   | { readonly kind: 'reader gone' }
@@ -75,6 +81,9 @@ export type Ending =
 export interface FlowResult {
   readonly ending: Ending
   readonly receipt: Receipt
-  /** How the run stands could not be stored. The next start goes by what the disk holds, and issues the receipt that agrees with it: this one is what is known. */
+  /**
+   * How the run stands could not be stored. The next start goes by what the disk holds, and issues the receipt that
+   * agrees with it: this one is what is known.
+   */
   readonly provisional: boolean
 }

@@ -1,9 +1,9 @@
 /**
  * One run of one flow: N sources into M sinks, straight (one sink) or through a spool.
  *
- * Invariants: nothing is committed upstream before it is durable where its guarantee says so: behind the spool when every sink has confirmed it (a
- * source that is released at accept: when it is fsynced), without one when the sink has. A durable cursor comes before the removal of what lies below
- * it. Whatever ends the run, the receipt's sums hold.
+ * Invariants: nothing is committed upstream before it is durable where its guarantee says so: behind the spool when
+ * every sink has confirmed it (a source that is released at accept: when it is fsynced), without one when the sink has.
+ * A durable cursor comes before the removal of what lies below it. Whatever ends the run, the receipt's sums hold.
  */
 import { linkedAbort, unlessAborted } from '../kit/signal'
 import { doubtfulOf, endingOf, failureOf, receiptOf, resends, stateOf, unaccounted, type Account } from './accounts'
@@ -41,7 +41,10 @@ import { trailOf } from './trail'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
-/** Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue is drained a thirtieth more slowly where each acknowledgement waits for 5 ms. */
+/**
+ * Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue is drained a
+ * thirtieth more slowly where each acknowledgement waits for 5 ms.
+ */
 const PROMPT_MS = 1
 /** How often it is saved that a feed has sent nothing. */
 const SILENCE_MS = 10_000
@@ -51,7 +54,14 @@ const READER_MS = 1000
 /** Without a spool a stop waits so long for a sink that may be about to come back. */
 const AWAY_MS = 5000
 
-interface SinkRun { readonly part: SinkPart; readonly supervisor: Supervisor; readonly pump: SinkPump; readonly lane: SpoolLane | undefined; proven: boolean; tried: boolean }
+interface SinkRun {
+  readonly part: SinkPart
+  readonly supervisor: Supervisor
+  readonly pump: SinkPump
+  readonly lane: SpoolLane | undefined
+  proven: boolean
+  tried: boolean
+}
 interface SourceRun {
   readonly part: SourcePart
   readonly supervisor: Supervisor
@@ -93,37 +103,146 @@ export class Flow {
   constructor(private readonly parts: FlowParts) {
     const { clock, log, spool, sinks, sources, stored, deadLetters } = parts
     this.started = new Moment(clock)
-    const holding = spool === undefined ? undefined : hold(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
+    const holding =
+      spool === undefined ? undefined : hold(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
     this.held = holding?.held
     this.spoolRoom = spool === undefined ? undefined : new SpoolRoom(spool, parts.memory)
-    this.fullSpool = spool === undefined ? undefined : new FullSpool(spool, parts.waitForSpace ?? 'never', clock, (error) => { this.fail(error) })
-    this.ledger = new Ledger(parts.runId, this.started.at, stored?.run === undefined ? 0 : stored.run.restarts + 1, holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])))
-    this.keeper = new Keeper(parts.file, () => this.compose(), (state) => { this.saved(state) }, (error) => { this.fail(error) }, clock)
-    this.gaps = new Gaps({ held: this.held, ledger: this.ledger, spool, log, touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) }, cursors: () => this.sinks.flatMap(({ part, lane }) => (lane === undefined ? [] : [[part.id, lane.cursor] as const])) })
-    this.window = new AckWindow((source, partition, position) => { this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position) }, { bytes: parts.memory, records: WINDOW_RECORDS })
+    this.fullSpool =
+      spool === undefined
+        ? undefined
+        : new FullSpool(spool, parts.waitForSpace ?? 'never', clock, (error) => {
+            this.fail(error)
+          })
+    this.ledger = new Ledger(
+      parts.runId,
+      this.started.at,
+      stored?.run === undefined ? 0 : stored.run.restarts + 1,
+      holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])),
+    )
+    this.keeper = new Keeper(
+      parts.file,
+      () => this.compose(),
+      (state) => {
+        this.saved(state)
+      },
+      (error) => {
+        this.fail(error)
+      },
+      clock,
+    )
+    this.gaps = new Gaps({
+      held: this.held,
+      ledger: this.ledger,
+      spool,
+      log,
+      touch: () => {
+        this.keeper.touch()
+      },
+      track: (work) => {
+        this.track(work)
+      },
+      cursors: () =>
+        this.sinks.flatMap(({ part, lane }) => (lane === undefined ? [] : [[part.id, lane.cursor] as const])),
+    })
+    this.window = new AckWindow(
+      (source, partition, position) => {
+        this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position)
+      },
+      { bytes: parts.memory, records: WINDOW_RECORDS },
+    )
     this.direct = spool === undefined ? new DirectLane() : undefined
     this.arrivals = new Arrivals({
-      flow: parts, ledger: this.ledger, gaps: this.gaps, room: this.spoolRoom, releases: this.releases, direct: this.direct, window: this.window, signal: this.cut.signal,
+      flow: parts,
+      ledger: this.ledger,
+      gaps: this.gaps,
+      room: this.spoolRoom,
+      releases: this.releases,
+      direct: this.direct,
+      window: this.window,
+      signal: this.cut.signal,
       resent: new Resent(spool, sources, Math.min(...sinks.map(({ id }) => this.held?.of(id) ?? 0))),
-      enough: () => { this.reachedEnd ||= !this.stopping; this.stopReading.abort(new Error('count reached')) }, unplaced: (why) => { this.unplaced(why) }, track: (work) => { this.track(work) },
-      release: () => { this.release() }, touch: () => { this.keeper.touch() }, settled: (tally) => { for (const { part } of this.sinks) this.delivered(part.id, tally) },
+      enough: () => {
+        this.reachedEnd ||= !this.stopping
+        this.stopReading.abort(new Error('count reached'))
+      },
+      unplaced: (why) => {
+        this.unplaced(why)
+      },
+      track: (work) => {
+        this.track(work)
+      },
+      release: () => {
+        this.release()
+      },
+      touch: () => {
+        this.keeper.touch()
+      },
+      settled: (tally) => {
+        for (const { part } of this.sinks) this.delivered(part.id, tally)
+      },
     })
-    const labelOf = (key: string, id = sourceOf(key)): string => sources.find((part) => part.id === id)?.label ?? stored?.sources[id]?.label ?? id
+    const labelOf = (key: string, id = sourceOf(key)): string =>
+      sources.find((part) => part.id === id)?.label ?? stored?.sources[id]?.label ?? id
     for (const part of sinks) {
       const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
       const cursor = holding?.cursors.get(part.id) ?? spool?.tail ?? 0
-      const lane = spool === undefined ? undefined : new SpoolLane(spool, parts.spoolId ?? '', labelOf, part.id, part.sink.limits.unit, cursor, new Delivered(stored, spool, part.id, cursor), (tally) => { this.delivered(part.id, tally) })
+      const lane =
+        spool === undefined
+          ? undefined
+          : new SpoolLane(
+              spool,
+              parts.spoolId ?? '',
+              labelOf,
+              part.id,
+              part.sink.limits.unit,
+              cursor,
+              new Delivered(stored, spool, part.id, cursor),
+              (tally) => {
+                this.delivered(part.id, tally)
+              },
+            )
       const feed: Feed = lane ?? this.direct ?? new DirectLane()
       const pump = new SinkPump({
-        sink: part.sink, id: part.id, feed, supervisor, deadLetters, clock, log, lingerMs: parts.lingerMs, stallMs: parts.stallMs, signal: this.cut.signal,
-        onUnplaced: (why) => { this.unplaced(why) }, onProgress: () => undefined, beforeFirst: () => this.tries(part.id),
-        doubtful: lane === undefined || part.sink.limits.unit === 'segment' ? 0 : doubtfulOf(parts, part.id, (holding?.carriedIn.get(part.id) ?? 0) - (this.held?.of(part.id) ?? 0)),
+        sink: part.sink,
+        id: part.id,
+        feed,
+        supervisor,
+        deadLetters,
+        clock,
+        log,
+        lingerMs: parts.lingerMs,
+        stallMs: parts.stallMs,
+        signal: this.cut.signal,
+        onUnplaced: (why) => {
+          this.unplaced(why)
+        },
+        onProgress: () => undefined,
+        beforeFirst: () => this.tries(part.id),
+        doubtful:
+          lane === undefined || part.sink.limits.unit === 'segment'
+            ? 0
+            : doubtfulOf(parts, part.id, (holding?.carriedIn.get(part.id) ?? 0) - (this.held?.of(part.id) ?? 0)),
       })
       this.sinks.push({ part, supervisor, pump, lane, proven: part.supervision.knownGood, tried: false })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
-    this.restorer = restorerOf(parts, { ledger: this.ledger, gaps: this.gaps, room: this.spoolRoom, sinks: this.sinks, arrivals: this.arrivals, flush: () => this.keeper.flush(), touch: () => { this.keeper.touch() }, track: (work) => { this.track(work) } })
-    spool?.failed.catch((error: unknown) => { this.fail(error) })
+    this.restorer = restorerOf(parts, {
+      ledger: this.ledger,
+      gaps: this.gaps,
+      room: this.spoolRoom,
+      sinks: this.sinks,
+      arrivals: this.arrivals,
+      flush: () => this.keeper.flush(),
+      touch: () => {
+        this.keeper.touch()
+      },
+      track: (work) => {
+        this.track(work)
+      },
+    })
+    spool?.failed.catch((error: unknown) => {
+      this.fail(error)
+    })
   }
 
   private sourceRun(part: SourcePart): SourceRun {
@@ -132,42 +251,78 @@ export class Flow {
     const positions = new Map(Object.entries(stored?.sources[part.id]?.positions ?? {}))
     const here = part.position === 'here'
     const [first] = this.parts.sinks
-    const trail = spool === undefined && part.position !== 'none' && first !== undefined ? trailOf(first.sink, clock) : undefined
+    const trail =
+      spool === undefined && part.position !== 'none' && first !== undefined ? trailOf(first.sink, clock) : undefined
     const committer = new Committer({
-      label: part.label, clock, log, trail, everyMs: part.releasedAtAccept ? PROMPT_MS : here ? 100 : 1000,
+      label: part.label,
+      clock,
+      log,
+      trail,
+      everyMs: part.releasedAtAccept ? PROMPT_MS : here ? 100 : 1000,
       commit: async (partition, position) => {
         if (part.position === 'upstream') {
           await part.source.commit(partition, position)
           run.released.set(partition.name, position)
           this.gaps.committed(part, partition.name, position)
-        } else if (here) { positions.set(partition.name, position); this.keeper.touch() }
+        } else if (here) {
+          positions.set(partition.name, position)
+          this.keeper.touch()
+        }
       },
     })
     let begun = false
     const completeUntil = stored?.sources[part.id]?.completeUntil
     const run: SourceRun = {
-      part, supervisor, committer, positions, released: new Map(), completeUntil,
+      part,
+      supervisor,
+      committer,
+      positions,
+      released: new Map(),
+      completeUntil,
       pump: new SourcePump({
-        id: part.id, source: part.source, supervisor, live: part.live && spool !== undefined, clock, log, until, signal: this.cut.signal, stopReading: this.stopReading.signal,
+        id: part.id,
+        source: part.source,
+        supervisor,
+        live: part.live && spool !== undefined,
+        clock,
+        log,
+        until,
+        signal: this.cut.signal,
+        stopReading: this.stopReading.signal,
         stored: (partition) => spool?.position(part.id, partition) ?? positions.get(partition),
         storedPartitions: () => [...positions.keys(), ...(spool?.partitions(part.id) ?? [])],
-        lastReceivedAt: () => (spool === undefined ? undefined : completeUntil ?? spool.lastReceivedAt(part.id)),
+        lastReceivedAt: () => (spool === undefined ? undefined : (completeUntil ?? spool.lastReceivedAt(part.id))),
         opened: async () => {
           if (begun || spool === undefined || !part.live) return
           begun = true
           // Killed from here on, it has missed what it would have read: the next run's gap begins now.
-          await this.keeper.flush().catch((error: unknown) => { this.fail(error) })
+          await this.keeper.flush().catch((error: unknown) => {
+            this.fail(error)
+          })
         },
-        complete: (until) => { if (spool !== undefined) this.arrivals.whenDurable(part, () => { this.completed(run, until) }) },
+        complete: (until) => {
+          if (spool !== undefined)
+            this.arrivals.whenDurable(part, () => {
+              this.completed(run, until)
+            })
+        },
         room: (signal) => this.room(signal),
         pressed: () => spool?.status().full === true,
         take: (delivery, receivedAt) => this.arrivals.take(run, delivery, receivedAt),
-        gap: (gap) => { this.gaps.gap(part, gap) },
+        gap: (gap) => {
+          this.gaps.gap(part, gap)
+        },
         held: () => this.gaps.held(part.id),
-        committed: (partition, upTo) => { this.gaps.committed(part, partition, upTo) },
+        committed: (partition, upTo) => {
+          this.gaps.committed(part, partition, upTo)
+        },
         revoke: (partition, deadlineMs, opened) => this.revoke(run, partition, deadlineMs, opened),
-        lost: (partition) => { committer.lost(partition) },
-        saw: (partition) => { committer.saw(partition) },
+        lost: (partition) => {
+          committer.lost(partition)
+        },
+        saw: (partition) => {
+          committer.saw(partition)
+        },
       }),
     }
     return run
@@ -176,9 +331,13 @@ export class Flow {
   /** Runs to the end. Call once. */
   async run(): Promise<FlowResult> {
     // That this run began is known before its first record: a kill at any moment leaves a receipt to issue.
-    await (this.restorer?.begin() ?? this.keeper.flush()).catch((error: unknown) => { this.fail(error) })
+    await (this.restorer?.begin() ?? this.keeper.flush()).catch((error: unknown) => {
+      this.fail(error)
+    })
     const sinkRuns = this.sinks.map((sink) => this.guard(sink.pump.run()))
-    await this.restorer?.resume().catch((error: unknown) => { if (!this.stopping) this.fail(error) })
+    await this.restorer?.resume().catch((error: unknown) => {
+      if (!this.stopping) this.fail(error)
+    })
     const ends = await Promise.all(this.sources.map(({ pump }) => this.guard(pump.run())))
     this.reachedEnd ||= ends.every((end) => end === 'ended')
     await this.endInput()
@@ -200,17 +359,32 @@ export class Flow {
     this.stopReading.abort(new Error('stopping'))
     this.restorer?.stop()
     const { clock, graceMs } = this.parts
-    clock.sleep(graceMs, this.over.signal).then(() => { this.abort() }, () => undefined)
+    clock.sleep(graceMs, this.over.signal).then(
+      () => {
+        this.abort()
+      },
+      () => undefined,
+    )
     const watch = clock.every(100, () => {
-      if (this.cut.signal.aborted || this.over.signal.aborted) { watch.stop(); return }
-      if (this.sinks.every(({ pump }) => pump.isWaiting) && this.isKept()) { watch.stop(); this.abort() }
+      if (this.cut.signal.aborted || this.over.signal.aborted) {
+        watch.stop()
+        return
+      }
+      if (this.sinks.every(({ pump }) => pump.isWaiting) && this.isKept()) {
+        watch.stop()
+        this.abort()
+      }
     })
   }
-  /** What is left need not wait for sinks that are away: the next start delivers it out of the spool, or the source sends it again. */
+  /**
+   * What is left need not wait for sinks that are away: the next start delivers it out of the spool, or the source
+   * sends it again.
+   */
   private isKept(): boolean {
     const { spool } = this.parts
-    if (spool === undefined) return resends(this.parts) && this.sinks.every(({ supervisor }) => supervisor.failingMs >= AWAY_MS)
-    return this.inputEnded && this.appends.size === 0 || spool.status().full && resends(this.parts)
+    if (spool === undefined)
+      return resends(this.parts) && this.sinks.every(({ supervisor }) => supervisor.failingMs >= AWAY_MS)
+    return (this.inputEnded && this.appends.size === 0) || (spool.status().full && resends(this.parts))
   }
   private inputEnded = false
 
@@ -222,12 +396,21 @@ export class Flow {
     this.spoolRoom?.wake()
   }
 
-  /** Receipts of earlier runs that are still to be issued: they are stored with this one's until `issued` says otherwise. */
-  owes(receipts: readonly Receipt[]): void { this.unissued = receipts }
-  /** After the run: all its receipts are with whoever wants them, but for these. Otherwise the next start issues them. */
+  /**
+   * Receipts of earlier runs that are still to be issued: they are stored with this one's until `issued` says
+   * otherwise.
+   */
+  owes(receipts: readonly Receipt[]): void {
+    this.unissued = receipts
+  }
+  /**
+   * After the run: all its receipts are with whoever wants them, but for these. Otherwise the next start issues them.
+   */
   async issued(left: readonly Receipt[]): Promise<void> {
     this.unissued = left
-    await this.keeper.flush().catch((error: unknown) => { this.parts.log.debug(`that the receipt was issued could not be stored: ${lineOf(error)}`) })
+    await this.keeper.flush().catch((error: unknown) => {
+      this.parts.log.debug(`that the receipt was issued could not be stored: ${lineOf(error)}`)
+    })
   }
 
   status(): FlowStatus {
@@ -240,18 +423,31 @@ export class Flow {
       return { ...rest, returned: returned + lost.returned, abandoned: abandoned + lost.abandoned }
     }
     return {
-      name: this.parts.name, started: this.started.at, read: this.ledger.read, bytesRead: this.ledger.bytesRead, restarts: this.ledger.restarts, gaps: this.ledger.gapCount,
+      name: this.parts.name,
+      started: this.started.at,
+      read: this.ledger.read,
+      bytesRead: this.ledger.bytesRead,
+      restarts: this.ledger.restarts,
+      gaps: this.ledger.gapCount,
       sources: this.sources.map(({ supervisor }) => supervisor.status()),
       sinks: this.sinks.map(({ part, supervisor, pump, lane }) => ({
-        ...supervisor.status(), ...counts(part.id),
-        pending: lane === undefined ? pump.counts.pending : (this.parts.spool?.countFrom(lane.cursor) ?? 0) + (this.held?.of(part.id) ?? 0) + (this.restorer?.of(part.id) ?? 0),
+        ...supervisor.status(),
+        ...counts(part.id),
+        pending:
+          lane === undefined
+            ? pump.counts.pending
+            : (this.parts.spool?.countFrom(lane.cursor) ?? 0) +
+              (this.held?.of(part.id) ?? 0) +
+              (this.restorer?.of(part.id) ?? 0),
       })),
       ...(spool === undefined ? {} : { spool }),
     }
   }
 
   private async guard<T>(run: Promise<T>): Promise<T | undefined> {
-    try { return await run } catch (error) {
+    try {
+      return await run
+    } catch (error) {
       if (!this.cut.signal.aborted) this.fail(error)
       return undefined
     }
@@ -262,20 +458,35 @@ export class Flow {
     const ending = failureOf(error)
     this.failure ??= ending
     if (ending.kind === 'source failed') this.stop()
-    // Nothing can be drained into a sink that is gone, nor past a disk or a bug that cannot be trusted; with several sinks the others have the spool.
+    // Nothing can be drained into a sink that is gone, nor past a disk or a bug that cannot be trusted; with several
+    // sinks the others have the spool.
     else this.abort()
   }
 
   private unplaced(why: string): void {
-    this.failure ??= { kind: 'incomplete', why: `a record was rejected and there is nowhere to keep it: ${why}; --dead-letter says where rejected records go` }
+    this.failure ??= {
+      kind: 'incomplete',
+      why: `a record was rejected and there is nowhere to keep it: ${why}; --dead-letter says where rejected records go`,
+    }
     this.stop()
   }
 
-  private room(signal: AbortSignal): Promise<void> { return this.spoolRoom?.wait(signal) ?? this.window.room(signal) }
+  private room(signal: AbortSignal): Promise<void> {
+    return this.spoolRoom?.wait(signal) ?? this.window.room(signal)
+  }
 
   /** Awaited before the run is over; its failure ends the run. */
   private track(work: Promise<unknown>): void {
-    const tracked = work.then(() => undefined, (error: unknown) => { if (!this.cut.signal.aborted) this.fail(error) }).finally(() => { this.appends.delete(tracked) })
+    const tracked = work
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          if (!this.cut.signal.aborted) this.fail(error)
+        },
+      )
+      .finally(() => {
+        this.appends.delete(tracked)
+      })
     this.appends.add(tracked)
   }
 
@@ -305,22 +516,40 @@ export class Flow {
     this.keeper.touch()
   }
 
-  private release(): void { this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity))) }
+  private release(): void {
+    this.releases.upTo(Math.min(...this.sinks.map(({ lane }) => lane?.cursor ?? Infinity)))
+  }
 
-  private async revoke({ part, committer, pump }: SourceRun, partition: Partition, deadlineMs: number, opened: AbortSignal): Promise<void> {
+  private async revoke(
+    { part, committer, pump }: SourceRun,
+    partition: Partition,
+    deadlineMs: number,
+    opened: AbortSignal,
+  ): Promise<void> {
     const { clock, spool } = this.parts
     const ended = linkedAbort(this.cut.signal, opened)
     try {
-      const all = await giveUp({
-        taken: async () => {
-          await pump.handedOn(partition.name)
-          await Promise.all(this.appends)
-          if (!part.releasedAtAccept) await spool?.seal('revoke')
+      const all = await giveUp(
+        {
+          taken: async () => {
+            await pump.handedOn(partition.name)
+            await Promise.all(this.appends)
+            if (!part.releasedAtAccept) await spool?.seal('revoke')
+          },
+          settled: () =>
+            spool === undefined
+              ? this.window.unsettled(part.id, partition.name) === 0
+              : !this.releases.awaits(committer, partition.name),
+          commit: () => committer.flush(Math.min(READER_MS, deadlineMs / 2), partition.name),
         },
-        settled: () => (spool === undefined ? this.window.unsettled(part.id, partition.name) === 0 : !this.releases.awaits(committer, partition.name)),
-        commit: () => committer.flush(Math.min(READER_MS, deadlineMs / 2), partition.name),
-      }, deadlineMs, clock, ended.controller.signal)
-      if (!all && !opened.aborted) this.parts.log.warn(`${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`)
+        deadlineMs,
+        clock,
+        ended.controller.signal,
+      )
+      if (!all && !opened.aborted)
+        this.parts.log.warn(
+          `${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`,
+        )
     } finally {
       ended.dispose()
       // Whoever opens again says what it still has: perhaps this one, under the same epoch.
@@ -330,15 +559,26 @@ export class Flow {
 
   private async endInput(): Promise<void> {
     // Some may wait for space that nobody makes any more: what was not accepted is the source's.
-    try { while (this.appends.size > 0) await unlessAborted(Promise.all(this.appends), this.cut.signal) } catch { return }
+    try {
+      while (this.appends.size > 0) await unlessAborted(Promise.all(this.appends), this.cut.signal)
+    } catch {
+      return
+    }
     this.direct?.end()
     if (this.cut.signal.aborted) return
     // So may the seal of what is the spool's: the next start finds it as it is.
-    try { await unlessAborted(Promise.resolve(this.parts.spool?.end()), this.cut.signal) } catch (error) { if (!this.cut.signal.aborted) this.fail(error) }
+    try {
+      await unlessAborted(Promise.resolve(this.parts.spool?.end()), this.cut.signal)
+    } catch (error) {
+      if (!this.cut.signal.aborted) this.fail(error)
+    }
     this.inputEnded = true
   }
 
-  /** Without a spool: confirmed records of deliveries that were not settled as a whole. They come twice where the source sends the whole of it again. */
+  /**
+   * Without a spool: confirmed records of deliveries that were not settled as a whole. They come twice where the source
+   * sends the whole of it again.
+   */
   private settlePartly(): void {
     for (const { part, pump, lane } of this.sinks) {
       if (lane !== undefined) continue
@@ -348,7 +588,9 @@ export class Flow {
     }
   }
 
-  private bounded(work: Promise<unknown>): Promise<void> { return closing(work, this.cut.signal.aborted, this.parts) }
+  private bounded(work: Promise<unknown>): Promise<void> {
+    return closing(work, this.cut.signal.aborted, this.parts)
+  }
 
   private compose(): FlowState {
     this.ledger.started = this.started.at
@@ -356,7 +598,18 @@ export class Flow {
   }
   private account(): Account {
     for (const { part, pump } of this.sinks) this.ledger.duplicates(part.id, pump.counts.possibleDuplicates)
-    return { ledger: this.ledger, sources: this.sources, sinks: this.sinks, held: this.held, restorer: this.restorer, started: this.started.at, ms: this.started.ms, ended: this.ended, acceptedThrough: this.arrivals.acceptedThrough, unissued: this.unissued }
+    return {
+      ledger: this.ledger,
+      sources: this.sources,
+      sinks: this.sinks,
+      held: this.held,
+      restorer: this.restorer,
+      started: this.started.at,
+      ms: this.started.ms,
+      ended: this.ended,
+      acceptedThrough: this.arrivals.acceptedThrough,
+      unissued: this.unissued,
+    }
   }
   private unissued: readonly Receipt[] = []
   private ended: number | undefined
@@ -367,7 +620,9 @@ export class Flow {
     if (spool === undefined) return
     if (this.restorer?.looking === true) return
     const low = Math.min(...Object.values(state.sinks).map((sink) => sink.cursor), this.held?.low ?? Infinity)
-    this.trimming = spool.drop(low).catch((error: unknown) => { this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`) })
+    this.trimming = spool.drop(low).catch((error: unknown) => {
+      this.parts.log.warn(`the spool could not be trimmed: ${lineOf(error)}`)
+    })
   }
 
   private async finish(): Promise<FlowResult> {
@@ -378,7 +633,13 @@ export class Flow {
     this.settlePartly()
     this.ended = clock.now()
     this.fullSpool?.stop()
-    let ending = this.failure ?? endingOf(this.parts, this.account(), this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined)
+    let ending =
+      this.failure ??
+      endingOf(
+        this.parts,
+        this.account(),
+        this.stopping && !(this.cleanEnd && this.reachedEnd) ? { cleanEnd: this.cleanEnd } : undefined,
+      )
     const receipt = receiptOf(this.parts, this.account(), ending)
     this.unissued = [...this.unissued, receipt]
     let provisional = false
@@ -392,7 +653,11 @@ export class Flow {
     await this.trimming
     this.over.abort(new Error('over'))
     const wrong = receipt.sinks.find((sink) => imbalance(sink) !== 0)
-    if (wrong !== undefined && ending.kind !== 'bug') ending = { kind: 'bug', error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`) }
+    if (wrong !== undefined && ending.kind !== 'bug')
+      ending = {
+        kind: 'bug',
+        error: new Error(`the receipt of ${wrong.label} does not add up: off by ${imbalance(wrong)}`),
+      }
     return { ending, receipt, provisional }
   }
 }

@@ -1,4 +1,7 @@
-/** How long a full spool is waited for: as long as an endpoint may be away. Then the disk has failed, and whoever waits for the run hears of it. */
+/**
+ * How long a full spool is waited for: as long as an endpoint may be away. Then the disk has failed, and whoever waits
+ * for the run hears of it.
+ */
 import type { Clock } from './contract'
 import { DiskFailed } from './errors'
 import type { Spool } from './ports'
@@ -18,7 +21,11 @@ export class FullSpool {
     const look = (): void => {
       if (++this.idle <= LOOKS) return
       this.stop()
-      failed(new DiskFailed(`the spool has taken nothing for ${Math.round(giveUpAfter / 1000)} s, and nothing was delivered that would make room: ${this.why}; make room, then run the same line again (--give-up-after says how long it waits)`))
+      failed(
+        new DiskFailed(
+          `the spool has taken nothing for ${Math.round(giveUpAfter / 1000)} s, and nothing was delivered that would make room: ${this.why}; make room, then run the same line again (--give-up-after says how long it waits)`,
+        ),
+      )
     }
     spool.onStatus(({ full, why = 'it is full' }) => {
       this.why = why
@@ -31,7 +38,9 @@ export class FullSpool {
   }
 
   /** Something was delivered: that makes room. */
-  moved(): void { this.idle = 0 }
+  moved(): void {
+    this.idle = 0
+  }
 
   stop(): void {
     this.watch?.stop()

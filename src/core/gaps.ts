@@ -1,4 +1,7 @@
-/** Gaps as sources tell them or the disk makes them, and the records of earlier runs that fill them or that upstream has sent again. */
+/**
+ * Gaps as sources tell them or the disk makes them, and the records of earlier runs that fill them or that upstream has
+ * sent again.
+ */
 import { alarm } from './alarm'
 import type { Gap, Log, Position } from './contract'
 import type { SourcePart } from './flow-parts'
@@ -25,14 +28,24 @@ export class Gaps {
 
   constructor(private readonly parts: GapsParts) {}
 
-  /** Resolves when what fills this source's gaps is in the spool, or on its way: what the source returns now comes behind it. */
-  filled(source: string): Promise<void> | undefined { return this.filling.get(source) }
+  /**
+   * Resolves when what fills this source's gaps is in the spool, or on its way: what the source returns now comes
+   * behind it.
+   */
+  filled(source: string): Promise<void> | undefined {
+    return this.filling.get(source)
+  }
 
-  held(source: string): readonly string[] { return this.parts.held?.partitions(source) ?? [] }
+  held(source: string): readonly string[] {
+    return this.parts.held?.partitions(source) ?? []
+  }
 
   /** Upstream has it: recovered records up to there were sent again, and are not ours to deliver any more. */
   committed({ id, source }: SourcePart, partition: string, upTo: Position): void {
-    const returned = source.covers === undefined ? undefined : this.parts.held?.committed(id, partition, upTo, (a, b) => source.covers?.(a, b) === true)
+    const returned =
+      source.covers === undefined
+        ? undefined
+        : this.parts.held?.committed(id, partition, upTo, (a, b) => source.covers?.(a, b) === true)
     if (returned === undefined) return
     this.parts.ledger.returned(returned)
     this.parts.touch()
@@ -40,12 +53,17 @@ export class Gaps {
 
   gap(part: SourcePart, gap: Gap): void {
     const { held } = this.parts
-    if (held === undefined || !held.partitions(part.id).includes(gap.partition)) { this.note(part, gap); return }
+    if (held === undefined || !held.partitions(part.id).includes(gap.partition)) {
+      this.note(part, gap)
+      return
+    }
     const before = this.filling.get(part.id)
     const filling = (async () => {
       await before
       await this.fill(held, part, gap)
-    })().finally(() => { if (this.filling.get(part.id) === filling) this.filling.delete(part.id) })
+    })().finally(() => {
+      if (this.filling.get(part.id) === filling) this.filling.delete(part.id)
+    })
     this.filling.set(part.id, filling)
     this.parts.track(filling)
   }
@@ -55,7 +73,10 @@ export class Gaps {
     const filled = await held.fill(part.id, gap, (a, b) => part.source.covers?.(a, b) === true)
     ledger.carriedAgain(filled.again)
     ledger.returned(held.settled())
-    if (filled.records > 0) log.warn(`${part.label}: ${gap.partition} cannot send ${filled.records} records again (${gap.why}): they are delivered out of the spool`)
+    if (filled.records > 0)
+      log.warn(
+        `${part.label}: ${gap.partition} cannot send ${filled.records} records again (${gap.why}): they are delivered out of the spool`,
+      )
     if (filled.gap !== undefined) this.note(part, filled.gap)
     this.parts.touch()
   }
@@ -80,7 +101,9 @@ export class Gaps {
 
   private note({ id, label }: SourcePart, gap: Gap): void {
     this.parts.ledger.gap(gap)
-    this.parts.log.warn(`${label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`)
+    this.parts.log.warn(
+      `${label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`,
+    )
     if (this.parts.spool === undefined) this.parts.touch()
     else this.parts.track(this.parts.spool.gap(id, gap))
   }

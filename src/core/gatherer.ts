@@ -1,4 +1,7 @@
-/** What has arrived for a sink and was not submitted yet, made into writes: joined up to the sink's limits, split where it is beyond them. */
+/**
+ * What has arrived for a sink and was not submitted yet, made into writes: joined up to the sink's limits, split where
+ * it is beyond them.
+ */
 import { Wake } from '../kit/signal'
 import { entrySize, joined, only } from './batch'
 import type { Batch, Clock, Limits, Refusal, Segment } from './contract'
@@ -29,7 +32,9 @@ export class Gatherer {
 
   constructor(private readonly parts: GathererParts) {}
 
-  get isEmpty(): boolean { return this.arrived.length === 0 }
+  get isEmpty(): boolean {
+    return this.arrived.length === 0
+  }
 
   add(tracked: Tracked): void {
     this.arrived.push({ tracked, at: this.parts.clock.monotonic() })
@@ -42,19 +47,33 @@ export class Gatherer {
     const enough = limits.unit === 'segment' ? 1 : Math.max(limits.maxBytes, 1)
     while (this.bytes >= enough && !signal.aborted) await this.taken.wait()
   }
-  wake(): void { this.taken.wake() }
+  wake(): void {
+    this.taken.wake()
+  }
 
-  /** The next write, or several where one piece had to be split; none where there is nothing, or where more is waited for. @param ended nothing more will arrive */
+  /**
+   * The next write, or several where one piece had to be split; none where there is nothing, or where more is waited
+   * for. @param ended nothing more will arrive
+   */
   next(ended: boolean): readonly Job[] {
     const first = this.arrived[0]
     if (first === undefined) return []
     const { limits, lingerMs, clock, wakeAfter } = this.parts
     if (limits.unit === 'segment') {
       this.take(1)
-      return [this.job(first.tracked.piece.payload, [{ piece: first.tracked, from: 0, count: first.tracked.piece.count }], first.tracked.piece.count)]
+      return [
+        this.job(
+          first.tracked.piece.payload,
+          [{ piece: first.tracked, from: 0, count: first.tracked.piece.count }],
+          first.tracked.piece.count,
+        ),
+      ]
     }
     const age = clock.monotonic() - first.at
-    if (lingerMs > 0 && this.bytes < WORTH_WRITING && !ended && age < lingerMs) { wakeAfter(lingerMs - age); return [] }
+    if (lingerMs > 0 && this.bytes < WORTH_WRITING && !ended && age < lingerMs) {
+      wakeAfter(lingerMs - age)
+      return []
+    }
     const batches: Batch[] = []
     const slices: Slice[] = []
     let count = 0
@@ -70,7 +89,8 @@ export class Gatherer {
     this.take(slices.length)
     // One piece beyond the limits, or something that may hold a record beyond them: looked at record by record.
     const isLone = slices.length === 1 && (count > limits.maxEntries || bytes > limits.maxBytes)
-    if (isLone || bytes > limits.maxEntryBytes) return slices.flatMap(({ piece }) => this.split(piece, piece.piece.payload as Batch))
+    if (isLone || bytes > limits.maxEntryBytes)
+      return slices.flatMap(({ piece }) => this.split(piece, piece.piece.payload as Batch))
     return [this.job(joined(batches), slices, count)]
   }
 
@@ -104,7 +124,19 @@ export class Gatherer {
       bytes += size + 1
     })
     flush()
-    if (tooLarge.length > 0) refuse({ id: '', attempt: 1, order: 0, payload: batch, slices: [{ piece: tracked, from: 0, count: batch.count }], count: batch.count, notBefore: 0 }, tooLarge)
+    if (tooLarge.length > 0)
+      refuse(
+        {
+          id: '',
+          attempt: 1,
+          order: 0,
+          payload: batch,
+          slices: [{ piece: tracked, from: 0, count: batch.count }],
+          count: batch.count,
+          notBefore: 0,
+        },
+        tooLarge,
+      )
     return jobs
   }
 

@@ -13,11 +13,24 @@ export interface GivingUp {
   commit(): Promise<void>
 }
 
-/** Resolves with true when all of it that was read is settled and committed, with false at the deadline or when the run is cut short. */
-export async function giveUp({ taken, settled, commit }: GivingUp, deadlineMs: number, clock: Clock, cut: AbortSignal): Promise<boolean> {
+/**
+ * Resolves with true when all of it that was read is settled and committed, with false at the deadline or when the run
+ * is cut short.
+ */
+export async function giveUp(
+  { taken, settled, commit }: GivingUp,
+  deadlineMs: number,
+  clock: Clock,
+  cut: AbortSignal,
+): Promise<boolean> {
   const deadline = linkedAbort(cut)
   const { signal } = deadline.controller
-  const timer = clock.sleep(deadlineMs, signal).then(() => { deadline.controller.abort(new Error('deadline')) }, () => undefined)
+  const timer = clock.sleep(deadlineMs, signal).then(
+    () => {
+      deadline.controller.abort(new Error('deadline'))
+    },
+    () => undefined,
+  )
   try {
     await unlessAborted(taken(), signal)
     while (!settled()) await clock.sleep(LOOK_MS, signal)

@@ -8,12 +8,22 @@ export interface Piece {
   origin(index: number): Origin
   /** The rest of it is settled, and how: all but what `reached` has told. */
   settle(tally: Tally): void
-  /** So many records at its beginning are settled, and how those of them that were not told before. Only where part of a write was confirmed. */
+  /**
+   * So many records at its beginning are settled, and how those of them that were not told before. Only where part of a
+   * write was confirmed.
+   */
   reached?(count: number, tally: Tally): void
 }
-export interface Tally { delivered: number; rejected: number; dropped: number; bytes: number }
+export interface Tally {
+  delivered: number
+  rejected: number
+  dropped: number
+  bytes: number
+}
 export type Fate = 'delivered' | 'rejected' | 'dropped'
-export function nothing(): Tally { return { delivered: 0, rejected: 0, dropped: 0, bytes: 0 } }
+export function nothing(): Tally {
+  return { delivered: 0, rejected: 0, dropped: 0, bytes: 0 }
+}
 export function add(to: Tally, { delivered, rejected, dropped, bytes }: Tally): void {
   to.delivered += delivered
   to.rejected += rejected
@@ -26,8 +36,21 @@ export interface Feed {
 }
 
 /** Part of a piece within a write. */
-export interface Slice { readonly piece: Tracked; readonly from: number; readonly count: number }
-export interface Job { readonly id: string; attempt: number; readonly order: number; readonly payload: Batch | Segment; readonly slices: readonly Slice[]; readonly count: number; notBefore: number; /** An attempt ended without an answer: what of it was stored is not known. */ unanswered?: boolean }
+export interface Slice {
+  readonly piece: Tracked
+  readonly from: number
+  readonly count: number
+}
+export interface Job {
+  readonly id: string
+  attempt: number
+  readonly order: number
+  readonly payload: Batch | Segment
+  readonly slices: readonly Slice[]
+  readonly count: number
+  notBefore: number /** An attempt ended without an answer: what of it was stored is not known. */
+  unanswered?: boolean
+}
 
 /** A piece under way: its records are settled in any order, and told of in theirs. */
 export class Tracked {
@@ -42,7 +65,10 @@ export class Tracked {
 
   settle(from: number, count: number, fate: Fate, bytes: number): void {
     const tally = { ...nothing(), [fate]: count, bytes }
-    if (from !== this.through) { this.beyond.set(from, { count, tally }); return }
+    if (from !== this.through) {
+      this.beyond.set(from, { count, tally })
+      return
+    }
     this.through += count
     add(this.tally, tally)
     if (this.beyond.size > 0) this.join()
@@ -50,7 +76,9 @@ export class Tracked {
   }
 
   /** Part of it is settled: told where it begins with that. */
-  tell(): void { if (this.through > 0 && this.through < this.piece.count) this.piece.reached?.(this.through, this.taken()) }
+  tell(): void {
+    if (this.through > 0 && this.through < this.piece.count) this.piece.reached?.(this.through, this.taken())
+  }
 
   /** What is settled and nobody was told of: the run ended before the rest was. */
   untold(): { readonly within: Tally; readonly beyond: Tally } {
@@ -75,12 +103,18 @@ export class Tracked {
 }
 
 /** Bytes at hand; a segment lies on disk. */
-export function weight(payload: Batch | Segment): number { return 'kind' in payload ? 1 : Math.max(1, payload.bytes) }
+export function weight(payload: Batch | Segment): number {
+  return 'kind' in payload ? 1 : Math.max(1, payload.bytes)
+}
 
 /** Bytes that a write keeps in memory. */
-export function held(payload: Batch | Segment): number { return 'kind' in payload ? 1 : payload.retained }
+export function held(payload: Batch | Segment): number {
+  return 'kind' in payload ? 1 : payload.retained
+}
 
-export function bytesOf(payload: Batch | Segment): number { return 'kind' in payload ? payload.length : payload.bytes }
+export function bytesOf(payload: Batch | Segment): number {
+  return 'kind' in payload ? payload.length : payload.bytes
+}
 
 export function sliceAt(job: Job, index: number): { readonly piece: Tracked; readonly index: number } {
   let rest = index

@@ -1,4 +1,7 @@
-/** When the flow file is written: soon after something moved, at most once a second, and at once where somebody waits for it. */
+/**
+ * When the flow file is written: soon after something moved, at most once a second, and at once where somebody waits
+ * for it.
+ */
 import type { Clock } from './contract'
 import type { FlowFile } from './ports'
 
@@ -10,7 +13,9 @@ export class Keeper<T> {
   private isKnown_ = false
 
   /** Something of this run is durable: the next start knows of it. */
-  get isKnown(): boolean { return this.isKnown_ }
+  get isKnown(): boolean {
+    return this.isKnown_
+  }
 
   /**
    * @param file absent: nothing is kept beyond this process
@@ -18,11 +23,22 @@ export class Keeper<T> {
    * @param saved called with what is durable now
    * @param failed the disk did not take it
    */
-  constructor(private readonly file: FlowFile<T> | undefined, private readonly compose: () => T, private readonly saved: (state: T) => void, private readonly failed: (error: unknown) => void, clock: Clock) {
-    if (file !== undefined) this.timer = clock.every(1000, () => { if (this.dirty) void this.save() })
+  constructor(
+    private readonly file: FlowFile<T> | undefined,
+    private readonly compose: () => T,
+    private readonly saved: (state: T) => void,
+    private readonly failed: (error: unknown) => void,
+    clock: Clock,
+  ) {
+    if (file !== undefined)
+      this.timer = clock.every(1000, () => {
+        if (this.dirty) void this.save()
+      })
   }
 
-  touch(): void { this.dirty = true }
+  touch(): void {
+    this.dirty = true
+  }
 
   private save(): Promise<void> {
     this.dirty = false

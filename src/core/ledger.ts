@@ -1,4 +1,7 @@
-/** Counts of one run, kept so that what the flow file holds adds up at every instant: a sink's figures move only when its cursor does. */
+/**
+ * Counts of one run, kept so that what the flow file holds adds up at every instant: a sink's figures move only when
+ * its cursor does.
+ */
 import type { Gap } from './contract'
 import { NOTHING, type RunLedger, type SinkLedger } from './flow-state'
 import type { Tally } from './job'
@@ -23,7 +26,12 @@ export class Ledger {
   private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
 
   /** @param started epoch milliseconds, as the clock says now */
-  constructor(readonly id: string, public started: number, readonly restarts: number, carriedIn: ReadonlyMap<string, number>) {
+  constructor(
+    readonly id: string,
+    public started: number,
+    readonly restarts: number,
+    carriedIn: ReadonlyMap<string, number>,
+  ) {
     for (const [sink, carried] of carriedIn) this.sinks.set(sink, { ...NOTHING, carriedIn: carried })
   }
 
@@ -35,15 +43,23 @@ export class Ledger {
     counts.bytes += tally.bytes
   }
 
-  duplicates(sink: string, count: number): void { this.of(sink).possibleDuplicates = count }
+  duplicates(sink: string, count: number): void {
+    this.of(sink).possibleDuplicates = count
+  }
 
   /** Upstream has them again, or sent them again: they are not ours to deliver any more. */
-  returned(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).returned += count }
+  returned(counts: Readonly<Record<string, number>>): void {
+    for (const [sink, count] of Object.entries(counts)) this.of(sink).returned += count
+  }
   /** Delivered once more, as far as anybody knows. */
-  carriedAgain(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count }
+  carriedAgain(counts: Readonly<Record<string, number>>): void {
+    for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count
+  }
 
   /** Accepted, and gone with a damaged disk. */
-  lost(counts: Readonly<Record<string, number>>): void { for (const [sink, count] of Object.entries(counts)) this.of(sink).abandoned += count }
+  lost(counts: Readonly<Record<string, number>>): void {
+    for (const [sink, count] of Object.entries(counts)) this.of(sink).abandoned += count
+  }
 
   gap(gap: Gap): void {
     this.gapCount++
@@ -52,15 +68,21 @@ export class Ledger {
 
   of(sink: string): { -readonly [K in keyof SinkLedger]: number } {
     let counts = this.sinks.get(sink)
-    if (counts === undefined) this.sinks.set(sink, counts = { ...NOTHING })
+    if (counts === undefined) this.sinks.set(sink, (counts = { ...NOTHING }))
     return counts
   }
 
-  /** What became of a sink's records, those among them that came no further than reading: what receipt, metrics, status and live line tell. */
+  /**
+   * What became of a sink's records, those among them that came no further than reading: what receipt, metrics, status
+   * and live line tell.
+   */
   sink(id: string): SinkLedger {
     const counts = this.of(id)
     return {
-      ...counts, rejected: counts.rejected + this.refusedAtRead, dropped: counts.dropped + this.droppedAtRead, filtered: counts.filtered + this.filteredAtRead,
+      ...counts,
+      rejected: counts.rejected + this.refusedAtRead,
+      dropped: counts.dropped + this.droppedAtRead,
+      filtered: counts.filtered + this.filteredAtRead,
       possibleDuplicates: counts.possibleDuplicates + this.doubtfulAtRead,
     }
   }
@@ -70,8 +92,15 @@ export class Ledger {
     const sinks: Record<string, SinkLedger> = {}
     for (const id of this.sinks.keys()) sinks[id] = this.sink(id)
     return {
-      id: this.id, started: this.started, ...(ended === undefined ? {} : { ended }), restarts: this.restarts, read: this.accepted + this.refusedAtRead + this.droppedAtRead + this.filteredAtRead,
-      bytesRead: this.bytesRead, sinks, gaps: this.gaps, gapCount: this.gapCount,
+      id: this.id,
+      started: this.started,
+      ...(ended === undefined ? {} : { ended }),
+      restarts: this.restarts,
+      read: this.accepted + this.refusedAtRead + this.droppedAtRead + this.filteredAtRead,
+      bytesRead: this.bytesRead,
+      sinks,
+      gaps: this.gaps,
+      gapCount: this.gapCount,
     }
   }
 }

@@ -1,4 +1,7 @@
-/** A moment that is told as a date later on, by what the clock says by then: one that was wrong at the start of a run is corrected while it goes on. */
+/**
+ * A moment that is told as a date later on, by what the clock says by then: one that was wrong at the start of a run is
+ * corrected while it goes on.
+ */
 import { uptime } from 'node:os'
 import type { Clock } from './contract'
 
@@ -11,7 +14,10 @@ export class Moment {
   private readonly up: number
 
   /** Now. @param sinceBoot seconds, those in which the machine slept among them */
-  constructor(private readonly clock: Pick<Clock, 'now' | 'monotonic'>, private readonly sinceBoot: () => number = uptime) {
+  constructor(
+    private readonly clock: Pick<Clock, 'now' | 'monotonic'>,
+    private readonly sinceBoot: () => number = uptime,
+  ) {
     this.date = clock.now()
     this.monotonic = clock.monotonic()
     this.up = sinceBoot()
@@ -26,5 +32,7 @@ export class Moment {
   }
 
   /** Milliseconds since, without sleep. */
-  get ms(): number { return this.clock.monotonic() - this.monotonic }
+  get ms(): number {
+    return this.clock.monotonic() - this.monotonic
+  }
 }

@@ -1,4 +1,7 @@
-/** A delivery that is large beside the objects that are made of it, as several: a segment is sealed between deliveries. Pure. */
+/**
+ * A delivery that is large beside the objects that are made of it, as several: a segment is sealed between deliveries.
+ * Pure.
+ */
 import { EntryBatch, entrySize, LineBatch } from './batch'
 import type { Batch, Delivery, Sink } from './contract'
 
@@ -12,7 +15,9 @@ export function pieceBytes(sinks: readonly { readonly sink: Pick<Sink, 'segments
   return Math.max(1, Math.min(...sizes) / PARTS)
 }
 
-/** In their order, each of `most` bytes or more by less than a record. What follows the records follows the last piece. */
+/**
+ * In their order, each of `most` bytes or more by less than a record. What follows the records follows the last piece.
+ */
 export function pieces(delivery: Delivery, most: number): readonly Delivery[] {
   const { batch } = delivery
   if (batch.bytes <= most || batch.count <= 1) return [delivery]
@@ -23,7 +28,8 @@ export function pieces(delivery: Delivery, most: number): readonly Delivery[] {
     const offset = from
     from += part.count
     // They are the first ones.
-    const doubtful = delivery.doubtful === undefined ? {} : { doubtful: Math.min(part.count, Math.max(0, delivery.doubtful - offset)) }
+    const doubtful =
+      delivery.doubtful === undefined ? {} : { doubtful: Math.min(part.count, Math.max(0, delivery.doubtful - offset)) }
     if (index === cut.length - 1) return { ...delivery, ...doubtful, batch: part, at: (i) => delivery.at(offset + i) }
     return { ...each, ...doubtful, batch: part, last: delivery.at(from - 1), at: (i) => delivery.at(offset + i) }
   })
@@ -65,7 +71,7 @@ function ofEntries(batch: Batch, most: number): readonly Batch[] {
   entries.forEach((entry, index) => {
     bytes += entrySize(entry)
     if (bytes < most && index < entries.length - 1) return
-    found.push(new EntryBatch(entries.slice(from, index + 1), batch.retained * (index + 1 - from) / entries.length))
+    found.push(new EntryBatch(entries.slice(from, index + 1), (batch.retained * (index + 1 - from)) / entries.length))
     from = index + 1
     bytes = 0
   })

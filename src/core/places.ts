@@ -1,6 +1,7 @@
 /**
- * How far each partition has been delivered to a sink, for sources whose position lives with us: from there on it is read again where the disk has lost it.
- * Stored as what differs from the newest positions, which is nothing where the sink has caught up.
+ * How far each partition has been delivered to a sink, for sources whose position lives with us: from there on it is
+ * read again where the disk has lost it. Stored as what differs from the newest positions, which is nothing where the
+ * sink has caught up.
  */
 import type { Position } from './contract'
 import type { Ahead, Behind, FlowState } from './flow-state'
@@ -16,18 +17,23 @@ export class Delivered {
   ahead: Ahead | undefined
 
   constructor(stored: FlowState | undefined, spool: Spool, sink: string, cursor: Sequence) {
-    if (stored === undefined) { this.places = spool.countFrom(0) === 0 && spool.head === 0 ? new Map() : undefined; return }
+    if (stored === undefined) {
+      this.places = spool.countFrom(0) === 0 && spool.head === 0 ? new Map() : undefined
+      return
+    }
     const behind = stored.sinks[sink]?.behind
     if (behind === undefined || stored.sinks[sink]?.cursor !== cursor) return
     this.ahead = stored.sinks[sink].ahead
-    this.places = new Map(Object.entries(stored.sources).map(([source, { positions }]) => {
-      const all = new Map(Object.entries(positions))
-      for (const [partition, position] of Object.entries(behind[source] ?? {})) {
-        if (position === null) all.delete(partition)
-        else all.set(partition, position)
-      }
-      return [source, all]
-    }))
+    this.places = new Map(
+      Object.entries(stored.sources).map(([source, { positions }]) => {
+        const all = new Map(Object.entries(positions))
+        for (const [partition, position] of Object.entries(behind[source] ?? {})) {
+          if (position === null) all.delete(partition)
+          else all.set(partition, position)
+        }
+        return [source, all]
+      }),
+    )
   }
 
   /** So many records more of a frame, but not all of it. */
@@ -52,15 +58,27 @@ export class Delivered {
   }
 
   /** @param newest of each source @param caughtUp nothing in the spool is left to be delivered */
-  state(newest: ReadonlyMap<string, Positions>, caughtUp: boolean): { readonly behind?: Behind; readonly ahead?: Ahead } {
+  state(
+    newest: ReadonlyMap<string, Positions>,
+    caughtUp: boolean,
+  ): { readonly behind?: Behind; readonly ahead?: Ahead } {
     if (caughtUp) this.places = new Map([...newest].map(([source, positions]) => [source, new Map(positions)]))
     const { places } = this
     if (places === undefined) return {}
     const differing = [...newest].map(([source, positions]) => {
       const here = places.get(source)
-      return [source, [...positions].flatMap(([partition, position]) => (here?.get(partition) === position ? [] : [[partition, here?.get(partition) ?? null] as const]))] as const
+      return [
+        source,
+        [...positions].flatMap(([partition, position]) =>
+          here?.get(partition) === position ? [] : [[partition, here?.get(partition) ?? null] as const],
+        ),
+      ] as const
     })
-    const behind = Object.fromEntries(differing.filter(([, positions]) => positions.length > 0).map(([source, positions]) => [source, Object.fromEntries(positions)]))
+    const behind = Object.fromEntries(
+      differing
+        .filter(([, positions]) => positions.length > 0)
+        .map(([source, positions]) => [source, Object.fromEntries(positions)]),
+    )
     return { behind, ...(this.ahead === undefined ? {} : { ahead: this.ahead }) }
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What the flow needs from rooms it may not import: the spool, the state and the dead-letter sink, as interfaces. The rooms implement them; the
- * plan (`src/plan`) puts them together.
+ * What the flow needs from rooms it may not import: the spool, the state and the dead-letter sink, as interfaces. The
+ * rooms implement them; the plan (`src/plan`) puts them together.
  */
 import type { Batch, Gap, Partition, Position, Refusal, Segment, Unfit } from './contract'
 
@@ -39,16 +39,27 @@ export interface SealedSegment extends Segment {
   readonly places?: readonly Place[]
 }
 
-export interface Place { readonly source: string; readonly partition: string; readonly last: Position }
+export interface Place {
+  readonly source: string
+  readonly partition: string
+  readonly last: Position
+}
 
 /** One sink's way through the spool. Calls come one at a time. */
 export interface SpoolReader<T> {
-  /** Next after what was returned last; waits for it; null once `end` was called on the spool and all is read. Rejects when the signal aborts. */
+  /**
+   * Next after what was returned last; waits for it; null once `end` was called on the spool and all is read. Rejects
+   * when the signal aborts.
+   */
   next(signal: AbortSignal): Promise<T | null>
 }
 
 /** What a release means: every sink has confirmed all of the partition up to this position. */
-export interface Release { readonly source: string; readonly partition: Partition; readonly position: Position }
+export interface Release {
+  readonly source: string
+  readonly partition: Partition
+  readonly position: Position
+}
 
 /** Records that were accepted and are gone from the disk: `records` of them from `sequence` on. */
 export interface Loss extends Gap {
@@ -60,7 +71,7 @@ export interface Loss extends Gap {
 
 /** Of these, the records that a sink with this cursor had still to get. */
 export function owed({ sequence, records = 0, owed: counts }: Loss, sink: string, cursor: Sequence): number {
-  return counts === undefined ? Math.max(0, sequence + records - Math.max(sequence, cursor)) : counts[sink] ?? 0
+  return counts === undefined ? Math.max(0, sequence + records - Math.max(sequence, cursor)) : (counts[sink] ?? 0)
 }
 
 export interface SpoolStatus {
@@ -72,7 +83,10 @@ export interface SpoolStatus {
 }
 
 export interface Spool {
-  /** Resolves once the records are fsynced: then and only then are they visible to readers. Waits while the disk is full. Appends become durable in call order. */
+  /**
+   * Resolves once the records are fsynced: then and only then are they visible to readers. Waits while the disk is
+   * full. Appends become durable in call order.
+   */
   append(records: SpoolRecords): Promise<{ readonly first: Sequence; readonly next: Sequence }>
   /** A frame of count 0: survives a kill; object metadata knows it. Durable when resolved. */
   gap(source: string, gap: Gap): Promise<void>
@@ -84,7 +98,9 @@ export interface Spool {
   lastReceivedAt(source: string): number | undefined
   /** For sinks that write batches: frames from the sequence on. */
   batches(sink: string, from: Sequence): SpoolReader<Spooled>
-  /** Frames from the sequence on that are there now; what has not been read since the start is looked through for it. */
+  /**
+   * Frames from the sequence on that are there now; what has not been read since the start is looked through for it.
+   */
   kept(from: Sequence): AsyncIterable<Spooled>
   /** For segment sinks: sealed segments from the sequence on, in order, those of earlier runs first. */
   segments(sink: string, from: Sequence): SpoolReader<SealedSegment>
@@ -136,7 +152,10 @@ export interface DeadLetter {
   readonly record: { readonly entry: import('./contract').Entry } | { readonly unfit: Unfit }
 }
 export interface DeadLetters {
-  /** What becomes of a record that cannot be delivered: kept (confirmed elsewhere first), dropped (counted), or the run ends with 5. */
+  /**
+   * What becomes of a record that cannot be delivered: kept (confirmed elsewhere first), dropped (counted), or the run
+   * ends with 5.
+   */
   readonly policy: 'keep' | 'drop' | 'stop'
   /** Resolves once confirmed there. */
   put(letters: readonly DeadLetter[], signal: AbortSignal): Promise<void>

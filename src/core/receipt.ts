@@ -30,13 +30,20 @@ export interface Receipt {
 
 /** What is wrong with the sum of a sink, or nothing. */
 export function imbalance(sink: ReceiptSink): number {
-  return sink.carriedIn + sink.read - (sink.delivered + sink.rejected + sink.dropped + sink.filtered + sink.spooled + sink.returned + sink.abandoned)
+  return (
+    sink.carriedIn +
+    sink.read -
+    (sink.delivered + sink.rejected + sink.dropped + sink.filtered + sink.spooled + sink.returned + sink.abandoned)
+  )
 }
 
 /** One line for people. */
 export function receiptLine(receipt: Receipt): string {
   const parts = receipt.sinks.map((sink) => {
-    const rest = (['rejected', 'dropped', 'filtered', 'spooled', 'returned', 'abandoned'] as const).filter((name) => sink[name] > 0).map((name) => `, ${sink[name]} ${name}`).join('')
+    const rest = (['rejected', 'dropped', 'filtered', 'spooled', 'returned', 'abandoned'] as const)
+      .filter((name) => sink[name] > 0)
+      .map((name) => `, ${sink[name]} ${name}`)
+      .join('')
     return `${sink.label}: ${sink.carriedIn > 0 ? `${sink.carriedIn} carried in + ` : ''}${sink.read} read = ${sink.delivered} delivered${rest}${sink.possibleDuplicates > 0 ? ` (${sink.possibleDuplicates} possible duplicates)` : ''}`
   })
   const gaps = receipt.gapCount > 0 ? `; ${receipt.gapCount} gap${receipt.gapCount === 1 ? '' : 's'}` : ''

@@ -1,4 +1,7 @@
-/** What becomes of records that a sink refuses: dead letters first, then settled, so that a record is never in neither place. */
+/**
+ * What becomes of records that a sink refuses: dead letters first, then settled, so that a record is never in neither
+ * place.
+ */
 import type { Batch, Refusal } from './contract'
 import { originOf, sliceAt, type Fate, type Job, type Tally, type Tracked } from './job'
 import type { DeadLetter, DeadLetters } from './ports'
@@ -24,7 +27,9 @@ export class Rejects {
 
   constructor(private readonly parts: RejectsParts) {}
 
-  get isIdle(): boolean { return this.underWay === 0 }
+  get isIdle(): boolean {
+    return this.underWay === 0
+  }
 
   async put(job: Job, refused: readonly Refusal[]): Promise<void> {
     const { deadLetters, label, signal, counts, settled, onUnplaced, fail, wake } = this.parts
@@ -40,7 +45,16 @@ export class Rejects {
       const entry = entries[index]
       if (entry === undefined) continue
       const { source, partition, position, receivedAt } = originOf(job, index)
-      letters.push({ source, partition, position, sink: label, why, attempts: Math.max(1, job.attempt), receivedAt, record: { entry } })
+      letters.push({
+        source,
+        partition,
+        position,
+        sink: label,
+        why,
+        attempts: Math.max(1, job.attempt),
+        receivedAt,
+        record: { entry },
+      })
     }
     this.underWay++
     try {

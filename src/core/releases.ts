@@ -2,14 +2,23 @@
 import type { Partition, Position } from './contract'
 import type { Sequence } from './ports'
 
-interface Committing { offer(partition: Partition, position: Position): void }
-interface Due { readonly next: Sequence; readonly committer: Committing; readonly partition: Partition; readonly position: Position }
+interface Committing {
+  offer(partition: Partition, position: Position): void
+}
+interface Due {
+  readonly next: Sequence
+  readonly committer: Committing
+  readonly partition: Partition
+  readonly position: Position
+}
 
 export class Releases {
   private readonly due: Due[] = []
 
   /** In the order of sequences. @param next the sequence after the last record that has to be delivered first */
-  add(next: Sequence, committer: Committing, partition: Partition, position: Position): void { this.due.push({ next, committer, partition, position }) }
+  add(next: Sequence, committer: Committing, partition: Partition, position: Position): void {
+    this.due.push({ next, committer, partition, position })
+  }
 
   /** Everything below is delivered. */
   upTo(low: Sequence): void {
@@ -19,5 +28,7 @@ export class Releases {
     }
   }
 
-  awaits(committer: Committing, partition: string): boolean { return this.due.some((due) => due.committer === committer && due.partition.name === partition) }
+  awaits(committer: Committing, partition: string): boolean {
+    return this.due.some((due) => due.committer === committer && due.partition.name === partition)
+  }
 }

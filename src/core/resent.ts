@@ -1,6 +1,7 @@
 /**
- * Records that upstream sends a second time after a restart: they lie in the spool already, or were delivered out of it before their commit arrived.
- * Each is a possible duplicate, but for those that are held (held.ts), which are returned instead of being delivered.
+ * Records that upstream sends a second time after a restart: they lie in the spool already, or were delivered out of it
+ * before their commit arrived. Each is a possible duplicate, but for those that are held (held.ts), which are returned
+ * instead of being delivered.
  */
 import type { Delivery, Position } from './contract'
 import type { SourcePart } from './flow-parts'
@@ -10,8 +11,15 @@ export class Resent {
   /** By source and partition: the position up to which records were accepted before this run. */
   private readonly before = new Map<string, Map<string, Position>>()
 
-  /** @param owed records that are held, and that upstream is to send again for the first time as far as sinks are concerned */
-  constructor(spool: Spool | undefined, sources: readonly SourcePart[], private owed: number) {
+  /**
+   * @param owed records that are held, and that upstream is to send again for the first time as far as sinks are
+   *   concerned
+   */
+  constructor(
+    spool: Spool | undefined,
+    sources: readonly SourcePart[],
+    private owed: number,
+  ) {
     if (spool === undefined) return
     for (const { id, source, position, releasedAtAccept } of sources) {
       if (position !== 'upstream' || releasedAtAccept || source.covers === undefined) continue

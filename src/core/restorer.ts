@@ -1,9 +1,10 @@
 /**
- * Records that were accepted and that the disk has lost are read again from sources that still have them, and go into the spool as if just read. What cannot
- * be read again is a gap.
+ * Records that were accepted and that the disk has lost are read again from sources that still have them, and go into
+ * the spool as if just read. What cannot be read again is a gap.
  *
  * Invariants:
- * - A loss is in the flow file from before the first record of it is read again until all of that is durable: a kill in between loses and repeats nothing.
+ * - A loss is in the flow file from before the first record of it is read again until all of that is durable: a kill in
+ *   between loses and repeats nothing.
  * - How far it has come is said by the spool itself, under the part's own key, together with the records.
  * - Until it is over, what a sink is owed of the loss counts as spooled.
  */
@@ -40,7 +41,11 @@ export interface RestorerParts extends Framing {
   readonly pieceBytes: number
   readonly clock: Clock
   readonly log: Log
-  lanes(): readonly { readonly sink: string; readonly cursor: Sequence; readonly delivered: Pick<Delivered, 'places' | 'ahead'> }[]
+  lanes(): readonly {
+    readonly sink: string
+    readonly cursor: Sequence
+    readonly delivered: Pick<Delivered, 'places' | 'ahead'>
+  }[]
   /** As it was stored when the run began. */
   newest(source: string): ReadonlyMap<string, Position>
   /** All records below are known to be accepted. */
@@ -75,17 +80,21 @@ export class Restorer {
 
   constructor(private readonly with_: RestorerParts) {
     const { stored } = with_
-    this.parts = [...stored?.parts ?? []]
+    this.parts = [...(stored?.parts ?? [])]
     this.records = stored?.records ?? 0
     this.counts = { ...stored?.owed }
-    this.whys = [...stored?.whys ?? []]
-    this.seen = [...stored?.seen ?? []]
+    this.whys = [...(stored?.whys ?? [])]
+    this.seen = [...(stored?.seen ?? [])]
     with_.ledger.carriedAgain(this.counts)
   }
 
-  of(sink: string): number { return this.counts[sink] ?? 0 }
+  of(sink: string): number {
+    return this.counts[sink] ?? 0
+  }
   /** Nothing may be removed from the spool: it is being looked through. */
-  get looking(): boolean { return this.planning !== undefined }
+  get looking(): boolean {
+    return this.planning !== undefined
+  }
 
   state(): Again | undefined {
     const low = Math.min(...this.with_.lanes().map(({ cursor }) => cursor))
@@ -94,7 +103,9 @@ export class Restorer {
     return { parts: this.parts, records: this.records, owed: { ...this.counts }, whys: this.whys, seen: this.seen }
   }
 
-  /** @param carried the sinks' books have them as spooled: those that an earlier run accepted and this one never counted */
+  /**
+   * @param carried the sinks' books have them as spooled: those that an earlier run accepted and this one never counted
+   */
   lost(losses: readonly Loss[], carried: boolean): void {
     const { gaps, ledger, lanes, sources } = this.with_
     if (losses.length === 0) return
@@ -130,17 +141,21 @@ export class Restorer {
   }
 
   /** What is not back yet is left to the next run. */
-  stop(): void { this.halt.abort(new Error('stopping')) }
+  stop(): void {
+    this.halt.abort(new Error('stopping'))
+  }
 
   /** Damage that was met under way. */
   met(losses: readonly Loss[]): void {
     this.lost(losses, false)
     if (!this.begun || this.found.length === 0 || this.planning !== undefined) return
-    this.with_.track((async () => {
-      await this.plan()
-      await this.with_.flush()
-      this.read()
-    })())
+    this.with_.track(
+      (async () => {
+        await this.plan()
+        await this.with_.flush()
+        this.read()
+      })(),
+    )
   }
 
   private async plan(): Promise<void> {
@@ -152,7 +167,13 @@ export class Restorer {
       const lowest = lanes().toSorted((a, b) => a.cursor - b.cursor)[0]
       const readable = sources.filter(isReadable)
       const { parts, seen } = await holesOf({
-        spool, low: lowest?.cursor ?? spool.tail, places: lowest?.delivered.places, ahead: lowest?.delivered.ahead, through: through(), seen: before, number: next() + this.numbers,
+        spool,
+        low: lowest?.cursor ?? spool.tail,
+        places: lowest?.delivered.places,
+        ahead: lowest?.delivered.ahead,
+        through: through(),
+        seen: before,
+        number: next() + this.numbers,
         newest: new Map(readable.map(({ id }) => [id, newest(id)])),
       })
       this.numbers += parts.length
@@ -160,7 +181,9 @@ export class Restorer {
       this.seen = [...new Set([...this.seen, ...seen])]
     })()
     this.planning = planning
-    try { await planning } finally {
+    try {
+      await planning
+    } finally {
       this.planning = undefined
       this.found = []
     }
@@ -171,20 +194,35 @@ export class Restorer {
     const { spool } = this.with_
     for (const { source, partition, from, to, keep } of this.parts) {
       const position = spool.position(source, partition)
-      if (keep === 0 && (position === undefined || position === from)) await unlessAborted(spool.append({ source, partition: { name: partition, epoch: 0 }, batch: EMPTY, last: to, at: () => to, receivedAt: this.with_.clock.now() }), this.halt.signal)
+      if (keep === 0 && (position === undefined || position === from))
+        await unlessAborted(
+          spool.append({
+            source,
+            partition: { name: partition, epoch: 0 },
+            batch: EMPTY,
+            last: to,
+            at: () => to,
+            receivedAt: this.with_.clock.now(),
+          }),
+          this.halt.signal,
+        )
     }
   }
 
   private read(): void {
     const { sources, clock, log, track, touch } = this.with_
     const { signal } = this.halt
-    if (sources.length === 0 && this.records > 0) log.warn(`${this.records} records that the disk had lost are read again from their source when this flow's line is run`)
+    if (sources.length === 0 && this.records > 0)
+      log.warn(
+        `${this.records} records that the disk had lost are read again from their source when this flow's line is run`,
+      )
     if (sources.length === 0 || (this.parts.length === 0 && this.records === 0)) return
     const before = this.reading
     this.reading = (async () => {
       await before
       for (const part of this.parts.toSorted((a, b) => (a.keep === 0 ? 1 : 0) - (b.keep === 0 ? 1 : 0))) {
-        for (let attempt = 1; await this.readPart(part, attempt === ATTEMPTS) === 'again'; attempt++) await clock.sleep(PAUSE_MS * attempt, signal).catch(() => undefined)
+        for (let attempt = 1; (await this.readPart(part, attempt === ATTEMPTS)) === 'again'; attempt++)
+          await clock.sleep(PAUSE_MS * attempt, signal).catch(() => undefined)
         if (signal.aborted) return
         this.parts = this.parts.filter((other) => other !== part)
         touch()
@@ -194,7 +232,10 @@ export class Restorer {
     track(this.reading)
   }
 
-  private async readPart({ key, source: id, partition, from: begin, skip = 0, to, keep }: AgainPart, last: boolean): Promise<'again' | undefined> {
+  private async readPart(
+    { key, source: id, partition, from: begin, skip = 0, to, keep }: AgainPart,
+    last: boolean,
+  ): Promise<'again' | undefined> {
     const { sources, spool, log } = this.with_
     const { signal } = this.halt
     const part = sources.find((one) => one.id === id)
@@ -221,7 +262,10 @@ export class Restorer {
           waiting.push(taken)
           records += taken.batch.count
         }
-        while (waiting[0] !== undefined && records - waiting[0].batch.count >= keep) { pass(waiting[0], waiting[0].batch.count); waiting.shift() }
+        while (waiting[0] !== undefined && records - waiting[0].batch.count >= keep) {
+          pass(waiting[0], waiting[0].batch.count)
+          waiting.shift()
+        }
         if (signal.aborted) break
       }
     } catch (error) {
@@ -233,27 +277,48 @@ export class Restorer {
         this.failures.add(lineOf(error))
       }
     }
-    for (const taken of waiting) pass(taken, signal.aborted ? 0 : Math.min(taken.batch.count, Math.max(0, records - keep)))
+    for (const taken of waiting)
+      pass(taken, signal.aborted ? 0 : Math.min(taken.batch.count, Math.max(0, records - keep)))
     await Promise.all(appends)
     return passing ? 'again' : undefined
   }
 
   private takeIn(piece: Delivery, label: string): Promise<Taken> {
     const { transform, toLines, refuseInner, clock } = this.with_
-    return takeIn(piece, clock.now(), { label, transform, toLines, refuseInner, deadLetters: SETTLED }, this.halt.signal)
+    return takeIn(
+      piece,
+      clock.now(),
+      { label, transform, toLines, refuseInner, deadLetters: SETTLED },
+      this.halt.signal,
+    )
   }
 
   private async append(key: string, partition: string, taken: Taken, count: number, label: string): Promise<void> {
     const { spool, room, clock } = this.with_
-    const batch = count === taken.batch.count ? taken.batch : only(taken.batch, Array.from({ length: count }, (_, index) => index))
+    const batch =
+      count === taken.batch.count
+        ? taken.batch
+        : only(
+            taken.batch,
+            Array.from({ length: count }, (_, index) => index),
+          )
     room.enter(batch.retained)
     try {
-      const { next } = await spool.append({ source: key, partition: { name: partition, epoch: 0 }, batch, last: taken.at(count - 1), at: (index) => taken.at(index), receivedAt: clock.now() })
+      const { next } = await spool.append({
+        source: key,
+        partition: { name: partition, epoch: 0 },
+        batch,
+        last: taken.at(count - 1),
+        at: (index) => taken.at(index),
+        receivedAt: clock.now(),
+      })
       this.count(count)
       this.labels.add(label)
       this.with_.accepted(next)
       this.with_.touch()
-    } finally { room.leave(batch.retained) }
+    } finally {
+      room.leave(batch.retained)
+    }
   }
   private readonly labels = new Set<string>()
 
@@ -276,11 +341,23 @@ export class Restorer {
   /** All that could be read again is in the spool. */
   private tell(): void {
     const { log, gaps, touch } = this.with_
-    if (this.restored > 0) alarm(log, `${this.restored} records that the disk had lost were read again from ${[...this.labels].join(', ')}`)
+    if (this.restored > 0)
+      alarm(log, `${this.restored} records that the disk had lost were read again from ${[...this.labels].join(', ')}`)
     this.restored = 0
     if (this.records > 0) {
       const why = [...this.whys, ...this.failures].join('; ')
-      gaps.damaged([{ source: '', partition: '', from: '', to: '', sequence: 0, records: this.records, owed: { ...this.counts }, why: `${why}; they could not be read again` }])
+      gaps.damaged([
+        {
+          source: '',
+          partition: '',
+          from: '',
+          to: '',
+          sequence: 0,
+          records: this.records,
+          owed: { ...this.counts },
+          why: `${why}; they could not be read again`,
+        },
+      ])
       for (const sink of Object.keys(this.counts)) this.counts[sink] = 0
       this.records = 0
     }
@@ -295,7 +372,16 @@ function without(taken: Taken, count: number): Taken {
   const { batch } = taken
   const from = Math.min(count, batch.count)
   if (from === 0) return taken
-  return { ...taken, batch: only(batch, Array.from({ length: batch.count - from }, (_, index) => index + from)), at: (index) => taken.at(index + from) }
+  return {
+    ...taken,
+    batch: only(
+      batch,
+      Array.from({ length: batch.count - from }, (_, index) => index + from),
+    ),
+    at: (index) => taken.at(index + from),
+  }
 }
 
-function isReadable({ position, source }: SourcePart): boolean { return position === 'here' && source.again !== undefined }
+function isReadable({ position, source }: SourcePart): boolean {
+  return position === 'here' && source.again !== undefined
+}

@@ -8,9 +8,18 @@ export class SpoolRoom {
   private bytes = 0
   private waiting: (() => void)[] = []
 
-  constructor(private readonly spool: Spool, private readonly memory: number) { spool.onStatus(() => { this.wake() }) }
+  constructor(
+    private readonly spool: Spool,
+    private readonly memory: number,
+  ) {
+    spool.onStatus(() => {
+      this.wake()
+    })
+  }
 
-  enter(bytes: number): void { this.bytes += bytes }
+  enter(bytes: number): void {
+    this.bytes += bytes
+  }
   leave(bytes: number): void {
     this.bytes -= bytes
     this.wake()
@@ -22,11 +31,16 @@ export class SpoolRoom {
     while ((this.bytes >= most && this.bytes > 0) || this.spool.status().full) {
       if (signal.aborted) throw signal.reason
       await new Promise<void>((resolve) => {
-        const done = (): void => { signal.removeEventListener('abort', done); resolve() }
+        const done = (): void => {
+          signal.removeEventListener('abort', done)
+          resolve()
+        }
         this.waiting.push(done)
         signal.addEventListener('abort', done, { once: true })
       })
     }
   }
-  wake(): void { for (const wake of this.waiting.splice(0)) wake() }
+  wake(): void {
+    for (const wake of this.waiting.splice(0)) wake()
+  }
 }

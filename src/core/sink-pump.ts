@@ -1,21 +1,38 @@
 /**
- * From a feed of records to one sink: submits and resubmits what the gatherer makes of it. Owns what an endpoint must not: retry, order, deadlines.
+ * From a feed of records to one sink: submits and resubmits what the gatherer makes of it. Owns what an endpoint must
+ * not: retry, order, deadlines.
  *
- * Invariants: a write that was submitted is submitted again, with the same id, bytes and boundaries, until its outcome is known. A piece is settled
- * once every record of it is confirmed, or is a dead letter that was confirmed elsewhere. Settling is the only way anything is released.
+ * Invariants: a write that was submitted is submitted again, with the same id, bytes and boundaries, until its outcome
+ * is known. A piece is settled once every record of it is confirmed, or is a dead letter that was confirmed elsewhere.
+ * Settling is the only way anything is released.
  */
 import { linkedAbort, Wake } from '../kit/signal'
 import { only } from './batch'
 import type { Clock, EndpointContext, Log, Outcome, Sink, Write } from './contract'
 import { Disconnected, Fatal, Throttled } from './errors'
 import { Gatherer } from './gatherer'
-import { add, bytesOf, held, nothing, originOf, sliceAt, Tracked, type Fate, type Feed, type Job, type Tally } from './job'
+import {
+  add,
+  bytesOf,
+  held,
+  nothing,
+  originOf,
+  sliceAt,
+  Tracked,
+  type Fate,
+  type Feed,
+  type Job,
+  type Tally,
+} from './job'
 import type { DeadLetters } from './ports'
 import { Rejects } from './rejects'
 import type { Supervisor } from './supervisor'
 
 /** As things stand, for progress; the ledger counts what was settled. */
-export interface SinkCounts extends Tally { possibleDuplicates: number; pending: number }
+export interface SinkCounts extends Tally {
+  possibleDuplicates: number
+  pending: number
+}
 
 export interface SinkPumpParts {
   readonly sink: Sink
@@ -60,10 +77,35 @@ export class SinkPump {
     const { sink, id, supervisor, lingerMs, clock, deadLetters, signal, onUnplaced } = parts
     this.lastMove = clock.monotonic()
     this.counts.possibleDuplicates = parts.doubtful ?? 0
-    this.gatherer = new Gatherer({ id, label: supervisor.label, limits: sink.limits, lingerMs, clock, wakeAfter: (ms) => { this.wakeAfter(ms) }, refuse: (job, refused) => { void this.rejects.put(job, refused) } })
+    this.gatherer = new Gatherer({
+      id,
+      label: supervisor.label,
+      limits: sink.limits,
+      lingerMs,
+      clock,
+      wakeAfter: (ms) => {
+        this.wakeAfter(ms)
+      },
+      refuse: (job, refused) => {
+        void this.rejects.put(job, refused)
+      },
+    })
     this.rejects = new Rejects({
-      deadLetters, label: supervisor.label, signal, counts: this.counts, onUnplaced,
-      settled: (tracked, index, fate) => { this.settled(tracked, index, 1, fate, 0); this.tell(tracked) }, fail: (error) => { this.failure ??= { error } }, wake: () => { this.wake.wake() },
+      deadLetters,
+      label: supervisor.label,
+      signal,
+      counts: this.counts,
+      onUnplaced,
+      settled: (tracked, index, fate) => {
+        this.settled(tracked, index, 1, fate, 0)
+        this.tell(tracked)
+      },
+      fail: (error) => {
+        this.failure ??= { error }
+      },
+      wake: () => {
+        this.wake.wake()
+      },
     })
   }
 
@@ -71,19 +113,36 @@ export class SinkPump {
   async run(): Promise<void> {
     const { supervisor, sink, signal, clock } = this.parts
     const stop = linkedAbort(signal)
-    const onAbort = (): void => { this.wake.wake() }
+    const onAbort = (): void => {
+      this.wake.wake()
+    }
     signal.addEventListener('abort', onAbort, { once: true })
     const filling = this.fill(stop.controller.signal)
-    const watch = clock.every(1000, () => { this.checkStall() })
+    const watch = clock.every(1000, () => {
+      this.checkStall()
+    })
     try {
       for (;;) {
         if (signal.aborted) throw signal.reason
         if (this.failure !== undefined) throw this.failure.error
         // Looked at anew, not waited for: the write that recovery waited for may have been the last to wake anybody.
-        if (this.fault !== undefined) { await this.recover(); continue }
-        if (!this.isOpen) { await this.open(); continue }
+        if (this.fault !== undefined) {
+          await this.recover()
+          continue
+        }
+        if (!this.isOpen) {
+          await this.open()
+          continue
+        }
         this.submitAll()
-        if (this.ended && this.gatherer.isEmpty && this.again.length === 0 && this.flying.size === 0 && this.rejects.isIdle) break
+        if (
+          this.ended &&
+          this.gatherer.isEmpty &&
+          this.again.length === 0 &&
+          this.flying.size === 0 &&
+          this.rejects.isIdle
+        )
+          break
         await this.wake.wait()
       }
     } finally {
@@ -100,16 +159,29 @@ export class SinkPump {
     }
   }
 
-  /** Records that were written and whose answer did not come, or that were confirmed behind others that were not: a later run may write them again. */
-  get unanswered(): number { return this.again.reduce((sum, job) => sum + (job.unanswered === true ? job.count : 0), this.untold().beyond.delivered) }
+  /**
+   * Records that were written and whose answer did not come, or that were confirmed behind others that were not: a
+   * later run may write them again.
+   */
+  get unanswered(): number {
+    return this.again.reduce(
+      (sum, job) => sum + (job.unanswered === true ? job.count : 0),
+      this.untold().beyond.delivered,
+    )
+  }
 
   private context(): EndpointContext {
     const { signal, clock, log, supervisor } = this.parts
-    return { signal, clock, log, gauge: (name, value) => {
+    return {
+      signal,
+      clock,
+      log,
+      gauge: (name, value) => {
         supervisor.gauges[name] = value
         // A slow upload that moves is no stall.
         this.lastMove = clock.monotonic()
-      } }
+      },
+    }
   }
 
   private async open(): Promise<void> {
@@ -126,7 +198,10 @@ export class SinkPump {
     }
   }
 
-  /** After a fault: lets the other writes end, closes, waits as long as the supervisor says. What is unconfirmed goes again, in order. */
+  /**
+   * After a fault: lets the other writes end, closes, waits as long as the supervisor says. What is unconfirmed goes
+   * again, in order.
+   */
   private async recover(): Promise<void> {
     const { sink, supervisor, signal } = this.parts
     if (this.flying.size > 0) {
@@ -168,7 +243,11 @@ export class SinkPump {
     const { limits } = this.parts.sink
     while (this.fault === undefined && this.flying.size < limits.inFlight) {
       // Where nothing is taken for now, no more of it is fetched into memory.
-      const isFull = this.again.length > 0 && (limits.ordered || limits.unit === 'batch' && this.again.reduce((sum, { payload }) => sum + held(payload), 0) >= limits.maxBytes * limits.inFlight)
+      const isFull =
+        this.again.length > 0 &&
+        (limits.ordered ||
+          (limits.unit === 'batch' &&
+            this.again.reduce((sum, { payload }) => sum + held(payload), 0) >= limits.maxBytes * limits.inFlight))
       const job = this.nextAgain() ?? (isFull ? undefined : this.gathered())
       if (job === undefined) return
       void this.attempt(job)
@@ -193,10 +272,13 @@ export class SinkPump {
     const due = clock.monotonic() + ms
     if (due >= this.wakesAt) return
     this.wakesAt = due
-    clock.sleep(ms, signal).then(() => {
-      if (this.wakesAt === due) this.wakesAt = Infinity
-      this.wake.wake()
-    }, () => undefined)
+    clock.sleep(ms, signal).then(
+      () => {
+        if (this.wakesAt === due) this.wakesAt = Infinity
+        this.wake.wake()
+      },
+      () => undefined,
+    )
   }
 
   /** The next write out of what has arrived. */
@@ -211,10 +293,17 @@ export class SinkPump {
     const { sink, supervisor, signal, clock, beforeFirst } = this.parts
     job.attempt++
     // What was answered with a failure is not there: only what was not answered may be.
-    if (job.unanswered === true) this.counts.possibleDuplicates += sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : job.count
+    if (job.unanswered === true)
+      this.counts.possibleDuplicates +=
+        sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : job.count
     const link = linkedAbort(signal)
     this.flying.set(job, link.controller)
-    const write: Write = { id: job.id, attempt: job.attempt, payload: job.payload, origin: (index) => originOf(job, index) }
+    const write: Write = {
+      id: job.id,
+      attempt: job.attempt,
+      payload: job.payload,
+      origin: (index) => originOf(job, index),
+    }
     try {
       if (beforeFirst !== undefined) await (this.first ??= beforeFirst())
       const outcome = await sink.write(write, link.controller.signal)
@@ -234,9 +323,16 @@ export class SinkPump {
     }
   }
 
-  /** A sink that answers, and takes nothing, time and again, is failing all the same. Returns how long to wait at least. */
+  /**
+   * A sink that answers, and takes nothing, time and again, is failing all the same. Returns how long to wait at least.
+   */
   private denied({ retry }: Outcome): number {
-    try { return this.parts.supervisor.denied(retry[0]?.why ?? 'it takes nothing for now', Math.max(0, ...retry.map(({ afterMs }) => afterMs ?? 0))) } catch (error) {
+    try {
+      return this.parts.supervisor.denied(
+        retry[0]?.why ?? 'it takes nothing for now',
+        Math.max(0, ...retry.map(({ afterMs }) => afterMs ?? 0)),
+      )
+    } catch (error) {
       this.failure ??= { error }
       return 0
     }
@@ -264,13 +360,24 @@ export class SinkPump {
     if (outcome.retry.length === 0 && outcome.rejected.length === 0) {
       this.counts.delivered += job.count
       this.counts.bytes += bytesOf(job.payload)
-      for (const { piece, from, count } of job.slices) this.settled(piece, from, count, 'delivered', Math.round(bytesOf(piece.piece.payload) * count / Math.max(1, piece.piece.count)))
+      for (const { piece, from, count } of job.slices)
+        this.settled(
+          piece,
+          from,
+          count,
+          'delivered',
+          Math.round((bytesOf(piece.piece.payload) * count) / Math.max(1, piece.piece.count)),
+        )
       this.parts.onProgress()
       return
     }
     if ('kind' in job.payload) {
       const refusal = outcome.rejected[0]
-      if (refusal !== undefined) { this.fault ??= new Fatal(`${job.payload.key} was refused: ${refusal.why}`); this.again.push(job); return }
+      if (refusal !== undefined) {
+        this.fault ??= new Fatal(`${job.payload.key} was refused: ${refusal.why}`)
+        this.again.push(job)
+        return
+      }
       job.notBefore = this.parts.clock.monotonic() + Math.max(waitMs, outcome.retry[0]?.afterMs ?? 1000)
       this.again.push(job)
       return
@@ -292,8 +399,19 @@ export class SinkPump {
       const indexes = outcome.retry.map((retry) => retry.index).sort((a, b) => a - b)
       const after = Math.max(waitMs, ...outcome.retry.map((retry) => retry.afterMs ?? 0))
       // One slice a record: what is left of a write has no boundaries of its own but keeps its place in the order.
-      const slices = indexes.map((index) => { const slice = sliceAt(job, index); return { piece: slice.piece, from: slice.index, count: 1 } })
-      this.again.push({ id: `${job.id}.r${job.attempt}`, attempt: job.attempt, order: job.order, payload: only(job.payload, indexes), slices, count: indexes.length, notBefore: this.parts.clock.monotonic() + after })
+      const slices = indexes.map((index) => {
+        const slice = sliceAt(job, index)
+        return { piece: slice.piece, from: slice.index, count: 1 }
+      })
+      this.again.push({
+        id: `${job.id}.r${job.attempt}`,
+        attempt: job.attempt,
+        order: job.order,
+        payload: only(job.payload, indexes),
+        slices,
+        count: indexes.length,
+        notBefore: this.parts.clock.monotonic() + after,
+      })
       this.again.sort((a, b) => a.order - b.order)
     }
     if (outcome.rejected.length > 0) void this.rejects.put(job, outcome.rejected)
@@ -307,13 +425,22 @@ export class SinkPump {
     else this.partial.add(tracked)
   }
 
-  private tell(tracked: Tracked): void { if (this.partial.has(tracked)) tracked.tell() }
+  private tell(tracked: Tracked): void {
+    if (this.partial.has(tracked)) tracked.tell()
+  }
 
   private checkStall(): void {
     const { stallMs, clock, sink, supervisor } = this.parts
     // A full pipe is backpressure; nobody can tell it from a stall.
-    if (stallMs === 0 || this.flying.size === 0 || sink.limits.confirms === 'none' || clock.monotonic() - this.lastMove < stallMs) return
+    if (
+      stallMs === 0 ||
+      this.flying.size === 0 ||
+      sink.limits.confirms === 'none' ||
+      clock.monotonic() - this.lastMove < stallMs
+    )
+      return
     this.lastMove = clock.monotonic()
-    for (const attempt of this.flying.values()) attempt.abort(new Disconnected(`${supervisor.label} did not answer for ${Math.round(stallMs / 1000)} s`))
+    for (const attempt of this.flying.values())
+      attempt.abort(new Disconnected(`${supervisor.label} did not answer for ${Math.round(stallMs / 1000)} s`))
   }
 }

@@ -1,6 +1,6 @@
 /**
- * From one source into the flow: opens, reads, reopens. What it has handed over it never reads twice within a run: a source that is opened again
- * goes on after the last delivery, not after the last commit.
+ * From one source into the flow: opens, reads, reopens. What it has handed over it never reads twice within a run: a
+ * source that is opened again goes on after the last delivery, not after the last commit.
  */
 import { linkedAbort, unlessAborted } from '../kit/signal'
 import type { Clock, Delivery, Gap, Log, Partition, Position, Source, SourceContext } from './contract'
@@ -58,9 +58,14 @@ export class SourcePump {
   /** What was read and is not in the spool, or the window, yet: its dead letters may take a while. */
   private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
 
-  constructor(private readonly parts: SourcePumpParts) { this.lastRecordAt = parts.clock.monotonic() }
+  constructor(private readonly parts: SourcePumpParts) {
+    this.lastRecordAt = parts.clock.monotonic()
+  }
 
-  /** Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits: `close` follows. */
+  /**
+   * Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits:
+   * `close` follows.
+   */
   async run(): Promise<'ended' | 'stopped'> {
     const { supervisor, signal, stopReading } = this.parts
     const halt = linkedAbort(signal, stopReading)
@@ -73,12 +78,14 @@ export class SourcePump {
         try {
           await this.open(halted)
           opening = false
-          if (await this.read(halted) === 'ended') return 'ended'
+          if ((await this.read(halted)) === 'ended') return 'ended'
         } catch (error) {
           if (signal.aborted) throw signal.reason
           if (stopReading.aborted) return 'stopped'
           await this.closeForNow()
-          await supervisor.fault(error, opening, halted).catch((reason: unknown) => { if (!halted.aborted) throw reason })
+          await supervisor.fault(error, opening, halted).catch((reason: unknown) => {
+            if (!halted.aborted) throw reason
+          })
         }
       }
     } finally {
@@ -121,7 +128,11 @@ export class SourcePump {
       }
       const taken = this.parts.take(delivery, receivedAt)
       this.inHand = { partition: delivery.partition.name, done: taken.catch(() => undefined) }
-      try { await taken } finally { this.inHand = undefined }
+      try {
+        await taken
+      } finally {
+        this.inHand = undefined
+      }
     }
   }
 
@@ -140,7 +151,13 @@ export class SourcePump {
     const left = Math.max(0, this.lastRecordAt + until.idleMs - clock.monotonic())
     const timer = linkedAbort(halted)
     let expired = false
-    clock.sleep(left, timer.controller.signal).then(() => { expired = true; idle.controller.abort(new Error('idle')) }, () => undefined)
+    clock.sleep(left, timer.controller.signal).then(
+      () => {
+        expired = true
+        idle.controller.abort(new Error('idle'))
+      },
+      () => undefined,
+    )
     try {
       return await source.read(idle.controller.signal)
     } catch (error) {
@@ -169,17 +186,29 @@ export class SourcePump {
     const lastReceivedAt = this.parts.lastReceivedAt()
     const opened = this.opened.signal
     return {
-      signal, clock, log,
-      gauge: (name, value) => { supervisor.gauges[name] = value },
+      signal,
+      clock,
+      log,
+      gauge: (name, value) => {
+        supervisor.gauges[name] = value
+      },
       resume: (partition) => this.handed.get(partition) ?? this.parts.stored(partition),
       resumable: () => [...new Set([...this.handed.keys(), ...this.parts.storedPartitions()])],
-      complete: (until) => { this.parts.complete(until) },
+      complete: (until) => {
+        this.parts.complete(until)
+      },
       ...(lastReceivedAt === undefined ? {} : { lastReceivedAt }),
       revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs, opened),
-      lost: (partition) => { this.parts.lost(partition) },
-      gap: (gap) => { this.parts.gap(gap) },
+      lost: (partition) => {
+        this.parts.lost(partition)
+      },
+      gap: (gap) => {
+        this.parts.gap(gap)
+      },
       held: () => this.parts.held(),
-      committed: (partition, upTo) => { this.parts.committed(partition, upTo) },
+      committed: (partition, upTo) => {
+        this.parts.committed(partition, upTo)
+      },
     }
   }
 }

@@ -1,10 +1,19 @@
-/** One sink's way out of the spool: hands pieces to its pump and moves the cursor over the contiguous prefix of what is settled. */
+/**
+ * One sink's way out of the spool: hands pieces to its pump and moves the cursor over the contiguous prefix of what is
+ * settled.
+ */
 import { add, nothing, type Feed, type Piece, type Tally } from './job'
 import type { Delivered } from './places'
 import type { Place, SealedSegment, Sequence, Spool, SpoolReader, Spooled } from './ports'
 
 /** `through`: the sequence up to which it is settled; `tally`: what of that the cursor has not passed yet. */
-interface Outstanding { readonly first: Sequence; readonly next: Sequence; readonly places: readonly Place[] | undefined; through: Sequence; readonly tally: Tally }
+interface Outstanding {
+  readonly first: Sequence
+  readonly next: Sequence
+  readonly places: readonly Place[] | undefined
+  through: Sequence
+  readonly tally: Tally
+}
 
 export class SpoolLane implements Feed {
   private readonly outstanding: Outstanding[] = []
@@ -15,23 +24,60 @@ export class SpoolLane implements Feed {
    * @param labelOf of a source, by its identity: what people and destinations are told
    * @param moved called when the cursor moved, with what was settled below it
    */
-  constructor(spool: Spool, private readonly spoolId: string, private readonly labelOf: (source: string) => string, sink: string, unit: 'batch' | 'segment', public cursor: Sequence, readonly delivered: Delivered, private readonly moved: (tally: Tally) => void) {
+  constructor(
+    spool: Spool,
+    private readonly spoolId: string,
+    private readonly labelOf: (source: string) => string,
+    sink: string,
+    unit: 'batch' | 'segment',
+    public cursor: Sequence,
+    readonly delivered: Delivered,
+    private readonly moved: (tally: Tally) => void,
+  ) {
     this.reader = unit === 'segment' ? spool.segments(sink, cursor) : spool.batches(sink, cursor)
   }
 
   async next(signal: AbortSignal): Promise<Piece | null> {
     const spooled = await this.reader.next(signal)
     if (spooled === null) return null
-    const entry: Outstanding = { first: spooled.first, next: spooled.next, places: placesOf(spooled), through: spooled.first, tally: nothing() }
+    const entry: Outstanding = {
+      first: spooled.first,
+      next: spooled.next,
+      places: placesOf(spooled),
+      through: spooled.first,
+      tally: nothing(),
+    }
     this.outstanding.push(entry)
-    const settle = (tally: Tally): void => { this.advance(entry, spooled.next, tally) }
+    const settle = (tally: Tally): void => {
+      this.advance(entry, spooled.next, tally)
+    }
     if ('kind' in spooled) {
-      return { payload: spooled, count: spooled.count, settle, origin: () => ({ source: '', partition: '', position: '', sequence: spooled.first, receivedAt: 0 }) }
+      return {
+        payload: spooled,
+        count: spooled.count,
+        settle,
+        origin: () => ({ source: '', partition: '', position: '', sequence: spooled.first, receivedAt: 0 }),
+      }
     }
     const { batch, partition, receivedAt, first } = spooled
     const source = this.labelOf(spooled.source)
-    const reached = (count: number, tally: Tally): void => { this.advance(entry, first + count, tally) }
-    return { payload: batch, count: batch.count, settle, reached, origin: (index) => ({ source, partition, position: spooled.at(index), sequence: first + index, id: `${this.spoolId}-${first + index}`, receivedAt }) }
+    const reached = (count: number, tally: Tally): void => {
+      this.advance(entry, first + count, tally)
+    }
+    return {
+      payload: batch,
+      count: batch.count,
+      settle,
+      reached,
+      origin: (index) => ({
+        source,
+        partition,
+        position: spooled.at(index),
+        sequence: first + index,
+        id: `${this.spoolId}-${first + index}`,
+        receivedAt,
+      }),
+    }
   }
 
   private advance(entry: Outstanding, through: Sequence, tally: Tally): void {

@@ -1,4 +1,7 @@
-/** What a flow says of itself: one typed snapshot for progress, metrics and `/status`. Its counts are the ledger's, as the receipt's are. */
+/**
+ * What a flow says of itself: one typed snapshot for progress, metrics and `/status`. Its counts are the ledger's, as
+ * the receipt's are.
+ */
 import type { SinkLedger } from './flow-state'
 
 export type EndpointState = 'opening' | 'running' | 'backing off' | 'draining' | 'stopped' | 'failed'
@@ -23,7 +26,8 @@ export interface FlowStatus {
   readonly bytesRead: number
   readonly restarts: number
   readonly sources: readonly EndpointStatus[]
-  readonly sinks: readonly (EndpointStatus & SinkLedger & { /** Records not yet settled. */ readonly pending: number })[]
+  readonly sinks: readonly (EndpointStatus &
+    SinkLedger & { /** Records not yet settled. */ readonly pending: number })[]
   readonly spool?: { readonly bytes: number; readonly full: boolean; readonly why?: string }
   readonly gaps: number
 }

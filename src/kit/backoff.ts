@@ -1,8 +1,17 @@
-/** Full jitter: each wait is drawn evenly between nothing and a bound that doubles, so that many clients do not come back at once. */
+/**
+ * Full jitter: each wait is drawn evenly between nothing and a bound that doubles, so that many clients do not come
+ * back at once.
+ */
 export class Backoff {
   private bound: number
 
-  constructor(private readonly leastMs = 250, private readonly mostMs = 10_000, private readonly random: () => number = Math.random) { this.bound = leastMs }
+  constructor(
+    private readonly leastMs = 250,
+    private readonly mostMs = 10_000,
+    private readonly random: () => number = Math.random,
+  ) {
+    this.bound = leastMs
+  }
 
   next(): number {
     // Never below the least: "at once, again and again" is a tight loop against a peer that is down.
@@ -11,5 +20,7 @@ export class Backoff {
     return wait
   }
 
-  reset(): void { this.bound = this.leastMs }
+  reset(): void {
+    this.bound = this.leastMs
+  }
 }

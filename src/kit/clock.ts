@@ -9,23 +9,43 @@ export const systemClock = {
   monotonic: (): number => performance.now(),
   sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) { reject(asError(signal.reason)); return }
-      const aborted = (): void => { clearTimeout(timer); reject(asError(signal.reason)) }
-      const timer = setTimeout(() => { signal.removeEventListener('abort', aborted); resolve() }, Math.min(Math.max(ms, 0), 2 ** 31 - 1))
+      if (signal.aborted) {
+        reject(asError(signal.reason))
+        return
+      }
+      const aborted = (): void => {
+        clearTimeout(timer)
+        reject(asError(signal.reason))
+      }
+      const timer = setTimeout(
+        () => {
+          signal.removeEventListener('abort', aborted)
+          resolve()
+        },
+        Math.min(Math.max(ms, 0), 2 ** 31 - 1),
+      )
       signal.addEventListener('abort', aborted, { once: true })
     })
   },
   every(ms: number, run: () => void): { stop(): void } {
     const timer = setInterval(run, ms)
-    return { stop: () => { clearInterval(timer) } }
+    return {
+      stop: () => {
+        clearInterval(timer)
+      },
+    }
   },
 }
 
 /**
- * The date, with the fractions of the monotonic clock. The two agree but for steps: the date is corrected, by hand or by NTP, or the machine was asleep,
- * when the monotonic clock stands still.
+ * The date, with the fractions of the monotonic clock. The two agree but for steps: the date is corrected, by hand or
+ * by NTP, or the machine was asleep, when the monotonic clock stands still.
  */
-export function wallClock(date: () => number = Date.now, monotonic: () => number = () => performance.now(), origin: number = performance.timeOrigin): () => number {
+export function wallClock(
+  date: () => number = Date.now,
+  monotonic: () => number = () => performance.now(),
+  origin: number = performance.timeOrigin,
+): () => number {
   let offset = origin
   return () => {
     const supposed = offset + monotonic()
@@ -41,4 +61,6 @@ export function wallClock(date: () => number = Date.now, monotonic: () => number
   }
 }
 
-function asError(reason: unknown): Error { return reason instanceof Error ? reason : new Error(String(reason)) }
+function asError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason))
+}

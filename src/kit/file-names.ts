@@ -1,6 +1,6 @@
 /**
- * Names of files as text that loses nothing: to the system they are bytes. One that is not UTF-8 has each stray byte as a lone surrogate, U+DC80 to U+DCFF,
- * which no UTF-8 decodes to and which JSON keeps.
+ * Names of files as text that loses nothing: to the system they are bytes. One that is not UTF-8 has each stray byte as
+ * a lone surrogate, U+DC80 to U+DCFF, which no UTF-8 decodes to and which JSON keeps.
  */
 import { isUtf8 } from 'node:buffer'
 
@@ -10,9 +10,10 @@ const STRAYS = /[\uDC80-\uDCFF]/gu
 export function nameOf(bytes: Buffer): string {
   if (isUtf8(bytes)) return bytes.toString()
   let name = ''
-  for (let at = 0; at < bytes.length;) {
+  for (let at = 0; at < bytes.length; ) {
     const length = [1, 2, 3, 4].find((each) => at + each <= bytes.length && isUtf8(bytes.subarray(at, at + each)))
-    name += length === undefined ? String.fromCharCode(0xdc00 + (bytes[at] ?? 0)) : bytes.toString('utf8', at, at + length)
+    name +=
+      length === undefined ? String.fromCharCode(0xdc00 + (bytes[at] ?? 0)) : bytes.toString('utf8', at, at + length)
     at += length ?? 1
   }
   return name
@@ -21,8 +22,14 @@ export function nameOf(bytes: Buffer): string {
 /** As the system wants it. */
 export function pathOf(name: string): string | Buffer {
   if (!STRAY.test(name)) return name
-  return Buffer.concat(Array.from(name, (character) => (STRAY.test(character) ? Buffer.from([character.charCodeAt(0) - 0xdc00]) : Buffer.from(character))))
+  return Buffer.concat(
+    Array.from(name, (character) =>
+      STRAY.test(character) ? Buffer.from([character.charCodeAt(0) - 0xdc00]) : Buffer.from(character),
+    ),
+  )
 }
 
 /** As messages show it: `caf\xe9`. */
-export function shownName(name: string): string { return name.replace(STRAYS, (stray) => `\\x${(stray.charCodeAt(0) - 0xdc00).toString(16)}`) }
+export function shownName(name: string): string {
+  return name.replace(STRAYS, (stray) => `\\x${(stray.charCodeAt(0) - 0xdc00).toString(16)}`)
+}

@@ -13,15 +13,21 @@ export class FileReader {
    * @param end the position that counts as the file's end, whatever lies beyond it
    */
   constructor(
-    private readonly fd: number, private readonly landing: Landing, private position: number | null, private readonly goOn: () => Promise<void> = () => Promise.resolve(),
+    private readonly fd: number,
+    private readonly landing: Landing,
+    private position: number | null,
+    private readonly goOn: () => Promise<void> = () => Promise.resolve(),
     private readonly end: () => number = () => Infinity,
   ) {}
 
-  /** Resolves with false at the end of the file, as it stands now, where nothing is pending. Rejects with the signal's reason, at once. */
+  /**
+   * Resolves with false at the end of the file, as it stands now, where nothing is pending. Rejects with the signal's
+   * reason, at once.
+   */
   async wait(signal: AbortSignal): Promise<boolean> {
     while (this.landing.pending === 0) {
       const fresh = this.ahead === undefined
-      const length = await unlessAborted(this.ahead ??= this.start(), signal)
+      const length = await unlessAborted((this.ahead ??= this.start()), signal)
       this.ahead = undefined
       this.metEnd = length === 0
       if (length === 0) {
@@ -47,11 +53,19 @@ export class FileReader {
     return new Promise((resolve, reject) => {
       const space = this.landing.space()
       const length = this.position === null ? space.length : Math.min(space.length, this.end() - this.position)
-      if (length <= 0) { resolve(0); return }
-      read(this.fd, space, 0, length, this.position, (error, bytes) => { if (error === null) resolve(bytes); else reject(error) })
+      if (length <= 0) {
+        resolve(0)
+        return
+      }
+      read(this.fd, space, 0, length, this.position, (error, bytes) => {
+        if (error === null) resolve(bytes)
+        else reject(error)
+      })
     })
   }
 
   /** Waits for the read under way, if any: its descriptor may be closed then, and not before. */
-  async idle(): Promise<void> { await this.ahead?.catch(() => undefined /* what it failed of is nobody's concern any more */) }
+  async idle(): Promise<void> {
+    await this.ahead?.catch(() => undefined /* what it failed of is nobody's concern any more */)
+  }
 }

@@ -1,6 +1,7 @@
 /**
- * The few calls on regular files that durability rests on, as a parameter: spool and state take one of these, so that tests can crash it, fill it
- * and let it fail. Errors are Node's (`code`: ENOENT, ENOSPC, EIO, …). Paths are absolute. Modes: files 0600, directories 0700.
+ * The few calls on regular files that durability rests on, as a parameter: spool and state take one of these, so that
+ * tests can crash it, fill it and let it fail. Errors are Node's (`code`: ENOENT, ENOSPC, EIO, …). Paths are absolute.
+ * Modes: files 0600, directories 0700.
  */
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
@@ -32,7 +33,9 @@ export interface FileSystem {
 }
 
 /** Closes what is given up, or what was synced before: whatever closing may say, it changes nothing any more. */
-export async function letGo(file: { close(): Promise<void> } | undefined): Promise<void> { await file?.close().catch(() => undefined) }
+export async function letGo(file: { close(): Promise<void> } | undefined): Promise<void> {
+  await file?.close().catch(() => undefined)
+}
 
 const HOW = {
   create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
@@ -51,11 +54,15 @@ class RealFile implements File {
       // IOV_MAX is 1024 on Linux and macOS.
       const { bytesWritten } = await this.handle.writev(rest.slice(0, 1024), at)
       // POSIX allows it where not one byte fits; trying again and again would be a tight loop.
-      if (bytesWritten === 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+      if (bytesWritten === 0)
+        throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
       at += bytesWritten
       let skip = bytesWritten
       let index = 0
-      while (index < rest.length && skip >= (rest[index]?.length ?? 0)) { skip -= rest[index]?.length ?? 0; index++ }
+      while (index < rest.length && skip >= (rest[index]?.length ?? 0)) {
+        skip -= rest[index]?.length ?? 0
+        index++
+      }
       const partial = rest[index]
       rest = partial === undefined ? [] : [partial.subarray(skip), ...rest.slice(index + 1)]
     }
@@ -71,10 +78,18 @@ class RealFile implements File {
     return filled
   }
 
-  datasync(): Promise<void> { return this.handle.datasync() }
-  truncate(length: number): Promise<void> { return this.handle.truncate(length) }
-  async size(): Promise<number> { return (await this.handle.stat()).size }
-  close(): Promise<void> { return this.handle.close() }
+  datasync(): Promise<void> {
+    return this.handle.datasync()
+  }
+  truncate(length: number): Promise<void> {
+    return this.handle.truncate(length)
+  }
+  async size(): Promise<number> {
+    return (await this.handle.stat()).size
+  }
+  close(): Promise<void> {
+    return this.handle.close()
+  }
 }
 
 /** A process that is out of descriptors mostly has some again soon: connections end, files are closed. */
@@ -85,17 +100,26 @@ const DESCRIPTOR_PAUSE_MS = 50
 async function openPatiently(path: string, flags: number, mode?: number): Promise<fs.FileHandle> {
   const until = performance.now() + DESCRIPTOR_PATIENCE_MS
   for (;;) {
-    try { return await fs.open(path, flags, mode) } catch (error) {
-      if (!['EMFILE', 'ENFILE'].includes((error as NodeJS.ErrnoException).code ?? '') || performance.now() > until) throw error
+    try {
+      return await fs.open(path, flags, mode)
+    } catch (error) {
+      if (!['EMFILE', 'ENFILE'].includes((error as NodeJS.ErrnoException).code ?? '') || performance.now() > until)
+        throw error
     }
-    await new Promise((resolve) => { setTimeout(resolve, DESCRIPTOR_PAUSE_MS) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, DESCRIPTOR_PAUSE_MS)
+    })
   }
 }
 
 export const realFileSystem: FileSystem = {
-  async open(path, how) { return new RealFile(await openPatiently(path, HOW[how], 0o600)) },
+  async open(path, how) {
+    return new RealFile(await openPatiently(path, HOW[how], 0o600))
+  },
   async makeDirectory(path) {
-    try { await fs.mkdir(path, { mode: 0o700 }) } catch (error) {
+    try {
+      await fs.mkdir(path, { mode: 0o700 })
+    } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !(await fs.lstat(path)).isDirectory()) throw error
     }
   },
@@ -104,7 +128,11 @@ export const realFileSystem: FileSystem = {
   unlink: (path) => fs.unlink(path),
   async syncDirectory(path) {
     const handle = await openPatiently(path, constants.O_RDONLY | constants.O_DIRECTORY)
-    try { await handle.sync() } finally { await handle.close() }
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
   },
   async space(path) {
     const facts = await fs.statfs(path)

@@ -3,8 +3,8 @@ import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
- * Makes a folder and those above it where they are missing. Node's own `recursive` never ends where a folder that is there
- * cannot hold others (/proc).
+ * Makes a folder and those above it where they are missing. Node's own `recursive` never ends where a folder that is
+ * there cannot hold others (/proc).
  * @returns the outermost folder that was made; undefined where all were there
  */
 export async function makeFolders(path: string, mode = 0o777): Promise<string | undefined> {

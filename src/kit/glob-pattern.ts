@@ -1,11 +1,24 @@
-/** Patterns for names as shells know them: `*`, `?`, `[a-z]`, `[!a-z]`, `[[:digit:]]`, `{a,b}`, `{1..9}`, `@(a|b)` and its kin, `**`; a backslash takes the meaning of what follows. */
+/**
+ * Patterns for names as shells know them: `*`, `?`, `[a-z]`, `[!a-z]`, `[[:digit:]]`, `{a,b}`, `{1..9}`, `@(a|b)` and
+ * its kin, `**`; a backslash takes the meaning of what follows.
+ */
 
 /** A name as it stands, any folders, or what names must be like. */
 export type Segment = string | typeof ANY_DEPTH | RegExp
 export const ANY_DEPTH = Symbol('**')
 
 const CLASSES: Readonly<Record<string, string>> = {
-  alpha: '\\p{L}', digit: '\\p{Nd}', alnum: '\\p{L}\\p{Nd}', upper: '\\p{Lu}', lower: '\\p{Ll}', space: '\\s', blank: ' \\t', punct: '\\p{P}\\p{S}', word: '\\w', xdigit: '0-9A-Fa-f', cntrl: '\\p{Cc}',
+  alpha: '\\p{L}',
+  digit: '\\p{Nd}',
+  alnum: '\\p{L}\\p{Nd}',
+  upper: '\\p{Lu}',
+  lower: '\\p{Ll}',
+  space: '\\s',
+  blank: ' \\t',
+  punct: '\\p{P}\\p{S}',
+  word: '\\w',
+  xdigit: '0-9A-Fa-f',
+  cntrl: '\\p{Cc}',
 }
 const NAMES_WITH_CASE = process.platform === 'darwin' ? 'iu' : 'u'
 
@@ -15,11 +28,18 @@ export function isGlob(text: string): boolean {
 }
 
 /** Without the backslashes. */
-export function unescaped(text: string): string { return text.replace(/\\(.)/gs, '$1') }
+export function unescaped(text: string): string {
+  return text.replace(/\\(.)/gs, '$1')
+}
 
 /** The patterns that braces stand for, each in parts between slashes. */
 export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
-  return braced(pattern).map((each) => each.split('/').filter((part, index) => part !== '' || index === 0).map(segmentOf))
+  return braced(pattern).map((each) =>
+    each
+      .split('/')
+      .filter((part, index) => part !== '' || index === 0)
+      .map(segmentOf),
+  )
 }
 
 /** Whether an absolute path is one that an absolute pattern leads to, be it there or not. */
@@ -30,7 +50,11 @@ export function matcherOf(pattern: string): (file: string) => boolean {
 
 function fits([segment, ...rest]: readonly Segment[], [name, ...below]: readonly string[]): boolean {
   if (segment === undefined) return name === undefined
-  if (segment === ANY_DEPTH) return fits(rest, name === undefined ? [] : [name, ...below]) || (name !== undefined && !name.startsWith('.') && fits([segment, ...rest], below))
+  if (segment === ANY_DEPTH)
+    return (
+      fits(rest, name === undefined ? [] : [name, ...below]) ||
+      (name !== undefined && !name.startsWith('.') && fits([segment, ...rest], below))
+    )
   if (name === undefined) return false
   return (typeof segment === 'string' ? segment === name : segment.test(name)) && fits(rest, below)
 }
@@ -38,7 +62,14 @@ function fits([segment, ...rest]: readonly Segment[], [name, ...below]: readonly
 function segmentOf(part: string): Segment {
   if (part === '**') return ANY_DEPTH
   if (!isGlob(part)) return unescaped(part)
-  try { return new RegExp(`^${part.startsWith('.') || part.startsWith('\\.') ? '' : '(?!\\.)'}${new Part(part).source()}$`, NAMES_WITH_CASE) } catch { return unescaped(part) }
+  try {
+    return new RegExp(
+      `^${part.startsWith('.') || part.startsWith('\\.') ? '' : '(?!\\.)'}${new Part(part).source()}$`,
+      NAMES_WITH_CASE,
+    )
+  } catch {
+    return unescaped(part)
+  }
 }
 
 /** `{a,b}` and `{1..3}`, one within the other too. */
@@ -51,15 +82,23 @@ function braced(text: string): readonly string[] {
   return choices.flatMap((choice) => rest.map((tail) => text.slice(0, from) + choice + tail))
 }
 
-function firstBraces(text: string): { readonly from: number; readonly to: number; readonly parts: readonly string[] } | undefined {
+function firstBraces(
+  text: string,
+): { readonly from: number; readonly to: number; readonly parts: readonly string[] } | undefined {
   for (let from = 0; from < text.length; from++) {
-    if (text[from] === '\\') { from++; continue }
+    if (text[from] === '\\') {
+      from++
+      continue
+    }
     if (text[from] !== '{') continue
     const parts: string[] = []
     let start = from + 1
     let depth = 1
     for (let at = start; at < text.length; at++) {
-      if (text[at] === '\\') { at++; continue }
+      if (text[at] === '\\') {
+        at++
+        continue
+      }
       if (text[at] === '{') depth++
       if (text[at] === '}') depth--
       if (depth > 1 || (depth === 1 && text[at] !== ',')) continue
@@ -81,7 +120,11 @@ function ranged(text: string): readonly string[] {
   const [a, b] = numbers ? [Number(first), Number(last)] : [first.charCodeAt(0), last.charCodeAt(0)]
   const step = Math.max(1, Number(by)) * (a <= b ? 1 : -1)
   const count = Math.min(100_000, Math.floor(Math.abs(b - a) / Math.abs(step)) + 1)
-  return Array.from({ length: count }, (_, index) => a + index * step).map((each) => (numbers ? (each < 0 ? '-' : '') + String(Math.abs(each)).padStart(width - (each < 0 ? 1 : 0), '0') : String.fromCharCode(each)))
+  return Array.from({ length: count }, (_, index) => a + index * step).map((each) =>
+    numbers
+      ? (each < 0 ? '-' : '') + String(Math.abs(each)).padStart(width - (each < 0 ? 1 : 0), '0')
+      : String.fromCharCode(each),
+  )
 }
 
 /** One part of a pattern as the source of a regular expression. */
@@ -95,7 +138,10 @@ class Part {
     while (this.at < this.text.length) {
       const character = String.fromCodePoint(this.text.codePointAt(this.at) ?? 0)
       if (within && (character === '|' || character === ')')) break
-      if ('?*+@!'.includes(character) && this.text[this.at + 1] === '(' && this.text.includes(')', this.at)) { source += this.group(character); continue }
+      if ('?*+@!'.includes(character) && this.text[this.at + 1] === '(' && this.text.includes(')', this.at)) {
+        source += this.group(character)
+        continue
+      }
       this.at += character.length
       if (character === '*') source += '[^/]*'
       else if (character === '?') source += '[^/]'
@@ -128,11 +174,22 @@ class Part {
     if (found === null) return undefined
     const [whole, not = '', inner = ''] = found
     this.at += whole.length
-    const content = inner.replace(/\[:(\w+):\]|\\([^])|([^])/gu, (_, name: string | undefined, plain: string | undefined, other: string | undefined) =>
-      (name !== undefined ? CLASSES[name] ?? '' : plain !== undefined ? escaped(plain, true) : other === '-' ? '-' : escaped(other ?? '')))
+    const content = inner.replace(
+      /\[:(\w+):\]|\\([^])|([^])/gu,
+      (_, name: string | undefined, plain: string | undefined, other: string | undefined) =>
+        name !== undefined
+          ? (CLASSES[name] ?? '')
+          : plain !== undefined
+            ? escaped(plain, true)
+            : other === '-'
+              ? '-'
+              : escaped(other ?? ''),
+    )
     // At either end a hyphen is one.
     return `[${not === '' ? '' : '^/'}${content.replace(/^-/, '\\-').replace(/-$/, '\\-')}]`
   }
 }
 
-function escaped(character: string, hyphen = false): string { return /[\\^$.*+?()[\]{}|/]/.test(character) || (hyphen && character === '-') ? `\\${character}` : character }
+function escaped(character: string, hyphen = false): string {
+  return /[\\^$.*+?()[\]{}|/]/.test(character) || (hyphen && character === '-') ? `\\${character}` : character
+}

@@ -1,11 +1,17 @@
-/** Finds the files that a pattern leads to, whatever bytes their names are made of. Hidden ones only where the pattern's part begins with a dot. */
+/**
+ * Finds the files that a pattern leads to, whatever bytes their names are made of. Hidden ones only where the pattern's
+ * part begins with a dot.
+ */
 import type { Dirent } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { nameOf, pathOf } from './file-names'
 import { ANY_DEPTH, parsePattern, type Segment } from './glob-pattern'
 
 /** In no order. @param visited called with each folder that is looked into */
-export async function glob(pattern: string, visited: (folder: string) => void = () => undefined): Promise<ReadonlySet<string>> {
+export async function glob(
+  pattern: string,
+  visited: (folder: string) => void = () => undefined,
+): Promise<ReadonlySet<string>> {
   const found = new Set<string>()
   for (const segments of parsePattern(pattern)) {
     const absolute = segments[0] === ''
@@ -14,14 +20,19 @@ export async function glob(pattern: string, visited: (folder: string) => void = 
   return found
 }
 
-async function walk(folder: string, [segment, ...rest]: readonly Segment[], found: Set<string>, visited: (folder: string) => void): Promise<void> {
+async function walk(
+  folder: string,
+  [segment, ...rest]: readonly Segment[],
+  found: Set<string>,
+  visited: (folder: string) => void,
+): Promise<void> {
   if (segment === undefined) return
   const on = async (name: string): Promise<void> => {
     if (rest.length > 0) await walk(under(folder, name), rest, found, visited)
     else found.add(under(folder, name))
   }
   if (typeof segment === 'string') {
-    if (rest.length > 0 || await exists(under(folder, segment))) await on(segment)
+    if (rest.length > 0 || (await exists(under(folder, segment)))) await on(segment)
     return
   }
   visited(folder === '' ? '.' : folder)
@@ -38,13 +49,23 @@ async function walk(folder: string, [segment, ...rest]: readonly Segment[], foun
   }
 }
 
-function under(folder: string, name: string): string { return folder === '' || folder.endsWith('/') ? folder + name : `${folder}/${name}` }
+function under(folder: string, name: string): string {
+  return folder === '' || folder.endsWith('/') ? folder + name : `${folder}/${name}`
+}
 
-async function exists(name: string): Promise<boolean> { return fs.lstat(pathOf(name)).then(() => true, () => false) }
+async function exists(name: string): Promise<boolean> {
+  return fs.lstat(pathOf(name)).then(
+    () => true,
+    () => false,
+  )
+}
 
 async function listed(folder: string): Promise<readonly Dirent<Buffer>[]> {
-  return fs.readdir(folder === '' ? '.' : pathOf(folder), { withFileTypes: true, encoding: 'buffer' }).catch((error: unknown) => {
-    if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
-    throw error
-  })
+  return fs
+    .readdir(folder === '' ? '.' : pathOf(folder), { withFileTypes: true, encoding: 'buffer' })
+    .catch((error: unknown) => {
+      if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
+        return []
+      throw error
+    })
 }

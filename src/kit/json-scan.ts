@@ -1,10 +1,14 @@
 /**
- * Finds members of JSON objects in raw bytes, without parsing the rest. The last of several members with one name counts, as for JSON.parse.
+ * Finds members of JSON objects in raw bytes, without parsing the rest. The last of several members with one name
+ * counts, as for JSON.parse.
  *
- * Checked is the structure that is walked: the objects on the path, names, strings, literals and numbers in them, and that nothing follows the
- * outermost value. What lies inside other members is skipped by its brackets and strings.
+ * Checked is the structure that is walked: the objects on the path, names, strings, literals and numbers in them, and
+ * that nothing follows the outermost value. What lies inside other members is skipped by its brackets and strings.
  */
-export interface Range { readonly start: number; readonly end: number }
+export interface Range {
+  readonly start: number
+  readonly end: number
+}
 export interface ObjectScan {
   /** The value of each name asked for. */
   readonly found: readonly (Range | undefined)[]
@@ -15,12 +19,26 @@ export interface ObjectScan {
   readonly end: number
 }
 /** A member's name, in the bytes that it has without escapes. */
-export interface Name { readonly text: string; readonly bytes: Buffer }
+export interface Name {
+  readonly text: string
+  readonly bytes: Buffer
+}
 
-const QUOTE = 0x22, COMMA = 0x2c, MINUS = 0x2d, DOT = 0x2e, COLON = 0x3a, OPEN_LIST = 0x5b, BACKSLASH = 0x5c, CLOSE_LIST = 0x5d, OPEN = 0x7b, CLOSE = 0x7d
+const QUOTE = 0x22,
+  COMMA = 0x2c,
+  MINUS = 0x2d,
+  DOT = 0x2e,
+  COLON = 0x3a,
+  OPEN_LIST = 0x5b,
+  BACKSLASH = 0x5c,
+  CLOSE_LIST = 0x5d,
+  OPEN = 0x7b,
+  CLOSE = 0x7d
 const BAD = -1
 
-export function nameOf(text: string): Name { return { text, bytes: Buffer.from(text) } }
+export function nameOf(text: string): Name {
+  return { text, bytes: Buffer.from(text) }
+}
 
 /** The whole of the bytes as one object, whitespace around it allowed; undefined where it is none. */
 export function scanDocument(bytes: Buffer, names: readonly Name[]): ObjectScan | undefined {
@@ -28,16 +46,25 @@ export function scanDocument(bytes: Buffer, names: readonly Name[]): ObjectScan 
   return scan !== undefined && skipSpace(bytes, scan.end) === bytes.length ? scan : undefined
 }
 
-/** Where the value at a path lies; undefined where there is none or the bytes are no JSON. A name that is a number picks from a list, too. */
+/**
+ * Where the value at a path lies; undefined where there is none or the bytes are no JSON. A name that is a number picks
+ * from a list, too.
+ */
 export function findMember(bytes: Buffer, path: readonly string[]): Range | undefined {
   let at: Range = { start: documentStart(bytes), end: bytes.length }
   for (const [depth, name] of path.entries()) {
     if (bytes[at.start] === OPEN) {
       const scan = scanObject(bytes, at.start, [nameOf(name)])
-      if (scan === undefined || (depth === 0 && skipSpace(bytes, scan.end) !== bytes.length) || scan.found[0] === undefined) return undefined
+      if (
+        scan === undefined ||
+        (depth === 0 && skipSpace(bytes, scan.end) !== bytes.length) ||
+        scan.found[0] === undefined
+      )
+        return undefined
       at = scan.found[0]
     } else {
-      const item = bytes[at.start] === OPEN_LIST && /^\d+$/.test(name) ? scanList(bytes, at.start, Number(name)) : undefined
+      const item =
+        bytes[at.start] === OPEN_LIST && /^\d+$/.test(name) ? scanList(bytes, at.start, Number(name)) : undefined
       if (item === undefined) return undefined
       at = item
     }
@@ -47,17 +74,29 @@ export function findMember(bytes: Buffer, path: readonly string[]): Range | unde
   return end !== BAD && skipSpace(bytes, end) === bytes.length ? { start: at.start, end } : undefined
 }
 
-/** What stands at a path as text: a string without its escapes, anything else as typed. undefined for null, where there is none, or no JSON. */
+/**
+ * What stands at a path as text: a string without its escapes, anything else as typed. undefined for null, where there
+ * is none, or no JSON.
+ */
 export function jsonText(bytes: Buffer, path: readonly string[]): string | undefined {
   const range = findMember(bytes, path)
   if (range === undefined) return undefined
   const raw = bytes.toString('utf8', range.start, range.end)
   if (bytes[range.start] !== QUOTE) return raw === 'null' ? undefined : raw
-  try { return raw.includes('\\') ? JSON.parse(raw) as string : raw.slice(1, -1) } catch { return undefined }
+  try {
+    return raw.includes('\\') ? (JSON.parse(raw) as string) : raw.slice(1, -1)
+  } catch {
+    return undefined
+  }
 }
 
-/** Behind a byte-order mark, which editors put before the first line of a file and no parser takes, and behind whitespace. */
-function documentStart(bytes: Buffer): number { return skipSpace(bytes, bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0) }
+/**
+ * Behind a byte-order mark, which editors put before the first line of a file and no parser takes, and behind
+ * whitespace.
+ */
+function documentStart(bytes: Buffer): number {
+  return skipSpace(bytes, bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0)
+}
 
 function scanObject(bytes: Buffer, start: number, names: readonly Name[]): ObjectScan | undefined {
   if (bytes[start] !== OPEN) return undefined
@@ -106,7 +145,11 @@ function isName(bytes: Buffer, start: number, end: number, name: Name): boolean 
   if (end - start <= wanted.length) return false
   const escape = bytes.indexOf(BACKSLASH, start)
   if (escape === -1 || escape >= end) return false
-  try { return JSON.parse(bytes.toString('utf8', start - 1, end + 1)) === name.text } catch { return false }
+  try {
+    return JSON.parse(bytes.toString('utf8', start - 1, end + 1)) === name.text
+  } catch {
+    return false
+  }
 }
 
 function skipSpace(bytes: Buffer, from: number): number {
@@ -115,7 +158,10 @@ function skipSpace(bytes: Buffer, from: number): number {
   return at
 }
 
-/** Strings longer than this are searched by the engine, which is quicker but costs a call. Control characters in them are let pass. */
+/**
+ * Strings longer than this are searched by the engine, which is quicker but costs a call. Control characters in them
+ * are let pass.
+ */
 const SHORT = 32
 
 /** After the closing quote. */
@@ -142,13 +188,19 @@ function skipValue(bytes: Buffer, start: number): number {
   if (c === QUOTE) return skipString(bytes, start)
   if (c === OPEN || c === OPEN_LIST) return skipNested(bytes, start)
   if (c === MINUS || isDigit(c)) return skipNumber(bytes, start)
-  return c === 0x74 ? skipWord(bytes, start, 'true') : c === 0x66 ? skipWord(bytes, start, 'false') : c === 0x6e ? skipWord(bytes, start, 'null') : BAD
+  return c === 0x74
+    ? skipWord(bytes, start, 'true')
+    : c === 0x66
+      ? skipWord(bytes, start, 'false')
+      : c === 0x6e
+        ? skipWord(bytes, start, 'null')
+        : BAD
 }
 
 /** Without recursion: a mebibyte of brackets is not to end the process. */
 function skipNested(bytes: Buffer, start: number): number {
   const closers: number[] = []
-  for (let at = start; at < bytes.length;) {
+  for (let at = start; at < bytes.length; ) {
     const c = bytes[at]
     if (c === QUOTE) {
       at = skipString(bytes, at)
@@ -171,7 +223,8 @@ function skipNumber(bytes: Buffer, start: number): number {
   let at = skipDigits(bytes, first)
   if (at === BAD || (bytes[first] === 0x30 && at > first + 1)) return BAD
   if (bytes[at] === DOT) at = skipDigits(bytes, at + 1)
-  if (at !== BAD && (bytes[at] === 0x65 || bytes[at] === 0x45)) at = skipDigits(bytes, bytes[at + 1] === 0x2b || bytes[at + 1] === MINUS ? at + 2 : at + 1)
+  if (at !== BAD && (bytes[at] === 0x65 || bytes[at] === 0x45))
+    at = skipDigits(bytes, bytes[at + 1] === 0x2b || bytes[at + 1] === MINUS ? at + 2 : at + 1)
   return at
 }
 
@@ -182,7 +235,9 @@ function skipDigits(bytes: Buffer, start: number): number {
   return at === start ? BAD : at
 }
 
-function isDigit(c: number | undefined): boolean { return c !== undefined && c >= 0x30 && c <= 0x39 }
+function isDigit(c: number | undefined): boolean {
+  return c !== undefined && c >= 0x30 && c <= 0x39
+}
 
 function skipWord(bytes: Buffer, start: number, word: string): number {
   for (let i = 0; i < word.length; i++) if (bytes[start + i] !== word.charCodeAt(i)) return BAD

@@ -27,7 +27,8 @@ const NEWLINE = 0x0a
  *         ;; the four lanes of $sum added
  *       ))
  */
-const MODULE = 'AGFzbQEAAAABBgFgAX8BfwMCAQAFBAEBBAQHEgIGbWVtb3J5AgAFY291bnQAAArYAgHVAgICfwV7AkADQCABIABPDQEgAUHA/wBqIQIgAiAASwRAIAAhAgv9DAAAAAAAAAAAAAAAAAAAAAAhBP0MAA' +
+const MODULE =
+  'AGFzbQEAAAABBgFgAX8BfwMCAQAFBAEBBAQHEgIGbWVtb3J5AgAFY291bnQAAArYAgHVAgICfwV7AkADQCABIABPDQEgAUHA/wBqIQIgAiAASwRAIAAhAgv9DAAAAAAAAAAAAAAAAAAAAAAhBP0MAA' +
   'AAAAAAAAAAAAAAAAAAACEF/QwAAAAAAAAAAAAAAAAAAAAAIQb9DAAAAAAAAAAAAAAAAAAAAAAhBwNAIAQgAf0ABAD9DAoKCgoKCgoKCgoKCgoKCgr9I/1xIQQgBSAB/QAEEP0MCgoKCgoKCgoKCgoK' +
   'CgoKCv0j/XEhBSAGIAH9AAQg/QwKCgoKCgoKCgoKCgoKCgoK/SP9cSEGIAcgAf0ABDD9DAoKCgoKCgoKCgoKCgoKCgr9I/1xIQcgAUHAAGoiASACSQ0ACyADIAT9ff1//a4BIQMgAyAF/X39f/2uAS' +
   'EDIAMgBv19/X/9rgEhAyADIAf9ff1//a4BIQMMAAsLIAP9GwAgA/0bAWogA/0bAiAD/RsDamoL'
@@ -36,9 +37,15 @@ const STEP = 64
 const WORTHWHILE = 1024
 
 type Counter = (bytes: Uint8Array) => number
-interface Module { readonly exports: { readonly memory: { readonly buffer: ArrayBuffer }; count(length: number): number } }
+interface Module {
+  readonly exports: { readonly memory: { readonly buffer: ArrayBuffer }; count(length: number): number }
+}
 // Of the engine, but in the types only together with those of a browser.
-declare const WebAssembly: { validate(bytes: Uint8Array): boolean; readonly Module: new (bytes: Uint8Array) => object; readonly Instance: new (module: object) => Module }
+declare const WebAssembly: {
+  validate(bytes: Uint8Array): boolean
+  readonly Module: new (bytes: Uint8Array) => object
+  readonly Instance: new (module: object) => Module
+}
 
 /** Newlines in the buffer: the records in it where it holds whole lines. */
 export function countNewlines(bytes: Uint8Array): number {
@@ -46,7 +53,9 @@ export function countNewlines(bytes: Uint8Array): number {
 }
 
 /** Index of the last newline, or -1. */
-export function lastNewline(bytes: Uint8Array): number { return bytes.lastIndexOf(NEWLINE) }
+export function lastNewline(bytes: Uint8Array): number {
+  return bytes.lastIndexOf(NEWLINE)
+}
 
 /** The same without the module, for machines whose engine has no SIMD. */
 export function countBySearch(bytes: Uint8Array): number {
@@ -58,7 +67,9 @@ export function countBySearch(bytes: Uint8Array): number {
 const counter = once(makeCounter)
 
 /** Whether the engine takes the module: it does wherever the processor has SIMD. */
-export function countsByBlocks(): boolean { return WebAssembly.validate(Buffer.from(MODULE, 'base64')) }
+export function countsByBlocks(): boolean {
+  return WebAssembly.validate(Buffer.from(MODULE, 'base64'))
+}
 
 function makeCounter(): Counter {
   if (!countsByBlocks()) return countBySearch

@@ -1,4 +1,7 @@
-/** The name that was most likely meant, by edit distance first and by shared words second (`commit-size` for `commit-file-size`). */
+/**
+ * The name that was most likely meant, by edit distance first and by shared words second (`commit-size` for
+ * `commit-file-size`).
+ */
 export function nearest(typed: string, names: readonly string[]): string | undefined {
   const wanted = bare(typed)
   if (wanted === '') return undefined
@@ -6,10 +9,14 @@ export function nearest(typed: string, names: readonly string[]): string | undef
   let least = Infinity
   for (const name of names) {
     const distance = editDistance(wanted, bare(name))
-    if (distance < least) { least = distance; best = name }
+    if (distance < least) {
+      least = distance
+      best = name
+    }
   }
   // A third of the letters wrong is still a typo; more is another word.
-  if (best !== undefined && least <= Math.max(1, Math.floor(Math.max(wanted.length, bare(best).length) / 3))) return best
+  if (best !== undefined && least <= Math.max(1, Math.floor(Math.max(wanted.length, bare(best).length) / 3)))
+    return best
   return byWords(typed, names)
 }
 
@@ -21,15 +28,29 @@ function byWords(typed: string, names: readonly string[]): string | undefined {
     const own = words(name)
     const shared = own.filter((word) => wanted.has(word)).length
     const likeness = shared / (own.length + wanted.size - shared)
-    if (likeness >= most && likeness > (best === undefined ? 0 : most)) { most = likeness; best = name }
+    if (likeness >= most && likeness > (best === undefined ? 0 : most)) {
+      most = likeness
+      best = name
+    }
   }
   return best
 }
 
-function bare(name: string): string { return name.toLowerCase().replace(/[-_]/g, '') }
-function words(name: string): string[] { return name.replace(/([a-z])([A-Z])/g, '$1-$2').toLowerCase().split(/[-_.]+/).filter((word) => word !== '') }
+function bare(name: string): string {
+  return name.toLowerCase().replace(/[-_]/g, '')
+}
+function words(name: string): string[] {
+  return name
+    .replace(/([a-z])([A-Z])/g, '$1-$2')
+    .toLowerCase()
+    .split(/[-_.]+/)
+    .filter((word) => word !== '')
+}
 
-/** Insertions, deletions, substitutions and swapped neighbours; a name longer than 64 letters is compared by its first 64. */
+/**
+ * Insertions, deletions, substitutions and swapped neighbours; a name longer than 64 letters is compared by its first
+ * 64.
+ */
 export function editDistance(a: string, b: string): number {
   const left = a.slice(0, 64)
   const right = b.slice(0, 64)
@@ -40,7 +61,8 @@ export function editDistance(a: string, b: string): number {
     for (let j = 1; j <= right.length; j++) {
       const same = left[i - 1] === right[j - 1] ? 0 : 1
       let cost = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + same)
-      if (i > 1 && j > 1 && left[i - 1] === right[j - 2] && left[i - 2] === right[j - 1]) cost = Math.min(cost, (before[j - 2] ?? 0) + 1)
+      if (i > 1 && j > 1 && left[i - 1] === right[j - 2] && left[i - 2] === right[j - 1])
+        cost = Math.min(cost, (before[j - 2] ?? 0) + 1)
       next.push(cost)
     }
     before = row

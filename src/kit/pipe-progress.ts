@@ -1,9 +1,11 @@
 /**
- * How far the reader of a pipe is. A pipe takes bytes long before somebody reads them, and whoever dies meanwhile never had them.
+ * How far the reader of a pipe is. A pipe takes bytes long before somebody reads them, and whoever dies meanwhile never
+ * had them.
  *
- * Linux tells whether an anonymous pipe is empty: its reading end, opened for a moment by way of /proc, is polled with a buffer of no length, which libuv
- * answers with ENOBUFS where there is something to read, and reads nothing (uv_alloc_cb in its documentation). It is kept open for a turn of the event loop only: while
- * it is, nobody gets EPIPE. And of a pipe that is never empty, all but the last bytes have been read, as many as a pipe may hold.
+ * Linux tells whether an anonymous pipe is empty: its reading end, opened for a moment by way of /proc, is polled with
+ * a buffer of no length, which libuv answers with ENOBUFS where there is something to read, and reads nothing
+ * (uv_alloc_cb in its documentation). It is kept open for a turn of the event loop only: while it is, nobody gets
+ * EPIPE. And of a pipe that is never empty, all but the last bytes have been read, as many as a pipe may hold.
  *
  * Not for FIFOs with a name: opening one for reading would release whoever waits in open(2) for a reader to come.
  */
@@ -23,7 +25,10 @@ export class PipeProgress {
   private asked = { taken: -1, at: 0, pauseMs: 0 }
 
   /** @param capacity bytes that the pipe holds at most */
-  private constructor(private readonly path: string, private readonly capacity: number) {}
+  private constructor(
+    private readonly path: string,
+    private readonly capacity: number,
+  ) {}
 
   /** undefined: this descriptor is no anonymous pipe, or this system or its permissions keep it from being asked. */
   static of(fd: number): PipeProgress | undefined {
@@ -33,11 +38,17 @@ export class PipeProgress {
       closeSync(openSync(path, READING_END))
       // Its reader may have enlarged it up to here; root alone beyond.
       return new PipeProgress(path, Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8')))
-    } catch { return undefined }
+    } catch {
+      return undefined
+    }
   }
 
   /** Bytes of `taken` that have been read for certain. */
-  read(): Promise<number> { return this.asking ??= this.ask().finally(() => { this.asking = undefined }) }
+  read(): Promise<number> {
+    return (this.asking ??= this.ask().finally(() => {
+      this.asking = undefined
+    }))
+  }
 
   private async ask(): Promise<number> {
     const { taken, asked } = this
@@ -55,12 +66,29 @@ export class PipeProgress {
     return new Promise((resolve) => {
       let fd: number
       // Too many open files, as it may be: not known to be empty.
-      try { fd = openSync(this.path, READING_END) } catch { resolve(false); return }
+      try {
+        fd = openSync(this.path, READING_END)
+      } catch {
+        resolve(false)
+        return
+      }
       let empty = true
-      const end = new Socket({ fd, readable: true, writable: false, onread: { buffer: Buffer.alloc(0), callback: () => false } })
-      end.on('error', () => { empty = false })
+      const end = new Socket({
+        fd,
+        readable: true,
+        writable: false,
+        onread: { buffer: Buffer.alloc(0), callback: () => false },
+      })
+      end.on('error', () => {
+        empty = false
+      })
       // What is asked for within the poll phase is polled in the next turn.
-      setImmediate(() => setImmediate(() => { end.destroy(); resolve(empty) }))
+      setImmediate(() =>
+        setImmediate(() => {
+          end.destroy()
+          resolve(empty)
+        }),
+      )
     })
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Reading and writing of what is no regular file: pipes, FIFOs, sockets, terminals.
  *
- * They go through the event loop, never through the thread pool: a pending `fs.read` or `fs.write` on an idle pipe holds up the exit of the process until
- * the other side moves, and four of them leave no thread for anything else.
+ * They go through the event loop, never through the thread pool: a pending `fs.read` or `fs.write` on an idle pipe
+ * holds up the exit of the process until the other side moves, and four of them leave no thread for anything else.
  */
 import { fstatSync } from 'node:fs'
 import { Socket, type SocketConstructorOpts } from 'node:net'
@@ -40,42 +40,76 @@ export class PipeReader {
   private error: Error | undefined
   private wake: (() => void) | undefined
   private watched: AbortSignal | undefined
-  private readonly aborted = (): void => { this.wake?.() }
+  private readonly aborted = (): void => {
+    this.wake?.()
+  }
   private paused = false
   private gathering = false
-  private readonly gathered = (): void => { this.gathering = false; this.wake?.() }
+  private readonly gathered = (): void => {
+    this.gathering = false
+    this.wake?.()
+  }
 
-  constructor(fd: number, private readonly landing: Landing) {
+  constructor(
+    fd: number,
+    private readonly landing: Landing,
+  ) {
     const onread = {
-      buffer: (): Uint8Array => { const space = landing.space(); return space.length > READ ? space.subarray(0, READ) : space },
+      buffer: (): Uint8Array => {
+        const space = landing.space()
+        return space.length > READ ? space.subarray(0, READ) : space
+      },
       callback: (length: number): boolean => {
         landing.filled(length)
         this.paused = landing.pending >= ENOUGH
         if (length < READ || this.paused) this.wake?.()
-        // The read that filled its buffer is followed by another in this turn of the loop: one delivery for all of them.
-        else if (!this.gathering) { this.gathering = true; setImmediate(this.gathered) }
+        // The read that filled its buffer is followed by another in this turn of the loop: one delivery for all of
+        // them.
+        else if (!this.gathering) {
+          this.gathering = true
+          setImmediate(this.gathered)
+        }
         return !this.paused
       },
     }
-    // A socket may be stdout as well: its end must not shut the other direction, which half-open sockets leave to their owner.
+    // A socket may be stdout as well: its end must not shut the other direction, which half-open sockets leave to their
+    // owner.
     const options: SocketConstructorOpts = { fd, readable: true, writable: false, allowHalfOpen: true, onread }
     // The constructor of terminals passes its options on (lib/tty.js), which its types leave out.
-    this.socket = isatty(fd) ? new (ReadStream as unknown as new (fd: number, options: object) => Socket)(fd, { onread, allowHalfOpen: true }) : new Socket(options)
-    this.socket.on('end', () => { this.ended = true; this.wake?.() })
-    this.socket.on('error', (error: Error) => { this.error = error; this.wake?.() })
-    this.socket.on('close', () => { this.ended = true; this.wake?.() })
+    this.socket = isatty(fd)
+      ? new (ReadStream as unknown as new (fd: number, options: object) => Socket)(fd, { onread, allowHalfOpen: true })
+      : new Socket(options)
+    this.socket.on('end', () => {
+      this.ended = true
+      this.wake?.()
+    })
+    this.socket.on('error', (error: Error) => {
+      this.error = error
+      this.wake?.()
+    })
+    this.socket.on('close', () => {
+      this.ended = true
+      this.wake?.()
+    })
     this.socket.resume()
   }
 
-  /** Resolves with false once the stream has ended and nothing is pending. Rejects with the signal's reason, at once. */
+  /**
+   * Resolves with false once the stream has ended and nothing is pending. Rejects with the signal's reason, at once.
+   */
   async wait(signal: AbortSignal): Promise<boolean> {
-    if (this.paused && this.landing.pending < ENOUGH) { this.paused = false; this.socket.resume() }
+    if (this.paused && this.landing.pending < ENOUGH) {
+      this.paused = false
+      this.socket.resume()
+    }
     while (this.landing.pending === 0) {
       if (signal.aborted) throw signal.reason
       if (this.error !== undefined) throw this.error
       if (this.ended) return false
       this.watch(signal)
-      await new Promise<void>((resolve) => { this.wake = resolve })
+      await new Promise<void>((resolve) => {
+        this.wake = resolve
+      })
       this.wake = undefined
     }
     return true
@@ -102,30 +136,60 @@ export class PipeWriter {
   private error: Error | undefined
 
   constructor(fd: number) {
-    this.socket = isatty(fd) ? new WriteStream(fd) : new Socket({ fd, readable: false, writable: true, allowHalfOpen: true })
-    // Node makes terminals block (lib/tty.js): one that was stopped with ^S would stop the process with it, signals included.
+    this.socket = isatty(fd)
+      ? new WriteStream(fd)
+      : new Socket({ fd, readable: false, writable: true, allowHalfOpen: true })
+    // Node makes terminals block (lib/tty.js): one that was stopped with ^S would stop the process with it, signals
+    // included.
     if (isatty(fd)) handleOf(this.socket)?.setBlocking?.(false)
-    this.socket.on('error', (error: Error) => { this.error = error })
+    this.socket.on('error', (error: Error) => {
+      this.error = error
+    })
   }
 
   /** Resolves once the kernel has taken all of it; a reader that does not read keeps it waiting. */
   write(chunks: readonly Buffer[]): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.error !== undefined) { reject(this.error); return }
-      if (chunks.length === 0) { resolve(); return }
+      if (this.error !== undefined) {
+        reject(this.error)
+        return
+      }
+      if (chunks.length === 0) {
+        resolve()
+        return
+      }
       this.socket.cork()
-      chunks.forEach((chunk, index) => this.socket.write(chunk, index < chunks.length - 1 ? undefined : (error) => { if (error) reject(error); else resolve() }))
+      chunks.forEach((chunk, index) =>
+        this.socket.write(
+          chunk,
+          index < chunks.length - 1
+            ? undefined
+            : (error) => {
+                if (error) reject(error)
+                else resolve()
+              },
+        ),
+      )
       this.socket.uncork()
     })
   }
 
   /** Bytes of the write under way that the kernel has not taken yet. */
-  get untaken(): number { return handleOf(this.socket)?.writeQueueSize ?? 0 }
+  get untaken(): number {
+    return handleOf(this.socket)?.writeQueueSize ?? 0
+  }
 
   /** Gives up a write under way: its promise rejects. */
-  close(): void { this.socket.destroy() }
+  close(): void {
+    this.socket.destroy()
+  }
 }
 
-interface Handle { setBlocking?(on: boolean): void; readonly writeQueueSize?: number }
+interface Handle {
+  setBlocking?(on: boolean): void
+  readonly writeQueueSize?: number
+}
 /** What libuv knows and the public interface does not show. */
-function handleOf(socket: Socket): Handle | undefined { return (socket as unknown as { readonly _handle?: Handle | null })._handle ?? undefined }
+function handleOf(socket: Socket): Handle | undefined {
+  return (socket as unknown as { readonly _handle?: Handle | null })._handle ?? undefined
+}

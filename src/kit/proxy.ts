@@ -3,7 +3,11 @@ import { BlockList, isIP } from 'node:net'
 
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>
 /** Without brackets. */
-export interface Destination { readonly secure: boolean; readonly host: string; readonly port: number }
+export interface Destination {
+  readonly secure: boolean
+  readonly host: string
+  readonly port: number
+}
 
 /** Name of the variables, for messages. */
 export const PROXY_VARIABLES = 'the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)'
@@ -12,7 +16,10 @@ export const PROXY_VARIABLES = 'the proxy that the environment names (HTTP_PROXY
  * Lower case goes before upper case, as with curl. undefined: none, or the host is exempt by NO_PROXY.
  * @throws Error that says what is wrong with what the environment names
  */
-export function proxyFromEnvironment({ secure, host, port }: Destination, environment: ProxyEnvironment): URL | undefined {
+export function proxyFromEnvironment(
+  { secure, host, port }: Destination,
+  environment: ProxyEnvironment,
+): URL | undefined {
   const named = (name: string): string => environment[name] || environment[name.toUpperCase()] || ''
   const typed = named(secure ? 'https_proxy' : 'http_proxy') || named('all_proxy')
   if (typed === '' || isExempt(host, port, named('no_proxy'))) return undefined
@@ -25,17 +32,25 @@ export function proxyUrl(text: string, what: string): URL {
   if (!URL.canParse(text)) throw new Error(`${what} is not a URL`)
   const url = new URL(text)
   for (const part of [url.username, url.password]) {
-    try { decodeURIComponent(part) } catch {
+    try {
+      decodeURIComponent(part)
+    } catch {
       throw new Error(`${what} has a % in its user or password that encodes nothing: write %25 for a %`)
     }
   }
   return url
 }
 
-export function isHttpProxy({ protocol }: URL): boolean { return protocol === 'http:' || protocol === 'https:' }
+export function isHttpProxy({ protocol }: URL): boolean {
+  return protocol === 'http:' || protocol === 'https:'
+}
 
 /** Where a proxy listens, for messages. */
-export function proxyAddress({ protocol, hostname, port }: URL): { readonly secure: boolean; readonly host: string; readonly port: number } {
+export function proxyAddress({ protocol, hostname, port }: URL): {
+  readonly secure: boolean
+  readonly host: string
+  readonly port: number
+} {
   const secure = protocol === 'https:'
   return { secure, host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? (secure ? 443 : 80) : Number(port) }
 }
@@ -46,10 +61,16 @@ export function proxyLogin({ username, password }: URL): string | undefined {
   return Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64')
 }
 
-/** @param list entries between commas or spaces: `*`, a name (and all below it), `.suffix`, `*.suffix`, an address, a CIDR block or a range, each with or without `:PORT` */
+/**
+ * @param list entries between commas or spaces: `*`, a name (and all below it), `.suffix`, `*.suffix`, an address, a
+ *   CIDR block or a range, each with or without `:PORT`
+ */
 export function isExempt(host: string, port: number, list: string): boolean {
   const name = host.toLowerCase().replace(/\.$/, '')
-  return list.toLowerCase().split(/[\s,]+/).some((entry) => entry !== '' && covers(entry, name, port))
+  return list
+    .toLowerCase()
+    .split(/[\s,]+/)
+    .some((entry) => entry !== '' && covers(entry, name, port))
 }
 
 function covers(entry: string, host: string, port: number): boolean {
@@ -73,6 +94,8 @@ function coversAddress(entry: string, host: string): boolean {
     if (to !== undefined) block.addRange(from, to, family)
     else if (bits !== undefined) block.addSubnet(address, Number(bits), family)
     else block.addAddress(address, family)
-  } catch { return false }
+  } catch {
+    return false
+  }
   return block.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4')
 }

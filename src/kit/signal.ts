@@ -7,8 +7,16 @@ export class Wake {
 
   /** One waiter at a time. */
   wait(): Promise<void> {
-    if (this.set) { this.set = false; return Promise.resolve() }
-    return new Promise((resolve) => { this.waiter = () => { this.waiter = undefined; resolve() } })
+    if (this.set) {
+      this.set = false
+      return Promise.resolve()
+    }
+    return new Promise((resolve) => {
+      this.waiter = () => {
+        this.waiter = undefined
+        resolve()
+      }
+    })
   }
 
   wake(): void {
@@ -18,24 +26,49 @@ export class Wake {
 }
 
 /** An abort controller that also aborts when its parents do; `dispose` takes it off them again. */
-export function linkedAbort(...parents: readonly AbortSignal[]): { readonly controller: AbortController; dispose(): void } {
+export function linkedAbort(...parents: readonly AbortSignal[]): {
+  readonly controller: AbortController
+  dispose(): void
+} {
   const controller = new AbortController()
   const undo: (() => void)[] = []
   for (const parent of parents) {
-    if (parent.aborted) { controller.abort(parent.reason); break }
-    const passOn = (): void => { controller.abort(parent.reason) }
+    if (parent.aborted) {
+      controller.abort(parent.reason)
+      break
+    }
+    const passOn = (): void => {
+      controller.abort(parent.reason)
+    }
     parent.addEventListener('abort', passOn, { once: true })
-    undo.push(() => { parent.removeEventListener('abort', passOn) })
+    undo.push(() => {
+      parent.removeEventListener('abort', passOn)
+    })
   }
-  return { controller, dispose: () => { for (const take of undo) take() } }
+  return {
+    controller,
+    dispose: () => {
+      for (const take of undo) take()
+    },
+  }
 }
 
 /** The promise, or the signal's reason as soon as it aborts. The promise itself goes on unobserved. */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const aborted = (): void => { reject(signal.reason as Error) }
-    if (signal.aborted) { promise.catch(() => undefined); aborted(); return }
+    const aborted = (): void => {
+      reject(signal.reason as Error)
+    }
+    if (signal.aborted) {
+      promise.catch(() => undefined)
+      aborted()
+      return
+    }
     signal.addEventListener('abort', aborted, { once: true })
-    promise.finally(() => { signal.removeEventListener('abort', aborted) }).then(resolve, reject)
+    promise
+      .finally(() => {
+        signal.removeEventListener('abort', aborted)
+      })
+      .then(resolve, reject)
   })
 }

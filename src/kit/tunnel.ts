@@ -6,25 +6,45 @@ import { proxyAddress, proxyLogin } from './proxy'
 
 /** The proxy lets nobody through: its answer was another than 2xx. */
 export class TunnelRefused extends Error {
-  constructor(readonly status: number, readonly headers: http.IncomingHttpHeaders, readonly proxy: string) {
+  constructor(
+    readonly status: number,
+    readonly headers: http.IncomingHttpHeaders,
+    readonly proxy: string,
+  ) {
     super(`the proxy ${proxy} answered ${status} ${http.STATUS_CODES[status] ?? ''}`.trimEnd())
   }
 }
 
-/** Rejects with `TunnelRefused`, an error of the network, or the signal's reason. The socket is the caller's. @param host without brackets */
+/**
+ * Rejects with `TunnelRefused`, an error of the network, or the signal's reason. The socket is the caller's. @param
+ * host without brackets
+ */
 export function openTunnel(proxy: URL, host: string, port: number, signal: AbortSignal): Promise<Socket> {
   const at = proxyAddress(proxy)
   const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`
   const login = proxyLogin(proxy)
   return new Promise((resolve, reject) => {
     const request = (at.secure ? https : http).request({
-      host: at.host, port: at.port, method: 'CONNECT', path: authority, agent: false,
+      host: at.host,
+      port: at.port,
+      method: 'CONNECT',
+      path: authority,
+      agent: false,
       headers: { Host: authority, ...(login === undefined ? {} : { 'Proxy-Authorization': `Basic ${login}` }) },
     })
-    const aborted = (): void => { request.destroy(); reject(signal.reason as Error) }
-    if (signal.aborted) { request.on('error', () => undefined); aborted(); return }
+    const aborted = (): void => {
+      request.destroy()
+      reject(signal.reason as Error)
+    }
+    if (signal.aborted) {
+      request.on('error', () => undefined)
+      aborted()
+      return
+    }
     signal.addEventListener('abort', aborted, { once: true })
-    const done = (): void => { signal.removeEventListener('abort', aborted) }
+    const done = (): void => {
+      signal.removeEventListener('abort', aborted)
+    }
     request.on('connect', (response, socket, head) => {
       done()
       const status = response.statusCode ?? 0
@@ -36,7 +56,10 @@ export function openTunnel(proxy: URL, host: string, port: number, signal: Abort
       socket.destroy()
       reject(new TunnelRefused(status, response.headers, `${at.host}:${at.port}`))
     })
-    request.on('error', (error) => { done(); reject(error) })
+    request.on('error', (error) => {
+      done()
+      reject(error)
+    })
     request.end()
   })
 }

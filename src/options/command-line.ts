@@ -1,6 +1,6 @@
 /**
- * The whole command line, from words to endpoints and flags. Pure but for looking whether a word is a file: nothing is opened, no placeholder read.
- * Every fault is found before anything is said: one UsageError holds them all.
+ * The whole command line, from words to endpoints and flags. Pure but for looking whether a word is a file: nothing is
+ * opened, no placeholder read. Every fault is found before anything is said: one UsageError holds them all.
  */
 import { existsSync } from 'node:fs'
 import { lineOf, UsageError } from '../core/errors'
@@ -51,14 +51,25 @@ export interface Settings {
 }
 
 /** @param argv without node and script, without the command. Throws UsageError. */
-export function parseCommandLine(argv: readonly string[], env: Environment, registry: readonly AnyEndpoint[], settings: Settings = {}): CommandLine {
+export function parseCommandLine(
+  argv: readonly string[],
+  env: Environment,
+  registry: readonly AnyEndpoint[],
+  settings: Settings = {},
+): CommandLine {
   const redactor = settings.redactor ?? new Redactor()
   const surroundings: Surroundings = { env, redactor, exists: (path) => (settings.exists ?? existsSync)(path) }
   const grouped = groupArgv(argv, env)
   const faults = [...grouped.faults]
-  for (const word of grouped.loose) faults.push(`${quoted(redactUri(word))} belongs to nothing: an endpoint is --from URI or --to URI, its options are the words after it`)
+  for (const word of grouped.loose)
+    faults.push(
+      `${quoted(redactUri(word))} belongs to nothing: an endpoint is --from URI or --to URI, its options are the words after it`,
+    )
 
-  const endpoints = (role: Role, list: readonly EndpointWords[]): readonly ParsedEndpoint[] => list.flatMap(({ uri, words }) => collected(() => [parseEndpoint(uri, words, role, registry, surroundings)], [], faults))
+  const endpoints = (role: Role, list: readonly EndpointWords[]): readonly ParsedEndpoint[] =>
+    list.flatMap(({ uri, words }) =>
+      collected(() => [parseEndpoint(uri, words, role, registry, surroundings)], [], faults),
+    )
   const from = endpoints('source', grouped.from)
   const to = endpoints('sink', grouped.to)
   const deadLetter = grouped.deadLetter === undefined ? undefined : endpoints('sink', [grouped.deadLetter])[0]
@@ -70,11 +81,19 @@ export function parseCommandLine(argv: readonly string[], env: Environment, regi
   const flagged = parseFlags(grouped.given)
   faults.push(...flagged.faults)
   const names = flagged.flags.append.map(({ name }) => name)
-  for (const name of new Set(names.filter((each, index) => names.indexOf(each) !== index))) faults.push(`--append names ${quoted(name)} twice`)
+  for (const name of new Set(names.filter((each, index) => names.indexOf(each) !== index)))
+    faults.push(`--append names ${quoted(name)} twice`)
   if (faults.length > 0) throw new UsageError([...new Set(faults)])
   return {
-    from, to, ...(deadLetter === undefined ? {} : { deadLetter }), appends: flagged.flags.append, flags: flagged.flags, given: flagged.given,
-    ...(flagged.until === undefined ? {} : { until: flagged.until }), redactor, env,
+    from,
+    to,
+    ...(deadLetter === undefined ? {} : { deadLetter }),
+    appends: flagged.flags.append,
+    flags: flagged.flags,
+    given: flagged.given,
+    ...(flagged.until === undefined ? {} : { until: flagged.until }),
+    redactor,
+    env,
     warnings: [...from, ...to, ...(deadLetter === undefined ? [] : [deadLetter])].flatMap(({ warnings }) => warnings),
   }
 }
@@ -83,7 +102,9 @@ export function parseCommandLine(argv: readonly string[], env: Environment, regi
 export async function targetsOf(line: CommandLine): Promise<Targets> {
   const faults: string[] = []
   // All started before any is awaited: commands that take seconds run side by side.
-  const started = [line.from, line.to, line.deadLetter === undefined ? [] : [line.deadLetter]].map((list) => Promise.allSettled(list.map((each) => each.target())))
+  const started = [line.from, line.to, line.deadLetter === undefined ? [] : [line.deadLetter]].map((list) =>
+    Promise.allSettled(list.map((each) => each.target())),
+  )
   const filled = Promise.allSettled(line.appends.map((append) => filledAppend(append, line)))
   const [from = [], to = [], letters = []] = (await Promise.all(started)).map((outcomes) => fulfilled(outcomes, faults))
   const appends = fulfilled(await filled, faults)
@@ -108,23 +129,43 @@ async function filledAppend(append: Append, { env }: CommandLine): Promise<Appen
   if (placeholders.length === 0) return append
   const values = new Map<Placeholder, string>()
   for (const placeholder of placeholders) {
-    try { values.set(placeholder, await valueOf(placeholder, env)) } catch (error) { throw new UsageError([`--append ${quoted(append.name)}: ${lineOf(error)}`]) }
+    try {
+      values.set(placeholder, await valueOf(placeholder, env))
+    } catch (error) {
+      throw new UsageError([`--append ${quoted(append.name)}: ${lineOf(error)}`])
+    }
   }
   const value = fill(template, (placeholder) => values.get(placeholder) ?? '')
   if (append.kind === 'text') return { ...append, value }
   // The value of a placeholder may be what makes it no JSON: it is named, not shown.
-  try { return parseAppend(`${append.name}:=${value}`) } catch { throw new UsageError([`--append ${quoted(append.name)}: with ${placeholders.map(shown).join(' and ')} in it, it is no JSON`]) }
+  try {
+    return parseAppend(`${append.name}:=${value}`)
+  } catch {
+    throw new UsageError([
+      `--append ${quoted(append.name)}: with ${placeholders.map(shown).join(' and ')} in it, it is no JSON`,
+    ])
+  }
 }
 
-function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; readonly given: ReadonlySet<string>; readonly until?: Until; readonly faults: readonly string[] } {
+function parseFlags(given: readonly FlagWords[]): {
+  readonly flags: Flags
+  readonly given: ReadonlySet<string>
+  readonly until?: Until
+  readonly faults: readonly string[]
+} {
   const spec: Spec = table
-  const values: Record<string, unknown> = Object.fromEntries(Object.entries(spec).map(([key, option]) => [key, option.default]))
+  const values: Record<string, unknown> = Object.fromEntries(
+    Object.entries(spec).map(([key, option]) => [key, option.default]),
+  )
   const faults: string[] = []
   const seen = new Set<string>()
   const give = (key: string, raw: string, as: string): void => {
     const option = spec[key]
     if (option === undefined) return
-    if (seen.has(key) && option.kind !== 'list') { faults.push(`${as} is given twice`); return }
+    if (seen.has(key) && option.kind !== 'list') {
+      faults.push(`${as} is given twice`)
+      return
+    }
     seen.add(key)
     try {
       const parsed: unknown = option.parse(raw)
@@ -132,14 +173,18 @@ function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; reado
     } catch (error) {
       const meant = option.values === undefined ? undefined : nearest(raw, option.values)
       // Of what is appended only the name: the value may be anything.
-      faults.push(`${as} ${quoted(key === 'append' ? raw.split('=', 1)[0] ?? '' : redactUri(raw))} is not valid: ${(error as Error).message}${meant === undefined ? '' : `; did you mean '${meant}'?`}`)
+      faults.push(
+        `${as} ${quoted(key === 'append' ? (raw.split('=', 1)[0] ?? '') : redactUri(raw))} is not valid: ${(error as Error).message}${meant === undefined ? '' : `; did you mean '${meant}'?`}`,
+      )
     }
   }
   for (const { key, name, value, words } of given) {
     const option = key === undefined ? undefined : spec[key]
     if (key === undefined || option === undefined) {
       const meant = nearest(name, ['from', 'to', ...Object.keys(spec).map(kebab)])
-      faults.push(`unknown flag ${quoted(name.length === 1 ? `-${name}` : `--${name}`)}; ${meant === undefined ? "'manifold --help' lists what there is" : `did you mean '--${meant}'?`}`)
+      faults.push(
+        `unknown flag ${quoted(name.length === 1 ? `-${name}` : `--${name}`)}; ${meant === undefined ? "'manifold --help' lists what there is" : `did you mean '--${meant}'?`}`,
+      )
       continue
     }
     const as = `--${kebab(key)}`
@@ -147,7 +192,8 @@ function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; reado
     const asWord = key === 'until' && value !== undefined && /^(idle|count)=/i.test(value)
     if (value !== undefined && !asWord) give(key, value, as)
     else if (option.kind === 'flag') give(key, 'true', as)
-    else if (value === undefined && words.length === 0) faults.push(`${as} needs a value: ${as} ${option.argument ?? option.kind.toUpperCase()}`)
+    else if (value === undefined && words.length === 0)
+      faults.push(`${as} needs a value: ${as} ${option.argument ?? option.kind.toUpperCase()}`)
     for (const word of asWord ? [value, ...words] : words) {
       const equal = word.indexOf('=')
       const inner = splitName(equal === -1 ? word : word.slice(0, equal)).base
@@ -158,7 +204,9 @@ function parseFlags(given: readonly FlagWords[]): { readonly flags: Flags; reado
   const result = values as unknown as Flags
   if (seen.has('spool') && result.noSpool) faults.push('--spool and --no-spool exclude each other')
   const until: Until = {
-    ...(result.until === undefined ? {} : { point: result.until }), ...(result.idle === undefined ? {} : { idle: result.idle }), ...(result.count === undefined ? {} : { count: result.count }),
+    ...(result.until === undefined ? {} : { point: result.until }),
+    ...(result.idle === undefined ? {} : { idle: result.idle }),
+    ...(result.count === undefined ? {} : { count: result.count }),
   }
   return { flags: result, given: seen, faults, ...(Object.keys(until).length === 0 ? {} : { until }) }
 }
@@ -176,7 +224,9 @@ function equals(endpoints: readonly ParsedEndpoint[], flag: string): readonly st
 }
 
 function collected<T>(run: () => T, otherwise: T, faults: string[]): T {
-  try { return run() } catch (error) {
+  try {
+    return run()
+  } catch (error) {
     if (!(error instanceof UsageError)) throw error
     faults.push(...error.faults)
     return otherwise

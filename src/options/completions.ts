@@ -1,34 +1,73 @@
-/** Completion scripts made from the declarations: commands, flags, schemes after --from and --to, and the options of the endpoint that is being typed. */
+/**
+ * Completion scripts made from the declarations: commands, flags, schemes after --from and --to, and the options of the
+ * endpoint that is being typed.
+ */
 import type { AnyEndpoint, Role, Spec } from './define'
 import { hasRole, kebab, specOf } from './names'
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof SHELLS)[number]
 
-export function completionScript(shell: Shell, registry: readonly AnyEndpoint[], flagSpec: Spec, commands: readonly string[]): string {
+export function completionScript(
+  shell: Shell,
+  registry: readonly AnyEndpoint[],
+  flagSpec: Spec,
+  commands: readonly string[],
+): string {
   const flags = ['--from', '--to', ...Object.keys(flagSpec).map((key) => `--${kebab(key)}`)]
-  const starts = (role: Role): string => registry.filter((endpoint) => endpoint[role] !== undefined).flatMap((endpoint) => endpoint.schemes.map((scheme) => (endpoint.form === 'hierarchical' ? `${scheme}://` : scheme === 'stdio' ? '-' : `${scheme}:`))).join(' ')
-  const cases = registry.flatMap((endpoint) => (['source', 'sink'] as const).filter((role) => endpoint[role] !== undefined).map((role) => ({ pattern: endpoint.schemes.map((scheme) => `${role}:${scheme}`), words: optionWords(endpoint, role) })))
+  const starts = (role: Role): string =>
+    registry
+      .filter((endpoint) => endpoint[role] !== undefined)
+      .flatMap((endpoint) =>
+        endpoint.schemes.map((scheme) =>
+          endpoint.form === 'hierarchical' ? `${scheme}://` : scheme === 'stdio' ? '-' : `${scheme}:`,
+        ),
+      )
+      .join(' ')
+  const cases = registry.flatMap((endpoint) =>
+    (['source', 'sink'] as const)
+      .filter((role) => endpoint[role] !== undefined)
+      .map((role) => ({
+        pattern: endpoint.schemes.map((scheme) => `${role}:${scheme}`),
+        words: optionWords(endpoint, role),
+      })),
+  )
   switch (shell) {
-    case 'bash': return bash(commands, flags, starts, cases)
-    case 'zsh': return zsh(commands, flags, starts, cases)
-    case 'fish': return fish(commands, flags, starts, cases)
+    case 'bash':
+      return bash(commands, flags, starts, cases)
+    case 'zsh':
+      return zsh(commands, flags, starts, cases)
+    case 'fish':
+      return fish(commands, flags, starts, cases)
   }
 }
 
-interface Case { readonly pattern: readonly string[]; readonly words: readonly string[] }
-
-function optionWords(endpoint: AnyEndpoint, role: Role): readonly string[] {
-  return Object.entries(specOf(endpoint)).filter(([, option]) => hasRole(option, role)).flatMap(([key, option]) => {
-    const name = kebab(key)
-    if (option.kind === 'flag') return [name]
-    if (option.kind === 'map') return [`${name}.`]
-    return option.values === undefined ? [`${name}=`] : option.values.map((value) => `${name}=${value}`)
-  })
+interface Case {
+  readonly pattern: readonly string[]
+  readonly words: readonly string[]
 }
 
-/** The line is split at blanks here: bash itself would cut words at `:` and `=`, so what stands before the last of them is taken off the answers. */
-function bash(commands: readonly string[], flags: readonly string[], starts: (role: Role) => string, cases: readonly Case[]): string {
+function optionWords(endpoint: AnyEndpoint, role: Role): readonly string[] {
+  return Object.entries(specOf(endpoint))
+    .filter(([, option]) => hasRole(option, role))
+    .flatMap(([key, option]) => {
+      const name = kebab(key)
+      if (option.kind === 'flag') return [name]
+      if (option.kind === 'map') return [`${name}.`]
+      return option.values === undefined ? [`${name}=`] : option.values.map((value) => `${name}=${value}`)
+    })
+}
+
+/**
+ * The line is split at blanks here: bash itself would cut words at `:` and `=`, so what stands before the last of them
+ * is taken off the answers.
+ */
+function bash(
+  commands: readonly string[],
+  flags: readonly string[],
+  starts: (role: Role) => string,
+  cases: readonly Case[],
+): string {
   return `_manifold() {
   local line="\${COMP_LINE:0:COMP_POINT}" words role= scheme= word previous=
   read -ra words <<< "$line"
@@ -65,9 +104,15 @@ complete -F _manifold manifold
 }
 
 /**
- * Written for zsh itself: its arrays count from 1, and it cuts no words at `:` and `=`. It works from a folder of $fpath and where it is sourced.
+ * Written for zsh itself: its arrays count from 1, and it cuts no words at `:` and `=`. It works from a folder of
+ * $fpath and where it is sourced.
  */
-function zsh(commands: readonly string[], flags: readonly string[], starts: (role: Role) => string, cases: readonly Case[]): string {
+function zsh(
+  commands: readonly string[],
+  flags: readonly string[],
+  starts: (role: Role) => string,
+  cases: readonly Case[],
+): string {
   const list = (words: readonly string[]): string => words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
   return `#compdef manifold
 _manifold() {
@@ -114,7 +159,12 @@ if [[ \${funcstack[1]} == _manifold ]]; then _manifold "$@"; else compdef _manif
 `
 }
 
-function fish(commands: readonly string[], flags: readonly string[], starts: (role: Role) => string, cases: readonly Case[]): string {
+function fish(
+  commands: readonly string[],
+  flags: readonly string[],
+  starts: (role: Role) => string,
+  cases: readonly Case[],
+): string {
   return `function __manifold_words
   set -l role ''
   set -l scheme ''

@@ -1,4 +1,7 @@
-/** What a declaration says, as plain text for `manifold help` and as Markdown for reference pages. Pure; both come from the same facts. */
+/**
+ * What a declaration says, as plain text for `manifold help` and as Markdown for reference pages. Pure; both come from
+ * the same facts.
+ */
 import { formatDuration } from '../kit/durations'
 import { formatSize } from '../kit/sizes'
 import type { AnyEndpoint, Option, Role, Spec } from './define'
@@ -16,14 +19,25 @@ export interface Explained {
   readonly required: boolean
 }
 
-const ARGUMENTS = { string: 'TEXT', integer: 'N', number: 'NUMBER', flag: 'true|false', size: 'SIZE', duration: 'DURATION', choice: '', list: 'TEXT', map: 'TEXT' } as const
+const ARGUMENTS = {
+  string: 'TEXT',
+  integer: 'N',
+  number: 'NUMBER',
+  flag: 'true|false',
+  size: 'SIZE',
+  duration: 'DURATION',
+  choice: '',
+  list: 'TEXT',
+  map: 'TEXT',
+} as const
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any option of a spec
 type AnyOption = Option<any>
 
 export function explainOption(key: string, option: AnyOption): Explained {
   const name = kebab(key)
-  const argument = option.argument ?? (option.kind === 'choice' ? (option.values ?? []).join('|') : ARGUMENTS[option.kind])
+  const argument =
+    option.argument ?? (option.kind === 'choice' ? (option.values ?? []).join('|') : ARGUMENTS[option.kind])
   const notes = [
     option.doc,
     ...(option.bare === undefined ? [] : [`A number without unit counts ${option.bare}.`]),
@@ -33,7 +47,10 @@ export function explainOption(key: string, option: AnyOption): Explained {
   ]
   const shown = defaultOf(option)
   return {
-    name, text: notes.join(' '), aliases: option.aliases ?? [], required: option.required === true,
+    name,
+    text: notes.join(' '),
+    aliases: option.aliases ?? [],
+    required: option.required === true,
     usage: option.kind === 'flag' ? name : option.kind === 'map' ? `${name}.NAME=${argument}` : `${name}=${argument}`,
     ...(shown === undefined ? {} : { default: shown }),
   }
@@ -48,47 +65,75 @@ function defaultOf(option: AnyOption): string | undefined {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
-export interface Group { readonly title: string; readonly options: readonly Explained[] }
+export interface Group {
+  readonly title: string
+  readonly options: readonly Explained[]
+}
 
-/** For both sides, for sources, for sinks; empty groups left out. Options of a one-sided endpoint stand in one group. */
+/**
+ * For both sides, for sources, for sinks; empty groups left out. Options of a one-sided endpoint stand in one group.
+ */
 export function groupsOf(endpoint: AnyEndpoint): readonly Group[] {
   const roles = rolesOf(endpoint)
   const all = Object.entries(specOf(endpoint)).filter(([, option]) => roles.some((role) => hasRole(option, role)))
-  const of = (title: string, keep: (option: AnyOption) => boolean): Group => ({ title, options: all.filter(([, option]) => keep(option)).map(([key, option]) => explainOption(key, option)) })
+  const of = (title: string, keep: (option: AnyOption) => boolean): Group => ({
+    title,
+    options: all.filter(([, option]) => keep(option)).map(([key, option]) => explainOption(key, option)),
+  })
   if (roles.length < 2) return [of('Options', () => true)].filter(({ options }) => options.length > 0)
   const only = (role: Role) => (option: AnyOption) => option.roles?.length === 1 && option.roles[0] === role
   return [
-    of('Options, source and sink', (option) => option.roles === undefined || option.roles.length > 1), of('Options as a source (--from)', only('source')), of('Options as a sink (--to)', only('sink')),
+    of('Options, source and sink', (option) => option.roles === undefined || option.roles.length > 1),
+    of('Options as a source (--from)', only('source')),
+    of('Options as a sink (--to)', only('sink')),
   ].filter(({ options }) => options.length > 0)
 }
 
-export function rolesOf(endpoint: AnyEndpoint): readonly Role[] { return (['source', 'sink'] as const).filter((role) => endpoint[role] !== undefined) }
+export function rolesOf(endpoint: AnyEndpoint): readonly Role[] {
+  return (['source', 'sink'] as const).filter((role) => endpoint[role] !== undefined)
+}
 function rolesText(endpoint: AnyEndpoint): string {
   const roles = rolesOf(endpoint)
-  return roles.length === 2 ? 'source (--from) and sink (--to)' : roles[0] === 'source' ? 'source (--from)' : 'sink (--to)'
+  return roles.length === 2
+    ? 'source (--from) and sink (--to)'
+    : roles[0] === 'source'
+      ? 'source (--from)'
+      : 'sink (--to)'
 }
 
 /** `manifold help SCHEME`. */
 export function helpText(endpoint: AnyEndpoint, width = 100): string {
-  const lines = [`${endpoint.schemes.join(', ')}: ${endpoint.summary}; ${rolesText(endpoint)}`, '', ...endpoint.forms.map((form) => `  ${form}`)]
-  for (const { title, options } of groupsOf(endpoint)) lines.push('', `${title}:`, ...options.flatMap((option) => paragraphs(option, '', width)))
+  const lines = [
+    `${endpoint.schemes.join(', ')}: ${endpoint.summary}; ${rolesText(endpoint)}`,
+    '',
+    ...endpoint.forms.map((form) => `  ${form}`),
+  ]
+  for (const { title, options } of groupsOf(endpoint))
+    lines.push('', `${title}:`, ...options.flatMap((option) => paragraphs(option, '', width)))
   lines.push('', 'Examples:', ...endpoint.examples.map((example) => `  ${example}`), '', ...wrapped(WRITING, '', width))
   return `${lines.join('\n')}\n`
 }
 
-const WRITING = 'Options are words after the URI, name=value; a name alone means name=true. Case, - and _ in names do not count. SIZE: 512KiB, 64MiB, 1G (1024 each). DURATION: 500ms, 30s, 5m, 12h, 7d; 0 switches off. '
-  + '{env:NAME}, {file:PATH} and {exec:COMMAND} in a value are replaced at every opening.'
+const WRITING =
+  'Options are words after the URI, name=value; a name alone means name=true. Case, - and _ in names do not count. SIZE: 512KiB, 64MiB, 1G (1024 each). DURATION: 500ms, 30s, 5m, 12h, 7d; 0 switches off. ' +
+  '{env:NAME}, {file:PATH} and {exec:COMMAND} in a value are replaced at every opening.'
 
 function paragraphs({ usage, text, default: standard, aliases }: Explained, dashes: string, width: number): string[] {
   const also = aliases.length === 0 ? '' : ` Also ${aliases.join(', ')}.`
-  return [`  ${dashes}${usage}`, ...wrapped(`${text}${standard === undefined ? '' : ` Default: ${standard}.`}${also}`, '      ', width)]
+  return [
+    `  ${dashes}${usage}`,
+    ...wrapped(`${text}${standard === undefined ? '' : ` Default: ${standard}.`}${also}`, '      ', width),
+  ]
 }
 
 function wrapped(text: string, indent: string, width: number): string[] {
   const lines: string[] = []
   let line = indent
   for (const word of text.split(' ')) {
-    if (line.length > indent.length && line.length + 1 + word.length > width) { lines.push(line); line = indent }
+    if (line.length > indent.length && line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = indent
+    }
     line += line.length > indent.length ? ` ${word}` : word
   }
   return [...lines, line]
@@ -96,14 +141,24 @@ function wrapped(text: string, indent: string, width: number): string[] {
 
 /** `manifold endpoints`. */
 export function endpointsTable(registry: readonly AnyEndpoint[]): string {
-  const rows = registry.map((endpoint) => [endpoint.forms.join('  '), `${endpoint.source === undefined ? '    ' : 'from'} ${endpoint.sink === undefined ? '  ' : 'to'}`, endpoint.summary] as const)
+  const rows = registry.map(
+    (endpoint) =>
+      [
+        endpoint.forms.join('  '),
+        `${endpoint.source === undefined ? '    ' : 'from'} ${endpoint.sink === undefined ? '  ' : 'to'}`,
+        endpoint.summary,
+      ] as const,
+  )
   const widest = Math.max(0, ...rows.map(([forms]) => forms.length))
   return rows.map(([forms, roles, summary]) => `${forms.padEnd(widest)}  ${roles}  ${summary}\n`).join('')
 }
 
 /** Flags, as help shows them. */
 export function flagsHelp(spec: Spec, width = 100): string {
-  return Object.entries(spec).flatMap(([key, option]) => paragraphs(flagOf(key, option), '--', width)).map((line) => `${line}\n`).join('')
+  return Object.entries(spec)
+    .flatMap(([key, option]) => paragraphs(flagOf(key, option), '--', width))
+    .map((line) => `${line}\n`)
+    .join('')
 }
 
 function flagOf(key: string, option: AnyOption): Explained {
@@ -111,23 +166,39 @@ function flagOf(key: string, option: AnyOption): Explained {
   const short = (option as { readonly short?: string }).short
   const { default: standard, ...rest } = explained
   // That a switch is off unless it is given says nothing.
-  return { ...rest, ...(standard === undefined || option.kind === 'flag' ? {} : { default: standard }), usage: `${explained.usage.replace('=', ' ')}${short === undefined ? '' : `, -${short}`}` }
+  return {
+    ...rest,
+    ...(standard === undefined || option.kind === 'flag' ? {} : { default: standard }),
+    usage: `${explained.usage.replace('=', ' ')}${short === undefined ? '' : `, -${short}`}`,
+  }
 }
 
 /** Cells of a Markdown table: a pipe would end one, a placeholder in angle brackets would be HTML. */
-function cell(text: string): string { return text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('\n', ' ') }
-function code(text: string): string { return text === '' ? '' : `\`${text.replaceAll('|', '\\|')}\`` }
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('\n', ' ')
+}
+function code(text: string): string {
+  return text === '' ? '' : `\`${text.replaceAll('|', '\\|')}\``
+}
 
 function table(options: readonly Explained[], dashes = ''): string {
-  const rows = options.map(({ usage, text, default: standard, aliases }) => `| ${code(`${dashes}${usage}`)} | ${cell(text)}${aliases.length === 0 ? '' : ` Also ${aliases.map(code).join(', ')}.`} | ${standard === undefined ? '' : cell(standard)} |`)
+  const rows = options.map(
+    ({ usage, text, default: standard, aliases }) =>
+      `| ${code(`${dashes}${usage}`)} | ${cell(text)}${aliases.length === 0 ? '' : ` Also ${aliases.map(code).join(', ')}.`} | ${standard === undefined ? '' : cell(standard)} |`,
+  )
   return ['| option | what it does | default |', '|---|---|---|', ...rows].join('\n')
 }
 
 /** A page of docs/reference. */
 export function referencePage(endpoint: AnyEndpoint): string {
   const blocks = [
-    `# ${endpoint.schemes.join(', ')}`, `${endpoint.summary}. It can be a ${rolesText(endpoint)}.`, endpoint.forms.map((form) => `    ${form}`).join('\n'),
-    ...groupsOf(endpoint).flatMap(({ title, options }) => [`## ${title}`, table(options)]), '## Examples', ['```sh', ...endpoint.examples, '```'].join('\n'), WRITING,
+    `# ${endpoint.schemes.join(', ')}`,
+    `${endpoint.summary}. It can be a ${rolesText(endpoint)}.`,
+    endpoint.forms.map((form) => `    ${form}`).join('\n'),
+    ...groupsOf(endpoint).flatMap(({ title, options }) => [`## ${title}`, table(options)]),
+    '## Examples',
+    ['```sh', ...endpoint.examples, '```'].join('\n'),
+    WRITING,
   ]
   return `${blocks.join('\n\n')}\n`
 }
@@ -135,8 +206,27 @@ export function referencePage(endpoint: AnyEndpoint): string {
 /** What README shows between its markers: each endpoint with its options, then the flags. */
 export function readmeOptions(registry: readonly AnyEndpoint[], flagSpec: Spec): string {
   const endpoints = registry.flatMap((endpoint) => {
-    const all = groupsOf(endpoint).flatMap(({ title, options }) => options.map((option) => (title.includes('as a source') ? { ...option, text: `Source only. ${option.text}` } : title.includes('as a sink') ? { ...option, text: `Sink only. ${option.text}` } : option)))
-    return [`### ${endpoint.forms.map(code).join(' ')}`, `${endpoint.summary}; ${rolesText(endpoint)}.`, ...(all.length === 0 ? [] : [table(all)])]
+    const all = groupsOf(endpoint).flatMap(({ title, options }) =>
+      options.map((option) =>
+        title.includes('as a source')
+          ? { ...option, text: `Source only. ${option.text}` }
+          : title.includes('as a sink')
+            ? { ...option, text: `Sink only. ${option.text}` }
+            : option,
+      ),
+    )
+    return [
+      `### ${endpoint.forms.map(code).join(' ')}`,
+      `${endpoint.summary}; ${rolesText(endpoint)}.`,
+      ...(all.length === 0 ? [] : [table(all)]),
+    ]
   })
-  return [...endpoints, '### Flags', table(Object.entries(flagSpec).map(([key, option]) => flagOf(key, option)), '--')].join('\n\n')
+  return [
+    ...endpoints,
+    '### Flags',
+    table(
+      Object.entries(flagSpec).map(([key, option]) => flagOf(key, option)),
+      '--',
+    ),
+  ].join('\n\n')
 }

@@ -1,10 +1,11 @@
 /**
- * Groups the words of a command line before anything parses them: an endpoint is a URI and the words after it up to the next flag, which no parser of flags
- * would leave alone.
+ * Groups the words of a command line before anything parses them: an endpoint is a URI and the words after it up to the
+ * next flag, which no parser of flags would leave alone.
  *
  * - A lone `-` is never a flag.
  * - The value of a flag is the next word, whatever it begins with, unless that is a flag itself (`--until -1h`).
- * - MANIFOLD_ARGS stands before argv. `--from`, `--to`, `--dead-letter` and single flags of argv replace those in it; repeatable ones add to it.
+ * - MANIFOLD_ARGS stands before argv. `--from`, `--to`, `--dead-letter` and single flags of argv replace those in it;
+ *   repeatable ones add to it.
  */
 import { UsageError } from '../core/errors'
 import { shellWords } from '../kit/shell-words'
@@ -42,24 +43,34 @@ export interface Grouped {
 export function groupArgv(argv: readonly string[], env: Environment, table: Spec = globalFlags): Grouped {
   const own = groupWords(argv, table, 'the command line')
   let before: Grouped
-  try { before = groupWords(shellWords(env.MANIFOLD_ARGS ?? ''), table, 'MANIFOLD_ARGS') } catch (error) {
+  try {
+    before = groupWords(shellWords(env.MANIFOLD_ARGS ?? ''), table, 'MANIFOLD_ARGS')
+  } catch (error) {
     if (!(error instanceof Error) || error instanceof UsageError) throw error
     return { ...own, faults: [`MANIFOLD_ARGS cannot be split into words: ${error.message}`, ...own.faults] }
   }
-  const replaced = new Set(own.given.map(({ key }) => key).filter((key) => key !== undefined && table[key]?.kind !== 'list'))
+  const replaced = new Set(
+    own.given.map(({ key }) => key).filter((key) => key !== undefined && table[key]?.kind !== 'list'),
+  )
   const opposite: Readonly<Record<string, string>> = { spool: 'noSpool', noSpool: 'spool' }
-  const kept = before.given.filter(({ key }) => key === undefined || !(replaced.has(key) || replaced.has(opposite[key] ?? '')))
+  const kept = before.given.filter(
+    ({ key }) => key === undefined || !(replaced.has(key) || replaced.has(opposite[key] ?? '')),
+  )
   const deadLetter = own.deadLetter ?? before.deadLetter
   return {
     from: own.from.length > 0 ? own.from : before.from,
     to: own.to.length > 0 ? own.to : before.to,
     ...(deadLetter === undefined ? {} : { deadLetter }),
-    given: [...kept, ...own.given], loose: [...before.loose, ...own.loose], faults: [...before.faults, ...own.faults],
+    given: [...kept, ...own.given],
+    loose: [...before.loose, ...own.loose],
+    faults: [...before.faults, ...own.faults],
     flags: [...kept.flatMap(typedAgain), ...before.loose, ...own.flags],
   }
 }
 
-function typedAgain({ name, value, words }: FlagWords): readonly string[] { return [`--${name}`, ...(value === undefined ? [] : [value]), ...words] }
+function typedAgain({ name, value, words }: FlagWords): readonly string[] {
+  return [`--${name}`, ...(value === undefined ? [] : [value]), ...words]
+}
 
 function groupWords(argv: readonly string[], table: Spec, where: string): Grouped {
   const from: EndpointWords[] = []
@@ -71,8 +82,16 @@ function groupWords(argv: readonly string[], table: Spec, where: string): Groupe
   const faults: string[] = []
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] ?? ''
-    if (!isFlag(word)) { loose.push(word); rest.push(word); continue }
-    if (word === '--') { loose.push(...argv.slice(i + 1)); rest.push(...argv.slice(i)); break }
+    if (!isFlag(word)) {
+      loose.push(word)
+      rest.push(word)
+      continue
+    }
+    if (word === '--') {
+      loose.push(...argv.slice(i + 1))
+      rest.push(...argv.slice(i))
+      break
+    }
     const equals = word.startsWith('--') ? word.indexOf('=') : -1
     const name = (equals === -1 ? word : word.slice(0, equals)).replace(/^-{1,2}/, '')
     const key = flagKey(word, name, table)
@@ -86,25 +105,45 @@ function groupWords(argv: readonly string[], table: Spec, where: string): Groupe
     }
     const words: string[] = []
     // Words after an unknown flag may be its value: they are not one more fault.
-    const takesWord = (next: string): boolean => endpoints !== undefined || key === undefined || (FLAG_WORDS[key]?.includes(splitName(next.split('=', 1)[0] ?? '').base) ?? false)
-    while (i + 1 < argv.length && !isFlag(argv[i + 1] ?? '') && takesWord(argv[i + 1] ?? '')) { i++; words.push(argv[i] ?? '') }
+    const takesWord = (next: string): boolean =>
+      endpoints !== undefined ||
+      key === undefined ||
+      (FLAG_WORDS[key]?.includes(splitName(next.split('=', 1)[0] ?? '').base) ?? false)
+    while (i + 1 < argv.length && !isFlag(argv[i + 1] ?? '') && takesWord(argv[i + 1] ?? '')) {
+      i++
+      words.push(argv[i] ?? '')
+    }
     if (endpoints === undefined) {
       given.push({ name, words, ...(key === undefined ? {} : { key }), ...(value === undefined ? {} : { value }) })
       rest.push(...argv.slice(start, i + 1))
-    } else if (value === undefined || value === '') faults.push(`--${kebab(key ?? name)} needs a URI${where === 'MANIFOLD_ARGS' ? ' (in MANIFOLD_ARGS)' : ''}`)
+    } else if (value === undefined || value === '')
+      faults.push(`--${kebab(key ?? name)} needs a URI${where === 'MANIFOLD_ARGS' ? ' (in MANIFOLD_ARGS)' : ''}`)
     else endpoints.push({ uri: value, words })
   }
   if (letters.length > 1) faults.push('--dead-letter is given twice')
-  return { from, to, given, loose, flags: rest, faults, ...(letters[0] === undefined ? {} : { deadLetter: letters[0] }) }
+  return {
+    from,
+    to,
+    given,
+    loose,
+    flags: rest,
+    faults,
+    ...(letters[0] === undefined ? {} : { deadLetter: letters[0] }),
+  }
 }
 
-function isFlag(word: string): boolean { return word.length > 1 && word.startsWith('-') }
+function isFlag(word: string): boolean {
+  return word.length > 1 && word.startsWith('-')
+}
 
 /** Ends a value that is missing: `--name --from …`. Anything else that begins with a dash may be a value. */
-function isKnownFlag(word: string, table: Spec): boolean { return word.startsWith('--') || (/^-[A-Za-z]$/.test(word) && flagKey(word, word.slice(1), table) !== undefined) }
+function isKnownFlag(word: string, table: Spec): boolean {
+  return word.startsWith('--') || (/^-[A-Za-z]$/.test(word) && flagKey(word, word.slice(1), table) !== undefined)
+}
 
 function flagKey(word: string, name: string, table: Spec): string | undefined {
-  if (!word.startsWith('--')) return Object.entries(table).find(([, option]) => (option as { short?: string }).short === name)?.[0]
+  if (!word.startsWith('--'))
+    return Object.entries(table).find(([, option]) => (option as { short?: string }).short === name)?.[0]
   const base = name.includes('.') ? name : splitName(name).base
   if (base === 'from' || base === 'to') return base
   return Object.keys(table).find((key) => key.toLowerCase() === base)

@@ -1,11 +1,15 @@
 /**
- * What an endpoint is called in state: two lines with the same identity are the same source or sink, however they are spelled.
+ * What an endpoint is called in state: two lines with the same identity are the same source or sink, however they are
+ * spelled.
  *
- * - It is made of what the endpoint means, as its declaration says (`meaning`): which servers, which things there, and the options declared `identity`.
- * - Credentials and all options that only say how are left out; placeholders stand as typed, so a rotated token changes nothing.
- * - A cluster is not its list of servers: brokers come and go, and any of them leads to all. The list is therefore kept beside the identity (`members`), and
- *   an endpoint whose line shares one server with the list of a stored one is that one. Lists without a common server are two clusters: reading one with the
- *   positions of the other would skip records, beginning afresh repeats some at worst.
+ * - It is made of what the endpoint means, as its declaration says (`meaning`): which servers, which things there, and
+ *   the options declared `identity`.
+ * - Credentials and all options that only say how are left out; placeholders stand as typed, so a rotated token changes
+ *   nothing.
+ * - A cluster is not its list of servers: brokers come and go, and any of them leads to all. The list is therefore kept
+ *   beside the identity (`members`), and an endpoint whose line shares one server with the list of a stored one is that
+ *   one. Lists without a common server are two clusters: reading one with the positions of the other would skip
+ *   records, beginning afresh repeats some at worst.
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
@@ -40,59 +44,105 @@ export function identityOf(parsed: Parsed, cwd?: string): Identity {
   const { members = [], things = [`${authorityOf(parsed)}${pathOf(parsed, cwd)}`], options = {} } = meaning
   const named = [...new Set(things)].sort().join(',')
   const ways = optionsOf(parsed, options)
-  const servers = members.length === 0 ? '' : `//${members.join(',')}${named === '' || named.startsWith('/') ? '' : '/'}`
+  const servers =
+    members.length === 0 ? '' : `//${members.join(',')}${named === '' || named.startsWith('/') ? '' : '/'}`
   const canonical = [`${uri.scheme}:${servers}${named}`, ...ways].join(' ')
   return {
-    canonical, hash: sha256(canonical), what: sha256([`${uri.scheme}:${named}`, ...ways].join(' ')), members, things: [...new Set(things)].sort(), scheme: uri.scheme,
+    canonical,
+    hash: sha256(canonical),
+    what: sha256([`${uri.scheme}:${named}`, ...ways].join(' ')),
+    members,
+    things: [...new Set(things)].sort(),
+    scheme: uri.scheme,
     former: formerIdentity(parsed, cwd),
   }
 }
 
 /** For certain: the same thing, on a server that both name. Two ends of one line that are so may feed each other. */
 export function isSameThing(one: Identity, other: Identity): boolean {
-  const placed = one.members.length === 0 && other.members.length === 0 ? true : one.members.some((server) => other.members.includes(server))
-  return one.scheme === other.scheme && placed && one.things.some((thing) => thing !== '' && other.things.includes(thing))
+  const placed =
+    one.members.length === 0 && other.members.length === 0
+      ? true
+      : one.members.some((server) => other.members.includes(server))
+  return (
+    one.scheme === other.scheme && placed && one.things.some((thing) => thing !== '' && other.things.includes(thing))
+  )
 }
 
 /** The same endpoint, as two of one line can be told apart. */
 export function isEqual(one: Identity, other: Identity): boolean {
-  return one.canonical === other.canonical || (one.what === other.what && one.members.some((server) => other.members.includes(server)))
+  return (
+    one.canonical === other.canonical ||
+    (one.what === other.what && one.members.some((server) => other.members.includes(server)))
+  )
 }
 
 /** Options that wait for a placeholder's value stand in it as typed. */
 function asTypedGiven({ endpoint, uri, texts }: Parsed): AnyGiven {
-  const options = Object.fromEntries(Object.entries(specOf(endpoint)).map(([key, option]) => {
-    const given = texts[key]
-    if (given === undefined) return [key, option.default as unknown]
-    const values: readonly unknown[] = given.map(({ template }) => (isFixed(template) ? option.parse(asTyped(template)) as unknown : asTyped(template)))
-    return [key, option.kind === 'list' || option.kind === 'map' ? values.flat() : values[0]]
-  }))
+  const options = Object.fromEntries(
+    Object.entries(specOf(endpoint)).map(([key, option]) => {
+      const given = texts[key]
+      if (given === undefined) return [key, option.default as unknown]
+      const values: readonly unknown[] = given.map(({ template }) =>
+        isFixed(template) ? (option.parse(asTyped(template)) as unknown) : asTyped(template),
+      )
+      return [key, option.kind === 'list' || option.kind === 'map' ? values.flat() : values[0]]
+    }),
+  )
   return { options, uri }
 }
 
 function authorityOf({ uri }: Parsed): string {
-  const hosts = uri.hosts.map(({ host, port, openPort }) => `${masked(host).includes(':') ? `[${host}]` : host.toLowerCase()}${openPort === undefined && port === undefined ? '' : `:${openPort ?? port}`}`).sort()
-  return hosts.length === 0 ? '' : `//${uri.user === undefined ? '' : `${encodeURIComponent(uri.user)}@`}${hosts.join(',')}`
+  const hosts = uri.hosts
+    .map(
+      ({ host, port, openPort }) =>
+        `${masked(host).includes(':') ? `[${host}]` : host.toLowerCase()}${openPort === undefined && port === undefined ? '' : `:${openPort ?? port}`}`,
+    )
+    .sort()
+  return hosts.length === 0
+    ? ''
+    : `//${uri.user === undefined ? '' : `${encodeURIComponent(uri.user)}@`}${hosts.join(',')}`
 }
 
 function pathOf({ uri }: Parsed, cwd: string | undefined): string {
   // A path that begins with a placeholder may be absolute or not: it stands as typed.
-  if (uri.scheme === 'file') return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(...(cwd === undefined ? [] : [cwd]), uri.path)
+  if (uri.scheme === 'file')
+    return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(...(cwd === undefined ? [] : [cwd]), uri.path)
   return `${uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')}${hashedQuery(uri.query)}`
 }
 
 /** @param instead what an option means where its endpoint says so; undefined: it is said elsewhere */
-function optionsOf({ endpoint, texts, role }: Parsed, instead: Readonly<Record<string, string | undefined>>): readonly string[] {
-  const declared = Object.entries(specOf(endpoint)).filter(([key, option]) => option.identity === true && !(key in instead) && (option.roles === undefined || option.roles.includes(role))).map(([key, option]) => {
-    const given = texts[key]
-    if (given === undefined) return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0) ? '' : `${kebab(key)}=${JSON.stringify(option.default)}`
-    // The parsed value: `Gzip` and `gzip`, `1h` and `60m` are the same thing.
-    const text = given.map(({ template, mapKey }) => `${mapKey === undefined ? '' : `${mapKey}:`}${isFixed(template) ? JSON.stringify(option.parse(asTyped(template))) : asTyped(template)}`).join(',')
-    // What is sent to a feed, or stands in its headers, may hold credentials.
-    return `${kebab(key)}=${option.secret === true || option.kind === 'list' || option.kind === 'map' ? sha256(text).slice(0, 16) : text}`
-  })
-  const meant = Object.entries(instead).map(([key, value]) => (value === undefined ? '' : `${kebab(key)}=${JSON.stringify(value)}`))
+function optionsOf(
+  { endpoint, texts, role }: Parsed,
+  instead: Readonly<Record<string, string | undefined>>,
+): readonly string[] {
+  const declared = Object.entries(specOf(endpoint))
+    .filter(
+      ([key, option]) =>
+        option.identity === true && !(key in instead) && (option.roles === undefined || option.roles.includes(role)),
+    )
+    .map(([key, option]) => {
+      const given = texts[key]
+      if (given === undefined)
+        return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0)
+          ? ''
+          : `${kebab(key)}=${JSON.stringify(option.default)}`
+      // The parsed value: `Gzip` and `gzip`, `1h` and `60m` are the same thing.
+      const text = given
+        .map(
+          ({ template, mapKey }) =>
+            `${mapKey === undefined ? '' : `${mapKey}:`}${isFixed(template) ? JSON.stringify(option.parse(asTyped(template))) : asTyped(template)}`,
+        )
+        .join(',')
+      // What is sent to a feed, or stands in its headers, may hold credentials.
+      return `${kebab(key)}=${option.secret === true || option.kind === 'list' || option.kind === 'map' ? sha256(text).slice(0, 16) : text}`
+    })
+  const meant = Object.entries(instead).map(([key, value]) =>
+    value === undefined ? '' : `${kebab(key)}=${JSON.stringify(value)}`,
+  )
   return [...declared, ...meant].filter((text) => text !== '').sort()
 }
 
-function sha256(text: string): string { return createHash('sha256').update(text).digest('hex') }
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}

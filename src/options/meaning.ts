@@ -1,10 +1,15 @@
-/** Spellings that mean the same, for endpoints to say what they mean. Text with a placeholder in it stands as typed: nobody knows yet what it will say. */
+/**
+ * Spellings that mean the same, for endpoints to say what they mean. Text with a placeholder in it stands as typed:
+ * nobody knows yet what it will say.
+ */
 import { createHash } from 'node:crypto'
 import type { Uri } from './define'
 
 /** Host and port of each server, in an order of its own. @param defaultPort by scheme */
 export function serversOf(uri: Uri, defaultPort: number): readonly string[] {
-  return [...new Set(uri.hosts.map(({ host, port, openPort }) => `${hostOf(host)}:${openPort ?? port ?? defaultPort}`))].sort()
+  return [
+    ...new Set(uri.hosts.map(({ host, port, openPort }) => `${hostOf(host)}:${openPort ?? port ?? defaultPort}`)),
+  ].sort()
 }
 
 /** Case of scheme and host, the scheme's own port, a final slash and a login make no other server. */
@@ -21,10 +26,17 @@ export function hashedQuery(query: string | undefined): string {
 
 /** What it is called, and where that name is known: `orders region=eu-west-1`. */
 export function thing(name: string, where: Readonly<Record<string, string | undefined>>): string {
-  return [name, ...Object.entries(where).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`]))].join(' ')
+  return [
+    name,
+    ...Object.entries(where).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`])),
+  ].join(' ')
 }
 
 function hostOf(host: string): string {
   if (host.includes('{')) return host
-  return host.includes(':') ? (URL.canParse(`http://[${host}]`) ? new URL(`http://[${host}]`).hostname : `[${host.toLowerCase()}]`) : host.toLowerCase()
+  return host.includes(':')
+    ? URL.canParse(`http://[${host}]`)
+      ? new URL(`http://[${host}]`).hostname
+      : `[${host.toLowerCase()}]`
+    : host.toLowerCase()
 }

@@ -1,4 +1,7 @@
-/** Raw options of one endpoint against its declaration. All faults are found, none stops the search; none repeats a secret. */
+/**
+ * Raw options of one endpoint against its declaration. All faults are found, none stops the search; none repeats a
+ * secret.
+ */
 import { nearest } from '../kit/nearest'
 import type { AnyEndpoint, OptionsOf, Role, Spec } from './define'
 import { findOption, hasRole, kebab, optionNames, quoted, specOf } from './names'
@@ -17,7 +20,9 @@ export type Texts = Readonly<Record<string, readonly GivenText[]>>
 
 export function wordOf(word: string): RawOption {
   const equals = word.indexOf('=')
-  return equals === -1 ? { name: word, value: ['true'], from: 'word', bare: true } : { name: word.slice(0, equals), value: templateOf(word.slice(equals + 1)), from: 'word', bare: false }
+  return equals === -1
+    ? { name: word, value: ['true'], from: 'word', bare: true }
+    : { name: word.slice(0, equals), value: templateOf(word.slice(equals + 1)), from: 'word', bare: false }
 }
 
 export interface Place {
@@ -27,7 +32,11 @@ export interface Place {
 }
 
 /** @param exists whether a word is a path here, which a shell made of a glob */
-export function collectOptions(place: Place, given: readonly RawOption[], exists: (path: string) => boolean): { readonly texts: Texts; readonly faults: readonly string[] } {
+export function collectOptions(
+  place: Place,
+  given: readonly RawOption[],
+  exists: (path: string) => boolean,
+): { readonly texts: Texts; readonly faults: readonly string[] } {
   const { endpoint, scheme, role } = place
   const spec = specOf(endpoint)
   const texts: Record<string, GivenText[]> = {}
@@ -47,11 +56,20 @@ export function collectOptions(place: Place, given: readonly RawOption[], exists
     }
     const { key, option, mapKey } = found
     const name = kebab(key)
-    if (!hasRole(option, role)) { faults.push(`option '${name}' of ${scheme} is for ${role === 'sink' ? 'sources (--from)' : 'sinks (--to)'} only`); continue }
-    if (option.kind === 'map' && (mapKey === undefined || mapKey === '')) { faults.push(`option '${name}' of ${scheme} needs a name after a dot: ${name}.NAME=VALUE`); continue }
+    if (!hasRole(option, role)) {
+      faults.push(`option '${name}' of ${scheme} is for ${role === 'sink' ? 'sources (--from)' : 'sinks (--to)'} only`)
+      continue
+    }
+    if (option.kind === 'map' && (mapKey === undefined || mapKey === '')) {
+      faults.push(`option '${name}' of ${scheme} needs a name after a dot: ${name}.NAME=VALUE`)
+      continue
+    }
     const earlier = texts[key]
     if (earlier !== undefined && option.kind !== 'list' && option.kind !== 'map') {
-      if (!twice.has(key)) faults.push(`option '${name}' of ${scheme} is given twice${earlier[0]?.from === raw.from ? '' : ': in the query and as a word'}`)
+      if (!twice.has(key))
+        faults.push(
+          `option '${name}' of ${scheme} is given twice${earlier[0]?.from === raw.from ? '' : ': in the query and as a word'}`,
+        )
       twice.add(key)
       continue
     }
@@ -60,25 +78,36 @@ export function collectOptions(place: Place, given: readonly RawOption[], exists
   }
   if (files.length > 0) faults.push(globbed(place, files))
   for (const [key, option] of Object.entries(spec)) {
-    if (option.required === true && hasRole(option, role) && texts[key] === undefined) faults.push(`${scheme} as a ${role} needs option '${kebab(key)}': ${kebab(key)}=${option.argument ?? 'VALUE'}`)
+    if (option.required === true && hasRole(option, role) && texts[key] === undefined)
+      faults.push(`${scheme} as a ${role} needs option '${kebab(key)}': ${kebab(key)}=${option.argument ?? 'VALUE'}`)
   }
   return { texts, faults }
 }
 
 function unknown({ endpoint, scheme, role }: Place, raw: RawOption, before: RawOption | undefined): string {
   if (raw.bare && raw.from === 'word') {
-    if (raw.name === '-') return `'-' stands for stdin or stdout right after --from or --to, not among the options of ${scheme}`
+    if (raw.name === '-')
+      return `'-' stands for stdin or stdout right after --from or --to, not among the options of ${scheme}`
     // `region us-east-1`: the value of the word before. Not repeated, for it may be a secret.
     const owner = before?.bare === true ? findOption(specOf(endpoint), before.name) : undefined
-    if (owner !== undefined && owner.option.kind !== 'flag' && nearest(raw.name, optionNames(specOf(endpoint))) === undefined) return `option '${kebab(owner.key)}' of ${scheme} and its value are one word: ${kebab(owner.key)}=VALUE`
+    if (
+      owner !== undefined &&
+      owner.option.kind !== 'flag' &&
+      nearest(raw.name, optionNames(specOf(endpoint))) === undefined
+    )
+      return `option '${kebab(owner.key)}' of ${scheme} and its value are one word: ${kebab(owner.key)}=VALUE`
   }
   if (raw.name === '') return `a word of ${scheme} begins with '=': options are written name=value`
-  const meant = nearest(dotless(raw.name), optionNames(specOf(endpoint), role)) ?? nearest(dotless(raw.name), optionNames(specOf(endpoint)))
+  const meant =
+    nearest(dotless(raw.name), optionNames(specOf(endpoint), role)) ??
+    nearest(dotless(raw.name), optionNames(specOf(endpoint)))
   const shownName = /:\/\//.test(raw.name) ? redactUri(raw.name) : raw.name
   return `unknown option ${quoted(shownName)} for ${scheme}; ${meant === undefined ? `'manifold help ${scheme}' lists what there is` : `did you mean '${meant}'?`}`
 }
 
-function dotless(name: string): string { return name.split('.', 1)[0] ?? name }
+function dotless(name: string): string {
+  return name.split('.', 1)[0] ?? name
+}
 
 function globbed({ scheme, role }: Place, files: readonly string[]): string {
   const others = files.length - 1
@@ -86,9 +115,14 @@ function globbed({ scheme, role }: Place, files: readonly string[]): string {
 }
 
 /**
- * Values of the options. @param value of a placeholder; absent: options with placeholders are left out, for they are not known yet
+ * Values of the options. @param value of a placeholder; absent: options with placeholders are left out, for they are
+ * not known yet
  */
-export function optionValues(place: Place, texts: Texts, value?: (placeholder: Placeholder) => string): { readonly options: OptionsOf<Spec>; readonly faults: readonly string[] } {
+export function optionValues(
+  place: Place,
+  texts: Texts,
+  value?: (placeholder: Placeholder) => string,
+): { readonly options: OptionsOf<Spec>; readonly faults: readonly string[] } {
   const spec = specOf(place.endpoint)
   const options: Record<string, unknown> = {}
   const faults: string[] = []
@@ -102,7 +136,8 @@ export function optionValues(place: Place, texts: Texts, value?: (placeholder: P
       const text = value === undefined ? asTyped(template) : fill(template, value)
       try {
         const parsed: unknown = option.parse(text)
-        if (option.kind === 'map') values.push(...(parsed as [string, string][]).map(([, inner]) => [mapKey ?? '', inner]))
+        if (option.kind === 'map')
+          values.push(...(parsed as [string, string][]).map(([, inner]) => [mapKey ?? '', inner]))
         else if (option.kind === 'list') values.push(...(parsed as unknown[]))
         else values.push(parsed)
       } catch (error) {
@@ -115,10 +150,18 @@ export function optionValues(place: Place, texts: Texts, value?: (placeholder: P
   return { options, faults }
 }
 
-function valueFault({ scheme }: Place, key: string, text: string, hidden: boolean, error: unknown, values: readonly string[] | undefined): string {
+function valueFault(
+  { scheme }: Place,
+  key: string,
+  text: string,
+  hidden: boolean,
+  error: unknown,
+  values: readonly string[] | undefined,
+): string {
   const why = error instanceof Error ? error.message : String(error)
   const subject = `option '${kebab(key)}' of ${scheme}`
-  if (hidden) return `${subject}: its value is not valid${text.trim() !== '' && why.includes(text.trim()) ? '' : `: ${why}`}`
+  if (hidden)
+    return `${subject}: its value is not valid${text.trim() !== '' && why.includes(text.trim()) ? '' : `: ${why}`}`
   const meant = values === undefined ? undefined : nearest(text, values)
   return `${subject}: ${quoted(redactUri(text))} is not valid: ${why}${meant === undefined ? '' : `; did you mean '${meant}'?`}`
 }

@@ -19,18 +19,25 @@ export async function valueOf(placeholder: Placeholder, env: Environment): Promi
       if (value === undefined) throw new Error(`${shown(placeholder)}: this environment variable is not set`)
       return value
     }
-    case 'file': return withoutNewline(await fileText(placeholder, env))
-    case 'exec': return withoutNewline(await commandOutput(placeholder, env))
+    case 'file':
+      return withoutNewline(await fileText(placeholder, env))
+    case 'exec':
+      return withoutNewline(await commandOutput(placeholder, env))
   }
 }
 
-function withoutNewline(text: string): string { return text.replace(/\r?\n$/, '') }
+function withoutNewline(text: string): string {
+  return text.replace(/\r?\n$/, '')
+}
 
 async function fileText(placeholder: Placeholder, env: Environment): Promise<string> {
   let path = placeholder.argument
   if (path.startsWith('%d/')) {
     const directory = env.CREDENTIALS_DIRECTORY
-    if (directory === undefined || directory === '') throw new Error(`${shown(placeholder)}: CREDENTIALS_DIRECTORY is not set; in a systemd unit, LoadCredential= sets it`)
+    if (directory === undefined || directory === '')
+      throw new Error(
+        `${shown(placeholder)}: CREDENTIALS_DIRECTORY is not set; in a systemd unit, LoadCredential= sets it`,
+      )
     path = join(directory, path.slice(3))
   }
   try {
@@ -46,17 +53,28 @@ async function fileText(placeholder: Placeholder, env: Environment): Promise<str
         parts.push(buffer.subarray(0, bytesRead))
       }
       return Buffer.concat(parts).toString('utf8')
-    } finally { await handle.close() }
+    } finally {
+      await handle.close()
+    }
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
-    throw new Error(`${shown(placeholder)}: ${code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read the file' : lineOf(error)}`, { cause: error })
+    throw new Error(
+      `${shown(placeholder)}: ${code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read the file' : lineOf(error)}`,
+      { cause: error },
+    )
   }
 }
 
 async function commandOutput(placeholder: Placeholder, env: Environment): Promise<string> {
   // A group of its own: what the command started ends with it.
   const child = spawn('sh', ['-c', placeholder.argument], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-  const endGroup = (): void => { try { if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL') } catch { /* gone already */ } }
+  const endGroup = (): void => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+    } catch {
+      /* gone already */
+    }
+  }
   return new Promise((resolve, reject) => {
     const out: Buffer[] = []
     let length = 0
@@ -68,29 +86,58 @@ async function commandOutput(placeholder: Placeholder, env: Environment): Promis
       child.stderr.destroy()
       reject(new Error(`${shown(placeholder)}: ${why}`))
     }
-    const timer = setTimeout(() => { fail('the command did not end within 10 s') }, EXEC_TIMEOUT_MS)
+    const timer = setTimeout(() => {
+      fail('the command did not end within 10 s')
+    }, EXEC_TIMEOUT_MS)
     child.stdout.on('data', (chunk: Buffer) => {
       length += chunk.length
       out.push(chunk)
       if (length > MOST_BYTES) fail('the command wrote more than 1 MiB')
     })
-    child.stderr.on('data', (chunk: Buffer) => { if (complaint.length < 1000) complaint += chunk.toString('utf8') })
-    child.once('error', (error) => { fail(lineOf(error)) })
+    child.stderr.on('data', (chunk: Buffer) => {
+      if (complaint.length < 1000) complaint += chunk.toString('utf8')
+    })
+    child.once('error', (error) => {
+      fail(lineOf(error))
+    })
     child.once('close', (code, signal) => {
       clearTimeout(timer)
-      if (code === 0) { resolve(Buffer.concat(out).toString('utf8')); return }
+      if (code === 0) {
+        resolve(Buffer.concat(out).toString('utf8'))
+        return
+      }
       fail(`the command ended with ${signal ?? `code ${code}`}${reasonOf(complaint)}`)
     })
   })
 }
 
-/** What a command that makes secrets prints may hold one: of its complaint only the system's own words are passed on. */
-const KNOWN_REASONS = new RegExp([
-  'command not found', 'not found', 'no such file or directory', 'permission denied', 'connection refused', 'connection timed out', 'timed out',
-  'could not resolve host', 'no route to host', 'network is unreachable', 'unauthorized', 'forbidden', 'access ?denied', 'expired', 'syntax error',
-].join('|'), 'i')
+/**
+ * What a command that makes secrets prints may hold one: of its complaint only the system's own words are passed on.
+ */
+const KNOWN_REASONS = new RegExp(
+  [
+    'command not found',
+    'not found',
+    'no such file or directory',
+    'permission denied',
+    'connection refused',
+    'connection timed out',
+    'timed out',
+    'could not resolve host',
+    'no route to host',
+    'network is unreachable',
+    'unauthorized',
+    'forbidden',
+    'access ?denied',
+    'expired',
+    'syntax error',
+  ].join('|'),
+  'i',
+)
 function reasonOf(complaint: string): string {
   if (complaint.trim() === '') return ''
   const known = KNOWN_REASONS.exec(complaint)?.[0]
-  return known === undefined ? '; what it printed may hold a secret and is not shown: run it by hand to read it' : `: ${known.toLowerCase()}`
+  return known === undefined
+    ? '; what it printed may hold a secret and is not shown: run it by hand to read it'
+    : `: ${known.toLowerCase()}`
 }

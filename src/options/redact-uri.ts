@@ -1,4 +1,7 @@
-/** URIs for people: passwords, and query values that look like credentials, become ***. Works on anything, also on what no splitter takes. */
+/**
+ * URIs for people: passwords, and query values that look like credentials, become ***. Works on anything, also on what
+ * no splitter takes.
+ */
 import { isHarmless } from './names'
 import { asTyped, masked, templateOf } from './template'
 import type { Uri } from './define'
@@ -7,7 +10,9 @@ export const HIDDEN = '***'
 /** What stands for a secret value, placeholders included. */
 export type Hide = (value: string) => string
 
-/** A value with its literal parts hidden: `{env:…}` and `{file:…}` tell nothing and help, a command may hold anything. */
+/**
+ * A value with its literal parts hidden: `{env:…}` and `{file:…}` tell nothing and help, a command may hold anything.
+ */
 export function hiddenValue(text: string): string {
   if (text === '') return ''
   const template = templateOf(text)
@@ -15,10 +20,16 @@ export function hiddenValue(text: string): string {
 }
 
 /** Of a query whose names nobody declared. */
-function mayBeSecret(name: string): boolean { return !isHarmless(name) }
+function mayBeSecret(name: string): boolean {
+  return !isHarmless(name)
+}
 
 /** @param isSecret by name, for what stands in the query */
-export function redactUri(text: string, isSecret: (name: string) => boolean = mayBeSecret, hide: Hide = hiddenValue): string {
+export function redactUri(
+  text: string,
+  isSecret: (name: string) => boolean = mayBeSecret,
+  hide: Hide = hiddenValue,
+): string {
   const mask = masked(text)
   const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(mask)?.[0].length ?? 0
   const query = mask.indexOf('?', scheme)
@@ -28,13 +39,18 @@ export function redactUri(text: string, isSecret: (name: string) => boolean = ma
     const slash = mask.indexOf('/', scheme)
     const end = Math.min(slash === -1 ? mask.length : slash, query === -1 ? mask.length : query)
     let at = mask.slice(0, end).lastIndexOf('@')
-    // A password with an unencoded slash or question mark: the authority ends in the middle of it, at something that is no port.
+    // A password with an unencoded slash or question mark: the authority ends in the middle of it, at something that is
+    // no port.
     if (at === -1 && /:(?!\d*(,|$))/.test(mask.slice(scheme, end).replace(/\[[^\]]*\]/g, ''))) {
       at = mask.lastIndexOf('@')
-      if (at > head.length) { head = text; tail = '' }
+      if (at > head.length) {
+        head = text
+        tail = ''
+      }
     }
     const colon = mask.indexOf(':', scheme)
-    if (at !== -1 && colon !== -1 && colon < at) head = `${head.slice(0, colon + 1)}${hide(text.slice(colon + 1, at))}${head.slice(at)}`
+    if (at !== -1 && colon !== -1 && colon < at)
+      head = `${head.slice(0, colon + 1)}${hide(text.slice(colon + 1, at))}${head.slice(at)}`
   }
   return head + tail
 }
@@ -42,7 +58,7 @@ export function redactUri(text: string, isSecret: (name: string) => boolean = ma
 export function redactQuery(query: string, isSecret: (name: string) => boolean, hide: Hide = hiddenValue): string {
   const mask = masked(query)
   let out = ''
-  for (let from = 0; from <= query.length;) {
+  for (let from = 0; from <= query.length; ) {
     const next = mask.indexOf('&', from)
     const end = next === -1 ? query.length : next
     const equals = mask.slice(0, end).indexOf('=', from)
@@ -63,8 +79,14 @@ export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   if (uri.scheme === 'stdio') return role === 'source' ? 'stdin' : 'stdout'
   // Messages go on with a colon: `discard: 3 read`.
   if (uri.hosts.length === 0) return uri.path === '' ? uri.scheme : `${uri.scheme}:${uri.path}`
-  const login = uri.user === undefined && uri.password === undefined ? '' : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
-  const portOf = ({ port, openPort }: Uri['hosts'][number]): string => (port === undefined && openPort === undefined ? '' : `:${openPort ?? port}`)
-  const hosts = uri.hosts.map((place) => `${masked(place.host).includes(':') ? `[${place.host}]` : place.host}${portOf(place)}`).join(',')
+  const login =
+    uri.user === undefined && uri.password === undefined
+      ? ''
+      : `${uri.user ?? ''}${uri.password === undefined ? '' : `:${HIDDEN}`}@`
+  const portOf = ({ port, openPort }: Uri['hosts'][number]): string =>
+    port === undefined && openPort === undefined ? '' : `:${openPort ?? port}`
+  const hosts = uri.hosts
+    .map((place) => `${masked(place.host).includes(':') ? `[${place.host}]` : place.host}${portOf(place)}`)
+    .join(',')
   return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query, mayBeSecret)}`}`
 }

@@ -7,13 +7,17 @@ import { isSecretOption } from './target'
 import { masked } from './template'
 
 /**
- * Passwords and query values that are or may be credentials become ***. With a registry, what is declared secret is known; without, names decide.
- * `hide` says what stands in a secret's place.
+ * Passwords and query values that are or may be credentials become ***. With a registry, what is declared secret is
+ * known; without, names decide. `hide` says what stands in a secret's place.
  */
 export function redactUri(text: string, registry: readonly AnyEndpoint[] = [], hide: Hide = hiddenValue): string {
   const endpoint = endpointOf(text, registry)
   // The names in a peer's query are its own, whatever our options are called.
-  return redactAny(text, (name) => (endpoint === undefined || endpoint.query === 'peer' ? !isHarmless(name) : isSecret(name, endpoint)), hide)
+  return redactAny(
+    text,
+    (name) => (endpoint === undefined || endpoint.query === 'peer' ? !isHarmless(name) : isSecret(name, endpoint)),
+    hide,
+  )
 }
 
 function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint | undefined {
@@ -29,7 +33,11 @@ function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role):
 }
 
 /** As long as argv; each word as it may be shown. */
-export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoint[], hide: Hide = hiddenValue): string[] {
+export function redactArgv(
+  argv: readonly string[],
+  registry: readonly AnyEndpoint[],
+  hide: Hide = hiddenValue,
+): string[] {
   let role: Role | undefined
   let endpoint: AnyEndpoint | undefined
   let uriNext = false
@@ -52,9 +60,16 @@ export function redactArgv(argv: readonly string[], registry: readonly AnyEndpoi
       endpoint = endpointOf(word, registry)
       return redactUri(word, registry, hide)
     }
-    if (hideNext) { hideNext = false; return hide(word) }
+    if (hideNext) {
+      hideNext = false
+      return hide(word)
+    }
     // `secret-access-key VALUE` is a mistake, and shows a secret all the same.
-    hideNext = endpoint !== undefined && !word.includes('=') && findOption(specOf(endpoint), word, role)?.option.kind !== 'flag' && isSecret(word, endpoint, role)
+    hideNext =
+      endpoint !== undefined &&
+      !word.includes('=') &&
+      findOption(specOf(endpoint), word, role)?.option.kind !== 'flag' &&
+      isSecret(word, endpoint, role)
     return shownWord(word, endpoint, role, hide)
   })
 }
@@ -68,4 +83,3 @@ function shownWord(word: string, endpoint: AnyEndpoint | undefined, role: Role |
   if (isSecret(name.replace(/:$/, ''), endpoint, role) || holdsPrivateKey(value)) return `${name}=${hide(value)}`
   return /:\/\//.test(value) ? `${name}=${redactAny(value, undefined, hide)}` : word
 }
-

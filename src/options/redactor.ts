@@ -22,13 +22,24 @@ export class Redactor {
 
   text(text: string): string {
     if (this.values.size === 0) return text
-    this.pattern ??= new RegExp([...this.values].sort((a, b) => b.length - a.length).map((value) => value.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')).join('|'), 'g')
+    this.pattern ??= new RegExp(
+      [...this.values]
+        .sort((a, b) => b.length - a.length)
+        .map((value) => value.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
+        .join('|'),
+      'g',
+    )
     return text.replace(this.pattern, '***')
   }
 }
 
 /** As it is, as URIs and JSON write it, and line by line where it has lines (a key in PEM). */
 function formsOf(value: string): readonly string[] {
-  const forms = [value, encodeURIComponent(value.toWellFormed()), encodeURI(value.toWellFormed()), JSON.stringify(value).slice(1, -1)]
+  const forms = [
+    value,
+    encodeURIComponent(value.toWellFormed()),
+    encodeURI(value.toWellFormed()),
+    JSON.stringify(value).slice(1, -1),
+  ]
   return value.includes('\n') ? [...forms, ...value.split(/\r?\n/).map((line) => line.trim())] : forms
 }

@@ -24,7 +24,10 @@ export interface RawOption {
   readonly bare: boolean
 }
 /** A run of the text as typed, and how a placeholder's value has to be written to stay a value there. */
-interface Section { readonly template: Template; readonly encode: (value: string) => string }
+interface Section {
+  readonly template: Template
+  readonly encode: (value: string) => string
+}
 export interface UriTemplate {
   readonly scheme: string
   readonly user?: Template
@@ -43,30 +46,41 @@ export interface Split {
 /** The original's KV argument, which stood in the query of the feed's URL. */
 const TAKEN_FROM_PEER = 'reconnect_every'
 
-export function lookup(registry: readonly AnyEndpoint[], scheme: string): AnyEndpoint | undefined { return registry.find((endpoint) => endpoint.schemes.includes(scheme)) }
+export function lookup(registry: readonly AnyEndpoint[], scheme: string): AnyEndpoint | undefined {
+  return registry.find((endpoint) => endpoint.schemes.includes(scheme))
+}
 
 /** Throws UsageError with one fault. */
 export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split {
   const { scheme, rest } = schemeOf(text)
   const endpoint = lookup(registry, scheme)
   // Such a word was never meant to be a file; of a file that is called so, the path says it.
-  if (scheme === 'file' && isScheme(text, registry)) throw fault(`${quoted(text)} is the name of an endpoint: write ${text.toLowerCase()}: for it, or ./${text} for a file of that name`)
+  if (scheme === 'file' && isScheme(text, registry))
+    throw fault(
+      `${quoted(text)} is the name of an endpoint: write ${text.toLowerCase()}: for it, or ./${text} for a file of that name`,
+    )
   if (endpoint === undefined) {
     const schemes = registry.flatMap((known) => known.schemes)
     const meant = nearest(scheme, schemes)
-    throw fault(`unknown scheme ${quoted(scheme)}; ${meant === undefined ? `there are ${schemes.join(', ')}` : `did you mean '${meant}'?`}${rest.startsWith('//') ? '' : `; a file with a colon in its name is written ./NAME`}`)
+    throw fault(
+      `unknown scheme ${quoted(scheme)}; ${meant === undefined ? `there are ${schemes.join(', ')}` : `did you mean '${meant}'?`}${rest.startsWith('//') ? '' : `; a file with a colon in its name is written ./NAME`}`,
+    )
   }
   return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
 }
 
 /** `discard` for `discard:`. Not `file`: it says what a word is anyway. */
-function isScheme(text: string, registry: readonly AnyEndpoint[]): boolean { return text !== 'file' && lookup(registry, text.toLowerCase()) !== undefined }
+function isScheme(text: string, registry: readonly AnyEndpoint[]): boolean {
+  return text !== 'file' && lookup(registry, text.toLowerCase()) !== undefined
+}
 
 /** In lower case, and what follows it. */
 export function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {
   if (text === '-') return { scheme: 'stdio', rest: '' }
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)
-  return match === null ? { scheme: 'file', rest: text } : { scheme: (match[1] ?? '').toLowerCase(), rest: text.slice(match[0].length) }
+  return match === null
+    ? { scheme: 'file', rest: text }
+    : { scheme: (match[1] ?? '').toLowerCase(), rest: text.slice(match[0].length) }
 }
 
 function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
@@ -80,7 +94,11 @@ function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
   const path = mark === -1 ? rest : rest.slice(0, mark)
   const query = mark === -1 ? [] : optionsOf(cut(rest.slice(mark + 1), '&'), scheme)
   const plain = templateOf(path)
-  return { endpoint, query, parts: { scheme, hosts: [], path: plain, text: [verbatim(`${scheme}:`), { template: plain, encode: same }] } }
+  return {
+    endpoint,
+    query,
+    parts: { scheme, hosts: [], path: plain, text: [verbatim(`${scheme}:`), { template: plain, encode: same }] },
+  }
 }
 
 /** Where a `?` is followed by the name of an option and `=`. */
@@ -93,7 +111,8 @@ function declaredQuery(endpoint: AnyEndpoint, mask: string): number {
 }
 
 function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
-  if (!typed.startsWith('//') && (typed !== '' || endpoint.hostOptional !== true)) throw fault(`${scheme} is written ${endpoint.forms.join(' or ')}`)
+  if (!typed.startsWith('//') && (typed !== '' || endpoint.hostOptional !== true))
+    throw fault(`${scheme} is written ${endpoint.forms.join(' or ')}`)
   const rest = typed.slice(2)
   const mask = masked(rest)
   const authorityEnd = firstOf(mask, '/?', 0)
@@ -102,20 +121,36 @@ function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Spl
   const pairs = mark === -1 ? [] : cut(rest.slice(mark + 1), '&')
   const { user, password, hosts, text } = authorityOf(rest.slice(0, authorityEnd), scheme, endpoint)
   const whole = [verbatim(`${scheme}://`), ...text, { template: path, encode: encodePath }]
-  const parts = { scheme, hosts, path, ...(user === undefined ? {} : { user }), ...(password === undefined ? {} : { password }) }
+  const parts = {
+    scheme,
+    hosts,
+    path,
+    ...(user === undefined ? {} : { user }),
+    ...(password === undefined ? {} : { password }),
+  }
   if (endpoint.query !== 'peer') return { endpoint, query: optionsOf(pairs, scheme), parts: { ...parts, text: whole } }
 
-  const isOurs = (pair: string): boolean => pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(specOf(endpoint), TAKEN_FROM_PEER) !== undefined
+  const isOurs = (pair: string): boolean =>
+    pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(specOf(endpoint), TAKEN_FROM_PEER) !== undefined
   const ours = pairs.filter(isOurs)
   const theirs = pairs.filter((pair) => !isOurs(pair))
   const query = mark === -1 || (theirs.length === 0 && ours.length > 0) ? undefined : peerQuery(theirs)
   return {
-    endpoint, query: optionsOf(ours, scheme),
-    parts: { ...parts, ...(query === undefined ? {} : { query }), text: query === undefined ? whole : [...whole, verbatim('?'), ...query] },
+    endpoint,
+    query: optionsOf(ours, scheme),
+    parts: {
+      ...parts,
+      ...(query === undefined ? {} : { query }),
+      text: query === undefined ? whole : [...whole, verbatim('?'), ...query],
+    },
   }
 }
 
-function authorityOf(authority: string, scheme: string, endpoint: AnyEndpoint): Pick<UriTemplate, 'user' | 'password' | 'hosts'> & { readonly text: readonly Section[] } {
+function authorityOf(
+  authority: string,
+  scheme: string,
+  endpoint: AnyEndpoint,
+): Pick<UriTemplate, 'user' | 'password' | 'hosts'> & { readonly text: readonly Section[] } {
   // The last @ is the one: a password typed without encoding may hold others, a host cannot.
   const at = masked(authority).lastIndexOf('@')
   const login = at === -1 ? undefined : authority.slice(0, at)
@@ -126,24 +161,33 @@ function authorityOf(authority: string, scheme: string, endpoint: AnyEndpoint): 
   const text: Section[] = [{ template: templateOf(places), encode: same }]
   if (login === undefined) return { hosts, text }
   const colon = masked(login).indexOf(':')
-  const decoded = (part: string): Template => templateOf(part, (literal) => decode(literal, `the user or password of the ${scheme} URI`))
+  const decoded = (part: string): Template =>
+    templateOf(part, (literal) => decode(literal, `the user or password of the ${scheme} URI`))
   const user = decoded(colon === -1 ? login : login.slice(0, colon))
   return {
-    hosts, text: [{ template: templateOf(login), encode: encodeURIComponent }, verbatim('@'), ...text],
-    ...(user.length === 0 ? {} : { user }), ...(colon === -1 ? {} : { password: decoded(login.slice(colon + 1)) }),
+    hosts,
+    text: [{ template: templateOf(login), encode: encodeURIComponent }, verbatim('@'), ...text],
+    ...(user.length === 0 ? {} : { user }),
+    ...(colon === -1 ? {} : { password: decoded(login.slice(colon + 1)) }),
   }
 }
 
 function hostOf(place: string, scheme: string): { readonly host: Template; readonly port?: Template } {
   const mask = masked(place)
   const bracket = mask.startsWith('[') ? mask.indexOf(']') : -1
-  if (mask.startsWith('[') && bracket === -1) throw fault(`the ${scheme} URI has a '[' without its ']': an IPv6 address is written [::1]:PORT`)
+  if (mask.startsWith('[') && bracket === -1)
+    throw fault(`the ${scheme} URI has a '[' without its ']': an IPv6 address is written [::1]:PORT`)
   const colon = mask.indexOf(':', bracket + 1)
-  if (colon !== -1 && bracket === -1 && mask.indexOf(':', colon + 1) !== -1) throw fault(`a host of the ${scheme} URI has more than one ':': an IPv6 address is written [::1]:PORT, a ':' in a password needs its USER:PASSWORD@`)
+  if (colon !== -1 && bracket === -1 && mask.indexOf(':', colon + 1) !== -1)
+    throw fault(
+      `a host of the ${scheme} URI has more than one ':': an IPv6 address is written [::1]:PORT, a ':' in a password needs its USER:PASSWORD@`,
+    )
   const name = colon === -1 ? place : place.slice(0, colon)
-  if (name === '') throw fault(`the ${scheme} URI names no host between ${colon === -1 ? 'its commas' : 'a separator and a port'}`)
+  if (name === '')
+    throw fault(`the ${scheme} URI names no host between ${colon === -1 ? 'its commas' : 'a separator and a port'}`)
   const host = templateOf(bracket === -1 ? name : name.slice(1, -1))
-  if (bracket !== -1 && mask.slice(bracket + 1, colon === -1 ? undefined : colon) !== '') throw fault(`the ${scheme} URI has something after a ']' that is no port`)
+  if (bracket !== -1 && mask.slice(bracket + 1, colon === -1 ? undefined : colon) !== '')
+    throw fault(`the ${scheme} URI has something after a ']' that is no port`)
   if (colon === -1) return { host }
   const port = templateOf(place.slice(colon + 1))
   if (isFixed(port)) portNumber(asTyped(port), scheme)
@@ -152,17 +196,27 @@ function hostOf(place: string, scheme: string): { readonly host: Template; reado
 
 function portNumber(text: string, scheme: string): number {
   // Not repeated in the message: a password with a slash in it ends up here.
-  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 65_535) throw fault(`the port in the ${scheme} URI is no number from 1 to 65535; in a password write '/' as %2F and '?' as %3F`)
+  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 65_535)
+    throw fault(
+      `the port in the ${scheme} URI is no number from 1 to 65535; in a password write '/' as %2F and '?' as %3F`,
+    )
   return Number(text)
 }
 
-/** A value that a placeholder puts behind `name=` stays one value; one that stands for a whole parameter goes out as it is. */
+/**
+ * A value that a placeholder puts behind `name=` stays one value; one that stands for a whole parameter goes out as it
+ * is.
+ */
 function peerQuery(pairs: readonly string[]): readonly Section[] {
   return pairs.flatMap((pair, index): Section[] => {
     const lead = index === 0 ? [] : [verbatim('&')]
     const equals = masked(pair).indexOf('=')
     if (equals === -1) return [...lead, { template: templateOf(pair), encode: same }]
-    return [...lead, { template: templateOf(pair.slice(0, equals + 1)), encode: same }, { template: templateOf(pair.slice(equals + 1)), encode: encodeURIComponent }]
+    return [
+      ...lead,
+      { template: templateOf(pair.slice(0, equals + 1)), encode: same },
+      { template: templateOf(pair.slice(equals + 1)), encode: encodeURIComponent },
+    ]
   })
 }
 
@@ -170,19 +224,34 @@ function optionOf(pair: string, scheme: string): RawOption {
   const equals = masked(pair).indexOf('=')
   const name = decode(equals === -1 ? pair : pair.slice(0, equals), `the query of the ${scheme} URI`)
   if (equals === -1) return { name, value: ['true'], from: 'query', bare: true }
-  return { name, value: templateOf(pair.slice(equals + 1), (literal) => decode(literal, `option ${quoted(name)} in the query of the ${scheme} URI`)), from: 'query', bare: false }
+  return {
+    name,
+    value: templateOf(pair.slice(equals + 1), (literal) =>
+      decode(literal, `option ${quoted(name)} in the query of the ${scheme} URI`),
+    ),
+    from: 'query',
+    bare: false,
+  }
 }
 
 /** The URI with each placeholder replaced. @param value undefined: placeholders stay as typed */
 export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) => string): Uri {
   const text = (template: Template): string => fill(template, value ?? ((placeholder) => placeholder.text))
-  const sections = (list: readonly Section[]): string => list.map(({ template, encode }) => fill(template, (p) => (value === undefined ? p.text : encode(value(p))))).join('')
+  const sections = (list: readonly Section[]): string =>
+    list
+      .map(({ template, encode }) => fill(template, (p) => (value === undefined ? p.text : encode(value(p)))))
+      .join('')
   return {
     scheme: parts.scheme,
     ...(parts.user === undefined ? {} : { user: text(parts.user) }),
     ...(parts.password === undefined ? {} : { password: text(parts.password) }),
     hosts: parts.hosts.map(({ host, port }) => ({
-      host: text(host), ...(port === undefined ? {} : value === undefined && !isFixed(port) ? { openPort: text(port) } : { port: portNumber(text(port), parts.scheme) }),
+      host: text(host),
+      ...(port === undefined
+        ? {}
+        : value === undefined && !isFixed(port)
+          ? { openPort: text(port) }
+          : { port: portNumber(text(port), parts.scheme) }),
     })),
     path: text(parts.path),
     ...(parts.query === undefined ? {} : { query: sections(parts.query) }),
@@ -191,23 +260,41 @@ export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) 
 }
 
 /** Placeholders of a URI with the place they stand in. */
-export function uriPlaceholders(parts: UriTemplate): readonly { readonly placeholder: Placeholder; readonly where: 'user' | 'password' | 'query' | 'address' }[] {
-  const of = (where: 'user' | 'password' | 'query' | 'address', templates: readonly (Template | undefined)[]): { placeholder: Placeholder; where: typeof where }[] =>
-    templates.flatMap((template) => template ?? []).filter((piece) => typeof piece !== 'string').map((placeholder) => ({ placeholder, where }))
+export function uriPlaceholders(
+  parts: UriTemplate,
+): readonly { readonly placeholder: Placeholder; readonly where: 'user' | 'password' | 'query' | 'address' }[] {
+  const of = (
+    where: 'user' | 'password' | 'query' | 'address',
+    templates: readonly (Template | undefined)[],
+  ): { placeholder: Placeholder; where: typeof where }[] =>
+    templates
+      .flatMap((template) => template ?? [])
+      .filter((piece) => typeof piece !== 'string')
+      .map((placeholder) => ({ placeholder, where }))
   return [
-    ...of('user', [parts.user]), ...of('password', [parts.password]), ...of('query', (parts.query ?? []).map((section) => section.template)),
+    ...of('user', [parts.user]),
+    ...of('password', [parts.password]),
+    ...of(
+      'query',
+      (parts.query ?? []).map((section) => section.template),
+    ),
     ...of('address', [...parts.hosts.flatMap(({ host, port }) => [host, port]), parts.path]),
   ]
 }
 
-function optionsOf(pairs: readonly string[], scheme: string): readonly RawOption[] { return pairs.filter((pair) => pair !== '').map((pair) => optionOf(pair, scheme)) }
+function optionsOf(pairs: readonly string[], scheme: string): readonly RawOption[] {
+  return pairs.filter((pair) => pair !== '').map((pair) => optionOf(pair, scheme))
+}
 
 /** Cut at a separator outside braces. */
 export function cut(text: string, separator: string): readonly string[] {
   const mask = masked(text)
   const parts: string[] = []
   let from = 0
-  for (let at = mask.indexOf(separator); at !== -1; at = mask.indexOf(separator, from)) { parts.push(text.slice(from, at)); from = at + 1 }
+  for (let at = mask.indexOf(separator); at !== -1; at = mask.indexOf(separator, from)) {
+    parts.push(text.slice(from, at))
+    from = at + 1
+  }
   return [...parts, text.slice(from)]
 }
 
@@ -217,10 +304,22 @@ function firstOf(text: string, characters: string, from: number): number {
 }
 
 function decode(literal: string, where: string): string {
-  try { return decodeURIComponent(literal) } catch { throw fault(`${where} has a '%' that is no percent-encoding: write %25, or give the option as a word`) }
+  try {
+    return decodeURIComponent(literal)
+  } catch {
+    throw fault(`${where} has a '%' that is no percent-encoding: write %25, or give the option as a word`)
+  }
 }
 
-function encodePath(value: string): string { return encodeURI(value).replace(/[?#]/g, encodeURIComponent) }
-function same(value: string): string { return value }
-function verbatim(text: string): Section { return { template: [text], encode: same } }
-function fault(text: string): UsageError { return new UsageError([text]) }
+function encodePath(value: string): string {
+  return encodeURI(value).replace(/[?#]/g, encodeURIComponent)
+}
+function same(value: string): string {
+  return value
+}
+function verbatim(text: string): Section {
+  return { template: [text], encode: same }
+}
+function fault(text: string): UsageError {
+  return new UsageError([text])
+}

@@ -1,6 +1,7 @@
 /**
- * One endpoint of the command line: what was typed, and the Target that a factory gets. Placeholders are replaced at every `resolve`, their values never
- * parsed for separators or placeholders again. Values of secrets are told to the redactor before anybody else sees them.
+ * One endpoint of the command line: what was typed, and the Target that a factory gets. Placeholders are replaced at
+ * every `resolve`, their values never parsed for separators or placeholders again. Values of secrets are told to the
+ * redactor before anybody else sees them.
  */
 import { lineOf, Refused, UsageError } from '../core/errors'
 import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define'
@@ -35,11 +36,20 @@ export interface Surroundings {
 }
 
 /** Throws UsageError with every fault that can be seen without opening anything. */
-export function parseEndpoint(text: string, words: readonly string[], role: Role, registry: readonly AnyEndpoint[], surroundings: Surroundings): ParsedEndpoint {
+export function parseEndpoint(
+  text: string,
+  words: readonly string[],
+  role: Role,
+  registry: readonly AnyEndpoint[],
+  surroundings: Surroundings,
+): ParsedEndpoint {
   const { endpoint, parts, query } = splitOrFault(text, words, role, registry, surroundings)
   const place: Place = { endpoint, scheme: parts.scheme, role }
-  if (endpoint[role] === undefined) throw new UsageError([`${parts.scheme} can only be a ${role === 'source' ? 'sink (--to)' : 'source (--from)'}`])
-  const { texts, faults: nameFaults } = collectOptions(place, [...query, ...words.map(wordOf)], (path) => surroundings.exists(path))
+  if (endpoint[role] === undefined)
+    throw new UsageError([`${parts.scheme} can only be a ${role === 'source' ? 'sink (--to)' : 'source (--from)'}`])
+  const { texts, faults: nameFaults } = collectOptions(place, [...query, ...words.map(wordOf)], (path) =>
+    surroundings.exists(path),
+  )
   const { options, faults: valueFaults } = optionValues(place, texts)
   const uri = buildUri(parts)
   const faults = [...nameFaults, ...valueFaults]
@@ -62,16 +72,24 @@ export function parseEndpoint(text: string, words: readonly string[], role: Role
     return { options: found.options, uri: whole }
   }
   return {
-    endpoint, role, uri, texts, label,
+    endpoint,
+    role,
+    uri,
+    texts,
+    label,
     given: new Set(Object.keys(texts)),
     warnings: warningsOf(place, parts, texts, label),
     target: async () => {
       const first = await resolve()
       return {
-        ...first, label,
+        ...first,
+        label,
         resolve: async () => {
-          // At a reopening it is the endpoint that is refused (a token file in the middle of its rotation), not the command line that is wrong.
-          try { return await resolve() } catch (error) {
+          // At a reopening it is the endpoint that is refused (a token file in the middle of its rotation), not the
+          // command line that is wrong.
+          try {
+            return await resolve()
+          } catch (error) {
             if (error instanceof UsageError) throw new Refused(`${label}: ${error.faults.join('; ')}`, { cause: error })
             throw error
           }
@@ -81,37 +99,71 @@ export function parseEndpoint(text: string, words: readonly string[], role: Role
   }
 }
 
-/** A URI that cannot be split hides nothing: where its scheme is known, the faults of the words after it are told too. */
-function splitOrFault(text: string, words: readonly string[], role: Role, registry: readonly AnyEndpoint[], surroundings: Surroundings): Split {
-  try { return splitUri(text, registry) } catch (error) {
+/**
+ * A URI that cannot be split hides nothing: where its scheme is known, the faults of the words after it are told too.
+ */
+function splitOrFault(
+  text: string,
+  words: readonly string[],
+  role: Role,
+  registry: readonly AnyEndpoint[],
+  surroundings: Surroundings,
+): Split {
+  try {
+    return splitUri(text, registry)
+  } catch (error) {
     const scheme = schemeOf(text).scheme
     const endpoint = lookup(registry, scheme)
     if (!(error instanceof UsageError) || endpoint === undefined) throw error
     const place: Place = { endpoint, scheme, role }
     const { texts, faults } = collectOptions(place, words.map(wordOf), (path) => surroundings.exists(path))
-    throw new UsageError([...error.faults, ...faults.filter((fault) => !fault.includes(' needs option ')), ...optionValues(place, texts).faults])
+    throw new UsageError([
+      ...error.faults,
+      ...faults.filter((fault) => !fault.includes(' needs option ')),
+      ...optionValues(place, texts).faults,
+    ])
   }
 }
 
-interface Open { readonly placeholder: Placeholder; readonly where: string; readonly secret: boolean }
+interface Open {
+  readonly placeholder: Placeholder
+  readonly where: string
+  readonly secret: boolean
+}
 
 function placeholders({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts): readonly Open[] {
   const spec = specOf(endpoint)
   const inUri = uriPlaceholders(parts).map(({ placeholder, where }) => ({
-    placeholder, where: `the ${where === 'address' ? 'address' : where} of ${scheme}`, secret: where === 'password' || where === 'query' || namesSecret(placeholder),
+    placeholder,
+    where: `the ${where === 'address' ? 'address' : where} of ${scheme}`,
+    secret: where === 'password' || where === 'query' || namesSecret(placeholder),
   }))
-  const inOptions = Object.entries(texts).flatMap(([key, given]) => given.flatMap(({ template, mapKey }) => placeholdersOf(template).map((placeholder) => ({
-    placeholder, where: `option '${kebab(key)}${mapKey === undefined ? '' : `.${mapKey}`}' of ${scheme}`,
-    // Headers and messages carry credentials in the middle of other text.
-    secret: spec[key]?.secret === true || spec[key]?.kind === 'map' || spec[key]?.kind === 'list' || namesSecret(placeholder),
-  }))))
+  const inOptions = Object.entries(texts).flatMap(([key, given]) =>
+    given.flatMap(({ template, mapKey }) =>
+      placeholdersOf(template).map((placeholder) => ({
+        placeholder,
+        where: `option '${kebab(key)}${mapKey === undefined ? '' : `.${mapKey}`}' of ${scheme}`,
+        // Headers and messages carry credentials in the middle of other text.
+        secret:
+          spec[key]?.secret === true ||
+          spec[key]?.kind === 'map' ||
+          spec[key]?.kind === 'list' ||
+          namesSecret(placeholder),
+      })),
+    ),
+  )
   return [...inUri, ...inOptions]
 }
 
-function namesSecret({ kind, argument }: Placeholder): boolean { return kind === 'file' ? argument.startsWith('%d/') || looksSecret(argument) : kind === 'env' && looksSecret(argument) }
+function namesSecret({ kind, argument }: Placeholder): boolean {
+  return kind === 'file' ? argument.startsWith('%d/') || looksSecret(argument) : kind === 'env' && looksSecret(argument)
+}
 
 /** Values by placeholder as typed, each read once; faults name option and placeholder, never a value. */
-async function resolved(open: readonly Open[], { env, redactor }: Pick<Surroundings, 'env' | 'redactor'>): Promise<{ readonly values: ReadonlyMap<string, string>; readonly faults: readonly string[] }> {
+async function resolved(
+  open: readonly Open[],
+  { env, redactor }: Pick<Surroundings, 'env' | 'redactor'>,
+): Promise<{ readonly values: ReadonlyMap<string, string>; readonly faults: readonly string[] }> {
   const values = new Map<string, string>()
   const faults: string[] = []
   const different = [...new Map(open.map(({ placeholder }) => [placeholder.text, placeholder])).values()]
@@ -127,10 +179,16 @@ async function resolved(open: readonly Open[], { env, redactor }: Pick<Surroundi
   return { values, faults }
 }
 
-function checked({ endpoint, scheme, role }: Place, given: AnyGiven): readonly string[] { return (endpoint.check?.(given, role) ?? []).map((fault) => (fault.startsWith(scheme) ? fault : `${scheme}: ${fault}`)) }
+function checked({ endpoint, scheme, role }: Place, given: AnyGiven): readonly string[] {
+  return (endpoint.check?.(given, role) ?? []).map((fault) =>
+    fault.startsWith(scheme) ? fault : `${scheme}: ${fault}`,
+  )
+}
 
 function attempt<T>(run: () => T, faults: string[]): T | undefined {
-  try { return run() } catch (error) {
+  try {
+    return run()
+  } catch (error) {
     if (!(error instanceof UsageError)) throw error
     faults.push(...error.faults)
     return undefined
@@ -142,9 +200,15 @@ const JSON_MEMBER = /"([^"\\]+)"\s*:\s*"((?:[^"\\{]|\\.)+)"/g
 /** What stands on the command line in the clear. */
 function learnTyped({ endpoint }: Place, parts: UriTemplate, texts: Texts, redactor: Redactor): void {
   const spec = specOf(endpoint)
-  const learn = (text: string): void => { redactor.learn(text) }
+  const learn = (text: string): void => {
+    redactor.learn(text)
+  }
   for (const piece of parts.password ?? []) if (typeof piece === 'string') learn(piece)
-  for (const { name, value } of queryPairs(parts)) if (!isHarmless(name) && isFixed(value)) { learn(asTyped(value)); learn(decodedOr(asTyped(value))) }
+  for (const { name, value } of queryPairs(parts))
+    if (!isHarmless(name) && isFixed(value)) {
+      learn(asTyped(value))
+      learn(decodedOr(asTyped(value)))
+    }
   for (const [key, given] of Object.entries(texts)) {
     for (const { template } of given) learn(/:\/\/[^/@:]*:([^@]+)@/.exec(asTyped(template))?.[1] ?? '')
     for (const { template } of given) {
@@ -158,7 +222,9 @@ function learnTyped({ endpoint }: Place, parts: UriTemplate, texts: Texts, redac
 }
 
 /** Headers are secret whatever their declaration says. */
-export function isSecretOption(key: string, spec: Spec): boolean { return spec[key]?.secret === true || (key === 'header' && spec[key]?.kind === 'map') }
+export function isSecretOption(key: string, spec: Spec): boolean {
+  return spec[key]?.secret === true || (key === 'header' && spec[key]?.kind === 'map')
+}
 
 function queryPairs(parts: UriTemplate): readonly { readonly name: string; readonly value: UriTemplate['path'] }[] {
   const sections = parts.query ?? []
@@ -169,17 +235,35 @@ function queryPairs(parts: UriTemplate): readonly { readonly name: string; reado
   })
 }
 
-function decodedOr(text: string): string { try { return decodeURIComponent(text) } catch { return text } }
+function decodedOr(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
 
 function warningsOf({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts, label: string): readonly string[] {
   const spec = specOf(endpoint)
   const warnings: string[] = []
-  if (parts.password !== undefined && parts.password.some((piece) => typeof piece === 'string')) warnings.push(`the password of ${label} stands on the command line, where others on this machine can read it: write {env:NAME} or {file:PATH} in its place`)
+  if (parts.password !== undefined && parts.password.some((piece) => typeof piece === 'string'))
+    warnings.push(
+      `the password of ${label} stands on the command line, where others on this machine can read it: write {env:NAME} or {file:PATH} in its place`,
+    )
   for (const [key, given] of Object.entries(texts)) {
-    if (spec[key]?.secret === true && spec[key]?.kind !== 'map' && given.some(({ template }) => isFixed(template) && !isPlainUri(asTyped(template)))) warnings.push(`${kebab(key)} of ${scheme} stands on the command line, where others on this machine can read it: write ${kebab(key)}={env:NAME} or {file:PATH}`)
+    if (
+      spec[key]?.secret === true &&
+      spec[key]?.kind !== 'map' &&
+      given.some(({ template }) => isFixed(template) && !isPlainUri(asTyped(template)))
+    )
+      warnings.push(
+        `${kebab(key)} of ${scheme} stands on the command line, where others on this machine can read it: write ${kebab(key)}={env:NAME} or {file:PATH}`,
+      )
   }
   return warnings
 }
 
 /** A secret option may take a URI (a proxy), which is only as secret as the password in it. */
-function isPlainUri(text: string): boolean { return text.includes('://') && redactUri(text) === text }
+function isPlainUri(text: string): boolean {
+  return text.includes('://') && redactUri(text) === text
+}

@@ -1,6 +1,7 @@
 /**
- * Text with `{env:NAME}`, `{file:PATH}` and `{exec:CMD}` in it. Braces balance: a command may hold `{print $1}`. Other groups in braces ({json:…}, {yyyy},
- * a glob) are text here and the endpoint's own matter. Between braces nothing is ever taken for a separator.
+ * Text with `{env:NAME}`, `{file:PATH}` and `{exec:CMD}` in it. Braces balance: a command may hold `{print $1}`. Other
+ * groups in braces ({json:…}, {yyyy}, a glob) are text here and the endpoint's own matter. Between braces nothing is
+ * ever taken for a separator.
  */
 export interface Placeholder {
   readonly kind: 'env' | 'file' | 'exec'
@@ -24,7 +25,9 @@ function bracePairs(text: string): ReadonlyMap<number, number> {
   return pairs
 }
 
-/** The text with what stands between braces blanked, character for character: positions found in it hold in the text. */
+/**
+ * The text with what stands between braces blanked, character for character: positions found in it hold in the text.
+ */
 export function masked(text: string): string {
   let out = ''
   let at = 0
@@ -58,13 +61,19 @@ export function templateOf(text: string, decode: (literal: string) => string = (
   return pieces
 }
 
-export function placeholdersOf(template: Template): readonly Placeholder[] { return template.filter((piece) => typeof piece !== 'string') }
-export function isFixed(template: Template): boolean { return template.every((piece) => typeof piece === 'string') }
+export function placeholdersOf(template: Template): readonly Placeholder[] {
+  return template.filter((piece) => typeof piece !== 'string')
+}
+export function isFixed(template: Template): boolean {
+  return template.every((piece) => typeof piece === 'string')
+}
 export function fill(template: Template, value: (placeholder: Placeholder) => string): string {
   return template.map((piece) => (typeof piece === 'string' ? piece : value(piece))).join('')
 }
 /** With its placeholders as they were typed. */
-export function asTyped(template: Template): string { return fill(template, (placeholder) => placeholder.text) }
+export function asTyped(template: Template): string {
+  return fill(template, (placeholder) => placeholder.text)
+}
 
 /** A placeholder as messages may show it: a command line may hold credentials of its own, so only its first word. */
 export function shown(placeholder: Placeholder): string {

@@ -1,6 +1,6 @@
 /**
- * From a parsed command line to a flow that is ready to run: endpoints, state, spool, dead letters. Nothing is connected here; what is opened is ours
- * (state, lock, spool) and `release` closes it again on every path.
+ * From a parsed command line to a flow that is ready to run: endpoints, state, spool, dead letters. Nothing is
+ * connected here; what is opened is ours (state, lock, spool) and `release` closes it again on every path.
  */
 import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
@@ -45,7 +45,10 @@ export interface Assembled {
   readonly name: string
   /** Said before the first record: what resumes where, what is dropped, what dies with this disk. */
   readonly startLines: readonly string[]
-  /** Of runs before: killed, or ended before anybody had them. To be issued first; `Flow.owes` is told which could not be. */
+  /**
+   * Of runs before: killed, or ended before anybody had them. To be issued first; `Flow.owes` is told which could not
+   * be.
+   */
   readonly owing: readonly Receipt[]
   readonly bounded: boolean
   /** `manifold spool drain` can deliver what the spool holds: the line is stored. */
@@ -57,11 +60,27 @@ export interface Assembled {
   release(): Promise<void>
 }
 
-export interface SourceEnd extends EndpointIdentity { readonly parsed: ParsedEndpoint; readonly target: AnyTarget; readonly source: Source; readonly position: PositionPlace; readonly sharesWork: boolean }
-export interface SinkEnd extends EndpointIdentity { readonly parsed: ParsedEndpoint; readonly target: AnyTarget; readonly sink: Sink; readonly newline: Newline; readonly ephemeral: boolean }
+export interface SourceEnd extends EndpointIdentity {
+  readonly parsed: ParsedEndpoint
+  readonly target: AnyTarget
+  readonly source: Source
+  readonly position: PositionPlace
+  readonly sharesWork: boolean
+}
+export interface SinkEnd extends EndpointIdentity {
+  readonly parsed: ParsedEndpoint
+  readonly target: AnyTarget
+  readonly sink: Sink
+  readonly newline: Newline
+  readonly ephemeral: boolean
+}
 
 /** `root`: STATE, absolute, for the stored line may name another way to it. */
-export interface Drained { readonly name: string; readonly instance: number; readonly root: string }
+export interface Drained {
+  readonly name: string
+  readonly instance: number
+  readonly root: string
+}
 
 export interface AssembleOptions {
   /** Stored with the flow, so that its spool can be drained without this line at hand. */
@@ -70,30 +89,61 @@ export interface AssembleOptions {
   readonly drain?: Drained
 }
 
-export async function assemble(line: CommandLine, surroundings: Surroundings, log: Log, options: AssembleOptions = {}, clock: Clock = systemClock): Promise<Assembled> {
+export async function assemble(
+  line: CommandLine,
+  surroundings: Surroundings,
+  log: Log,
+  options: AssembleOptions = {},
+  clock: Clock = systemClock,
+): Promise<Assembled> {
   const { drain } = options
   const targets = await targetsOf(line)
   if (drain === undefined) await refuseLoops(endsOf(line, targets))
   const typed = await endpoints(line, targets)
-  const bounded = drain !== undefined || line.until !== undefined || typed.sources.every(({ parsed, target }) => isBounded(parsed, target))
-  const needed = needsSpool({ sinks: typed.sinks, live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true), asked: line.flags.spool !== undefined, refused: line.flags.noSpool })
+  const bounded =
+    drain !== undefined ||
+    line.until !== undefined ||
+    typed.sources.every(({ parsed, target }) => isBounded(parsed, target))
+  const needed = needsSpool({
+    sinks: typed.sinks,
+    live: typed.sources.some(({ parsed }) => parsed.endpoint.source?.live === true),
+    asked: line.flags.spool !== undefined,
+    refused: line.flags.noSpool,
+  })
   const wanted = (): string => stateRoot(drain?.root ?? line.flags.state)
-  const keepsState = needed || drain !== undefined || line.flags.name !== undefined || line.flags.state !== undefined || process.env['STATE_DIRECTORY'] !== undefined
-    || (typed.sources.some(({ position }) => position === 'here') && typed.sinks.some(({ ephemeral }) => !ephemeral)) || await leftBehind(wanted, typed)
+  const keepsState =
+    needed ||
+    drain !== undefined ||
+    line.flags.name !== undefined ||
+    line.flags.state !== undefined ||
+    process.env['STATE_DIRECTORY'] !== undefined ||
+    (typed.sources.some(({ position }) => position === 'here') && typed.sinks.some(({ ephemeral }) => !ephemeral)) ||
+    (await leftBehind(wanted, typed))
   const undo: (() => Promise<void> | void)[] = []
   const release = async (): Promise<void> => {
-    // All that counts was synced before: what a step says changes nothing, and must not keep the next one from its turn.
-    for (const step of undo.splice(0).reverse()) try { await step() } catch (error) { log.debug(`letting go: ${lineOf(error)}`) }
+    // All that counts was synced before: what a step says changes nothing, and must not keep the next one from its
+    // turn.
+    for (const step of undo.splice(0).reverse())
+      try {
+        await step()
+      } catch (error) {
+        log.debug(`letting go: ${lineOf(error)}`)
+      }
   }
   try {
     const state = keepsState ? await holdState(line, wanted(), typed, needed, drain, log, undo) : undefined
     const spooled = state?.spooled ?? needed
-    const identity = { sources: underStored(typed.sources, state?.stored?.sources), sinks: underStored(typed.sinks, state?.stored?.sinks) }
+    const identity = {
+      sources: underStored(typed.sources, state?.stored?.sources),
+      sinks: underStored(typed.sinks, state?.stored?.sinks),
+    }
     const { sinks } = identity
     const sources = drain === undefined ? identity.sources : []
-    const labelOf = (id: string): string => identity.sources.find((source) => source.id === id)?.spelled ?? state?.stored?.sources[id]?.label ?? id
+    const labelOf = (id: string): string =>
+      identity.sources.find((source) => source.id === id)?.spelled ?? state?.stored?.sources[id]?.label ?? id
     const segments = segmentPlan(sinks, (key) => labelOf(sourceOf(key)))
-    const opened = spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
+    const opened =
+      spooled && state !== undefined ? await openSpoolOf(line, sinks, segments, state, clock, log, undo) : undefined
     if (state?.stored !== undefined) refuseRemovedSinks(state, sinks, opened, line.flags.noSpool)
     const giveUpAfter = line.flags.giveUpAfter ?? (spooled && !bounded ? 'never' : GIVE_UP_MS)
     const deadLetters = await deadLettersOf(line, targets, state, surroundings, giveUpAfter, clock, log)
@@ -102,17 +152,45 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
     const command = drain === undefined ? options.command : state?.stored?.command
     const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened)
     const awaited = opened === undefined ? undefined : await awaitedOf(state?.stored, opened.spool)
-    const prior = state?.stored === undefined ? undefined : priorReceipt(name, state.stored, opened?.spool, { accepted: opened?.recovered.recordsSince ?? 0, gaps, ...(awaited === undefined ? {} : { awaited }) }, clock.now())
+    const prior =
+      state?.stored === undefined
+        ? undefined
+        : priorReceipt(
+            name,
+            state.stored,
+            opened?.spool,
+            { accepted: opened?.recovered.recordsSince ?? 0, gaps, ...(awaited === undefined ? {} : { awaited }) },
+            clock.now(),
+          )
     const parts: FlowParts = {
-      name, runId: randomUUID(),
-      sources: sources.map((end): SourcePart => ({
-        ...named(end), source: end.source, position: end.position, releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
-        live: end.parsed.endpoint.source?.live === true, supervision: { giveUpAfter, knownGood: Object.keys(state?.stored?.sources[end.id]?.positions ?? {}).length > 0 },
-      })),
-      sinks: sinks.map((end): SinkPart => ({
-        ...named(end), sink: end.sink,
-        supervision: { giveUpAfter, knownGood: state?.stored?.sinks[end.id]?.proven === true, ...(end.sink.segments === undefined || end.sink.segments.retryEvery === 0 ? {} : { longestWait: end.sink.segments.retryEvery }) },
-      })),
+      name,
+      runId: randomUUID(),
+      sources: sources.map(
+        (end): SourcePart => ({
+          ...named(end),
+          source: end.source,
+          position: end.position,
+          releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
+          live: end.parsed.endpoint.source?.live === true,
+          supervision: {
+            giveUpAfter,
+            knownGood: Object.keys(state?.stored?.sources[end.id]?.positions ?? {}).length > 0,
+          },
+        }),
+      ),
+      sinks: sinks.map(
+        (end): SinkPart => ({
+          ...named(end),
+          sink: end.sink,
+          supervision: {
+            giveUpAfter,
+            knownGood: state?.stored?.sinks[end.id]?.proven === true,
+            ...(end.sink.segments === undefined || end.sink.segments.retryEvery === 0
+              ? {}
+              : { longestWait: end.sink.segments.retryEvery }),
+          },
+        }),
+      ),
       ...(opened === undefined ? {} : { spool: opened.spool, spoolId: opened.id, nextSequence: opened.nextSequence }),
       ...(state === undefined ? {} : { file: state.file }),
       ...(state?.stored === undefined ? {} : { stored: state.stored }),
@@ -124,13 +202,34 @@ export async function assemble(line: CommandLine, surroundings: Surroundings, lo
       ...(targets.appends.length === 0 ? {} : { transform: makeAppender(targets.appends) }),
       ...(opened === undefined || segments.toLines === undefined ? {} : { toLines: segments.toLines }),
       ...(opened === undefined || segments.refuseInner === undefined ? {} : { refuseInner: segments.refuseInner }),
-      until: untilOf(line), bounded, memory: line.flags.memory, lingerMs: line.flags.linger, stallMs: line.flags.stallTimeout, waitForSpace: giveUpAfter, graceMs: line.flags.grace, clock, log,
+      until: untilOf(line),
+      bounded,
+      memory: line.flags.memory,
+      lingerMs: line.flags.linger,
+      stallMs: line.flags.stallTimeout,
+      waitForSpace: giveUpAfter,
+      graceMs: line.flags.grace,
+      clock,
+      log,
     }
-    const others = state === undefined ? [] : idleFlowsWithRecords(await listFlows(state.root), { name, instance: state.instance })
+    const others =
+      state === undefined ? [] : idleFlowsWithRecords(await listFlows(state.root), { name, instance: state.instance })
     return {
-      flow: new Flow(parts), name, bounded, release, drainable: command !== undefined,
-      startLines: startLines({ line, sources, sinks, state, spooled: opened !== undefined, others, deadLetterPolicy: deadLetters.policy }),
-      owing: [...state?.stored?.unissued ?? [], ...(prior === undefined ? [] : [prior])],
+      flow: new Flow(parts),
+      name,
+      bounded,
+      release,
+      drainable: command !== undefined,
+      startLines: startLines({
+        line,
+        sources,
+        sinks,
+        state,
+        spooled: opened !== undefined,
+        others,
+        deadLetterPolicy: deadLetters.policy,
+      }),
+      owing: [...(state?.stored?.unissued ?? []), ...(prior === undefined ? [] : [prior])],
       ...(deadLetters.place === undefined ? {} : { deadLetters: deadLetters.place }),
       fed: line.until === undefined && sources.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
     }
@@ -144,7 +243,10 @@ function named({ id, label, meaning, spelled }: EndpointIdentity): EndpointIdent
   return { id, label, ...(meaning === undefined ? {} : { meaning }), ...(spelled === undefined ? {} : { spelled }) }
 }
 
-async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] }> {
+async function endpoints(
+  line: CommandLine,
+  targets: Targets,
+): Promise<{ readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] }> {
   const faults: string[] = []
   const sources: SourceEnd[] = []
   const sinks: SinkEnd[] = []
@@ -154,8 +256,12 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
     if (target === undefined || create === undefined) continue
     const { position = 'none', sharesWork = false } = parsed.endpoint.source ?? {}
     sources.push({
-      ...endpointIdentity(parsed), parsed, target, source: made('source', parsed.label, () => create(target)),
-      position: typeof position === 'function' ? position(target) : position, sharesWork: typeof sharesWork === 'function' ? sharesWork(target) : sharesWork,
+      ...endpointIdentity(parsed),
+      parsed,
+      target,
+      source: made('source', parsed.label, () => create(target)),
+      position: typeof position === 'function' ? position(target) : position,
+      sharesWork: typeof sharesWork === 'function' ? sharesWork(target) : sharesWork,
     })
   }
   for (const [index, parsed] of line.to.entries()) {
@@ -164,20 +270,36 @@ async function endpoints(line: CommandLine, targets: Targets): Promise<{ readonl
     if (target === undefined || create === undefined) continue
     const newline = (target.options as { readonly newline?: Newline }).newline ?? 'reject'
     const sink = made('sink', parsed.label, () => create(target))
-    sinks.push({ ...endpointIdentity(parsed), parsed, target, sink, newline, ephemeral: parsed.endpoint.sink?.ephemeral === true })
+    sinks.push({
+      ...endpointIdentity(parsed),
+      parsed,
+      target,
+      sink,
+      newline,
+      ephemeral: parsed.endpoint.sink?.ephemeral === true,
+    })
   }
   const point = line.until?.point
-  for (const { parsed, source } of sources) if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true) faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
-  for (const { parsed, source } of sources) if (point?.kind === 'time' && source.endsAt === undefined) faults.push(`--until TIME: ${parsed.label} keeps no times that can be asked for; --until end or idle=DURATION can stop it`)
-  faults.push(...await readTwice(sources))
+  for (const { parsed, source } of sources)
+    if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true)
+      faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
+  for (const { parsed, source } of sources)
+    if (point?.kind === 'time' && source.endsAt === undefined)
+      faults.push(
+        `--until TIME: ${parsed.label} keeps no times that can be asked for; --until end or idle=DURATION can stop it`,
+      )
+  faults.push(...(await readTwice(sources)))
   if (faults.length > 0) throw new UsageError(faults)
   return { sources, sinks }
 }
 
 /** An endpoint that knows at once that it cannot work ends the run before anything is opened or read. */
 function made<T>(role: 'source' | 'sink', label: string, create: () => T): T {
-  try { return create() } catch (error) {
-    if (error instanceof Fatal || error instanceof Refused) throw new EndpointFailed(role, label, `${label}: ${lineOf(error)}`, error)
+  try {
+    return create()
+  } catch (error) {
+    if (error instanceof Fatal || error instanceof Refused)
+      throw new EndpointFailed(role, label, `${label}: ${lineOf(error)}`, error)
     throw error
   }
 }
@@ -191,7 +313,11 @@ function isBounded(parsed: ParsedEndpoint, target: AnyTarget): boolean {
 
 function untilOf(line: CommandLine): FlowParts['until'] {
   const { point, idle, count } = line.until ?? {}
-  return { ...(point?.kind === 'end' ? { end: true } : point?.kind === 'time' ? { time: point.at } : {}), ...(idle === undefined ? {} : { idleMs: idle }), ...(count === undefined ? {} : { count }) }
+  return {
+    ...(point?.kind === 'end' ? { end: true } : point?.kind === 'time' ? { time: point.at } : {}),
+    ...(idle === undefined ? {} : { idleMs: idle }),
+    ...(count === undefined ? {} : { count }),
+  }
 }
 
 export interface HeldState extends HeldInstance {
@@ -202,16 +328,40 @@ export interface HeldState extends HeldInstance {
   readonly spoolDirectory: string
 }
 
-async function holdState(line: CommandLine, wanted: string, typed: { readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] }, needed: boolean, drain: Drained | undefined, log: Log, undo: (() => Promise<void> | void)[]): Promise<HeldState> {
+async function holdState(
+  line: CommandLine,
+  wanted: string,
+  typed: { readonly sources: readonly SourceEnd[]; readonly sinks: readonly SinkEnd[] },
+  needed: boolean,
+  drain: Drained | undefined,
+  log: Log,
+  undo: (() => Promise<void> | void)[],
+): Promise<HeldState> {
   const name = line.flags.name ?? (drain === undefined ? await unnamed(wanted, typed) : drain.name)
   const root = await openStateRoot(wanted)
-  const held = drain === undefined ? await holdInstance(root, name, typed.sources.some(({ sharesWork }) => sharesWork)) : await holdThis(root, drain.name, drain.instance)
-  undo.push(() => { held.lock.release() })
+  const held =
+    drain === undefined
+      ? await holdInstance(
+          root,
+          name,
+          typed.sources.some(({ sharesWork }) => sharesWork),
+        )
+      : await holdThis(root, drain.name, drain.instance)
+  undo.push(() => {
+    held.lock.release()
+  })
   const file = await openFlowFile<FlowState>(realFileSystem, held.flowFile, log)
   undo.push(() => file.close())
   const stored = file.stored === undefined ? undefined : understood(file.stored)
-  const buffer = typed.sinks.map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath).find((path) => path !== undefined)
-  const { spooled, place } = await whereabouts(held, stored, { spool: needed, folder: line.flags.spool ?? buffer, drain: drain !== undefined }, log)
+  const buffer = typed.sinks
+    .map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath)
+    .find((path) => path !== undefined)
+  const { spooled, place } = await whereabouts(
+    held,
+    stored,
+    { spool: needed, folder: line.flags.spool ?? buffer, drain: drain !== undefined },
+    log,
+  )
   return { ...held, root, file, stored, spooled, spoolDirectory: place }
 }
 
@@ -224,20 +374,37 @@ async function unnamed(wanted: string, identity: FlowIdentity): Promise<string> 
   return name
 }
 
-async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segments: ReturnType<typeof segmentPlan>, state: HeldState, clock: Clock, log: Log, undo: (() => Promise<void> | void)[]): Promise<OpenedSpool> {
+async function openSpoolOf(
+  line: CommandLine,
+  sinks: readonly SinkEnd[],
+  segments: ReturnType<typeof segmentPlan>,
+  state: HeldState,
+  clock: Clock,
+  log: Log,
+  undo: (() => Promise<void> | void)[],
+): Promise<OpenedSpool> {
   const { stored } = state
   if (state.spoolDirectory !== state.spool) await sharedDirectory(dirname(dirname(state.spoolDirectory)))
   for (const path of pathSteps(state)) await ownDirectory(path)
   const cursors = sinks.map(({ id }) => stored?.sinks[id]?.cursor ?? 0)
   const opened = await openSpool({
-    fs: realFileSystem, directory: state.spoolDirectory, clock, log, ...(stored?.spoolId === undefined ? {} : { id: stored.spoolId }),
+    fs: realFileSystem,
+    directory: state.spoolDirectory,
+    clock,
+    log,
+    ...(stored?.spoolId === undefined ? {} : { id: stored.spoolId }),
     known: {
-      sequence: stored?.sequence ?? 0, clean: stored?.clean ?? false, acceptedThrough: stored?.acceptedThrough ?? 0,
+      sequence: stored?.sequence ?? 0,
+      clean: stored?.clean ?? false,
+      acceptedThrough: stored?.acceptedThrough ?? 0,
       tail: stored === undefined ? 0 : Math.min(...cursors, ...keptFrom(stored)),
       ...(stored === undefined || !sameSpool(state) ? {} : { owedFrom: Math.min(...keptFrom(stored)) }),
     },
-    policies: segments.policies, ...(segments.render === undefined ? {} : { render: segments.render }), segmentBytes: DEFAULT_SEGMENT,
-    ...(line.flags.spoolMax === undefined ? {} : { maxBytes: line.flags.spoolMax }), ...(line.flags.diskReserve === undefined ? {} : { reserve: line.flags.diskReserve }),
+    policies: segments.policies,
+    ...(segments.render === undefined ? {} : { render: segments.render }),
+    segmentBytes: DEFAULT_SEGMENT,
+    ...(line.flags.spoolMax === undefined ? {} : { maxBytes: line.flags.spoolMax }),
+    ...(line.flags.diskReserve === undefined ? {} : { reserve: line.flags.diskReserve }),
   })
   undo.push(() => opened.spool.close())
   return opened
@@ -247,49 +414,95 @@ async function openSpoolOf(line: CommandLine, sinks: readonly SinkEnd[], segment
 function gapsOf(state: HeldState, { spool, recovered }: OpenedSpool): OpenedSpool['recovered']['gaps'] {
   const gaps = unseen(state.stored, recovered.gaps)
   if (state.stored === undefined || !sameSpool(state)) return gaps
-  const loss = uncounted(state.stored, spool, gaps.filter(({ lost }) => lost))
+  const loss = uncounted(
+    state.stored,
+    spool,
+    gaps.filter(({ lost }) => lost),
+  )
   return loss === undefined ? gaps : [...gaps, { ...loss, lost: true }]
 }
 
 /** The spool lies where the last run had it. */
-function sameSpool({ stored, spoolDirectory }: HeldState): boolean { return stored?.spoolId !== undefined && stored.spoolDirectory === spoolDirectory }
+function sameSpool({ stored, spoolDirectory }: HeldState): boolean {
+  return stored?.spoolId !== undefined && stored.spoolDirectory === spoolDirectory
+}
 
-/** Directories to make, outermost first: of a spool put elsewhere, those below the one that was named, which may be shared. */
+/**
+ * Directories to make, outermost first: of a spool put elsewhere, those below the one that was named, which may be
+ * shared.
+ */
 function pathSteps(state: HeldState): readonly string[] {
   if (state.spoolDirectory === state.spool) return [state.spool]
   const flow = dirname(state.spoolDirectory)
   return [flow, state.spoolDirectory]
 }
 
-function keptFrom(stored: FlowState): readonly number[] { return [...Object.values(stored.sinks).map(({ cursor }) => cursor), ...(stored.held ?? []).map(({ from }) => from)] }
+function keptFrom(stored: FlowState): readonly number[] {
+  return [...Object.values(stored.sinks).map(({ cursor }) => cursor), ...(stored.held ?? []).map(({ from }) => from)]
+}
 
-function refuseRemovedSinks(state: HeldState, sinks: readonly SinkEnd[], opened: OpenedSpool | undefined, noSpool: boolean): void {
+function refuseRemovedSinks(
+  state: HeldState,
+  sinks: readonly SinkEnd[],
+  opened: OpenedSpool | undefined,
+  noSpool: boolean,
+): void {
   const stored = state.stored as FlowState
   const faults: string[] = []
   for (const { label, target, cursor } of removedSinks(stored, { sources: [], sinks })) {
     const records = opened?.spool.countFrom(cursor) ?? 0
     const alike = sinks.find((sink) => sink.label === label)
-    if (records > 0) faults.push(removedSinkFault(state.name, target ?? label, records, alike === undefined ? undefined : alike.sink.segments?.target ?? `${label} with other options`))
+    if (records > 0)
+      faults.push(
+        removedSinkFault(
+          state.name,
+          target ?? label,
+          records,
+          alike === undefined ? undefined : (alike.sink.segments?.target ?? `${label} with other options`),
+        ),
+      )
   }
   if (opened !== undefined && noSpool) {
-    const records = Math.max(0, ...sinks.map(({ id }) => opened.spool.countFrom(stored.sinks[id]?.cursor ?? opened.spool.tail)))
-    if (records > 0) faults.push(`--no-spool: the flow ${state.name} holds ${records} record${records === 1 ? '' : 's'} in its spool ${state.spoolDirectory}: run the line without --no-spool until they are delivered`)
+    const records = Math.max(
+      0,
+      ...sinks.map(({ id }) => opened.spool.countFrom(stored.sinks[id]?.cursor ?? opened.spool.tail)),
+    )
+    if (records > 0)
+      faults.push(
+        `--no-spool: the flow ${state.name} holds ${records} record${records === 1 ? '' : 's'} in its spool ${state.spoolDirectory}: run the line without --no-spool until they are delivered`,
+      )
   }
-  for (const foreign of opened?.foreign ?? []) faults.push(`${foreign.path} holds ${foreign.count} records made for ${foreign.target}, which this line does not write to: name that sink again, or drop all that the flow holds with: manifold forget ${state.name} --force`)
+  for (const foreign of opened?.foreign ?? [])
+    faults.push(
+      `${foreign.path} holds ${foreign.count} records made for ${foreign.target}, which this line does not write to: name that sink again, or drop all that the flow holds with: manifold forget ${state.name} --force`,
+    )
   if (faults.length > 0) throw new UsageError(faults)
 }
 
-async function deadLettersOf(line: CommandLine, targets: Targets, state: HeldState | undefined, surroundings: Surroundings, giveUpAfter: GiveUpAfter, clock: Clock, log: Log): Promise<DeadLetterSink> {
+async function deadLettersOf(
+  line: CommandLine,
+  targets: Targets,
+  state: HeldState | undefined,
+  surroundings: Surroundings,
+  giveUpAfter: GiveUpAfter,
+  clock: Clock,
+  log: Log,
+): Promise<DeadLetterSink> {
   const { deadLetter } = line
   if (deadLetter?.uri.scheme === 'discard') return dropping
-  const parsed = deadLetter ?? (state === undefined ? undefined : parseEndpoint(`file:${state.rejected}`, [], 'sink', registry, surroundings))
+  const parsed =
+    deadLetter ??
+    (state === undefined ? undefined : parseEndpoint(`file:${state.rejected}`, [], 'sink', registry, surroundings))
   if (parsed === undefined) return stopping
-  const target = targets.deadLetter ?? await parsed.target()
+  const target = targets.deadLetter ?? (await parsed.target())
   // Those of this flow, by default: a run that reads them again keeps its own elsewhere.
   if (deadLetter === undefined) await refuseLoops({ ...endsOf(line, targets), sinks: [{ parsed, given: target }] })
   const create = await parsed.endpoint.sink?.load()
   if (create === undefined) throw new UsageError([`${parsed.label} cannot take dead letters`])
   const sink = made('sink', parsed.label, () => create(target))
-  if (sink.limits.unit === 'segment') throw new UsageError([`--dead-letter ${parsed.label}: dead letters go to a file, a queue or a topic; from there an ordinary run takes them on`])
+  if (sink.limits.unit === 'segment')
+    throw new UsageError([
+      `--dead-letter ${parsed.label}: dead letters go to a file, a queue or a topic; from there an ordinary run takes them on`,
+    ])
   return keeping(parsed.label, () => Promise.resolve(sink), giveUpAfter, clock, log)
 }

@@ -1,4 +1,7 @@
-/** What the last run was to read again for records that the disk had lost, as it stands now: what is back since its state was stored lies in the spool. */
+/**
+ * What the last run was to read again for records that the disk had lost, as it stands now: what is back since its
+ * state was stored lies in the spool.
+ */
 import type { Again, FlowState } from '../core/flow-state'
 import { isAgain } from '../core/holes'
 import type { Loss, Spool } from '../core/ports'
@@ -15,14 +18,22 @@ export async function awaitedOf(stored: FlowState | undefined, spool: Spool): Pr
   const again = stored?.again
   if (stored === undefined || again === undefined) return { back: 0, beyond: () => 0 }
   let found = 0
-  if (again.parts.length > 0) for await (const frame of spool.kept(stored.acceptedThrough)) if (isAgain(frame.source)) found += frame.batch.count
+  if (again.parts.length > 0)
+    for await (const frame of spool.kept(stored.acceptedThrough)) if (isAgain(frame.source)) found += frame.batch.count
   const back = Math.min(found, again.records)
   const owed = Object.fromEntries(Object.entries(again.owed).map(([sink, count]) => [sink, Math.max(0, count - back)]))
-  return { again: { ...again, records: again.records - back, owed }, back, beyond: (sink) => Math.max(0, back - (again.owed[sink] ?? 0)) }
+  return {
+    again: { ...again, records: again.records - back, owed },
+    back,
+    beyond: (sink) => Math.max(0, back - (again.owed[sink] ?? 0)),
+  }
 }
 
 /** Without those that were seen to before: a file that is gone leaves no mark. */
-export function unseen<T extends Loss & { readonly lost: boolean }>(stored: FlowState | undefined, gaps: readonly T[]): readonly T[] {
+export function unseen<T extends Loss & { readonly lost: boolean }>(
+  stored: FlowState | undefined,
+  gaps: readonly T[],
+): readonly T[] {
   const seen = new Set(stored?.again?.seen)
   return gaps.filter(({ lost, sequence }) => !lost || !seen.has(sequence))
 }

@@ -1,6 +1,7 @@
 /**
- * Where records go that cannot be delivered: an ordinary sink, fed with envelopes, opened with the first of them. A dead letter counts once it is
- * confirmed there; a sink that is away blocks, as long as any endpoint may be away, one that refuses ends the run.
+ * Where records go that cannot be delivered: an ordinary sink, fed with envelopes, opened with the first of them. A
+ * dead letter counts once it is confirmed there; a sink that is away blocks, as long as any endpoint may be away, one
+ * that refuses ends the run.
  */
 import { encodeDeadLetter } from '../codec/envelope'
 import { LineBatch } from '../core/batch'
@@ -19,10 +20,20 @@ export interface DeadLetterSink extends DeadLetters {
 }
 
 export const dropping: DeadLetterSink = { policy: 'drop', put: () => Promise.resolve(), close: () => Promise.resolve() }
-export const stopping: DeadLetterSink = { policy: 'stop', put: () => Promise.reject(new Error('nowhere to put a dead letter')), close: () => Promise.resolve() }
+export const stopping: DeadLetterSink = {
+  policy: 'stop',
+  put: () => Promise.reject(new Error('nowhere to put a dead letter')),
+  close: () => Promise.resolve(),
+}
 
 /** @param make the sink; asked with the first dead letter */
-export function keeping(label: string, make: () => Promise<Sink>, giveUpAfter: GiveUpAfter, clock: Clock, log: Log): DeadLetterSink {
+export function keeping(
+  label: string,
+  make: () => Promise<Sink>,
+  giveUpAfter: GiveUpAfter,
+  clock: Clock,
+  log: Log,
+): DeadLetterSink {
   const lane = new DirectLane()
   const stop = new AbortController()
   let started: Promise<void> | undefined
@@ -34,8 +45,20 @@ export function keeping(label: string, make: () => Promise<Sink>, giveUpAfter: G
     log.warn(`records that cannot be delivered go to ${label}`)
     const nowhere: DeadLetters = { policy: 'stop', put: () => Promise.reject(new Error('a dead letter was rejected')) }
     const pump = new SinkPump({
-      sink, id: 'dead', feed: lane, supervisor, deadLetters: nowhere, clock, log, lingerMs: 0, stallMs: 0, signal: stop.signal,
-      onUnplaced: (why) => { stop.abort(new Error(`${label} refused a dead letter: ${why}`)) }, onProgress: () => undefined,
+      sink,
+      id: 'dead',
+      feed: lane,
+      supervisor,
+      deadLetters: nowhere,
+      clock,
+      log,
+      lingerMs: 0,
+      stallMs: 0,
+      signal: stop.signal,
+      onUnplaced: (why) => {
+        stop.abort(new Error(`${label} refused a dead letter: ${why}`))
+      },
+      onProgress: () => undefined,
     })
     running = pump.run()
     failed = running.then(() => new Promise<never>(() => undefined))
@@ -50,7 +73,14 @@ export function keeping(label: string, make: () => Promise<Sink>, giveUpAfter: G
       await started
       const lines = letters.map(encodeDeadLetter)
       const settled = new Promise<void>((resolve) => {
-        lane.push({ payload: new LineBatch([Buffer.concat(lines)], letters.length), count: letters.length, origin: (index) => originOf(letters[index]), settle: () => { resolve() } })
+        lane.push({
+          payload: new LineBatch([Buffer.concat(lines)], letters.length),
+          count: letters.length,
+          origin: (index) => originOf(letters[index]),
+          settle: () => {
+            resolve()
+          },
+        })
       })
       await unlessAborted(Promise.race([settled, failed ?? settled]), signal)
     },
@@ -63,6 +93,16 @@ export function keeping(label: string, make: () => Promise<Sink>, giveUpAfter: G
   }
 }
 
-function originOf(letter: DeadLetter | undefined): { readonly source: string; readonly partition: string; readonly position: string; readonly receivedAt: number } {
-  return { source: letter?.source ?? '', partition: letter?.partition ?? '', position: letter?.position ?? '', receivedAt: letter?.receivedAt ?? 0 }
+function originOf(letter: DeadLetter | undefined): {
+  readonly source: string
+  readonly partition: string
+  readonly position: string
+  readonly receivedAt: number
+} {
+  return {
+    source: letter?.source ?? '',
+    partition: letter?.partition ?? '',
+    position: letter?.position ?? '',
+    receivedAt: letter?.receivedAt ?? 0,
+  }
 }

@@ -15,29 +15,53 @@ export interface StartFacts {
   readonly deadLetterPolicy: 'keep' | 'drop' | 'stop'
 }
 
-export function startLines({ sources, sinks, state, spooled, others, deadLetterPolicy }: StartFacts): readonly string[] {
+export function startLines({
+  sources,
+  sinks,
+  state,
+  spooled,
+  others,
+  deadLetterPolicy,
+}: StartFacts): readonly string[] {
   const lines: string[] = []
   if (state !== undefined) {
-    lines.push(`flow ${state.name}${state.instance === 0 ? '' : ` (instance ${state.instance})`}${spooled ? `, spool in ${state.spoolDirectory}: what lies there and is not yet delivered dies with this disk` : ''}`)
+    lines.push(
+      `flow ${state.name}${state.instance === 0 ? '' : ` (instance ${state.instance})`}${spooled ? `, spool in ${state.spoolDirectory}: what lies there and is not yet delivered dies with this disk` : ''}`,
+    )
   }
   for (const { parsed, id, label, position } of sources) {
     const known = Object.keys(state?.stored?.sources[id]?.positions ?? {}).length
-    if (position === 'here' && state === undefined) lines.push(`${label}: begins anew each time; --name keeps its position`)
-    else if (position === 'here' && known > 0) lines.push(`${label}: resumes after ${known} stored position${known === 1 ? '' : 's'}${parsed.given.has('start') ? ', which win over start=; what is new since then begins at its oldest' : ''}; manifold forget ${state?.name ?? ''} begins anew`)
+    if (position === 'here' && state === undefined)
+      lines.push(`${label}: begins anew each time; --name keeps its position`)
+    else if (position === 'here' && known > 0)
+      lines.push(
+        `${label}: resumes after ${known} stored position${known === 1 ? '' : 's'}${parsed.given.has('start') ? ', which win over start=; what is new since then begins at its oldest' : ''}; manifold forget ${state?.name ?? ''} begins anew`,
+      )
     else if (position === 'here') lines.push(`${label}: begins at its start option; its position is kept from here on`)
-    else if (position === 'upstream') lines.push(`${label}: released ${spooled ? (parsed.endpoint.source?.releasedAtAccept === true ? 'once it is in the spool' : 'once every sink has confirmed') : 'once the sink has confirmed'}`)
+    else if (position === 'upstream')
+      lines.push(
+        `${label}: released ${spooled ? (parsed.endpoint.source?.releasedAtAccept === true ? 'once it is in the spool' : 'once every sink has confirmed') : 'once the sink has confirmed'}`,
+      )
   }
   const keyed = sources.some(hasKeys)
   for (const { label, sink, parsed, target } of sinks) {
-    if (sink.limits.confirms === 'none' && parsed.uri.scheme !== 'stdio') lines.push(`${label}: cannot confirm; what was written counts as delivered`)
-    if (sink.wants === 'lines' && sources.some(({ position }) => position === 'upstream')) lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
+    if (sink.limits.confirms === 'none' && parsed.uri.scheme !== 'stdio')
+      lines.push(`${label}: cannot confirm; what was written counts as delivered`)
+    if (sink.wants === 'lines' && sources.some(({ position }) => position === 'upstream'))
+      lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
     const dropped = keyed ? parsed.endpoint.sink?.drops?.(target) : undefined
     if (dropped !== undefined) lines.push(`${label}: ${dropped}`)
     const policy = sink.segments
-    if (policy !== undefined) lines.push(`${label}: an object each ${[policy.sealBytes > 0 ? `${Math.round(policy.sealBytes / 1048576 * 10) / 10} MiB` : '', policy.sealAge > 0 ? formatDuration(policy.sealAge) : ''].filter((part) => part !== '').join(' or ') || 'run'}`)
+    if (policy !== undefined)
+      lines.push(
+        `${label}: an object each ${[policy.sealBytes > 0 ? `${Math.round((policy.sealBytes / 1048576) * 10) / 10} MiB` : '', policy.sealAge > 0 ? formatDuration(policy.sealAge) : ''].filter((part) => part !== '').join(' or ') || 'run'}`,
+      )
   }
   if (deadLetterPolicy === 'drop') lines.push('records that cannot be delivered are dropped, and counted')
-  for (const flow of others) lines.push(`the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: ${flow.state?.command === undefined ? 'its line, which was not stored for a secret in it, delivers them when it is run again' : `manifold spool drain ${flow.name}${flow.instance === 0 ? '' : ` --instance ${flow.instance}`} delivers them`}`)
+  for (const flow of others)
+    lines.push(
+      `the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: ${flow.state?.command === undefined ? 'its line, which was not stored for a secret in it, delivers them when it is run again' : `manifold spool drain ${flow.name}${flow.instance === 0 ? '' : ` --instance ${flow.instance}`} delivers them`}`,
+    )
   return lines
 }
 

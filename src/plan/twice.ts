@@ -10,7 +10,10 @@ export async function readTwice(sources: readonly SourceEnd[]): Promise<readonly
     for (const key of (await parsed.endpoint.files?.(target, 'source'))?.keys ?? []) {
       const other = seen.get(key)
       if (other === undefined) seen.set(key, label)
-      else faults.add(`${other} and ${label} would read one file twice: name it once, or by one pattern, which reads each file once`)
+      else
+        faults.add(
+          `${other} and ${label} would read one file twice: name it once, or by one pattern, which reads each file once`,
+        )
     }
   }
   return [...faults]

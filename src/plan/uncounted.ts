@@ -1,4 +1,7 @@
-/** Records that the last ledger says are spooled and that the spool does not hold, where no sequence tells: a file is gone before a jump of the sequence. */
+/**
+ * Records that the last ledger says are spooled and that the spool does not hold, where no sequence tells: a file is
+ * gone before a jump of the sequence.
+ */
 import { spooledOf, type FlowState } from '../core/flow-state'
 import { owed, type Loss, type Spool } from '../core/ports'
 

@@ -1,13 +1,17 @@
 /**
- * Reads a whole segment file and says what of it stands: frames kept, holes, records lost, the torn tail. Changes nothing. Twice from front to back,
- * for what is torn and what is damaged is only known once the last durable mark is; nothing is kept per frame.
+ * Reads a whole segment file and says what of it stands: frames kept, holes, records lost, the torn tail. Changes
+ * nothing. Twice from front to back, for what is torn and what is damaged is only known once the last durable mark is;
+ * nothing is kept per frame.
  */
 import type { File } from '../kit/file-system'
 import { CONTINUED, DATA_AT, type Hole, type Place } from './format'
 import { Walker, type Frame, type Range } from './frames'
 import { gapOf, Tally } from './segment'
 
-export interface Lost { readonly first: number; readonly next: number }
+export interface Lost {
+  readonly first: number
+  readonly next: number
+}
 export interface Examined {
   /** Frames of ours in the file, kept or not. */
   readonly frames: number
@@ -37,7 +41,10 @@ export interface Knowledge {
   readonly durableSequence: number
   /** The bytes below were durable once. */
   readonly durableBytes: number
-  /** Where the next segment begins, Infinity for the last one. What is here of that and later was written again there; and all else was durable before that one was made. */
+  /**
+   * Where the next segment begins, Infinity for the last one. What is here of that and later was written again there;
+   * and all else was durable before that one was made.
+   */
   readonly limit: number
 }
 
@@ -61,7 +68,13 @@ export async function examine(file: File, known: Knowledge): Promise<Examined> {
     if (cut && found.kind === 'frame') torn.push({ from: found.at, to: found.end })
   }
   const kept = sight.finish()
-  return { ...kept, frames, mark, highest, torn: { bytes: Math.max(0, known.size - kept.end), frames: [...kept.unfinished, ...torn] } }
+  return {
+    ...kept,
+    frames,
+    mark,
+    highest,
+    torn: { bytes: Math.max(0, known.size - kept.end), frames: [...kept.unfinished, ...torn] },
+  }
 }
 
 /** Decides frame by frame. */
@@ -76,7 +89,10 @@ class Sight {
   private expected: number
   private end = DATA_AT
 
-  constructor(private readonly known: Knowledge, private readonly mark: number) {
+  constructor(
+    private readonly known: Knowledge,
+    private readonly mark: number,
+  ) {
     this.tally = new Tally(known.first)
     this.expected = known.first
   }
@@ -85,7 +101,8 @@ class Sight {
   take(found: NonNullable<Awaited<ReturnType<Walker['next']>>>): boolean {
     const { limit, durableSequence } = this.known
     if (found.kind === 'bad') {
-      if (this.expected >= limit || (limit === Infinity && found.from >= this.mark && this.expected >= durableSequence)) return false
+      if (this.expected >= limit || (limit === Infinity && found.from >= this.mark && this.expected >= durableSequence))
+        return false
       this.settle()
       this.damaged.push({ from: found.from, to: found.to })
       this.hole(found.from, found.to)
@@ -110,12 +127,15 @@ class Sight {
     return true
   }
 
-  finish(): Pick<Examined, 'tally' | 'end' | 'holes' | 'lost' | 'damaged' | 'progress'> & { readonly unfinished: readonly Range[] } {
+  finish(): Pick<Examined, 'tally' | 'end' | 'holes' | 'lost' | 'damaged' | 'progress'> & {
+    readonly unfinished: readonly Range[]
+  } {
     const { limit, durableSequence } = this.known
     const [begun] = this.chain
     let unfinished: readonly Range[] = []
     if (begun !== undefined && limit === Infinity && begun.at >= this.mark && begun.head.first >= durableSequence) {
-      // The last append has to be whole: without its last frame it was never acknowledged, and its position was never reached.
+      // The last append has to be whole: without its last frame it was never acknowledged, and its position was never
+      // reached.
       unfinished = this.chain.map((frame) => ({ from: frame.at, to: frame.end }))
       this.end = begun.at
       this.expected = begun.head.first
@@ -123,7 +143,15 @@ class Sight {
     }
     this.settle()
     if (this.expected < durableSequence) this.miss(this.end, durableSequence)
-    return { tally: this.tally, end: this.end, holes: this.holes, lost: this.lost, damaged: this.damaged, progress: [...this.progress.values()], unfinished }
+    return {
+      tally: this.tally,
+      end: this.end,
+      holes: this.holes,
+      lost: this.lost,
+      damaged: this.damaged,
+      progress: [...this.progress.values()],
+      unfinished,
+    }
   }
 
   private settle(): void {
@@ -132,7 +160,8 @@ class Sight {
       const gap = gapOf(frame)
       this.tally.add(head, place, gap)
       if (head.count > 0) this.progress.clear()
-      else if (gap === undefined) this.progress.set(JSON.stringify([place.source, place.partition]), { ...place, receivedAt: head.receivedAt })
+      else if (gap === undefined)
+        this.progress.set(JSON.stringify([place.source, place.partition]), { ...place, receivedAt: head.receivedAt })
     }
     this.chain = []
   }
@@ -144,7 +173,8 @@ class Sight {
   private miss(at: number, next: number): void {
     const last = this.holes.at(-1)
     this.lost.push({ first: this.expected, next })
-    if (last !== undefined && last.to === at && last.first === this.expected) this.holes[this.holes.length - 1] = { ...last, next }
+    if (last !== undefined && last.to === at && last.first === this.expected)
+      this.holes[this.holes.length - 1] = { ...last, next }
     else this.holes.push({ from: at, to: at, first: this.expected, next })
     this.expected = next
   }

@@ -1,5 +1,6 @@
 /**
- * Bytes of a segment file: header page, seal block, frames. The layout is drawn in `index.ts`. Everything little-endian.
+ * Bytes of a segment file: header page, seal block, frames. The layout is drawn in `index.ts`. Everything
+ * little-endian.
  */
 import { crc32 } from 'node:zlib'
 import type { Compression, Gap } from '../core/contract'
@@ -25,7 +26,9 @@ export const ENTRIES = 2
 export const CONTINUED = 1
 
 /** What a spool's id contributes to every checksum: bytes of another spool never pass for ours. */
-export function seedOf(id: string): number { return crc32(Buffer.from(id, 'hex')) }
+export function seedOf(id: string): number {
+  return crc32(Buffer.from(id, 'hex'))
+}
 
 export interface Header {
   readonly id: string
@@ -39,7 +42,8 @@ export interface Header {
 export function encodeHeader(header: Header): Buffer {
   const page = Buffer.alloc(HEADER_BYTES)
   const json = Buffer.from(JSON.stringify(header))
-  if (json.length > HEADER_BYTES - 20) throw new Error('too many segment sinks for one spool: their targets do not fit into the header of a segment')
+  if (json.length > HEADER_BYTES - 20)
+    throw new Error('too many segment sinks for one spool: their targets do not fit into the header of a segment')
   FILE_MAGIC.copy(page)
   page.writeUInt32LE(FORMAT, 8)
   page.writeUInt32LE(json.length, 16)
@@ -53,7 +57,11 @@ export function decodeHeader(page: Buffer): Header | { readonly newer: number } 
   if (page.readUInt32LE(12) !== crc32(page.subarray(16, HEADER_BYTES), crc32(page.subarray(0, 12)))) return undefined
   const version = page.readUInt32LE(8)
   if (version > FORMAT) return { newer: version }
-  try { return JSON.parse(page.toString('utf8', 20, 20 + page.readUInt32LE(16))) as Header } catch { return undefined /* no better than a wrong checksum */ }
+  try {
+    return JSON.parse(page.toString('utf8', 20, 20 + page.readUInt32LE(16))) as Header
+  } catch {
+    return undefined /* no better than a wrong checksum */
+  }
 }
 
 export interface RecordedGap extends Gap {
@@ -61,12 +69,21 @@ export interface RecordedGap extends Gap {
   /** Sequence of the next record at that time. */
   readonly sequence: number
 }
-/** Bytes of a segment that are passed over, and the records that were lost with them (none where `first` equals `next`). */
-export interface Hole { readonly from: number; readonly to: number; readonly first: number; readonly next: number }
+/**
+ * Bytes of a segment that are passed over, and the records that were lost with them (none where `first` equals `next`).
+ */
+export interface Hole {
+  readonly from: number
+  readonly to: number
+  readonly first: number
+  readonly next: number
+}
 
 export interface Seal {
   /** Empty where no segment sink was there at sealing. */
-  readonly sinks: Readonly<Record<string, { readonly key: string; readonly target: string; readonly compression: Compression }>>
+  readonly sinks: Readonly<
+    Record<string, { readonly key: string; readonly target: string; readonly compression: Compression }>
+  >
   readonly framing: 'lines' | 'envelope'
   /** Of the uncompressed object bytes; '' and 0 without segment sinks. */
   readonly sha256: string
@@ -79,7 +96,11 @@ export interface Seal {
   readonly receivedFirst: number
   readonly receivedLast: number
   readonly sealedAt: number
-  readonly sources: readonly { readonly id: string; readonly received: number; readonly partitions: readonly (readonly [name: string, last: string])[] }[]
+  readonly sources: readonly {
+    readonly id: string
+    readonly received: number
+    readonly partitions: readonly (readonly [name: string, last: string])[]
+  }[]
   readonly gaps: readonly RecordedGap[]
   readonly holes: readonly Hole[]
   /** Present where not all sources, positions or gaps fitted: how many were left out. The frames have them. */
@@ -88,7 +109,7 @@ export interface Seal {
 
 /** At most SEAL_BYTES; what does not fit is left out, the longest lists first. */
 export function encodeSeal(seal: Seal, seed: number): Buffer {
-  for (let fit = seal, dropped = 0; ;) {
+  for (let fit = seal, dropped = 0; ; ) {
     const json = Buffer.from(JSON.stringify(fit))
     if (json.length <= SEAL_BYTES - 12) {
       const block = Buffer.alloc(SEAL_BYTES)
@@ -99,11 +120,17 @@ export function encodeSeal(seal: Seal, seed: number): Buffer {
       return block
     }
     const positions = fit.sources.reduce((sum, source) => sum + source.partitions.length, 0)
-    if (positions + fit.gaps.length === 0) throw new Error('the keys of the segment sinks do not fit into the seal block of a segment')
+    if (positions + fit.gaps.length === 0)
+      throw new Error('the keys of the segment sinks do not fit into the seal block of a segment')
     dropped += positions - Math.floor(positions / 2) + fit.gaps.length - Math.floor(fit.gaps.length / 2)
     fit = {
       ...fit,
-      sources: fit.sources.map((source) => ({ ...source, partitions: source.partitions.slice(0, Math.floor(source.partitions.length / 2)) })).filter((source) => source.partitions.length > 0),
+      sources: fit.sources
+        .map((source) => ({
+          ...source,
+          partitions: source.partitions.slice(0, Math.floor(source.partitions.length / 2)),
+        }))
+        .filter((source) => source.partitions.length > 0),
       gaps: fit.gaps.slice(0, Math.floor(fit.gaps.length / 2)),
       omitted: dropped,
     }
@@ -114,8 +141,13 @@ export function decodeSeal(block: Buffer, seed: number): Seal | undefined {
   if (block.length < SEAL_BYTES || !block.subarray(0, 4).equals(SEAL_MAGIC)) return undefined
   const length = block.readUInt32LE(4)
   if (length > SEAL_BYTES - 12) return undefined
-  if (block.readUInt32LE(8) !== crc32(block.subarray(12, 12 + length), crc32(block.subarray(0, 8), seed))) return undefined
-  try { return JSON.parse(block.toString('utf8', 12, 12 + length)) as Seal } catch { return undefined /* no better than a wrong checksum */ }
+  if (block.readUInt32LE(8) !== crc32(block.subarray(12, 12 + length), crc32(block.subarray(0, 8), seed)))
+    return undefined
+  try {
+    return JSON.parse(block.toString('utf8', 12, 12 + length)) as Seal
+  } catch {
+    return undefined /* no better than a wrong checksum */
+  }
 }
 
 /** A frame but for what is known only at writing: how much of its segment is durable. */
@@ -144,7 +176,10 @@ export function draft(frame: Omit<Draft, 'bodyCrc' | 'length'>, seed: number): D
   return { ...frame, bodyCrc: crc, length }
 }
 
-/** Writes the 48 bytes of a frame's head at `at`. The checksum covers positions, payload and the head but for itself, in this order. */
+/**
+ * Writes the 48 bytes of a frame's head at `at`. The checksum covers positions, payload and the head but for itself, in
+ * this order.
+ */
 export function writeHead(into: Buffer, at: number, frame: Draft, durable: number): void {
   into.writeUInt32LE(FRAME_MAGIC_NUMBER, at)
   into.writeUInt32LE(frame.length, at + 4)
@@ -154,7 +189,10 @@ export function writeHead(into: Buffer, at: number, frame: Draft, durable: numbe
   into.writeUInt32LE(frame.positions.length, at + 28)
   into.writeDoubleLE(frame.receivedAt, at + 32)
   writeU64(into, durable, at + 40)
-  into.writeUInt32LE(crc32(into.subarray(at + 12, at + FRAME_HEAD), crc32(into.subarray(at, at + 8), frame.bodyCrc)), at + 8)
+  into.writeUInt32LE(
+    crc32(into.subarray(at + 12, at + FRAME_HEAD), crc32(into.subarray(at, at + 8), frame.bodyCrc)),
+    at + 8,
+  )
 }
 
 export interface Head {
@@ -177,20 +215,38 @@ export function readHead(from: Buffer, at: number): Head | undefined {
   const positionsLength = from.readUInt32LE(at + 28)
   const first = readU64(from, at + 16)
   const encoding = kind & 0xff
-  if (encoding > ENTRIES || kind > 0xffff || FRAME_HEAD + positionsLength > length || !Number.isSafeInteger(first)) return undefined
+  if (encoding > ENTRIES || kind > 0xffff || FRAME_HEAD + positionsLength > length || !Number.isSafeInteger(first))
+    return undefined
   return {
-    length, crc: from.readUInt32LE(at + 8), encoding, flags: kind >>> 8, first, count: from.readUInt32LE(at + 24), positionsLength,
-    receivedAt: from.readDoubleLE(at + 32), durable: readU64(from, at + 40),
+    length,
+    crc: from.readUInt32LE(at + 8),
+    encoding,
+    flags: kind >>> 8,
+    first,
+    count: from.readUInt32LE(at + 24),
+    positionsLength,
+    receivedAt: from.readDoubleLE(at + 32),
+    durable: readU64(from, at + 40),
   }
 }
 
 /** Whether the bytes of a whole frame are what was written. */
 export function sound(frame: Buffer, head: Head, seed: number): boolean {
-  return head.crc === crc32(frame.subarray(12, FRAME_HEAD), crc32(frame.subarray(0, 8), crc32(frame.subarray(FRAME_HEAD, head.length), seed)))
+  return (
+    head.crc ===
+    crc32(
+      frame.subarray(12, FRAME_HEAD),
+      crc32(frame.subarray(0, 8), crc32(frame.subarray(FRAME_HEAD, head.length), seed)),
+    )
+  )
 }
 
 /** Where a frame's records came from, and the position after its last one. */
-export interface Place { readonly source: string; readonly partition: string; readonly last: string }
+export interface Place {
+  readonly source: string
+  readonly partition: string
+  readonly last: string
+}
 
 export function encodePlace(place: Place): Buffer {
   const source = Buffer.byteLength(place.source)
@@ -209,11 +265,17 @@ export function encodePlace(place: Place): Buffer {
 export function decodePlace(block: Buffer): Place {
   const partitionAt = 12 + block.readUInt32LE(0)
   const lastAt = partitionAt + block.readUInt32LE(4)
-  return { source: block.toString('utf8', 12, partitionAt), partition: block.toString('utf8', partitionAt, lastAt), last: block.toString('utf8', lastAt, lastAt + block.readUInt32LE(8)) }
+  return {
+    source: block.toString('utf8', 12, partitionAt),
+    partition: block.toString('utf8', partitionAt, lastAt),
+    last: block.toString('utf8', lastAt, lastAt + block.readUInt32LE(8)),
+  }
 }
 
 function writeU64(into: Buffer, value: number, at: number): void {
   into.writeUInt32LE(value % TWO32, at)
   into.writeUInt32LE(Math.floor(value / TWO32), at + 4)
 }
-function readU64(from: Buffer, at: number): number { return from.readUInt32LE(at) + from.readUInt32LE(at + 4) * TWO32 }
+function readU64(from: Buffer, at: number): number {
+  return from.readUInt32LE(at) + from.readUInt32LE(at + 4) * TWO32
+}

@@ -1,6 +1,7 @@
 /**
- * Walks the frames of a segment file through windows of memory. What it yields are views into them: they stay valid, for a window is never filled
- * again; but where `reuse` says that each frame is done with before the next call, there is one window only, and fresh memory by the gigabyte is spared.
+ * Walks the frames of a segment file through windows of memory. What it yields are views into them: they stay valid,
+ * for a window is never filled again; but where `reuse` says that each frame is done with before the next call, there
+ * is one window only, and fresh memory by the gigabyte is spared.
  */
 import { EntryBatch, LineBatch } from '../core/batch'
 import { DiskFailed, lineOf } from '../core/errors'
@@ -18,16 +19,34 @@ export interface Frame {
   readonly payload: Buffer
 }
 /** Bytes that are no frame, up to the next one that is, or to the end. */
-export interface Bad { readonly kind: 'bad'; readonly from: number; readonly to: number }
-export interface Range { readonly from: number; readonly to: number }
+export interface Bad {
+  readonly kind: 'bad'
+  readonly from: number
+  readonly to: number
+}
+export interface Range {
+  readonly from: number
+  readonly to: number
+}
 
 export class Walker {
   private window: Buffer = Buffer.alloc(0)
   private windowAt = 0
   private reused: Buffer | undefined
 
-  /** @param to  end of what may be read; may grow @param skip  ranges passed over, ascending @param reuse  a frame is valid until the next call only */
-  constructor(private readonly file: File, private readonly seed: number, public at: number, public to: number, private readonly skip: readonly Range[] = [], private readonly windowBytes = 1024 * 1024, private readonly reuse = false) {}
+  /**
+   * @param to end of what may be read; may grow @param skip ranges passed over, ascending @param reuse a frame is valid
+   *   until the next call only
+   */
+  constructor(
+    private readonly file: File,
+    private readonly seed: number,
+    public at: number,
+    public to: number,
+    private readonly skip: readonly Range[] = [],
+    private readonly windowBytes = 1024 * 1024,
+    private readonly reuse = false,
+  ) {}
 
   /** undefined at the end. */
   async next(): Promise<Frame | Bad | undefined> {
@@ -51,7 +70,9 @@ export class Walker {
     return offset === undefined ? undefined : readHead(this.window, offset)
   }
 
-  private passHoles(): void { for (const hole of this.skip) if (this.at >= hole.from && this.at < hole.to) this.at = hole.to }
+  private passHoles(): void {
+    for (const hole of this.skip) if (this.at >= hole.from && this.at < hole.to) this.at = hole.to
+  }
 
   private async frameAt(at: number): Promise<Frame | undefined> {
     if (this.to - at < FRAME_HEAD) return undefined
@@ -64,11 +85,20 @@ export class Walker {
     if (!sound(bytes, head, this.seed)) return undefined
     const body = FRAME_HEAD + head.positionsLength
     // The place on demand: content of objects is read without it.
-    return { kind: 'frame', at, end: at + head.length, head, get place() { return decodePlace(bytes.subarray(FRAME_HEAD, body)) }, payload: bytes.subarray(body) }
+    return {
+      kind: 'frame',
+      at,
+      end: at + head.length,
+      head,
+      get place() {
+        return decodePlace(bytes.subarray(FRAME_HEAD, body))
+      },
+      payload: bytes.subarray(body),
+    }
   }
 
   private async findFrame(from: number): Promise<number> {
-    for (let at = from; this.to - at >= FRAME_HEAD;) {
+    for (let at = from; this.to - at >= FRAME_HEAD; ) {
       const offset = await this.need(at, FRAME_HEAD)
       if (offset === undefined) break
       const found = this.window.indexOf(FRAME_MAGIC, offset)
@@ -78,20 +108,27 @@ export class Walker {
         continue
       }
       at = this.windowAt + found
-      if (await this.frameAt(at) !== undefined) return at
+      if ((await this.frameAt(at)) !== undefined) return at
       at++
     }
     return this.to
   }
 
-  /** Makes the bytes [at, at + length) present and returns where they are in the window; undefined where the file ends earlier. */
+  /**
+   * Makes the bytes [at, at + length) present and returns where they are in the window; undefined where the file ends
+   * earlier.
+   */
   private async need(at: number, length: number): Promise<number | undefined> {
     const offset = at - this.windowAt
     if (offset >= 0 && offset + length <= this.window.length) return offset
     // For a large frame exactly its bytes and the next head, so that nothing is read twice.
     // And never into a hole: it may not even be readable.
     const hole = this.skip.find((one) => one.from >= at + length && one.to > one.from)
-    const size = Math.min((hole?.from ?? this.to) - at, this.to - at, length > this.windowBytes ? length + FRAME_HEAD : this.windowBytes)
+    const size = Math.min(
+      (hole?.from ?? this.to) - at,
+      this.to - at,
+      length > this.windowBytes ? length + FRAME_HEAD : this.windowBytes,
+    )
     const fresh = this.space(size)
     // Also within the same memory: overlapping bytes are moved.
     const kept = offset >= 0 && offset < this.window.length ? this.window.copy(fresh, 0, offset) : 0
@@ -104,11 +141,16 @@ export class Walker {
   }
   private space(size: number): Buffer {
     if (!this.reuse) return Buffer.allocUnsafeSlow(size)
-    if (this.reused === undefined || this.reused.length < size) this.reused = Buffer.allocUnsafeSlow(Math.max(size, Math.min(this.windowBytes, this.to - this.at)))
+    if (this.reused === undefined || this.reused.length < size)
+      this.reused = Buffer.allocUnsafeSlow(Math.max(size, Math.min(this.windowBytes, this.to - this.at)))
     return this.reused.subarray(0, size)
   }
   private async read(into: Buffer, at: number): Promise<number> {
-    try { return await this.file.read(into, at) } catch (error) { throw new DiskFailed(`a file of the spool cannot be read at byte ${at}: ${lineOf(error)}`, { cause: error }) }
+    try {
+      return await this.file.read(into, at)
+    } catch (error) {
+      throw new DiskFailed(`a file of the spool cannot be read at byte ${at}: ${lineOf(error)}`, { cause: error })
+    }
   }
 }
 
@@ -116,12 +158,26 @@ export class Walker {
 export function spooled(frame: Pick<Frame, 'head' | 'place' | 'payload'>, from = frame.head.first): Spooled {
   const { head, place, payload } = frame
   const skip = Math.max(0, from - head.first)
-  const facts = { first: head.first + skip, next: head.first + head.count, source: place.source, partition: place.partition, receivedAt: head.receivedAt }
+  const facts = {
+    first: head.first + skip,
+    next: head.first + head.count,
+    source: place.source,
+    partition: place.partition,
+    receivedAt: head.receivedAt,
+  }
   if (head.encoding === ENTRIES) {
     const { entries, positions } = decodeEntries(payload, head.count)
-    return { ...facts, batch: new EntryBatch(skip === 0 ? entries : entries.slice(skip), payload.length), at: (index) => positions[index + skip] ?? place.last }
+    return {
+      ...facts,
+      batch: new EntryBatch(skip === 0 ? entries : entries.slice(skip), payload.length),
+      at: (index) => positions[index + skip] ?? place.last,
+    }
   }
   let offset = 0
   for (let left = skip; left > 0; left--) offset = payload.indexOf(0x0a, offset) + 1
-  return { ...facts, batch: new LineBatch(payload.length === 0 ? [] : [payload.subarray(offset)], head.count - skip, payload.length), at: () => place.last }
+  return {
+    ...facts,
+    batch: new LineBatch(payload.length === 0 ? [] : [payload.subarray(offset)], head.count - skip, payload.length),
+    at: () => place.last,
+  }
 }

@@ -6,7 +6,10 @@ import type { Item } from './items'
 import type { Open } from './open-segment'
 
 /** `sealBytes`: of an object, 0 for never. `segmentBytes`: of a file, where no sink stores objects. */
-export interface GroupLimits { readonly sealBytes: number; readonly segmentBytes: number }
+export interface GroupLimits {
+  readonly sealBytes: number
+  readonly segmentBytes: number
+}
 
 /** Frames below this are copied together, so that a group of small ones is not thousands of buffers. */
 const SMALL = 16 * 1024
@@ -16,16 +19,25 @@ const SLAB = 256 * 1024
  * From the head of the queue what goes into the open segment in one write; undefined where that has to be sealed first.
  * @param most  bytes, one append apart
  */
-export function gather(queue: readonly Item[], open: Open | undefined, most: number, policy: SegmentPolicy | undefined, limits: GroupLimits): readonly Item[] | undefined {
+export function gather(
+  queue: readonly Item[],
+  open: Open | undefined,
+  most: number,
+  policy: SegmentPolicy | undefined,
+  limits: GroupLimits,
+): readonly Item[] | undefined {
   let period = open?.count === 0 ? undefined : open?.period
   let bytes = 0
-  let size = limits.sealBytes > 0 ? open?.objectLength ?? 0 : 0
+  let size = limits.sealBytes > 0 ? (open?.objectLength ?? 0) : 0
   const group: Item[] = []
   for (const item of queue) {
     if (group.length > 0 && bytes + item.bytes > most) break
     if (policy !== undefined && item.count > 0) {
       const own = policy.period(item.receivedAt)
-      if (period !== undefined && own !== period) { if (group.length === 0) return undefined; break }
+      if (period !== undefined && own !== period) {
+        if (group.length === 0) return undefined
+        break
+      }
       period = own
     }
     group.push(item)
@@ -36,11 +48,18 @@ export function gather(queue: readonly Item[], open: Open | undefined, most: num
   return group
 }
 
-export function isFull(objectLength: number, end: number, storesObjects: boolean, { sealBytes, segmentBytes }: GroupLimits): boolean {
+export function isFull(
+  objectLength: number,
+  end: number,
+  storesObjects: boolean,
+  { sealBytes, segmentBytes }: GroupLimits,
+): boolean {
   return storesObjects ? sealBytes > 0 && objectLength >= sealBytes : end >= segmentBytes
 }
 
-/** A copy that has the group's object bytes in it too: where the group does not become durable, the hash is as before. */
+/**
+ * A copy that has the group's object bytes in it too: where the group does not become durable, the hash is as before.
+ */
 export function hashed(hash: Hash | undefined, group: readonly Item[]): Hash | undefined {
   const next = hash?.copy()
   if (next !== undefined) for (const item of group) for (const chunk of item.object) next.update(chunk)
@@ -49,7 +68,7 @@ export function hashed(hash: Hash | undefined, group: readonly Item[]): Hash | u
 
 /** The frames of a group as few buffers: heads and small frames copied together, large payloads as they are. */
 export function assemble(group: readonly Item[], durable: number): Buffer[] {
-  const copied = (frame: Draft): number => frame.length < SMALL ? frame.length : FRAME_HEAD + frame.positions.length
+  const copied = (frame: Draft): number => (frame.length < SMALL ? frame.length : FRAME_HEAD + frame.positions.length)
   let left = 0
   for (const item of group) for (const frame of item.frames) left += copied(frame)
   const buffers: Buffer[] = []

@@ -1,4 +1,7 @@
-/** An append as frames ready to be written, made at the call so that this work runs while the disk is busy with the group before. */
+/**
+ * An append as frames ready to be written, made at the call so that this work runs while the disk is busy with the
+ * group before.
+ */
 import { entrySize } from '../core/batch'
 import type { Entry, Gap } from '../core/contract'
 import type { SpoolRecords } from '../core/ports'
@@ -8,7 +11,9 @@ import { framingOf, objectBytes, type SpoolContext } from './segment'
 
 const NEWLINE = 0x0a
 
-/** All of an append or none survives a crash: its frames lie in one segment and all but the last say that more follows. */
+/**
+ * All of an append or none survives a crash: its frames lie in one segment and all but the last say that more follows.
+ */
 export interface Item {
   readonly first: number
   readonly next: number
@@ -27,36 +32,84 @@ export interface Item {
 }
 export type Settle = Pick<Item, 'resolve' | 'reject'>
 
-interface Part { readonly count: number; readonly payload: readonly Buffer[]; readonly last: string }
+interface Part {
+  readonly count: number
+  readonly payload: readonly Buffer[]
+  readonly last: string
+}
 
 export function recordsItem(context: SpoolContext, records: SpoolRecords, first: number, settle: Settle): Item {
   const { source, batch, last, receivedAt } = records
   const partition = records.partition.name
   const encoding = batch.form === 'lines' ? LINES : ENTRIES
-  const parts = encoding === LINES ? lineParts(batch.lines().chunks, batch.count, records, context.frameBytes) : entryParts(batch.entries(), records, context.frameBytes)
+  const parts =
+    encoding === LINES
+      ? lineParts(batch.lines().chunks, batch.count, records, context.frameBytes)
+      : entryParts(batch.entries(), records, context.frameBytes)
   const frames: Draft[] = []
   const object: Buffer[] = []
   let at = first
   parts.forEach((part, index) => {
     const final = index === parts.length - 1
     const place = { source, partition, last: final ? last : part.last }
-    const frame = draft({ encoding, flags: final ? 0 : CONTINUED, first: at, count: part.count, receivedAt, positions: encodePlace(place), payload: part.payload }, context.seed)
+    const frame = draft(
+      {
+        encoding,
+        flags: final ? 0 : CONTINUED,
+        first: at,
+        count: part.count,
+        receivedAt,
+        positions: encodePlace(place),
+        payload: part.payload,
+      },
+      context.seed,
+    )
     frames.push(frame)
     if (context.policies.length > 0 && part.count > 0) object.push(...objectOf(context, frame, place))
     at += part.count
   })
-  return finished({ first, next: at, count: at - first, receivedAt, place: { source, partition, last }, frames, object }, settle)
+  return finished(
+    { first, next: at, count: at - first, receivedAt, place: { source, partition, last }, frames, object },
+    settle,
+  )
 }
 
-export function gapItem(context: SpoolContext, source: string, gap: Gap, first: number, receivedAt: number, settle: Settle): Item {
+export function gapItem(
+  context: SpoolContext,
+  source: string,
+  gap: Gap,
+  first: number,
+  receivedAt: number,
+  settle: Settle,
+): Item {
   const place = { source, partition: gap.partition, last: '' }
-  const frame = draft({ encoding: GAP, flags: 0, first, count: 0, receivedAt, positions: encodePlace(place), payload: [Buffer.from(JSON.stringify(gap))] }, context.seed)
+  const frame = draft(
+    {
+      encoding: GAP,
+      flags: 0,
+      first,
+      count: 0,
+      receivedAt,
+      positions: encodePlace(place),
+      payload: [Buffer.from(JSON.stringify(gap))],
+    },
+    context.seed,
+  )
   return finished({ first, next: first, count: 0, receivedAt, place, gap, frames: [frame], object: [] }, settle)
 }
 
 /** A position that moved without records. */
-export function progressItem(context: SpoolContext, place: Place, first: number, receivedAt: number, settle: Settle): Item {
-  const frame = draft({ encoding: LINES, flags: 0, first, count: 0, receivedAt, positions: encodePlace(place), payload: [] }, context.seed)
+export function progressItem(
+  context: SpoolContext,
+  place: Place,
+  first: number,
+  receivedAt: number,
+  settle: Settle,
+): Item {
+  const frame = draft(
+    { encoding: LINES, flags: 0, first, count: 0, receivedAt, positions: encodePlace(place), payload: [] },
+    context.seed,
+  )
   return finished({ first, next: first, count: 0, receivedAt, place, frames: [frame], object: [] }, settle)
 }
 
@@ -71,8 +124,12 @@ function finished(item: Omit<Item, 'bytes' | 'objectLength' | 'resolve' | 'rejec
 function objectOf(context: SpoolContext, frame: Draft, place: Place): readonly Buffer[] {
   if (frame.encoding === LINES && framingOf(context) === 'lines') return frame.payload
   // Rendered from the bytes that go to disk, so that it cannot differ from what is rendered when they are read again.
-  const payload = frame.payload.length === 1 ? frame.payload[0] ?? Buffer.alloc(0) : Buffer.concat(frame.payload)
-  return objectBytes(context, framingOf(context), { head: { ...frame, crc: 0, durable: 0, positionsLength: frame.positions.length }, place, payload })
+  const payload = frame.payload.length === 1 ? (frame.payload[0] ?? Buffer.alloc(0)) : Buffer.concat(frame.payload)
+  return objectBytes(context, framingOf(context), {
+    head: { ...frame, crc: 0, durable: 0, positionsLength: frame.positions.length },
+    place,
+    payload,
+  })
 }
 
 function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecords, most: number): readonly Part[] {
@@ -85,19 +142,23 @@ function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecor
   let done = 0
   const cut = (): void => {
     let lines = 0
-    for (const chunk of payload) for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, at + 1)) lines++
+    for (const chunk of payload)
+      for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, at + 1)) lines++
     done += lines
     parts.push({ count: lines, payload, last: records.at(done - 1) })
     payload = []
     size = 0
   }
   for (const chunk of chunks) {
-    for (let from = 0; from < chunk.length;) {
+    for (let from = 0; from < chunk.length; ) {
       const room = most - size
       // Up to the last newline that fits, or, where one record alone is larger, to its end.
       let end = chunk.length - from <= room ? chunk.length : chunk.lastIndexOf(NEWLINE, from + room - 1) + 1
       if (end <= from) {
-        if (size > 0) { cut(); continue }
+        if (size > 0) {
+          cut()
+          continue
+        }
         end = chunk.indexOf(NEWLINE, from) + 1
         if (end === 0) end = chunk.length
       }
@@ -114,12 +175,16 @@ function lineParts(chunks: readonly Buffer[], count: number, records: SpoolRecor
 function entryParts(entries: readonly Entry[], records: SpoolRecords, most: number): readonly Part[] {
   if (entries.length === 0) return [{ count: 0, payload: [], last: records.last }]
   const parts: Part[] = []
-  for (let from = 0; from < entries.length;) {
+  for (let from = 0; from < entries.length; ) {
     let to = from
     let size = 0
     while (to < entries.length && (to === from || size < most)) size += entrySize(entries[to++] ?? { value: null })
     const offset = from
-    parts.push({ count: to - from, payload: [encodeEntries(entries.slice(from, to), (index) => records.at(index + offset), size)], last: records.at(to - 1) })
+    parts.push({
+      count: to - from,
+      payload: [encodeEntries(entries.slice(from, to), (index) => records.at(index + offset), size)],
+      last: records.at(to - 1),
+    })
     from = to
   }
   return parts

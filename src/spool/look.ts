@@ -15,7 +15,11 @@ export interface Found {
 }
 
 /** Reads all headers, so that a format of the future or another spool's file is refused before anything is touched. */
-export async function look(fs: FileSystem, directory: string, id: string | undefined): Promise<{ readonly found: readonly Found[]; readonly id: string | undefined }> {
+export async function look(
+  fs: FileSystem,
+  directory: string,
+  id: string | undefined,
+): Promise<{ readonly found: readonly Found[]; readonly id: string | undefined }> {
   await fs.makeDirectory(directory)
   const found: Found[] = []
   for (const name of await fs.list(directory)) {
@@ -26,14 +30,21 @@ export async function look(fs: FileSystem, directory: string, id: string | undef
     try {
       const page = Buffer.alloc(HEADER_BYTES)
       const header = decodeHeader(page.subarray(0, await file.read(page, 0)))
-      if (header !== undefined && 'newer' in header) throw new UsageError([`the spool in ${directory} was written by a newer manifold (format ${header.newer}, this one reads up to ${FORMAT}): run that one; nothing was changed`])
+      if (header !== undefined && 'newer' in header)
+        throw new UsageError([
+          `the spool in ${directory} was written by a newer manifold (format ${header.newer}, this one reads up to ${FORMAT}): run that one; nothing was changed`,
+        ])
       found.push({ path, first: Number(match[1]), copy: Number(match[2] ?? 0), size: await file.size(), header })
-    } finally { await file.close() }
+    } finally {
+      await file.close()
+    }
   }
   found.sort((a, b) => a.first - b.first || a.copy - b.copy)
   const own = id ?? found.find((one) => one.header !== undefined)?.header?.id
   const other = found.find((one) => one.header !== undefined && one.header.id !== own)
-  if (other !== undefined) throw new UsageError([`${other.path} belongs to another spool: move it away, or name its directory as the spool of its own flow; nothing was changed`])
+  if (other !== undefined)
+    throw new UsageError([
+      `${other.path} belongs to another spool: move it away, or name its directory as the spool of its own flow; nothing was changed`,
+    ])
   return { found, id: own }
 }
-

@@ -22,21 +22,54 @@ export interface Open extends SegmentFile {
   age: AbortController | undefined
 }
 
-/** @param others  files of this spool, some of which may begin with the same sequence: told apart by a number that grows, and the later one holds what counts */
-export async function createSegment(context: SpoolContext, first: number, others: readonly { readonly path: string }[]): Promise<Open> {
+/**
+ * @param others files of this spool, some of which may begin with the same sequence: told apart by a number that grows,
+ *   and the later one holds what counts
+ */
+export async function createSegment(
+  context: SpoolContext,
+  first: number,
+  others: readonly { readonly path: string }[],
+): Promise<Open> {
   const { fs, directory, policies, id, clock } = context
   const name = `${directory}/${String(first).padStart(16, '0')}`
-  const copies = others.filter(({ path }) => path.startsWith(name)).map(({ path }) => Number(/-(\d+)\.seg$/.exec(path)?.[1] ?? 0) + 1)
+  const copies = others
+    .filter(({ path }) => path.startsWith(name))
+    .map(({ path }) => Number(/-(\d+)\.seg$/.exec(path)?.[1] ?? 0) + 1)
   for (let copy = Math.max(0, ...copies); ; copy++) {
     const path = `${name}${copy === 0 ? '' : `-${copy}`}.seg`
     try {
       const file = await fs.open(path, 'create')
       return {
-        path, first, next: first, count: 0, end: DATA_AT, sealed: false, verified: true, holes: [], file, fresh: true, tally: new Tally(first), objectLength: 0,
-        blocks: [encodeHeader({ id, first, createdAt: clock.now(), targets: Object.fromEntries(policies.map(({ sink, policy }) => [sink, policy.target])) }), Buffer.alloc(SEAL_BYTES)],
-        hash: policies.length === 0 ? undefined : createHash('sha256'), period: undefined, recordless: [], age: undefined,
+        path,
+        first,
+        next: first,
+        count: 0,
+        end: DATA_AT,
+        sealed: false,
+        verified: true,
+        holes: [],
+        file,
+        fresh: true,
+        tally: new Tally(first),
+        objectLength: 0,
+        blocks: [
+          encodeHeader({
+            id,
+            first,
+            createdAt: clock.now(),
+            targets: Object.fromEntries(policies.map(({ sink, policy }) => [sink, policy.target])),
+          }),
+          Buffer.alloc(SEAL_BYTES),
+        ],
+        hash: policies.length === 0 ? undefined : createHash('sha256'),
+        period: undefined,
+        recordless: [],
+        age: undefined,
       }
-    } catch (error) { if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error }
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
   }
 }
 
@@ -47,6 +80,9 @@ export async function sealFile(context: SpoolContext, segment: Open): Promise<vo
     // For the looks of it: the seal says where the records end, and nobody reads beyond.
     await segment.file.truncate(segment.end).catch(() => undefined)
   }
-  const object = segment.hash === undefined ? { sha256: '', length: 0 } : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }
+  const object =
+    segment.hash === undefined
+      ? { sha256: '', length: 0 }
+      : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }
   await writeSeal(context, segment.file, makeSeal(context, segment, segment.tally, object))
 }

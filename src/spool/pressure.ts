@@ -13,16 +13,32 @@ export class Pressure {
   private probe: { stop(): void } | undefined
   private readonly changes: ((status: SpoolStatus) => void)[] = []
 
-  /** @param look  called now and then while it is full: whoever else writes to the disk does not tell when there is space again */
-  constructor(private readonly context: SpoolContext, private readonly bytes: () => number, private readonly look: () => void) {}
+  /**
+   * @param look called now and then while it is full: whoever else writes to the disk does not tell when there is space
+   *   again
+   */
+  constructor(
+    private readonly context: SpoolContext,
+    private readonly bytes: () => number,
+    private readonly look: () => void,
+  ) {}
 
-  get full(): boolean { return this.why !== undefined }
+  get full(): boolean {
+    return this.why !== undefined
+  }
 
-  status(): SpoolStatus { return { bytes: this.bytes(), full: this.full, ...(this.why === undefined ? {} : { why: this.why }) } }
-  onStatus(changed: (status: SpoolStatus) => void): void { this.changes.push(changed) }
+  status(): SpoolStatus {
+    return { bytes: this.bytes(), full: this.full, ...(this.why === undefined ? {} : { why: this.why }) }
+  }
+  onStatus(changed: (status: SpoolStatus) => void): void {
+    this.changes.push(changed)
+  }
 
   begin(why: string): void {
-    this.probe ??= this.context.clock.every(PROBE_EVERY, () => { this.tellLasting(); this.look() })
+    this.probe ??= this.context.clock.every(PROBE_EVERY, () => {
+      this.tellLasting()
+      this.look()
+    })
     const fresh = this.why === undefined
     this.why = why
     if (!fresh) return
@@ -50,8 +66,12 @@ export class Pressure {
     const { clock, directory, log } = this.context
     if (this.why === undefined || this.isLasting || clock.monotonic() - this.since < LASTING_MS) return
     this.isLasting = true
-    log.lasting?.(`the spool in ${directory} is full since ${new Date(clock.now() - (clock.monotonic() - this.since)).toISOString()}, appends wait: ${this.why}`)
+    log.lasting?.(
+      `the spool in ${directory} is full since ${new Date(clock.now() - (clock.monotonic() - this.since)).toISOString()}, appends wait: ${this.why}`,
+    )
   }
 
-  private tell(): void { for (const changed of this.changes) changed(this.status()) }
+  private tell(): void {
+    for (const changed of this.changes) changed(this.status())
+  }
 }

@@ -7,7 +7,10 @@ import { spooled, Walker } from './frames'
 import { openForReading, readSeal, sealedSegment, type SegmentFile, type SpoolContext } from './segment'
 import type { Store } from './store'
 
-/** Reads a segment of an earlier run once before it is served, sets aside what is damaged, and gives it a seal where the present sinks need one. */
+/**
+ * Reads a segment of an earlier run once before it is served, sets aside what is damaged, and gives it a seal where the
+ * present sinks need one.
+ */
 export type Verify = (segment: SegmentFile) => Promise<void>
 
 export class BatchReader implements SpoolReader<Spooled> {
@@ -18,7 +21,13 @@ export class BatchReader implements SpoolReader<Spooled> {
   private closed = false
 
   /** @param waits for more, where all that is there has been returned */
-  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly verify: Verify, private at: Sequence, private readonly waits = true) {}
+  constructor(
+    private readonly context: SpoolContext,
+    private readonly store: Store,
+    private readonly verify: Verify,
+    private at: Sequence,
+    private readonly waits = true,
+  ) {}
 
   async next(signal: AbortSignal): Promise<Spooled | null> {
     this.busy = true
@@ -51,7 +60,11 @@ export class BatchReader implements SpoolReader<Spooled> {
     if (this.segment !== undefined && this.walker !== undefined && this.walker.at < this.segment.end) return false
     return this.following() === undefined
   }
-  private following(): SegmentFile | undefined { return this.store.segments.find((segment) => segment !== this.segment && segment.next > this.at && segment.first >= (this.segment?.next ?? 0)) }
+  private following(): SegmentFile | undefined {
+    return this.store.segments.find(
+      (segment) => segment !== this.segment && segment.next > this.at && segment.first >= (this.segment?.next ?? 0),
+    )
+  }
 
   private async step(): Promise<Spooled | undefined> {
     if (this.segment === undefined || this.walker === undefined || this.walker.at >= this.segment.end) {
@@ -68,7 +81,10 @@ export class BatchReader implements SpoolReader<Spooled> {
     walker.to = segment.end
     const frame = await walker.next()
     if (frame === undefined) return undefined
-    if (frame.kind === 'bad') throw new DiskFailed(`the spool file ${segment.path} has changed on disk at byte ${frame.from}: end manifold and start it again, it sets the damage aside`)
+    if (frame.kind === 'bad')
+      throw new DiskFailed(
+        `the spool file ${segment.path} has changed on disk at byte ${frame.from}: end manifold and start it again, it sets the damage aside`,
+      )
     if (frame.head.count === 0 || frame.head.first + frame.head.count <= this.at) return undefined
     const found = spooled(frame, this.at)
     this.at = found.next
@@ -85,7 +101,13 @@ export class BatchReader implements SpoolReader<Spooled> {
 }
 
 export class SegmentReader implements SpoolReader<SealedSegment> {
-  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly verify: Verify, private readonly sink: string, private at: Sequence) {}
+  constructor(
+    private readonly context: SpoolContext,
+    private readonly store: Store,
+    private readonly verify: Verify,
+    private readonly sink: string,
+    private at: Sequence,
+  ) {}
 
   async next(signal: AbortSignal): Promise<SealedSegment | null> {
     for (;;) {
@@ -97,13 +119,19 @@ export class SegmentReader implements SpoolReader<SealedSegment> {
         continue
       }
       await this.verify(segment)
-      const seal = segment.count > 0 && segment.foreign !== true ? await readSeal(this.context, segment.path) : undefined
-      if (seal === undefined && segment.count > 0 && segment.foreign !== true) throw new DiskFailed(`the seal of the spool file ${segment.path} has changed on disk: end manifold and start it again, it is made anew`)
+      const seal =
+        segment.count > 0 && segment.foreign !== true ? await readSeal(this.context, segment.path) : undefined
+      if (seal === undefined && segment.count > 0 && segment.foreign !== true)
+        throw new DiskFailed(
+          `the seal of the spool file ${segment.path} has changed on disk: end manifold and start it again, it is made anew`,
+        )
       const found = seal === undefined ? undefined : sealedSegment(this.context, segment, seal, this.sink)
       this.at = segment.next
       if (found !== undefined) return found
     }
   }
 
-  async close(): Promise<void> { /* nothing is held between calls */ }
+  async close(): Promise<void> {
+    /* nothing is held between calls */
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * What a start finds on disk, made whole: nothing is changed before every header was understood; what survives is synced before it is served; what
- * is damaged is copied aside before anything is cut.
+ * What a start finds on disk, made whole: nothing is changed before every header was understood; what survives is
+ * synced before it is served; what is damaged is copied aside before anything is cut.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { Fatal, lineOf } from '../core/errors'
@@ -20,13 +20,28 @@ export interface Known {
   readonly clean: boolean
   readonly tail: number
   readonly acceptedThrough: number
-  /** The lowest cursor that is stored: what was accepted from there on has to be here. Absent: nothing is known of the kind. */
+  /**
+   * The lowest cursor that is stored: what was accepted from there on has to be here. Absent: nothing is known of the
+   * kind.
+   */
   readonly owedFrom?: number
 }
-/** A segment with undelivered records that names another target for a sink; or, where the flow file knows nothing, a sink that is not there. */
-export interface Foreign { readonly path: string; readonly sink: string; readonly target: string; readonly count: number }
+/**
+ * A segment with undelivered records that names another target for a sink; or, where the flow file knows nothing, a
+ * sink that is not there.
+ */
+export interface Foreign {
+  readonly path: string
+  readonly sink: string
+  readonly target: string
+  readonly count: number
+}
 
-export interface Carried { readonly gaps: RecordedGap[]; readonly progress: (Place & { readonly receivedAt: number })[]; readonly paths: string[] }
+export interface Carried {
+  readonly gaps: RecordedGap[]
+  readonly progress: (Place & { readonly receivedAt: number })[]
+  readonly paths: string[]
+}
 
 export interface Recovered {
   readonly segments: readonly SegmentFile[]
@@ -55,9 +70,18 @@ export class Recovery {
   private highest = 0
 
   /** @param idKnown  the spool's id is not new: frames of its files can be told from other bytes */
-  constructor(private readonly context: SpoolContext, private readonly known: Known, private readonly idKnown: boolean, private readonly verifyAtStart = VERIFY_AT_START) { this.repair = new Repair(context, known.tail) }
+  constructor(
+    private readonly context: SpoolContext,
+    private readonly known: Known,
+    private readonly idKnown: boolean,
+    private readonly verifyAtStart = VERIFY_AT_START,
+  ) {
+    this.repair = new Repair(context, known.tail)
+  }
 
-  verify(segment: SegmentFile): Promise<readonly Loss[]> { return this.repair.verify(segment) }
+  verify(segment: SegmentFile): Promise<readonly Loss[]> {
+    return this.repair.verify(segment)
+  }
 
   async run(found: readonly Found[]): Promise<Recovered> {
     const { context, known } = this
@@ -76,27 +100,51 @@ export class Recovery {
         limit = one.first
         records = true
         if (one === found.at(-1)) await this.repair.rewritten(one.path)
-        if (seal.next > known.tail || (!newest && seal.next === known.tail && seal.next === known.acceptedThrough)) { segments.unshift(await this.sealed(one, seal)); continue }
-        if (seal.next < known.tail || seal.next < known.acceptedThrough) { remove.push(one.path); continue }
+        if (seal.next > known.tail || (!newest && seal.next === known.tail && seal.next === known.acceptedThrough)) {
+          segments.unshift(await this.sealed(one, seal))
+          continue
+        }
+        if (seal.next < known.tail || seal.next < known.acceptedThrough) {
+          remove.push(one.path)
+          continue
+        }
         // It ends where the cursors stand: a gap at its end may be known nowhere else.
         const file = tolerant(await fs.open(one.path, 'update'))
         try {
           const result = await examine(file, sealedKnowledge(context, seal, one.size))
           if (!(await this.carry(file, one, result, carried))) remove.push(one.path)
-        } finally { await file.close() }
+        } finally {
+          await file.close()
+        }
         continue
       }
-      if (limit <= known.tail && records) { remove.push(one.path); continue }
+      if (limit <= known.tail && records) {
+        remove.push(one.path)
+        continue
+      }
       const file = tolerant(await fs.open(one.path, 'update'))
       try {
         const sequence = this.durableSequence(one.first, limit)
-        const result = await examine(file, { first: one.first, size: one.size, seed: context.seed, durableSequence: sequence, durableBytes: 0, limit })
+        const result = await examine(file, {
+          first: one.first,
+          size: one.size,
+          seed: context.seed,
+          durableSequence: sequence,
+          durableBytes: 0,
+          limit,
+        })
         this.highest = Math.max(this.highest, result.highest)
         if (result.tally.count === 0 && result.lost.length === 0) {
           const bare = result.tally.gaps.length === 0 && result.progress.length === 0
           // Where a record follows in another file, what is carried has become durable before it.
           if (records || !(await this.carry(file, one, result, carried))) {
-            if (!this.idKnown && one.size > DATA_AT) await this.repair.aside(file, one, [{ from: 0, to: one.size }], 'its header cannot be read, and nothing else names the spool it belongs to')
+            if (!this.idKnown && one.size > DATA_AT)
+              await this.repair.aside(
+                file,
+                one,
+                [{ from: 0, to: one.size }],
+                'its header cannot be read, and nothing else names the spool it belongs to',
+              )
             if (bare) log.info(`the spool file ${one.path} was being made when the last run ended: it is removed`)
             remove.push(one.path)
           }
@@ -106,17 +154,28 @@ export class Recovery {
         const newest = !records
         limit = one.first
         records = true
-        if (result.lost.length === 0 && (result.tally.next < known.tail || (result.tally.next === known.tail && (newest || result.tally.next < known.acceptedThrough)))) {
-          if (result.tally.next < known.acceptedThrough || !(await this.carry(file, one, result, carried))) remove.push(one.path)
+        if (
+          result.lost.length === 0 &&
+          (result.tally.next < known.tail ||
+            (result.tally.next === known.tail && (newest || result.tally.next < known.acceptedThrough)))
+        ) {
+          if (result.tally.next < known.acceptedThrough || !(await this.carry(file, one, result, carried)))
+            remove.push(one.path)
           continue
         }
         segments.unshift(await this.finish(file, one, result))
-      } finally { await file.close() }
+      } finally {
+        await file.close()
+      }
     }
     // Without any file too: one that the last run removed must not come back.
     await fs.syncDirectory(context.directory)
-    for (const path of remove) await fs.unlink(path).catch((error: unknown) => { log.warn(`the spool file ${path} cannot be removed: ${lineOf(error)}`) })
-    // Before what was recovered counts as accepted: an empty newer copy that came back after a power cut would be believed to have held it.
+    for (const path of remove)
+      await fs.unlink(path).catch((error: unknown) => {
+        log.warn(`the spool file ${path} cannot be removed: ${lineOf(error)}`)
+      })
+    // Before what was recovered counts as accepted: an empty newer copy that came back after a power cut would be
+    // believed to have held it.
     if (remove.length > 0) await fs.syncDirectory(context.directory)
 
     let budget = this.verifyAtStart
@@ -124,41 +183,81 @@ export class Recovery {
       if (segment.verified || this.later.has(segment)) continue
       budget -= segment.end
       if (budget < 0) break
-      this.gaps.push(...await this.verify(segment))
+      this.gaps.push(...(await this.verify(segment)))
     }
     const head = await this.betweenSegments(segments)
     const since = (gap: Loss): boolean => gap.lost || gap.sequence >= known.acceptedThrough
     return {
-      segments, head, nextSequence: this.nextSequence(head, found.length), carried, foreign: this.foreign, tornBytes: this.tornBytes, quarantined: this.repair.quarantined, places: [...this.places.values()], received: [...this.received],
-      gaps: [...this.gaps, ...carried.gaps.map((gap) => ({ ...gap, lost: false }))].filter(since).sort((a, b) => a.sequence - b.sequence),
+      segments,
+      head,
+      nextSequence: this.nextSequence(head, found.length),
+      carried,
+      foreign: this.foreign,
+      tornBytes: this.tornBytes,
+      quarantined: this.repair.quarantined,
+      places: [...this.places.values()],
+      received: [...this.received],
+      gaps: [...this.gaps, ...carried.gaps.map((gap) => ({ ...gap, lost: false }))]
+        .filter(since)
+        .sort((a, b) => a.sequence - b.sequence),
     }
   }
 
-  /** What came after the last record is written again into the next segment; the file stays until that is durable. False where there is nothing of the kind. */
+  /**
+   * What came after the last record is written again into the next segment; the file stays until that is durable. False
+   * where there is nothing of the kind.
+   */
   private async carry(file: File, one: Found, result: Examined, carried: Carried): Promise<boolean> {
     const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
     if (gaps.length === 0 && result.progress.length === 0) return false
     await this.cutTail(file, one, result)
-    carried.gaps.unshift(...gaps.filter((gap) => !carried.gaps.some((other) => isDeepStrictEqual({ ...other, sequence: 0 }, { ...gap, sequence: 0 }))))
+    carried.gaps.unshift(
+      ...gaps.filter(
+        (gap) => !carried.gaps.some((other) => isDeepStrictEqual({ ...other, sequence: 0 }, { ...gap, sequence: 0 })),
+      ),
+    )
     carried.progress.unshift(...result.progress)
     carried.paths.push(one.path)
     return true
   }
 
-  /** What the flow file and the next segment say was durable here. Sequences jump to a multiple of 2^32 at a start, and across a jump nothing can be said. */
+  /**
+   * What the flow file and the next segment say was durable here. Sequences jump to a multiple of 2^32 at a start, and
+   * across a jump nothing can be said.
+   */
   private durableSequence(first: number, limit: number): number {
     if (limit !== Infinity) return limit % TWO32 === 0 ? 0 : limit
     const through = this.known.acceptedThrough
-    return through > Math.max(first, this.known.tail) && through % TWO32 !== 0 && Math.floor((through - 1) / TWO32) === Math.floor(first / TWO32) ? through : 0
+    return through > Math.max(first, this.known.tail) &&
+      through % TWO32 !== 0 &&
+      Math.floor((through - 1) / TWO32) === Math.floor(first / TWO32)
+      ? through
+      : 0
   }
 
   private async sealed(one: Found, seal: Seal): Promise<SegmentFile> {
-    const segment: SegmentFile = { path: one.path, first: seal.first, next: seal.next, count: seal.count, end: seal.end, sealed: true, verified: false, holes: seal.holes }
-    this.checkTargets(segment, { ...one.header?.targets, ...Object.fromEntries(Object.entries(seal.sinks).map(([sink, { target }]) => [sink, target])) })
+    const segment: SegmentFile = {
+      path: one.path,
+      first: seal.first,
+      next: seal.next,
+      count: seal.count,
+      end: seal.end,
+      sealed: true,
+      verified: false,
+      holes: seal.holes,
+    }
+    this.checkTargets(segment, {
+      ...one.header?.targets,
+      ...Object.fromEntries(Object.entries(seal.sinks).map(([sink, { target }]) => [sink, target])),
+    })
     let facts: Pick<Seal, 'sources' | 'gaps'> = seal
     if (seal.omitted !== undefined) {
       const file = tolerant(await this.context.fs.open(one.path, 'read'))
-      try { facts = sourcesOf((await examine(file, sealedKnowledge(this.context, segment, one.size))).tally) } finally { await file.close() }
+      try {
+        facts = sourcesOf((await examine(file, sealedKnowledge(this.context, segment, one.size))).tally)
+      } finally {
+        await file.close()
+      }
     }
     this.newest(facts)
     this.gaps.push(...facts.gaps.map((gap) => ({ ...gap, lost: false })))
@@ -168,20 +267,27 @@ export class Recovery {
   private checkTargets(segment: SegmentFile, targets: Readonly<Record<string, string>>): boolean {
     const { acceptedThrough, sequence, tail } = this.known
     segment.madeFor = Object.keys(targets)
-    const strange = Object.entries(targets).map(([sink, target]) => ({ sink, target, now: this.context.policies.find((one) => one.sink === sink)?.policy })).filter(({ now, target }) => !goesTo(now, target))
+    const strange = Object.entries(targets)
+      .map(([sink, target]) => ({ sink, target, now: this.context.policies.find((one) => one.sink === sink)?.policy }))
+      .filter(({ now, target }) => !goesTo(now, target))
     // A sink that is not named any more is the caller's to judge, who has its cursor; unless the flow file is lost.
     const lostFlow = acceptedThrough === 0 && sequence === 0
-    if (segment.next > tail) for (const { sink, target, now } of strange) if (now !== undefined || lostFlow) this.foreign.push({ path: segment.path, sink, target, count: segment.count })
+    if (segment.next > tail)
+      for (const { sink, target, now } of strange)
+        if (now !== undefined || lostFlow) this.foreign.push({ path: segment.path, sink, target, count: segment.count })
     return strange.length > 0
   }
 
   /** Without what was never acknowledged, and the rest on disk for certain. */
   private async cutTail(file: File, one: Found, result: Examined): Promise<void> {
-    if (result.torn.frames.length > 0) await this.repair.aside(file, one, result.torn.frames, 'never acknowledged, behind a torn frame')
+    if (result.torn.frames.length > 0)
+      await this.repair.aside(file, one, result.torn.frames, 'never acknowledged, behind a torn frame')
     if (result.torn.bytes > 0) {
       this.tornBytes += result.torn.bytes
       await file.truncate(result.end)
-      this.context.log.info(`the spool file ${one.path} ended in ${result.torn.bytes} bytes that were never acknowledged: they are cut off`)
+      this.context.log.info(
+        `the spool file ${one.path} ended in ${result.torn.bytes} bytes that were never acknowledged: they are cut off`,
+      )
     }
     await this.repair.synced(file, one.path, result)
   }
@@ -189,15 +295,33 @@ export class Recovery {
   /** An open segment of the last run: damage aside, tail cut, synced, sealed as it is. */
   private async finish(file: File, one: Found, result: Examined): Promise<SegmentFile> {
     const next = Math.max(result.tally.next, ...result.lost.map((lost) => lost.next))
-    const segment: SegmentFile = { path: one.path, first: one.first, next, count: result.tally.count, end: result.end, sealed: true, verified: true, holes: result.holes }
-    if (result.damaged.length > 0) await this.repair.aside(file, one, result.damaged, `damaged below its durable mark at byte ${result.damaged.map((range) => range.from).join(', ')}`)
+    const segment: SegmentFile = {
+      path: one.path,
+      first: one.first,
+      next,
+      count: result.tally.count,
+      end: result.end,
+      sealed: true,
+      verified: true,
+      holes: result.holes,
+    }
+    if (result.damaged.length > 0)
+      await this.repair.aside(
+        file,
+        one,
+        result.damaged,
+        `damaged below its durable mark at byte ${result.damaged.map((range) => range.from).join(', ')}`,
+      )
     await this.cutTail(file, one, result)
     const facts = sourcesOf(result.tally)
     this.newest(facts)
     this.gaps.push(...facts.gaps.map((gap) => ({ ...gap, lost: false })), ...this.repair.losses(one.path, result))
-    // Where it names what is not there now the caller may refuse to run: then it must not have lost its chance of a seal. It gets one when it is read.
-    if (this.checkTargets(segment, one.header?.targets ?? {})) { segment.verified = false; this.later.add(segment) }
-    else await this.repair.seal(file, segment, result.tally, one.header?.targets ?? {})
+    // Where it names what is not there now the caller may refuse to run: then it must not have lost its chance of a
+    // seal. It gets one when it is read.
+    if (this.checkTargets(segment, one.header?.targets ?? {})) {
+      segment.verified = false
+      this.later.add(segment)
+    } else await this.repair.seal(file, segment, result.tally, one.header?.targets ?? {})
     return segment
   }
 
@@ -216,18 +340,27 @@ export class Recovery {
       expected = Math.max(expected, segment.next)
     }
     const through = known.acceptedThrough
-    if ((certain || !known.clean) && through > expected && through % TWO32 !== 0) this.missing(Math.max(expected, Math.floor((through - 1) / TWO32) * TWO32), through)
+    if ((certain || !known.clean) && through > expected && through % TWO32 !== 0)
+      this.missing(Math.max(expected, Math.floor((through - 1) / TWO32) * TWO32), through)
     return known.clean ? Math.max(expected, through) : expected
   }
   private missing(first: number, next: number): void {
-    this.gaps.push(lossOf('', first, next, `missing from the spool in ${this.context.directory}: a file is gone, or was cut short`))
+    this.gaps.push(
+      lossOf('', first, next, `missing from the spool in ${this.context.directory}: a file is gone, or was cut short`),
+    )
   }
 
   private nextSequence(head: number, files: number): number {
     const { known } = this
     const largest = Math.max(known.sequence, known.acceptedThrough, known.tail, head, this.highest)
-    const next = (known.clean && known.sequence >= largest) || (largest === 0 && files === 0) ? known.sequence : Math.ceil((largest + TWO32) / TWO32) * TWO32
-    if (next + TWO32 > Number.MAX_SAFE_INTEGER) throw new Fatal(`the spool in ${this.context.directory} has used up its sequence numbers: deliver what it holds (manifold spool drain) and begin with an empty one`)
+    const next =
+      (known.clean && known.sequence >= largest) || (largest === 0 && files === 0)
+        ? known.sequence
+        : Math.ceil((largest + TWO32) / TWO32) * TWO32
+    if (next + TWO32 > Number.MAX_SAFE_INTEGER)
+      throw new Fatal(
+        `the spool in ${this.context.directory} has used up its sequence numbers: deliver what it holds (manifold spool drain) and begin with an empty one`,
+      )
     return next
   }
 
@@ -244,5 +377,12 @@ export class Recovery {
 }
 
 function sourcesOf(tally: Tally): Pick<Seal, 'sources' | 'gaps'> {
-  return { sources: [...tally.sources].map(([id, { received, partitions }]) => ({ id, received, partitions: [...partitions] })), gaps: tally.gaps }
+  return {
+    sources: [...tally.sources].map(([id, { received, partitions }]) => ({
+      id,
+      received,
+      partitions: [...partitions],
+    })),
+    gaps: tally.gaps,
+  }
 }

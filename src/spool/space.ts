@@ -1,4 +1,7 @@
-/** Whether there is room to write: the reserve of the disk, the bound of the spool. Asks the file system now and then, not at every write. */
+/**
+ * Whether there is room to write: the reserve of the disk, the bound of the spool. Asks the file system now and then,
+ * not at every write.
+ */
 import type { Log } from '../core/contract'
 import { lineOf } from '../core/errors'
 import { formatSize } from '../kit/sizes'
@@ -14,20 +17,33 @@ export function outOfSpace(error: unknown): boolean {
 
 export class Space {
   private sinceAsked = Infinity
-  /** What could be written when it was asked last; asked again before half of it is used, for others write there as well. */
+  /**
+   * What could be written when it was asked last; asked again before half of it is used, for others write there as
+   * well.
+   */
   private left = 0
   private short = false
   private told = false
 
-  constructor(private readonly fs: FileSystem, private readonly directory: string, private readonly reserve: number | undefined, private readonly maxBytes: number | undefined, private readonly log: Log) {}
+  constructor(
+    private readonly fs: FileSystem,
+    private readonly directory: string,
+    private readonly reserve: number | undefined,
+    private readonly maxBytes: number | undefined,
+    private readonly log: Log,
+  ) {}
 
   /** Why so many bytes cannot be written now; undefined where they can. */
   async shortage(bytes: number, held: number): Promise<string | undefined> {
     // An empty spool takes one group, however small its bound: otherwise nothing would ever move.
-    if (this.maxBytes !== undefined && held > 0 && held + bytes > this.maxBytes) return `it holds ${formatSize(held)} of at most ${formatSize(this.maxBytes)}`
+    if (this.maxBytes !== undefined && held > 0 && held + bytes > this.maxBytes)
+      return `it holds ${formatSize(held)} of at most ${formatSize(this.maxBytes)}`
     if (!this.short && this.sinceAsked + bytes < Math.min(ASK_EVERY, this.left / 2)) return undefined
     const space = await this.fs.space(this.directory).catch((error: unknown) => {
-      if (!this.told) this.log.warn(`how much space is left for the spool in ${this.directory} cannot be found out, so nothing is kept free: ${lineOf(error)}`)
+      if (!this.told)
+        this.log.warn(
+          `how much space is left for the spool in ${this.directory} cannot be found out, so nothing is kept free: ${lineOf(error)}`,
+        )
       this.told = true
       return undefined
     })
@@ -37,7 +53,11 @@ export class Space {
     this.sinceAsked = 0
     this.left = Math.max(0, free - reserve)
     this.short = free - bytes < reserve
-    return this.short ? `${formatSize(free)} are free on its disk, of which ${formatSize(Math.round(reserve))} stay free` : undefined
+    return this.short
+      ? `${formatSize(free)} are free on its disk, of which ${formatSize(Math.round(reserve))} stay free`
+      : undefined
   }
-  used(bytes: number): void { this.sinceAsked += bytes }
+  used(bytes: number): void {
+    this.sinceAsked += bytes
+  }
 }

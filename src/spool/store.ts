@@ -17,30 +17,48 @@ export class Store {
   private below = 0
 
   /** @param head  sequence after the newest durable record */
-  constructor(private readonly context: SpoolContext, public head: number) {}
+  constructor(
+    private readonly context: SpoolContext,
+    public head: number,
+  ) {}
 
   place(place: Place): void {
     let partitions = this.positions.get(place.source)
-    if (partitions === undefined) this.positions.set(place.source, partitions = new Map<string, string>())
+    if (partitions === undefined) this.positions.set(place.source, (partitions = new Map<string, string>()))
     partitions.set(place.partition, place.last)
   }
-  arrived(source: string, receivedAt: number): void { this.received.set(source, receivedAt) }
-  position(source: string, partition: string): string | undefined { return this.positions.get(source)?.get(partition) }
-  partitions(source: string): readonly string[] { return [...this.positions.get(source)?.keys() ?? []] }
-  lastReceivedAt(source: string): number | undefined { return this.received.get(source) }
+  arrived(source: string, receivedAt: number): void {
+    this.received.set(source, receivedAt)
+  }
+  position(source: string, partition: string): string | undefined {
+    return this.positions.get(source)?.get(partition)
+  }
+  partitions(source: string): readonly string[] {
+    return [...(this.positions.get(source)?.keys() ?? [])]
+  }
+  lastReceivedAt(source: string): number | undefined {
+    return this.received.get(source)
+  }
 
   /** Behind the last segment that was made for other segment sinks. */
   firstFor(sink: string): number {
-    return this.segments.findLast(({ madeFor = [] }) => madeFor.length > 0 && !madeFor.includes(sink))?.next ?? this.tail
+    return (
+      this.segments.findLast(({ madeFor = [] }) => madeFor.length > 0 && !madeFor.includes(sink))?.next ?? this.tail
+    )
   }
-  get tail(): number { return this.segments.find((segment) => segment.count > 0)?.first ?? this.head }
+  get tail(): number {
+    return this.segments.find((segment) => segment.count > 0)?.first ?? this.head
+  }
 
   countFrom(sequence: number): number {
     let count = 0
     for (let index = this.segments.length - 1; index >= 0; index--) {
       const segment = this.segments[index]
       if (segment === undefined || segment.next <= sequence) break
-      if (segment.first >= sequence) { count += segment.count; continue }
+      if (segment.first >= sequence) {
+        count += segment.count
+        continue
+      }
       // Within a segment sequences run on, but for what was lost in holes.
       count += segment.next - sequence
       for (const hole of segment.holes) count -= Math.max(0, hole.next - Math.max(hole.first, sequence))
@@ -52,13 +70,19 @@ export class Store {
   wait(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's
-      if (signal.aborted) { reject(signal.reason); return }
+      if (signal.aborted) {
+        reject(signal.reason)
+        return
+      }
       const aborted = (): void => {
         this.waiting = this.waiting.filter((one) => one !== woken)
         // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's
         reject(signal.reason)
       }
-      const woken = (): void => { signal.removeEventListener('abort', aborted); resolve() }
+      const woken = (): void => {
+        signal.removeEventListener('abort', aborted)
+        resolve()
+      }
       signal.addEventListener('abort', aborted, { once: true })
       this.waiting.push(woken)
     })
@@ -69,7 +93,10 @@ export class Store {
     for (const wake of waiting) wake()
   }
 
-  /** Unlinks whole sealed segments below. Without a directory fsync: one that comes back after a power cut is unlinked at opening. Returns whether space came free. */
+  /**
+   * Unlinks whole sealed segments below. Without a directory fsync: one that comes back after a power cut is unlinked
+   * at opening. Returns whether space came free.
+   */
   async drop(below: number): Promise<boolean> {
     this.below = Math.max(this.below, below)
     let freed = false
@@ -81,14 +108,21 @@ export class Store {
       try {
         await this.context.fs.unlink(segment.path)
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.context.log.warn(`the delivered spool file ${segment.path} cannot be removed: ${lineOf(error)}; the next start removes it`)
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+          this.context.log.warn(
+            `the delivered spool file ${segment.path} cannot be removed: ${lineOf(error)}; the next start removes it`,
+          )
       }
       this.bytes -= segment.end
       freed = true
     }
     return freed
   }
-  dropped(segment: SegmentFile): boolean { return segment.next <= this.below }
+  dropped(segment: SegmentFile): boolean {
+    return segment.next <= this.below
+  }
   /** What was dropped already but could not go while its segment was open. */
-  dropAgain(): Promise<boolean> { return this.drop(0) }
+  dropAgain(): Promise<boolean> {
+    return this.drop(0)
+  }
 }

@@ -1,6 +1,7 @@
 /**
- * The one that writes. A single loop: gather what was appended, one write, one fdatasync, then and only then settle the appends and show them to
- * readers; seal; wait for space where the disk is full. What is queued keeps its sequence whatever happens to the file it was first written to.
+ * The one that writes. A single loop: gather what was appended, one write, one fdatasync, then and only then settle the
+ * appends and show them to readers; seal; wait for space where the disk is full. What is queued keeps its sequence
+ * whatever happens to the file it was first written to.
  */
 import type { Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
@@ -18,7 +19,9 @@ import type { Store } from './store'
 /** Bytes of one group: what one fdatasync makes durable. A single larger append is a group of its own. */
 const GROUP_BYTES = 16 * 1024 * 1024
 
-export interface WriterLimits extends GroupLimits { readonly sealAge: number }
+export interface WriterLimits extends GroupLimits {
+  readonly sealAge: number
+}
 
 export class Writer {
   private open: Open | undefined
@@ -41,24 +44,54 @@ export class Writer {
   private replaced: { readonly path: string; readonly after: Item | undefined }[]
 
   /** @param replaced  files whose frames without records are carried in `carried` */
-  constructor(private readonly context: SpoolContext, private readonly store: Store, private readonly space: Space, private readonly limits: WriterLimits, private nextSequence: number,
-    carried: readonly Item[], replaced: readonly string[]) {
+  constructor(
+    private readonly context: SpoolContext,
+    private readonly store: Store,
+    private readonly space: Space,
+    private readonly limits: WriterLimits,
+    private nextSequence: number,
+    carried: readonly Item[],
+    replaced: readonly string[],
+  ) {
     this.replaced = replaced.map((path) => ({ path, after: carried.at(-1) }))
-    this.pressure = new Pressure(context, () => store.bytes, () => { this.retry() })
-    this.failed = new Promise<never>((_, reject) => { this.rejectFailed = reject })
+    this.pressure = new Pressure(
+      context,
+      () => store.bytes,
+      () => {
+        this.retry()
+      },
+    )
+    this.failed = new Promise<never>((_, reject) => {
+      this.rejectFailed = reject
+    })
     // Every append is told besides.
     this.failed.catch(() => undefined)
     this.queue.push(...carried)
     this.kick()
   }
 
-  get sequence(): number { return this.nextSequence }
+  get sequence(): number {
+    return this.nextSequence
+  }
 
   /** Takes an item made for the sequence `this.sequence`. */
   push(item: Item): void {
-    if (this.failure !== undefined) { item.reject(this.failure); return }
-    if (this.store.closed || this.ended) { item.reject(new Error('the spool is closed')); return }
-    if (!Number.isSafeInteger(item.next)) { item.reject(new DiskFailed(`the spool in ${this.context.directory} has used up its sequence numbers: deliver it and begin with an empty one`)); return }
+    if (this.failure !== undefined) {
+      item.reject(this.failure)
+      return
+    }
+    if (this.store.closed || this.ended) {
+      item.reject(new Error('the spool is closed'))
+      return
+    }
+    if (!Number.isSafeInteger(item.next)) {
+      item.reject(
+        new DiskFailed(
+          `the spool in ${this.context.directory} has used up its sequence numbers: deliver it and begin with an empty one`,
+        ),
+      )
+      return
+    }
     this.nextSequence = item.next
     this.queue.push(item)
     this.kick()
@@ -84,8 +117,12 @@ export class Writer {
     this.store.changed()
   }
 
-  status(): SpoolStatus { return this.pressure.status() }
-  onStatus(changed: (status: SpoolStatus) => void): void { this.pressure.onStatus(changed) }
+  status(): SpoolStatus {
+    return this.pressure.status()
+  }
+  onStatus(changed: (status: SpoolStatus) => void): void {
+    this.pressure.onStatus(changed)
+  }
 
   /** Space may have come free. */
   retry(): void {
@@ -95,7 +132,10 @@ export class Writer {
 
   async close(): Promise<void> {
     this.store.closed = true
-    if (this.running) await new Promise<void>((resolve) => { this.stopped = resolve })
+    if (this.running)
+      await new Promise<void>((resolve) => {
+        this.stopped = resolve
+      })
     this.open?.age?.abort()
     this.pressure.stop()
     await letGo(this.open?.file)
@@ -109,7 +149,14 @@ export class Writer {
   private kick(): void {
     if (this.running || this.failure !== undefined || this.store.closed) return
     this.running = true
-    void this.work().catch((error: unknown) => { this.fail(error); this.running = false }).finally(() => { this.stopped?.() })
+    void this.work()
+      .catch((error: unknown) => {
+        this.fail(error)
+        this.running = false
+      })
+      .finally(() => {
+        this.stopped?.()
+      })
   }
 
   private async work(): Promise<void> {
@@ -134,7 +181,9 @@ export class Writer {
     if (this.sealing) return !this.parked || this.open.file !== undefined
     return this.sealAsked.some((asked) => this.reached(asked.after))
   }
-  private reached(after: Item | undefined): boolean { return after === undefined || this.parked || !this.queue.includes(after) }
+  private reached(after: Item | undefined): boolean {
+    return after === undefined || this.parked || !this.queue.includes(after)
+  }
   private settleSeals(): void {
     // Still to be sealed, but not now: its descriptor is gone and there is no space.
     if (this.sealing && this.open !== undefined && this.open.count > 0) return
@@ -145,7 +194,10 @@ export class Writer {
 
   private async commit(): Promise<void> {
     const group = gather(this.queue, this.open, this.most, this.context.policies[0]?.policy, this.limits)
-    if (group === undefined) { this.sealing = true; return }
+    if (group === undefined) {
+      this.sealing = true
+      return
+    }
     let bytes = 0
     for (const item of group) bytes += item.bytes
     // What holds no record yet cannot be delivered and make room.
@@ -157,7 +209,7 @@ export class Writer {
       else this.park(shortage)
       return
     }
-    const segment = this.open ?? await this.create(group[0]?.first ?? this.nextSequence)
+    const segment = this.open ?? (await this.create(group[0]?.first ?? this.nextSequence))
     if (segment === undefined) return
     const file = segment.file
     if (file === undefined) return
@@ -190,7 +242,7 @@ export class Writer {
 
   private async create(first: number): Promise<Open | undefined> {
     try {
-      return this.open = await createSegment(this.context, first, [...this.replaced, ...this.store.segments])
+      return (this.open = await createSegment(this.context, first, [...this.replaced, ...this.store.segments]))
     } catch (error) {
       if (outOfSpace(error)) this.park(`no space for a new file: ${lineOf(error)}`)
       else this.failedOnce(error, `a new spool file cannot be made in ${this.context.directory}`)
@@ -233,17 +285,21 @@ export class Writer {
   private startAge(segment: Open): void {
     if (this.context.policies.length === 0 || this.limits.sealAge === 0) return
     segment.age = new AbortController()
-    this.context.clock.sleep(this.limits.sealAge, segment.age.signal).then(() => {
-      if (this.open !== segment) return
-      this.sealing = true
-      this.kick()
-    }, () => undefined)
+    this.context.clock.sleep(this.limits.sealAge, segment.age.signal).then(
+      () => {
+        if (this.open !== segment) return
+        this.sealing = true
+        this.kick()
+      },
+      () => undefined,
+    )
   }
 
   /**
-   * The group is still queued and goes again: into the same file once there is space, into a new one where the descriptor can be trusted no more.
+   * The group is still queued and goes again: into the same file once there is space, into a new one where the
+   * descriptor can be trusted no more.
    * @param divisible fewer of its appends may still fit
-   * @param space  it was the write that found the disk full: nothing is known to be wrong with the descriptor
+   * @param space it was the write that found the disk full: nothing is known to be wrong with the descriptor
    */
   private async writeFailed(segment: Open, error: unknown, space: boolean, divisible: boolean): Promise<void> {
     if (space && !segment.fresh) {
@@ -264,7 +320,9 @@ export class Writer {
       if (segment.fresh) await this.context.fs.unlink(segment.path).catch(() => undefined)
       else this.replaced.push({ path: segment.path, after: segment.recordless.at(-1) })
     }
-    if (outOfSpace(error)) { if (!space || !divisible) this.park(`no space: ${lineOf(error)}`) } else this.failedOnce(error, `the spool file ${segment.path} cannot be written`)
+    if (outOfSpace(error)) {
+      if (!space || !divisible) this.park(`no space: ${lineOf(error)}`)
+    } else this.failedOnce(error, `the spool file ${segment.path} cannot be written`)
   }
   private forget(segment: Open): void {
     this.open = undefined
@@ -323,7 +381,14 @@ export class Writer {
 
   private failedOnce(error: unknown, what: string): void {
     this.failures++
-    if (this.failures >= 2) { this.fail(new DiskFailed(`${what}: ${lineOf(error)}; what was accepted is safe, the rest was never acknowledged`, { cause: error })); return }
+    if (this.failures >= 2) {
+      this.fail(
+        new DiskFailed(`${what}: ${lineOf(error)}; what was accepted is safe, the rest was never acknowledged`, {
+          cause: error,
+        }),
+      )
+      return
+    }
     this.context.log.warn(`${what}: ${lineOf(error)}; going on with a new file`)
   }
   private fail(error: unknown): void {

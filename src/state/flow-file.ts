@@ -1,15 +1,19 @@
 /**
  * The flow file: one JSON value, durable after every save.
  *
- * Layout: two slots of equal size, each half of the file. Slot = magic 8 | format u32 | length u32 | generation u64 | slot size u32 | crc32 u32 | JSON.
- * The checksum covers all between magic and itself, and the JSON. Magic, format and checksum keep their places in all formats to come.
+ * Layout: two slots of equal size, each half of the file. Slot = magic 8 | format u32 | length u32 | generation u64 |
+ * slot size u32 | crc32 u32 | JSON. The checksum covers all between magic and itself, and the JSON. Magic, format and
+ * checksum keep their places in all formats to come.
  *
  * Invariants:
- * - A file under its own name always has at least one good slot: it is written beside, synced, and renamed. So two bad slots mean damage, never "new":
- *   whoever opens it is told that the value is lost.
- * - A slot says how large it is, so that it is found whatever was cut off behind it or appended. One good slot is enough.
- * - A save writes the slot that does not hold the newest durable value, within the space it has. What tears is what was not yet acknowledged.
- * - No descriptor is used again after a write or fdatasync on it failed: the value goes to a whole new file, once; failing that, the disk has failed.
+ * - A file under its own name always has at least one good slot: it is written beside, synced, and renamed. So two bad
+ *   slots mean damage, never "new": whoever opens it is told that the value is lost.
+ * - A slot says how large it is, so that it is found whatever was cut off behind it or appended. One good slot is
+ *   enough.
+ * - A save writes the slot that does not hold the newest durable value, within the space it has. What tears is what was
+ *   not yet acknowledged.
+ * - No descriptor is used again after a write or fdatasync on it failed: the value goes to a whole new file, once;
+ *   failing that, the disk has failed.
  */
 import { crc32 } from 'node:zlib'
 import { dirname } from 'node:path'
@@ -25,9 +29,17 @@ const HEADER = 32
 const PAGE = 4096
 const LEAST_SLOT = 8 * PAGE
 
-interface Slot<T> { readonly index: 0 | 1; readonly size: number; readonly generation: number; readonly value: T }
+interface Slot<T> {
+  readonly index: 0 | 1
+  readonly size: number
+  readonly generation: number
+  readonly value: T
+}
 
-/** Opens the flow file, or prepares a new one: it appears with the first save. @throws UsageError written by a newer manifold, or not ours to open; DiskFailed unreadable */
+/**
+ * Opens the flow file, or prepares a new one: it appears with the first save. @throws UsageError written by a newer
+ * manifold, or not ours to open; DiskFailed unreadable
+ */
 export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): Promise<FlowFile<T>> {
   const file = await opened(fs, path, 'update')
   if (file === undefined) return new OpenFlowFile<T>(fs, path, log, undefined, undefined, false)
@@ -36,11 +48,17 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
     const slots = slotsOf<T>(image, path)
     const [newest] = slots
     if (newest === undefined) {
-      alarm(log, `the flow file ${path} is damaged: neither of its two copies can be read. Where sources and sinks were is lost: all that the spool holds is delivered again, and sources without a record in it begin as start= says`)
+      alarm(
+        log,
+        `the flow file ${path} is damaged: neither of its two copies can be read. Where sources and sinks were is lost: all that the spool holds is delivered again, and sources without a record in it begin as start= says`,
+      )
       await letGo(file)
       return new OpenFlowFile<T>(fs, path, log, undefined, undefined, true)
     }
-    if (slots.length < 2) log.warn(`the flow file ${path} has one copy that can be read, of two: it is used, and what was delivered after it was written comes again`)
+    if (slots.length < 2)
+      log.warn(
+        `the flow file ${path} has one copy that can be read, of two: it is used, and what was delivered after it was written comes again`,
+      )
     if (image.length === 2 * newest.size) return new OpenFlowFile<T>(fs, path, log, file, newest, false)
     // Its other slot would lie elsewhere: the next save makes a whole new file.
     await letGo(file)
@@ -51,9 +69,13 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
   }
 }
 
-/** What a flow file holds now, without holding its lock; its process may be writing it. undefined: there is none. @throws as openFlowFile */
+/**
+ * What a flow file holds now, without holding its lock; its process may be writing it. undefined: there is none.
+ * @throws as openFlowFile
+ */
 export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T | undefined> {
-  // While both slots are being written behind a slow read, neither may look good; a second look sees what was finished by then.
+  // While both slots are being written behind a slow read, neither may look good; a second look sees what was finished
+  // by then.
   for (let attempt = 1; ; attempt++) {
     const file = await opened(fs, path, 'read')
     if (file === undefined) return undefined
@@ -61,7 +83,9 @@ export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T |
       const [newest] = slotsOf<T>(await imageOf(file, path), path)
       if (newest !== undefined) return newest.value
       if (attempt === 3) throw damaged(path)
-    } finally { await letGo(file) }
+    } finally {
+      await letGo(file)
+    }
   }
 }
 
@@ -75,7 +99,14 @@ class OpenFlowFile<T> implements FlowFile<T> {
   private waiting: { value: T; done: Promise<void> } | undefined
   private closed = false
 
-  constructor(private readonly fs: FileSystem, private readonly path: string, private readonly log: Log, private file: File | undefined, newest: Slot<T> | undefined, readonly lost: boolean) {
+  constructor(
+    private readonly fs: FileSystem,
+    private readonly path: string,
+    private readonly log: Log,
+    private file: File | undefined,
+    newest: Slot<T> | undefined,
+    readonly lost: boolean,
+  ) {
     this.stored = newest?.value
     this.slotSize = newest?.size ?? 0
     this.generation = newest?.generation ?? 0
@@ -91,7 +122,11 @@ class OpenFlowFile<T> implements FlowFile<T> {
     if (this.running === undefined) return this.start(() => value)
     // The newest value is taken when its write begins: everybody who asked in the meantime waits for that one write.
     const waiting: { value: T; done: Promise<void> } = { value, done: Promise.resolve() }
-    const next = (): Promise<void> => this.start(() => { this.waiting = undefined; return waiting.value })
+    const next = (): Promise<void> =>
+      this.start(() => {
+        this.waiting = undefined
+        return waiting.value
+      })
     waiting.done = this.running.then(next, next)
     this.waiting = waiting
     return waiting.done
@@ -107,7 +142,9 @@ class OpenFlowFile<T> implements FlowFile<T> {
   }
 
   private start(take: () => T): Promise<void> {
-    const run = this.write(take()).finally(() => { if (this.running === run) this.running = undefined })
+    const run = this.write(take()).finally(() => {
+      if (this.running === run) this.running = undefined
+    })
     this.running = run
     return run
   }
@@ -124,7 +161,10 @@ class OpenFlowFile<T> implements FlowFile<T> {
         this.current = target
         return
       } catch (error) {
-        this.log.warn('writing the flow file failed; it is written anew beside', { path: this.path, error: lineOf(error) })
+        this.log.warn('writing the flow file failed; it is written anew beside', {
+          path: this.path,
+          error: lineOf(error),
+        })
         // Nothing read or synced through this descriptor says anything about the disk any more.
         const lost = this.file
         this.file = undefined
@@ -140,10 +180,17 @@ class OpenFlowFile<T> implements FlowFile<T> {
     const old = this.file
     let made: File | undefined
     try {
-      await this.fs.unlink(beside).catch((error: unknown) => { if (codeOf(error) !== 'ENOENT') throw error })
+      await this.fs.unlink(beside).catch((error: unknown) => {
+        if (codeOf(error) !== 'ENOENT') throw error
+      })
       made = await this.fs.open(beside, 'create')
-      // Both slots hold the value, so that the one that is written next has a good neighbour. Zeros take the room now: later saves need no new blocks.
-      const slot = (of: number): Buffer[] => [headerOf(of, slotSize, body), body, Buffer.alloc(slotSize - HEADER - body.length)]
+      // Both slots hold the value, so that the one that is written next has a good neighbour. Zeros take the room now:
+      // later saves need no new blocks.
+      const slot = (of: number): Buffer[] => [
+        headerOf(of, slotSize, body),
+        body,
+        Buffer.alloc(slotSize - HEADER - body.length),
+      ]
       await made.write([...slot(generation), ...slot(generation + 1)], 0)
       await made.datasync()
       // From here on the old descriptor may be that of a file without a name.
@@ -165,19 +212,30 @@ class OpenFlowFile<T> implements FlowFile<T> {
 
 function adviceOf(error: unknown): string {
   switch (codeOf(error)) {
-    case 'ENOSPC': case 'EDQUOT': return 'no space left on its file system; make room and start again'
-    case 'EMFILE': return `${lineOf(error)}; raise this process's limit of open files (ulimit -n, LimitNOFILE=)`
-    case 'ENFILE': return `${lineOf(error)}; this machine has no open file left`
-    default: return `${lineOf(error)}; check the disk`
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'no space left on its file system; make room and start again'
+    case 'EMFILE':
+      return `${lineOf(error)}; raise this process's limit of open files (ulimit -n, LimitNOFILE=)`
+    case 'ENFILE':
+      return `${lineOf(error)}; this machine has no open file left`
+    default:
+      return `${lineOf(error)}; check the disk`
   }
 }
 
 async function opened(fs: FileSystem, path: string, how: 'update' | 'read'): Promise<File | undefined> {
-  try { return await fs.open(path, how) } catch (error) {
+  try {
+    return await fs.open(path, how)
+  } catch (error) {
     const code = codeOf(error)
     if (code === 'ENOENT') return undefined
-    if (code === 'ELOOP' || code === 'EMLINK') throw new UsageError([`${path} is a symbolic link, which the state folder must not contain: remove it`])
-    if (code === 'EACCES' || code === 'EPERM') throw new UsageError([`${path} cannot be opened (${code}): run as its owner, or name another folder with --state`])
+    if (code === 'ELOOP' || code === 'EMLINK')
+      throw new UsageError([`${path} is a symbolic link, which the state folder must not contain: remove it`])
+    if (code === 'EACCES' || code === 'EPERM')
+      throw new UsageError([
+        `${path} cannot be opened (${code}): run as its owner, or name another folder with --state`,
+      ])
     throw new DiskFailed(`cannot open the flow file ${path}: ${lineOf(error)}`, { cause: error })
   }
 }
@@ -186,7 +244,9 @@ async function imageOf(file: File, path: string): Promise<Buffer> {
   try {
     const image = Buffer.alloc(await file.size())
     return image.subarray(0, await file.read(image, 0))
-  } catch (error) { throw new DiskFailed(`cannot read the flow file ${path}: ${lineOf(error)}`, { cause: error }) }
+  } catch (error) {
+    throw new DiskFailed(`cannot read the flow file ${path}: ${lineOf(error)}`, { cause: error })
+  }
 }
 
 /** The good ones, the newest first. */
@@ -207,11 +267,19 @@ function slotAt<T>(image: Buffer, at: number, path: string): Slot<T> | undefined
   const body = slot.subarray(HEADER, HEADER + length)
   if (slot.readUInt32LE(28) !== checksumOf(slot, body)) return undefined
   const format = slot.readUInt32LE(8)
-  if (format > FORMAT) throw new UsageError([`${path} was written by a newer manifold (format ${format}, this one knows ${FORMAT}): update manifold; nothing was changed`])
+  if (format > FORMAT)
+    throw new UsageError([
+      `${path} was written by a newer manifold (format ${format}, this one knows ${FORMAT}): update manifold; nothing was changed`,
+    ])
   const size = slot.readUInt32LE(24)
   // Bytes of another file, or of one of another size, that happen to lie here.
   if (at !== 0 && at !== size) return undefined
-  return { index: at === 0 ? 0 : 1, size, generation: Number(slot.readBigUInt64LE(16)), value: JSON.parse(body.toString()) as T }
+  return {
+    index: at === 0 ? 0 : 1,
+    size,
+    generation: Number(slot.readBigUInt64LE(16)),
+    value: JSON.parse(body.toString()) as T,
+  }
 }
 
 function headerOf(generation: number, slotSize: number, body: Buffer): Buffer {
@@ -225,10 +293,16 @@ function headerOf(generation: number, slotSize: number, body: Buffer): Buffer {
   return header
 }
 
-function checksumOf(header: Buffer, body: Buffer): number { return crc32(body, crc32(header.subarray(8, 28))) }
-
-function damaged(path: string): DiskFailed {
-  return new DiskFailed(`the flow file ${path} is damaged: neither of its two copies can be read; the next start of its line delivers again all that the spool holds`)
+function checksumOf(header: Buffer, body: Buffer): number {
+  return crc32(body, crc32(header.subarray(8, 28)))
 }
 
-function codeOf(error: unknown): string | undefined { return (error as NodeJS.ErrnoException | undefined)?.code }
+function damaged(path: string): DiskFailed {
+  return new DiskFailed(
+    `the flow file ${path} is damaged: neither of its two copies can be read; the next start of its line delivers again all that the spool holds`,
+  )
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | undefined)?.code
+}

@@ -1,6 +1,6 @@
 /**
- * Flows as people know them: their names, what is stored under STATE, and the rules that keep a changed command line from losing records.
- * Listing takes no lock and changes nothing.
+ * Flows as people know them: their names, what is stored under STATE, and the rules that keep a changed command line
+ * from losing records. Listing takes no lock and changes nothing.
  */
 import { spooledOf } from '../core/flow-state'
 import type { FlowState } from '../core/flow-state'
@@ -27,7 +27,8 @@ export interface StoredFlow extends InstancePaths, FlowIdentity {
 export async function listFlows(root: string | undefined): Promise<readonly StoredFlow[]> {
   if (root === undefined) return []
   const flows: StoredFlow[] = []
-  for (const name of await namesOf(root)) for (const instance of await instancesOf(root, name)) flows.push(await storedFlow(root, name, instance))
+  for (const name of await namesOf(root))
+    for (const instance of await instancesOf(root, name)) flows.push(await storedFlow(root, name, instance))
   return flows
 }
 
@@ -46,31 +47,54 @@ async function storedFlow(root: string, name: string, instance: number): Promise
     const holder = held ? await holderOf(paths.lockFile) : undefined
     const state = await readFlowFile<FlowState>(realFileSystem, paths.flowFile)
     const identity = { sources: endpointsOf(state?.sources), sinks: endpointsOf(state?.sinks) }
-    return { ...paths, ...identity, held, ...(holder === undefined ? {} : { holder }), ...(state === undefined ? {} : { state }) }
+    return {
+      ...paths,
+      ...identity,
+      held,
+      ...(holder === undefined ? {} : { holder }),
+      ...(state === undefined ? {} : { state }),
+    }
   } catch (error) {
     return { ...paths, sources: [], sinks: [], held: false, fault: lineOf(error) }
   }
 }
 
 /**
- * An unnamed line that shares a source and a sink with a flow known under another name is probably that flow, changed: whether it goes on there or begins
- * afresh is not for us to guess. undefined: no such flow, or this one is known itself.
+ * An unnamed line that shares a source and a sink with a flow known under another name is probably that flow, changed:
+ * whether it goes on there or begins afresh is not for us to guess. undefined: no such flow, or this one is known
+ * itself.
  * @param name as `flowName` derived it; not to be asked where `--name` was given
  */
-export function knownFlowConflict(flows: readonly StoredFlow[], name: string, identity: FlowIdentity): string | undefined {
+export function knownFlowConflict(
+  flows: readonly StoredFlow[],
+  name: string,
+  identity: FlowIdentity,
+): string | undefined {
   if (flows.some((flow) => flow.name === name)) return undefined
-  const shared = (ours: readonly EndpointIdentity[], theirs: readonly EndpointIdentity[]): EndpointIdentity | undefined => ours.find((one) => theirs.some((other) => isSame(other, one)))
+  const shared = (
+    ours: readonly EndpointIdentity[],
+    theirs: readonly EndpointIdentity[],
+  ): EndpointIdentity | undefined => ours.find((one) => theirs.some((other) => isSame(other, one)))
   for (const flow of flows) {
     const source = shared(identity.sources, flow.sources)
     const sink = shared(identity.sinks, flow.sinks)
-    if (source !== undefined && sink !== undefined) return `${source.label} to ${sink.label} is known as the flow ${flow.name}: --name ${flow.name} goes on with it, --name with a new name begins afresh`
+    if (source !== undefined && sink !== undefined)
+      return `${source.label} to ${sink.label} is known as the flow ${flow.name}: --name ${flow.name} goes on with it, --name with a new name begins afresh`
   }
   return undefined
 }
 
-/** Sinks that a stored flow delivers to and this line does not name. With records from their cursor on they are faults (`removedSinkFault`); without, they may be forgotten. */
-export function removedSinks(state: FlowState, identity: FlowIdentity): readonly (EndpointIdentity & { readonly cursor: number; readonly target?: string })[] {
-  return Object.entries(state.sinks).filter(([id]) => !identity.sinks.some((sink) => sink.id === id)).map(([id, { label, cursor, target }]) => ({ id, label, cursor, ...(target === undefined ? {} : { target }) }))
+/**
+ * Sinks that a stored flow delivers to and this line does not name. With records from their cursor on they are faults
+ * (`removedSinkFault`); without, they may be forgotten.
+ */
+export function removedSinks(
+  state: FlowState,
+  identity: FlowIdentity,
+): readonly (EndpointIdentity & { readonly cursor: number; readonly target?: string })[] {
+  return Object.entries(state.sinks)
+    .filter(([id]) => !identity.sinks.some((sink) => sink.id === id))
+    .map(([id, { label, cursor, target }]) => ({ id, label, cursor, ...(target === undefined ? {} : { target }) }))
 }
 
 /**
@@ -84,8 +108,17 @@ export function removedSinkFault(name: string, sink: string, records: number, no
 }
 
 /** Flows that hold records and that nobody runs: what the start line names. @param except the flow that is starting */
-export function idleFlowsWithRecords(flows: readonly StoredFlow[], except?: { readonly name: string; readonly instance: number }): readonly StoredFlow[] {
-  return flows.filter((flow) => !flow.held && flow.state !== undefined && mayHoldRecords(flow.state) && !(flow.name === except?.name && flow.instance === except.instance))
+export function idleFlowsWithRecords(
+  flows: readonly StoredFlow[],
+  except?: { readonly name: string; readonly instance: number },
+): readonly StoredFlow[] {
+  return flows.filter(
+    (flow) =>
+      !flow.held &&
+      flow.state !== undefined &&
+      mayHoldRecords(flow.state) &&
+      !(flow.name === except?.name && flow.instance === except.instance),
+  )
 }
 
 /** What each sink has still to get, as of the last save. `records` absent: not known (the run was killed). */
@@ -94,9 +127,17 @@ export function undelivered(state: FlowState): readonly (EndpointIdentity & { re
     if (!state.clean) return state.spoolId === undefined ? [] : [{ id, label }]
     if (cursor >= state.acceptedThrough) return []
     const ledger = state.run?.sinks[id]
-    return [{ id, label, ...(state.run === undefined || ledger === undefined ? {} : { records: spooledOf(state.run, ledger) }) }]
+    return [
+      {
+        id,
+        label,
+        ...(state.run === undefined || ledger === undefined ? {} : { records: spooledOf(state.run, ledger) }),
+      },
+    ]
   })
 }
 
 /** As a shell takes it. */
-export function quoted(word: string): string { return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'` }
+export function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}

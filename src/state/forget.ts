@@ -27,12 +27,19 @@ export interface Forget {
 }
 
 /**
- * Forgets a flow with all it holds, its spool also where that lies elsewhere; or one sink of it: what the sink was still to get counts as dropped.
+ * Forgets a flow with all it holds, its spool also where that lies elsewhere; or one sink of it: what the sink was
+ * still to get counts as dropped.
  * @throws UsageError no such flow or sink, or records would be lost and `force` is not given; FlowHeld it is running
  */
-export async function forgetFlow(root: string, name: string, log: Log, { sink, force = false }: Forget = {}): Promise<Forgotten> {
+export async function forgetFlow(
+  root: string,
+  name: string,
+  log: Log,
+  { sink, force = false }: Forget = {},
+): Promise<Forgotten> {
   const flows = await flowsNamed(root, name)
-  if (flows.length === 0) throw new UsageError([`there is no flow ${name} under ${root}: manifold ls shows those there are`])
+  if (flows.length === 0)
+    throw new UsageError([`there is no flow ${name} under ${root}: manifold ls shows those there are`])
   const locks: Lock[] = []
   try {
     for (const flow of flows) {
@@ -40,7 +47,9 @@ export async function forgetFlow(root: string, name: string, log: Log, { sink, f
       const lock = await acquire(flow.lockFile)
       if (lock === undefined) {
         const pid = await holderOf(flow.lockFile)
-        throw new FlowHeld(`the flow ${name} is running${pid === undefined ? '' : ` as process ${pid}`}: stop it first, then forget it`)
+        throw new FlowHeld(
+          `the flow ${name} is running${pid === undefined ? '' : ` as process ${pid}`}: stop it first, then forget it`,
+        )
       }
       locks.push(lock)
     }
@@ -48,8 +57,9 @@ export async function forgetFlow(root: string, name: string, log: Log, { sink, f
     const settled = await flowsNamed(root, name)
     const touched = sink === undefined ? settled : withSink(settled, name, sink)
     const lost: string[] = []
-    for (const flow of touched) lost.push(...await losses(flow, sink))
-    if (lost.length > 0 && !force) throw new UsageError([...lost.map((one) => `${one} would be lost`), wayOut(touched, name, sink)])
+    for (const flow of touched) lost.push(...(await losses(flow, sink)))
+    if (lost.length > 0 && !force)
+      throw new UsageError([...lost.map((one) => `${one} would be lost`), wayOut(touched, name, sink)])
     if (sink !== undefined) {
       for (const flow of touched) await forgetSink(flow, sink, log)
       return { flows: touched, lost, left: [] }
@@ -67,7 +77,8 @@ export async function forgetFlow(root: string, name: string, log: Log, { sink, f
   } finally {
     for (const lock of locks) lock.release()
     if (sink === undefined) {
-      // Not empty where another instance began meanwhile. And a flow that a power cut brings back can be forgotten again.
+      // Not empty where another instance began meanwhile. And a flow that a power cut brings back can be forgotten
+      // again.
       await fs.rmdir(join(root, name)).catch(() => undefined)
       await realFileSystem.syncDirectory(root).catch(() => undefined)
     }
@@ -80,33 +91,54 @@ async function losses(flow: StoredFlow, sink: string | undefined): Promise<reado
   const place = placeOf(flow, state) ?? flow.spool
   const whose = flow.instance === 0 ? '' : ` (instance ${flow.instance})`
   const files = (await segmentsIn(place)).length
-  if (state === undefined) return files === 0 ? [] : [`what lies in ${files} spool file${files === 1 ? '' : 's'} in ${place}${whose}`]
+  if (state === undefined)
+    return files === 0 ? [] : [`what lies in ${files} spool file${files === 1 ? '' : 's'} in ${place}${whose}`]
   const only = sink === undefined ? undefined : sinkOf(flow, sink)
-  const waiting = files === 0 ? [] : undelivered(state).filter(({ id }) => only === undefined || id === only).flatMap(({ id, label }) => {
-    const counted = state.run?.sinks[id] === undefined ? undefined : spooledOf(state.run, state.run.sinks[id])
-    // The ledger of a run that was killed is at most a second old.
-    const many = state.clean && counted !== undefined ? records(counted) : counted === undefined || counted === 0 ? 'records that the last run may have left' : `${records(counted)} or more`
-    return [`${many} for ${state.sinks[id]?.target ?? label}, in ${place}${whose}`]
-  })
+  const waiting =
+    files === 0
+      ? []
+      : undelivered(state)
+          .filter(({ id }) => only === undefined || id === only)
+          .flatMap(({ id, label }) => {
+            const counted = state.run?.sinks[id] === undefined ? undefined : spooledOf(state.run, state.run.sinks[id])
+            // The ledger of a run that was killed is at most a second old.
+            const many =
+              state.clean && counted !== undefined
+                ? records(counted)
+                : counted === undefined || counted === 0
+                  ? 'records that the last run may have left'
+                  : `${records(counted)} or more`
+            return [`${many} for ${state.sinks[id]?.target ?? label}, in ${place}${whose}`]
+          })
   const rejected = sink === undefined ? await linesIn(flow.rejected) : 0
-  return [...waiting, ...(rejected === 0 ? [] : [`${rejected} rejected record${rejected === 1 ? '' : 's'}, in ${flow.rejected}`])]
+  return [
+    ...waiting,
+    ...(rejected === 0 ? [] : [`${rejected} rejected record${rejected === 1 ? '' : 's'}, in ${flow.rejected}`]),
+  ]
 }
 
-function records(count: number): string { return `${count} record${count === 1 ? '' : 's'}` }
+function records(count: number): string {
+  return `${count} record${count === 1 ? '' : 's'}`
+}
 
 async function linesIn(path: string): Promise<number> {
   let lines = 0
   try {
     const file = await fs.open(path)
     for await (const chunk of file.createReadStream()) for (const byte of chunk as Buffer) if (byte === 10) lines++
-  } catch (error) { if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
   return lines
 }
 
 function wayOut(flows: readonly StoredFlow[], name: string, sink: string | undefined): string {
   const again = `manifold forget ${name}${sink === undefined ? '' : ` ${quoted(sink)}`} --force`
   const drain = flows.some(({ state }) => state !== undefined && undelivered(state).length > 0)
-    ? flows.every(({ state }) => state?.command !== undefined) ? `deliver what waits with manifold spool drain ${name}, or ` : 'run its line again, which delivers what waits, or ' : ''
+    ? flows.every(({ state }) => state?.command !== undefined)
+      ? `deliver what waits with manifold spool drain ${name}, or `
+      : 'run its line again, which delivers what waits, or '
+    : ''
   return `${drain}give it up with: ${again}`
 }
 
@@ -115,10 +147,19 @@ function withSink(flows: readonly StoredFlow[], name: string, sink: string): rea
   if (fault !== undefined) throw new UsageError([fault])
   for (const flow of flows) {
     const alike = flow.sinks.filter(({ label }) => label === sink)
-    if (alike.length > 1 && !flow.sinks.some(({ id }) => id === sink)) throw new UsageError([`the flow ${name} has ${alike.length} sinks ${sink}: name one as ${namesOf(flow, alike.map(({ id }) => id)).join(' or ')}`])
+    if (alike.length > 1 && !flow.sinks.some(({ id }) => id === sink))
+      throw new UsageError([
+        `the flow ${name} has ${alike.length} sinks ${sink}: name one as ${namesOf(
+          flow,
+          alike.map(({ id }) => id),
+        ).join(' or ')}`,
+      ])
   }
   const matches = flows.filter((flow) => sinkOf(flow, sink) !== undefined)
-  if (matches.length === 0) throw new UsageError([`the flow ${name} has no sink ${sink}: it has ${[...new Set(flows.flatMap((flow) => flow.sinks.map(({ label }) => label)))].join(', ') || 'none'}`])
+  if (matches.length === 0)
+    throw new UsageError([
+      `the flow ${name} has no sink ${sink}: it has ${[...new Set(flows.flatMap((flow) => flow.sinks.map(({ label }) => label)))].join(', ') || 'none'}`,
+    ])
   return matches
 }
 
@@ -133,19 +174,33 @@ async function forgetSink(flow: StoredFlow, sink: string, log: Log): Promise<voi
   try {
     if (file.stored === undefined) return
     const state = withoutSink(file.stored, sinkOf(flow, sink) ?? '')
-    if (Object.keys(state.sinks).length > 0) { await file.save(state); return }
+    if (Object.keys(state.sinks).length > 0) {
+      await file.save(state)
+      return
+    }
     // Nobody is to get anything of it any more.
     const { spoolId: _, spoolDirectory: _where, held: _held, ...rest } = state
     await file.save({ ...rest, sequence: 0, acceptedThrough: 0 })
     await removeSegments(placeOf(flow, file.stored) ?? flow.spool)
-  } finally { await file.close() }
+  } finally {
+    await file.close()
+  }
 }
 
-function sinkOf(flow: StoredFlow, sink: string): string | undefined { return flow.sinks.find(({ id, label }) => id === sink || flow.state?.sinks[id]?.target === sink || label === sink)?.id }
+function sinkOf(flow: StoredFlow, sink: string): string | undefined {
+  return flow.sinks.find(({ id, label }) => id === sink || flow.state?.sinks[id]?.target === sink || label === sink)?.id
+}
 
 function withoutSink(state: FlowState, id: string): FlowState {
   const { [id]: gone, ...sinks } = state.sinks
   const ledger = state.run?.sinks[id]
   if (gone === undefined || state.run === undefined || ledger === undefined) return { ...state, sinks }
-  return { ...state, sinks, run: { ...state.run, sinks: { ...state.run.sinks, [id]: { ...ledger, dropped: ledger.dropped + spooledOf(state.run, ledger) } } } }
+  return {
+    ...state,
+    sinks,
+    run: {
+      ...state.run,
+      sinks: { ...state.run.sinks, [id]: { ...ledger, dropped: ledger.dropped + spooledOf(state.run, ledger) } },
+    },
+  }
 }

@@ -8,16 +8,21 @@ import { readFlowFile } from './flow-file'
 import { acquire, holderOf } from './lock'
 import type { Lock } from './lock'
 
-export interface HeldInstance extends InstancePaths { readonly lock: Lock }
+export interface HeldInstance extends InstancePaths {
+  readonly lock: Lock
+}
 
 /** Some sink has not settled all that was accepted; after a kill, where there is a spool, that must be assumed. */
 export function mayHoldRecords(state: FlowState): boolean {
-  return (!state.clean && state.spoolId !== undefined) || Object.values(state.sinks).some((sink) => sink.cursor < state.acceptedThrough)
+  return (
+    (!state.clean && state.spoolId !== undefined) ||
+    Object.values(state.sinks).some((sink) => sink.cursor < state.acceptedThrough)
+  )
 }
 
 /**
- * Flows that share their work take the lowest free instance that holds records, so that what a dead process left is delivered by the next one; else
- * the lowest free. All others are instance 0. The lock is held when this resolves.
+ * Flows that share their work take the lowest free instance that holds records, so that what a dead process left is
+ * delivered by the next one; else the lowest free. All others are instance 0. The lock is held when this resolves.
  * @param root STATE as `openStateRoot` gave it
  * @throws FlowHeld another process runs this flow; UsageError the folder is not ours alone
  */
@@ -26,7 +31,7 @@ export async function holdInstance(root: string, name: string, sharesWork: boole
   const known = await instancesOf(root, name)
   for (const instance of known) {
     // Looked at without the lock first, for a lock taken in passing would push others to higher instances.
-    if (!await holdsRecords(root, name, instance)) continue
+    if (!(await holdsRecords(root, name, instance))) continue
     const held = await tryInstance(root, name, instance)
     if (held !== undefined) return held
   }
@@ -41,7 +46,9 @@ export async function holdThis(root: string, name: string, instance: number): Pr
   const held = await tryInstance(root, name, instance)
   if (held !== undefined) return held
   const pid = await holderOf(pathsOf(root, name, instance).lockFile)
-  throw new FlowHeld(`the flow ${name} is running already${pid === undefined ? '' : `, as process ${pid}`}: stop that one first${pid === undefined ? '' : ` (kill ${pid})`}, or give this one a flow of its own with --name`)
+  throw new FlowHeld(
+    `the flow ${name} is running already${pid === undefined ? '' : `, as process ${pid}`}: stop that one first${pid === undefined ? '' : ` (kill ${pid})`}, or give this one a flow of its own with --name`,
+  )
 }
 
 async function tryInstance(root: string, name: string, instance: number): Promise<HeldInstance | undefined> {

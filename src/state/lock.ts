@@ -1,9 +1,9 @@
 /**
- * One process per instance: a kernel lock, through an exclusive transaction on an empty database of node:sqlite. The kernel frees it the moment its holder dies,
- * however that happens; no lock file is ever stale.
+ * One process per instance: a kernel lock, through an exclusive transaction on an empty database of node:sqlite. The
+ * kernel frees it the moment its holder dies, however that happens; no lock file is ever stale.
  *
- * POSIX locks have a trap: closing any descriptor of the file in the holding process frees them. So nobody but SQLite, which knows, may open the lock
- * file; the holder's pid lies beside it.
+ * POSIX locks have a trap: closing any descriptor of the file in the holding process frees them. So nobody but SQLite,
+ * which knows, may open the lock file; the holder's pid lies beside it.
  */
 import type * as sqlite from 'node:sqlite'
 import { constants } from 'node:fs'
@@ -14,15 +14,22 @@ import { DiskFailed, lineOf } from '../core/errors'
 
 const SQLITE_BUSY = 5
 
-export interface Lock { release(): void }
+export interface Lock {
+  release(): void
+}
 
-/** The lock of an instance; undefined: another process (or this one) holds it. @throws DiskFailed the file system cannot lock */
+/**
+ * The lock of an instance; undefined: another process (or this one) holds it. @throws DiskFailed the file system cannot
+ * lock
+ */
 export async function acquire(path: string): Promise<Lock | undefined> {
   // Whoever only looks (`isHeld`) is in the way for a moment; at boot many look at once, so each waits differently.
   for (let attempt = 1; ; attempt++) {
     const lock = attemptLock(path, 'exclusive')
     if (lock !== undefined) {
-      try { await fs.chmod(path, 0o600) } catch (error) {
+      try {
+        await fs.chmod(path, 0o600)
+      } catch (error) {
         // The flow was forgotten between opening and locking: what is locked has no name any more.
         lock.release()
         throw new DiskFailed(`cannot lock ${path}: ${lineOf(error)}; start again`, { cause: error })
@@ -37,7 +44,10 @@ export async function acquire(path: string): Promise<Lock | undefined> {
 
 /** Whether somebody holds it now. Leaves no trace. */
 export async function isHeld(path: string): Promise<boolean> {
-  const there = await fs.lstat(path).catch((error: unknown) => { if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined; throw error })
+  const there = await fs.lstat(path).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  })
   if (there === undefined) return false
   const lock = attemptLock(path, 'shared')
   lock?.release()
@@ -53,7 +63,9 @@ export async function holderOf(path: string): Promise<number | undefined> {
     return pid
   } catch (error) {
     // Another user's process is there, but not to be signalled.
-    return (error as NodeJS.ErrnoException).code === 'EPERM' ? Number(await fs.readFile(`${path}.pid`, 'utf8').catch(() => '')) || undefined : undefined
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+      ? Number(await fs.readFile(`${path}.pid`, 'utf8').catch(() => '')) || undefined
+      : undefined
   }
 }
 
@@ -68,18 +80,31 @@ function attemptLock(path: string, kind: 'exclusive' | 'shared'): Lock | undefin
   } catch (error) {
     database?.close()
     if ((error as { errcode?: number }).errcode === SQLITE_BUSY) return undefined
-    throw new DiskFailed(`cannot lock ${path}: ${lineOf(error)}; its file system must support locks, name another folder with --state`, { cause: error })
+    throw new DiskFailed(
+      `cannot lock ${path}: ${lineOf(error)}; its file system must support locks, name another folder with --state`,
+      { cause: error },
+    )
   }
   const held = database
-  if (kind === 'shared') return { release: () => { held.close() } }
+  if (kind === 'shared')
+    return {
+      release: () => {
+        held.close()
+      },
+    }
   const release = (): void => {
     process.off('exit', release)
     if (!held.isOpen) return
     // The note goes first: whoever is refused from now on is not told a pid that has let go.
-    try { rmSync(`${path}.pid`, { force: true }) } catch { /* It is only a note: whoever reads it looks whether that process is there. */ }
+    try {
+      rmSync(`${path}.pid`, { force: true })
+    } catch {
+      /* It is only a note: whoever reads it looks whether that process is there. */
+    }
     held.close()
   }
-  // A database that is collected as garbage gives up its lock: being a listener keeps it alive, whatever the caller does.
+  // A database that is collected as garbage gives up its lock: being a listener keeps it alive, whatever the caller
+  // does.
   process.on('exit', release)
   return { release }
 }
@@ -87,7 +112,17 @@ function attemptLock(path: string, kind: 'exclusive' | 'shared'): Lock | undefin
 /** Best effort: a missing note only makes a message less helpful. */
 async function notePid(path: string): Promise<void> {
   try {
-    const file = await fs.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o600)
-    try { await file.writeFile(`${process.pid}\n`) } finally { await file.close() }
-  } catch { /* as said above */ }
+    const file = await fs.open(
+      path,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW,
+      0o600,
+    )
+    try {
+      await file.writeFile(`${process.pid}\n`)
+    } finally {
+      await file.close()
+    }
+  } catch {
+    /* as said above */
+  }
 }

@@ -1,4 +1,7 @@
-/** bin/manifold.js in packages of its own, with a stub for the program: what it starts, with what, and what it leaves behind. */
+/**
+ * bin/manifold.js in packages of its own, with a stub for the program: what it starts, with what, and what it leaves
+ * behind.
+ */
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,7 +23,14 @@ exports.main = (argv) => {
   // Only now: whoever reads this sends signals.
   console.log(JSON.stringify({ argv, execArgv: process.execArgv, version: process.version, pid: process.pid, ppid: process.ppid, env: Object.keys(process.env).filter((name) => /^MANIFOLD|^NODE_CHANNEL/.test(name)) }))
 }`
-interface Report { readonly argv: readonly string[]; readonly execArgv: readonly string[]; readonly version: string; readonly pid: number; readonly ppid: number; readonly env: readonly string[] }
+interface Report {
+  readonly argv: readonly string[]
+  readonly execArgv: readonly string[]
+  readonly version: string
+  readonly pid: number
+  readonly ppid: number
+  readonly env: readonly string[]
+}
 
 let folder: string
 let pack: string
@@ -35,7 +45,11 @@ beforeEach(async () => {
   await writeFile(join(pack, 'dist/cli/main.js'), STUB)
 })
 afterEach(async () => {
-  for (const child of running.splice(0)) if (child.exitCode === null && child.signalCode === null) { child.kill('SIGKILL'); await once(child, 'exit') }
+  for (const child of running.splice(0))
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
   await rm(folder, { recursive: true })
 })
 
@@ -49,29 +63,44 @@ async function withPinned(): Promise<void> {
   await symlink(`../node-${process.platform}-${process.arch}/bin/node`, join(modules, '.bin/node'))
 }
 
-interface Started { readonly child: ChildProcess; readonly lines: AsyncIterator<string>; first(): Promise<Report> }
+interface Started {
+  readonly child: ChildProcess
+  readonly lines: AsyncIterator<string>
+  first(): Promise<Report>
+}
 function start(command: string, args: readonly string[], path = '/usr/bin:/bin'): Started {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder, env: { PATH: path, HOME: folder } })
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: folder,
+    env: { PATH: path, HOME: folder },
+  })
   running.push(child)
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return { child, lines, first: async () => JSON.parse((await lines.next()).value as string) as Report }
 }
 async function ended(child: ChildProcess): Promise<readonly [number | null, NodeJS.Signals | null]> {
-  return child.exitCode !== null || child.signalCode !== null ? [child.exitCode, child.signalCode] : (await once(child, 'exit')) as [number | null, NodeJS.Signals | null]
+  return child.exitCode !== null || child.signalCode !== null
+    ? [child.exitCode, child.signalCode]
+    : ((await once(child, 'exit')) as [number | null, NodeJS.Signals | null])
 }
 
 /** A folder to be the PATH, with sh and coreutils only: no Node in it. */
 async function emptyPath(): Promise<string> {
   const bin = join(folder, 'path')
   await mkdir(bin)
-  for (const tool of ['sh', 'readlink']) await symlink(execFileSync('/bin/sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim(), join(bin, tool))
+  for (const tool of ['sh', 'readlink'])
+    await symlink(execFileSync('/bin/sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim(), join(bin, tool))
   return bin
 }
 
 describe('run by the kernel', () => {
   test('it becomes the pinned Node, keeps its pid, and hands over argv unchanged', async () => {
     await withPinned()
-    const { child, first } = start(join(pack, 'bin/manifold.js'), ['--from', 'a b', '', '$HOME', '*', '-'], await emptyPath())
+    const { child, first } = start(
+      join(pack, 'bin/manifold.js'),
+      ['--from', 'a b', '', '$HOME', '*', '-'],
+      await emptyPath(),
+    )
     const report = await first()
     expect(report.pid).toBe(child.pid)
     expect(report.argv).toEqual(['--from', 'a b', '', '$HOME', '*', '-'])
@@ -113,7 +142,9 @@ describe('run by the kernel', () => {
   test('without any Node one line says what to do, exit 2', async () => {
     const { child } = start(join(pack, 'bin/manifold.js'), [], await emptyPath())
     let text = ''
-    child.stderr?.on('data', (chunk: Buffer) => { text += chunk.toString() })
+    child.stderr?.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+    })
     expect(await ended(child)).toEqual([2, null])
     expect(text).toMatch(/^manifold: no Node to run with: 'npm ci' in .*\n$/)
   })
@@ -123,7 +154,9 @@ describe('run by the kernel', () => {
     await rm(join(pack, 'dist'), { recursive: true })
     const { child } = start(join(pack, 'bin/manifold.js'), [])
     let text = ''
-    child.stderr?.on('data', (chunk: Buffer) => { text += chunk.toString() })
+    child.stderr?.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+    })
     expect(await ended(child)).toEqual([2, null])
     expect(text).toMatch(/^manifold: it is not built yet: .*npm run build.*\n$/)
   })
@@ -136,7 +169,9 @@ describe('run by the kernel', () => {
       const { child, first, lines } = start(join(pack, 'bin/manifold.js'), ['stay'], path)
       await first()
       let text = ''
-      child.stderr?.on('data', (chunk: Buffer) => { text += chunk.toString() })
+      child.stderr?.on('data', (chunk: Buffer) => {
+        text += chunk.toString()
+      })
       child.kill('SIGUSR1')
       child.kill('SIGTERM')
       expect(JSON.parse((await lines.next()).value as string)).toEqual({ signal: 'SIGTERM' })
@@ -150,66 +185,87 @@ describe('run by the kernel', () => {
 /** One below 24 in PATH, as many machines have it. */
 function olderNode(): string | undefined {
   const places = ['/usr/bin', '/usr/local/bin', ...(process.env['PATH'] ?? '').split(delimiter)]
-  return places.map((place) => join(place, 'node')).find((path) => {
-    if (!existsSync(path)) return false
-    const major = Number(execFileSync(path, ['-p', 'process.versions.node'], { encoding: 'utf8' }).split('.')[0])
-    return major >= 18 && major < 24
-  })
+  return places
+    .map((place) => join(place, 'node'))
+    .find((path) => {
+      if (!existsSync(path)) return false
+      const major = Number(execFileSync(path, ['-p', 'process.versions.node'], { encoding: 'utf8' }).split('.')[0])
+      return major >= 18 && major < 24
+    })
 }
 const older = olderNode()
-;(older === undefined ? describe.skip : describe)('run by an older Node (needs one between 18 and 23 on this machine)', () => {
-  const node = older ?? ''
+;(older === undefined ? describe.skip : describe)(
+  'run by an older Node (needs one between 18 and 23 on this machine)',
+  () => {
+    const node = older ?? ''
 
-  test('the pinned one runs, argv and exit code are passed on', async () => {
-    await withPinned()
-    const { child, first } = start(node, [join(pack, 'bin/manifold.js'), 'exit', '75'])
-    expect(await first()).toMatchObject({ argv: ['exit', '75'], version: process.version, execArgv: ['--disable-sigusr1'], env: [] })
-    expect(await ended(child)).toEqual([75, null])
-  })
+    test('the pinned one runs, argv and exit code are passed on', async () => {
+      await withPinned()
+      const { child, first } = start(node, [join(pack, 'bin/manifold.js'), 'exit', '75'])
+      expect(await first()).toMatchObject({
+        argv: ['exit', '75'],
+        version: process.version,
+        execArgv: ['--disable-sigusr1'],
+        env: [],
+      })
+      expect(await ended(child)).toEqual([75, null])
+    })
 
-  test('a signal is passed on once, also where the whole group gets it', async () => {
-    await withPinned()
-    for (const group of [false, true]) {
-      const child = spawn(node, [join(pack, 'bin/manifold.js'), 'stay'], { stdio: ['ignore', 'pipe', 'inherit'], detached: true, env: { PATH: '/usr/bin:/bin' } })
-      running.push(child)
-      const lines: string[] = []
-      const reader = createInterface({ input: child.stdout })
-      const heard = (): Promise<unknown[]> => once(reader, 'line')
-      reader.on('line', (line) => lines.push(line))
-      await heard()
-      for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-        const answer = heard()
-        process.kill(group ? -(child.pid ?? 0) : child.pid ?? 0, signal)
-        await answer
+    test('a signal is passed on once, also where the whole group gets it', async () => {
+      await withPinned()
+      for (const group of [false, true]) {
+        const child = spawn(node, [join(pack, 'bin/manifold.js'), 'stay'], {
+          stdio: ['ignore', 'pipe', 'inherit'],
+          detached: true,
+          env: { PATH: '/usr/bin:/bin' },
+        })
+        running.push(child)
+        const lines: string[] = []
+        const reader = createInterface({ input: child.stdout })
+        const heard = (): Promise<unknown[]> => once(reader, 'line')
+        reader.on('line', (line) => lines.push(line))
+        await heard()
+        for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+          const answer = heard()
+          process.kill(group ? -(child.pid ?? 0) : (child.pid ?? 0), signal)
+          await answer
+        }
+        expect(await ended(child)).toEqual([0, null])
+        expect(lines.slice(1).map((line) => (JSON.parse(line) as { signal: string }).signal)).toEqual([
+          'SIGTERM',
+          'SIGINT',
+          'SIGHUP',
+        ])
       }
-      expect(await ended(child)).toEqual([0, null])
-      expect(lines.slice(1).map((line) => (JSON.parse(line) as { signal: string }).signal)).toEqual(['SIGTERM', 'SIGINT', 'SIGHUP'])
-    }
-  })
+    })
 
-  test('an end by a signal is an end by that signal', async () => {
-    await withPinned()
-    const { child, first } = start(node, [join(pack, 'bin/manifold.js'), 'stay', 'die'])
-    await first()
-    child.kill('SIGTERM')
-    expect(await ended(child)).toEqual([null, 'SIGTERM'])
-  })
+    test('an end by a signal is an end by that signal', async () => {
+      await withPinned()
+      const { child, first } = start(node, [join(pack, 'bin/manifold.js'), 'stay', 'die'])
+      await first()
+      child.kill('SIGTERM')
+      expect(await ended(child)).toEqual([null, 'SIGTERM'])
+    })
 
-  test('killed outright, it takes the program along', async () => {
-    await withPinned()
-    const { child, first } = start(node, [join(pack, 'bin/manifold.js'), 'stay'])
-    const { ppid } = await first()
-    expect(ppid).toBe(child.pid)
-    child.kill('SIGKILL')
-    // stdout is the program's as well: it closes only once the program is gone (whose pid may stay as a zombie where nobody reaps orphans).
-    expect(await once(child, 'close')).toEqual([null, 'SIGKILL'])
-  })
+    test('killed outright, it takes the program along', async () => {
+      await withPinned()
+      const { child, first } = start(node, [join(pack, 'bin/manifold.js'), 'stay'])
+      const { ppid } = await first()
+      expect(ppid).toBe(child.pid)
+      child.kill('SIGKILL')
+      // stdout is the program's as well: it closes only once the program is gone (whose pid may stay as a zombie where
+      // nobody reaps orphans).
+      expect(await once(child, 'close')).toEqual([null, 'SIGKILL'])
+    })
 
-  test('without the pinned one, one line says what to do, exit 2', async () => {
-    const { child } = start(node, [join(pack, 'bin/manifold.js')])
-    let text = ''
-    child.stderr?.on('data', (chunk: Buffer) => { text += chunk.toString() })
-    expect(await ended(child)).toEqual([2, null])
-    expect(text).toMatch(/^manifold: Node 24 or later is needed, this is v\d+.*'npm ci'.*\n$/)
-  })
-})
+    test('without the pinned one, one line says what to do, exit 2', async () => {
+      const { child } = start(node, [join(pack, 'bin/manifold.js')])
+      let text = ''
+      child.stderr?.on('data', (chunk: Buffer) => {
+        text += chunk.toString()
+      })
+      expect(await ended(child)).toEqual([2, null])
+      expect(text).toMatch(/^manifold: Node 24 or later is needed, this is v\d+.*'npm ci'.*\n$/)
+    })
+  },
+)

@@ -10,21 +10,41 @@ import { httpGet as get } from '../support/http'
 import { manifold, start } from '../support/manifold'
 
 let folder: string
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-commands-')) })
-afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-commands-'))
+})
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
+const sleep = (ms: number): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })
 
 test('metrics, health and status tell what a run does, and nothing secret', async () => {
   const feed = await startFeed({ perSecond: 500 })
   const socket = join(folder, 'metrics')
-  const running = start(['--from', `${feed.url}?token=canary-in-the-query`, 'header.APIKEY={env:CANARY}', '--to', 'discard:', '--metrics', `unix:${socket}`, '--log-level', 'debug'], { env: { CANARY: 'canary-in-a-header' } })
+  const running = start(
+    [
+      '--from',
+      `${feed.url}?token=canary-in-the-query`,
+      'header.APIKEY={env:CANARY}',
+      '--to',
+      'discard:',
+      '--metrics',
+      `unix:${socket}`,
+      '--log-level',
+      'debug',
+    ],
+    { env: { CANARY: 'canary-in-a-header' } },
+  )
   try {
     let status: { readonly read: number } | undefined
     for (let i = 0; i < 200 && (status?.read ?? 0) < 100; i++) {
       await sleep(25)
       const answer = await get(socket, '/status')
-      status = answer === undefined ? undefined : JSON.parse(answer.body) as { read: number }
+      status = answer === undefined ? undefined : (JSON.parse(answer.body) as { read: number })
     }
     expect(status?.read).toBeGreaterThanOrEqual(100)
     const metrics = await get(socket, '/metrics')
@@ -45,7 +65,9 @@ test('metrics, health and status tell what a run does, and nothing secret', asyn
 test('metrics are served again after a kill, which leaves the socket behind; one that is in use is refused', async () => {
   const socket = join(folder, 'metrics')
   const line = ['--from', 'generate:', 'rate=100', '--to', 'discard:', '--metrics', `unix:${socket}`]
-  const served = async (): Promise<void> => { while ((await get(socket, '/healthz'))?.code !== 200) await sleep(10) }
+  const served = async (): Promise<void> => {
+    while ((await get(socket, '/healthz'))?.code !== 200) await sleep(10)
+  }
   const killed = start(line)
   await served()
   killed.kill('SIGKILL')
@@ -55,7 +77,10 @@ test('metrics are served again after a kill, which leaves the socket behind; one
   try {
     await served()
     const { code, stderr } = await manifold(line)
-    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/\nmanifold: --metrics: .*EADDRINUSE.*\n$/) as string })
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: expect.stringMatching(/\nmanifold: --metrics: .*EADDRINUSE.*\n$/) as string,
+    })
     await served()
   } finally {
     again.kill('SIGTERM')
@@ -66,7 +91,11 @@ test('metrics are served again after a kill, which leaves the socket behind; one
 test.each([
   ['--metrics', 'nonsense', /--metrics .nonsense. is not valid: HOST:PORT, unix:PATH or file:PATH\.prom is expected/],
   ['--metrics', '127.0.0.1:99999', /HOST:PORT/],
-  ['--metrics', 'file:/no-such-folder/metrics.prom', /--metrics file:\/no-such-folder\/metrics\.prom cannot be written/],
+  [
+    '--metrics',
+    'file:/no-such-folder/metrics.prom',
+    /--metrics file:\/no-such-folder\/metrics\.prom cannot be written/,
+  ],
   ['--receipt', '/no-such-folder/receipts', /--receipt \/no-such-folder\/receipts cannot be written/],
   ['--receipt', '/', /--receipt \/ cannot be written: it is a directory/],
 ])('%s %s is refused with one line before anything is read', async (flag, value, message) => {
@@ -85,7 +114,10 @@ test('a source that cannot be reached ends with 3 where giving up at once was as
 
 test('check says that nothing is wrong, or what is', async () => {
   const good = await manifold(['check', '--from', '-', '--to', 'file:out.ndjson'])
-  expect({ code: good.code, text: good.stdout.toString() }).toEqual({ code: 0, text: 'stdin to file:out.ndjson: nothing wrong that can be seen without connecting\n' })
+  expect({ code: good.code, text: good.stdout.toString() }).toEqual({
+    code: 0,
+    text: 'stdin to file:out.ndjson: nothing wrong that can be seen without connecting\n',
+  })
   const bad = await manifold(['check', '--from', '-', '--to', 'file:out.ndjson', 'framming=lines'])
   expect(bad.code).toBe(2)
   expect(bad.stderr).toMatch(/framing/)
@@ -99,7 +131,16 @@ test('MANIFOLD_ARGS can hold the whole line, and flags beside it add to it', asy
 })
 
 test('unit prints a systemd unit with the line quoted as systemd reads it, and the credentials it names', async () => {
-  const { code, stdout } = await manifold(['unit', 'trades', '--', '--from', 'wss://h/x', 'header.KEY={file:%d/key}', '--to', 's3://lake/t'])
+  const { code, stdout } = await manifold([
+    'unit',
+    'trades',
+    '--',
+    '--from',
+    'wss://h/x',
+    'header.KEY={file:%d/key}',
+    '--to',
+    's3://lake/t',
+  ])
   expect(code).toBe(0)
   const text = stdout.toString()
   expect(text).toMatch(/^ExecStart=.*--name trades --from wss:\/\/h\/x "header.KEY=\{file:%%d\/key\}"/m)
@@ -108,13 +149,23 @@ test('unit prints a systemd unit with the line quoted as systemd reads it, and t
   writeFileSync(file, text)
   const verified = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' })
   // Where systemd is, it finds nothing wrong.
-  if (verified.error === undefined) expect({ status: verified.status, text: verified.stderr }).toEqual({ status: 0, text: '' })
+  if (verified.error === undefined)
+    expect({ status: verified.status, text: verified.stderr }).toEqual({ status: 0, text: '' })
 })
 
 test('unit repeats no secret of the line: each is a credential of systemd, to be written by hand', async () => {
   const { code, stdout, stderr } = await manifold([
-    'unit', 'trades', '--', '--from', 'wss://u:CANARY-a@h/x?t=CANARY-b&streams=b', 'header.KEY=CANARY-c', 'header.A=Bearer {env:B}',
-    '--to', 's3://lake/x', 'access-key-id=a', 'secret-access-key=CANARY-d',
+    'unit',
+    'trades',
+    '--',
+    '--from',
+    'wss://u:CANARY-a@h/x?t=CANARY-b&streams=b',
+    'header.KEY=CANARY-c',
+    'header.A=Bearer {env:B}',
+    '--to',
+    's3://lake/x',
+    'access-key-id=a',
+    'secret-access-key=CANARY-d',
   ])
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   const text = stdout.toString()
@@ -124,7 +175,9 @@ test('unit repeats no secret of the line: each is a credential of systemd, to be
   expect(named).toHaveLength(4)
   for (const credential of named) {
     expect(text).toContain(`LoadCredential=${credential}:/etc/manifold/${credential}\n`)
-    expect(text).toMatch(new RegExp(`^# Write the secret of .*\\*\\*\\*.* into /etc/manifold/${credential}, mode 0600`, 'm'))
+    expect(text).toMatch(
+      new RegExp(`^# Write the secret of .*\\*\\*\\*.* into /etc/manifold/${credential}, mode 0600`, 'm'),
+    )
   }
   expect(start).toContain('"header.A=Bearer {env:B}"')
 })
@@ -149,17 +202,40 @@ test('an unknown command is refused with the nearest one', async () => {
 describeWith('s3', 'a flow that stopped with records in its spool', () => {
   let server: S3Server
   let bucket: Bucket
-  beforeEach(async () => { server = await startS3(); bucket = await Bucket.make(server) })
-  afterEach(async () => { bucket.close(); await server.stop() })
+  beforeEach(async () => {
+    server = await startS3()
+    bucket = await Bucket.make(server)
+  })
+  afterEach(async () => {
+    bucket.close()
+    await server.stop()
+  })
 
   test('is shown by ls, delivered by spool drain without its source, and removed by forget', async () => {
     const state = join(folder, 'state')
     const env = { KEY: server.accessKey, SECRET: server.secretKey }
-    const line = ['--from', 'generate:', 'rate=1000', '--to', `s3://${bucket.name}/t`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}', '--name', 'numbers', '--state', state, '--receipt', join(folder, 'receipts')]
+    const line = [
+      '--from',
+      'generate:',
+      'rate=1000',
+      '--to',
+      `s3://${bucket.name}/t`,
+      'region=us-east-1',
+      `endpoint=${server.endpoint}`,
+      'path-style',
+      'access-key-id={env:KEY}',
+      'secret-access-key={env:SECRET}',
+      '--name',
+      'numbers',
+      '--state',
+      state,
+      '--receipt',
+      join(folder, 'receipts'),
+    ]
     await server.kill()
     const socket = join(folder, 'metrics')
     const running = start([...line, '--metrics', `unix:${socket}`], { env })
-    for (let read = 0; read < 500;) {
+    for (let read = 0; read < 500; ) {
       await sleep(20)
       const status = await get(socket, '/status')
       read = status === undefined ? 0 : (JSON.parse(status.body) as { read: number }).read
@@ -175,10 +251,19 @@ describeWith('s3', 'a flow that stopped with records in its spool', () => {
 
     const drained = await manifold(['spool', 'drain', 'numbers', '--state', state], { env })
     expect({ code: drained.code, stderr: drained.stderr }).toEqual({ code: 0, stderr: '' })
-    const records = (await bucket.all()).flatMap(({ bytes }) => bytes.toString().trim().split('\n').map((text) => (JSON.parse(text) as { seq: number }).seq))
+    const records = (await bucket.all()).flatMap(({ bytes }) =>
+      bytes
+        .toString()
+        .trim()
+        .split('\n')
+        .map((text) => (JSON.parse(text) as { seq: number }).seq),
+    )
     expect(records).toEqual(Array.from({ length: waiting }, (_, i) => i + 1))
     expect((await manifold(['ls', '--state', state])).stdout.toString()).not.toMatch(/wait for/)
-    const receipts = readFileSync(join(folder, 'receipts'), 'utf8').trim().split('\n').map((text) => JSON.parse(text) as { sinks: { spooled: number }[] })
+    const receipts = readFileSync(join(folder, 'receipts'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((text) => JSON.parse(text) as { sinks: { spooled: number }[] })
     expect(receipts[0]?.sinks[0]?.spooled).toBe(waiting)
 
     expect((await manifold(['forget', 'numbers', '--state', state])).code).toBe(0)

@@ -5,10 +5,17 @@ import { join } from 'node:path'
 import { manifold } from '../support/manifold'
 
 let folder: string
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-count-')) })
-afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-count-'))
+})
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 
-test.each([[2, 'straight', []], [8, 'through a spool', ['--spool']]] as const)('%i files %s: --count 7, then all: each record once', async (several, _, more) => {
+test.each([
+  [2, 'straight', []],
+  [8, 'through a spool', ['--spool']],
+] as const)('%i files %s: --count 7, then all: each record once', async (several, _, more) => {
   const names = Array.from({ length: several }, (_each, index) => join(folder, `in${index}`))
   const all = names.flatMap((name, file) => {
     const lines = Array.from({ length: 1000 }, (_each, index) => String(file * 1000 + index + 1))
@@ -16,7 +23,14 @@ test.each([[2, 'straight', []], [8, 'through a spool', ['--spool']]] as const)('
     return lines
   })
   const out = join(folder, 'out')
-  const line = [...names.flatMap((name) => ['--from', `file:${name}`]), '--to', `file:${out}`, '--state', join(folder, 'state'), ...(more.length === 0 ? [] : ['--spool', join(folder, 'spool')])]
+  const line = [
+    ...names.flatMap((name) => ['--from', `file:${name}`]),
+    '--to',
+    `file:${out}`,
+    '--state',
+    join(folder, 'state'),
+    ...(more.length === 0 ? [] : ['--spool', join(folder, 'spool')]),
+  ]
   const receipt = join(folder, 'receipt')
   expect(await manifold([...line, '--count', '7', '--receipt', receipt])).toMatchObject({ code: 0 })
   expect(readFileSync(out, 'utf8').trim().split('\n')).toHaveLength(7)

@@ -1,5 +1,15 @@
 /** Flows whose end is their own beginning: refused where that is certain, and at an end where it is not. */
-import { linkSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { manifold, start } from '../support/manifold'
@@ -13,7 +23,9 @@ beforeEach(() => {
   symlinkSync('a.log', join(folder, 'logs/link'))
   linkSync(join(folder, 'logs/a.log'), join(folder, 'hard'))
 })
-afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 const content = (): string => readFileSync(join(folder, 'logs/a.log'), 'utf8')
 
 test.each([
@@ -24,14 +36,28 @@ test.each([
   ['one of two files', ['--from', 'file:hard', '--from', '-', '--to', 'discard:', '--to', 'file:linked/a.log']],
   ['a pattern to a file that will be in it', ['--from', 'file:logs/*.log', 'follow', '--to', 'file:logs/all.log']],
   ['a pattern through a link', ['--from', 'file:linked/*.log', 'follow', '--to', 'file:logs/all.log']],
-  ['a pattern to a file with times in its name', ['--from', 'file:logs/*.log', 'follow', '--to', 'file:logs/{yyyy}-{mm}.log']],
-  ['a pattern to the name that rotation will give', ['--from', 'file:logs/out.log-*', 'follow', '--to', 'file:logs/out.log', 'rotate-size=1M']],
+  [
+    'a pattern to a file with times in its name',
+    ['--from', 'file:logs/*.log', 'follow', '--to', 'file:logs/{yyyy}-{mm}.log'],
+  ],
+  [
+    'a pattern to the name that rotation will give',
+    ['--from', 'file:logs/out.log-*', 'follow', '--to', 'file:logs/out.log', 'rotate-size=1M'],
+  ],
   ['a pattern that need not be followed', ['--from', 'file:logs/*', '--to', 'file:logs/all.log']],
-  ['dead letters to themselves', ['--from', 'file:logs/a.log', 'framing=envelope', '--to', 'discard:', '--dead-letter', 'file:logs/a.log']],
-  ['dead letters into a folder that is followed', ['--from', 'file:logs/*', 'follow', '--to', 'discard:', '--dead-letter', 'file:logs/dead']],
+  [
+    'dead letters to themselves',
+    ['--from', 'file:logs/a.log', 'framing=envelope', '--to', 'discard:', '--dead-letter', 'file:logs/a.log'],
+  ],
+  [
+    'dead letters into a folder that is followed',
+    ['--from', 'file:logs/*', 'follow', '--to', 'discard:', '--dead-letter', 'file:logs/dead'],
+  ],
 ])('%s is refused with 2', async (_, args) => {
   const { code, stderr } = await manifold([...args, '--state', 'state'], { cwd: folder })
-  expect(stderr).toMatch(/^manifold: file:\S+ is written.* read.*: the flow would feed itself; write to a file that it does not read\n$/)
+  expect(stderr).toMatch(
+    /^manifold: file:\S+ is written.* read.*: the flow would feed itself; write to a file that it does not read\n$/,
+  )
   expect(code).toBe(2)
   expect(content()).toBe('one\ntwo\n')
 })
@@ -50,9 +76,14 @@ test.each([
   ['amqp://mq', ['queue=q', 'bind=events:#'], 'amqp://mq', ['exchange=events']],
   ['kinesis:s', ['region=eu-west-1'], 'kinesis:', ['stream-name=s', 'region=eu-west-1']],
 ])('%s %j and %s %j are one place: refused with 2', async (from, fromOptions, to, toOptions) => {
-  for (const end of [['--to', to, ...toOptions], ['--to', 'discard:', '--dead-letter', to, ...toOptions]]) {
+  for (const end of [
+    ['--to', to, ...toOptions],
+    ['--to', 'discard:', '--dead-letter', to, ...toOptions],
+  ]) {
     const { code, stderr } = await manifold(['check', '--from', from, ...fromOptions, ...end], { cwd: folder })
-    expect(stderr).toMatch(/^manifold: \S+ is written.* read.*: the flow would feed itself; write to what it does not read\n$/)
+    expect(stderr).toMatch(
+      /^manifold: \S+ is written.* read.*: the flow would feed itself; write to what it does not read\n$/,
+    )
     expect(code).toBe(2)
   }
 })
@@ -67,22 +98,42 @@ test.each([
   ['kinesis:s', ['profile=one'], 'kinesis:s', ['profile=other']],
   ['ws://h/feed', [], 'ws://h/feed', []],
 ])('%s %j and %s %j may be two', async (from, fromOptions, to, toOptions) => {
-  const { code, stderr } = await manifold(['check', '--from', from, ...fromOptions, '--to', to, ...toOptions], { cwd: folder })
+  const { code, stderr } = await manifold(['check', '--from', from, ...fromOptions, '--to', to, ...toOptions], {
+    cwd: folder,
+  })
   expect([code, stderr]).toEqual([0, ''])
 })
 
 test('what the shell redirects counts as well', async () => {
   const appended = openSync(join(folder, 'logs/a.log'), 'a')
   const out = await start(['--from', 'file:logs/*', '--to', '-'], { cwd: folder, stdout: appended }).done
-  expect([out.code, out.stderr]).toEqual([2, expect.stringContaining('stdout is written, and read as file:logs/*: the flow would feed itself')])
+  expect([out.code, out.stderr]).toEqual([
+    2,
+    expect.stringContaining('stdout is written, and read as file:logs/*: the flow would feed itself'),
+  ])
   closeSync(appended)
   expect(content()).toBe('one\ntwo\n')
 })
 
 test('the dead letters of a flow are not read by that flow', async () => {
   const flow = ['--state', 'state', '--name', 'mine']
-  expect((await manifold(['--from', '-', ...flow, '--append', 'x=y', '--to', 'discard:'], { cwd: folder, input: 'no json\n' })).code).toBe(5)
-  const again = ['--from', 'file:state/mine/0/rejected.ndjson', 'framing=envelope', '--append', 'x=y', '--to', 'file:out']
+  expect(
+    (
+      await manifold(['--from', '-', ...flow, '--append', 'x=y', '--to', 'discard:'], {
+        cwd: folder,
+        input: 'no json\n',
+      })
+    ).code,
+  ).toBe(5)
+  const again = [
+    '--from',
+    'file:state/mine/0/rejected.ndjson',
+    'framing=envelope',
+    '--append',
+    'x=y',
+    '--to',
+    'file:out',
+  ]
   const { code, stderr } = await manifold([...again, ...flow], { cwd: folder })
   expect([code, stderr]).toEqual([2, expect.stringContaining('would feed itself')])
   // As another flow it is an ordinary run.
@@ -91,7 +142,10 @@ test('the dead letters of a flow are not read by that flow', async () => {
 
 test('ends that only look alike are none', async () => {
   for (const to of ['file:logs/b.log', 'file:logs2', 'file:all.log']) {
-    const { code, stderr } = await manifold(['--from', 'file:logs/a*', '--to', to, '--state', 'state', '--name', to.replace(/\W/g, '-')], { cwd: folder })
+    const { code, stderr } = await manifold(
+      ['--from', 'file:logs/a*', '--to', to, '--state', 'state', '--name', to.replace(/\W/g, '-')],
+      { cwd: folder },
+    )
     expect([to, code, stderr]).toEqual([to, 0, ''])
   }
   expect(content()).toBe('one\ntwo\n')

@@ -4,31 +4,69 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { manifold } from '../support/manifold'
 
-const PEM = '-----BEGIN EC PRIVATE KEY-----\nCANARYabcdefghijklmnop\nCANARYqrstuvwxyz012345\n-----END EC PRIVATE KEY-----\n'
+const PEM =
+  '-----BEGIN EC PRIVATE KEY-----\nCANARYabcdefghijklmnop\nCANARYqrstuvwxyz012345\n-----END EC PRIVATE KEY-----\n'
 const CERTIFICATE = '-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n'
 
 let folder: string
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-secrets-')) })
-afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-secrets-'))
+})
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 
 function textOf(directory: string): string {
-  return readdirSync(directory, { recursive: true, encoding: 'utf8' }).map((name) => join(directory, name))
-    .filter((path) => statSync(path).isFile()).map((path) => readFileSync(path, 'latin1')).join('\n')
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .map((name) => join(directory, name))
+    .filter((path) => statSync(path).isFile())
+    .map((path) => readFileSync(path, 'latin1'))
+    .join('\n')
 }
 
 test.each([
-  ['an unknown parameter of a feed\'s query', ['--from', 'ws://127.0.0.1:1/feed?t=CANARY-query&streams=btc', '--to', 'discard:']],
-  ['a private key in a feed\'s line', ['--from', 'wss://127.0.0.1:1/feed', `cert=${CERTIFICATE}`, `key=${PEM}`, '--to', 'discard:']],
-  ['a private key in a line with Kafka', ['--from', 'kafka+tls://127.0.0.1:1/t', `cert=${CERTIFICATE}`, `cert-key=${PEM}`, '--to', 'discard:']],
-  ['a private key in a line with RabbitMQ', ['--from', 'amqps://127.0.0.1:1/', 'queue=q', `cert=${CERTIFICATE}`, `certkey=${PEM}`, '--to', 'discard:']],
-  ['a login that is sent', ['--from', 'ws://127.0.0.1:1/', 'send={"op":"auth","secretKey":"CANARY-login"}', '--to', 'discard:']],
-  ['what a failing command prints', ['--from', 'ws://127.0.0.1:1/', 'header.A={exec:echo CANARY-stderr >&2; exit 1}', '--to', 'discard:']],
+  [
+    "an unknown parameter of a feed's query",
+    ['--from', 'ws://127.0.0.1:1/feed?t=CANARY-query&streams=btc', '--to', 'discard:'],
+  ],
+  [
+    "a private key in a feed's line",
+    ['--from', 'wss://127.0.0.1:1/feed', `cert=${CERTIFICATE}`, `key=${PEM}`, '--to', 'discard:'],
+  ],
+  [
+    'a private key in a line with Kafka',
+    ['--from', 'kafka+tls://127.0.0.1:1/t', `cert=${CERTIFICATE}`, `cert-key=${PEM}`, '--to', 'discard:'],
+  ],
+  [
+    'a private key in a line with RabbitMQ',
+    ['--from', 'amqps://127.0.0.1:1/', 'queue=q', `cert=${CERTIFICATE}`, `certkey=${PEM}`, '--to', 'discard:'],
+  ],
+  [
+    'a login that is sent',
+    ['--from', 'ws://127.0.0.1:1/', 'send={"op":"auth","secretKey":"CANARY-login"}', '--to', 'discard:'],
+  ],
+  [
+    'what a failing command prints',
+    ['--from', 'ws://127.0.0.1:1/', 'header.A={exec:echo CANARY-stderr >&2; exit 1}', '--to', 'discard:'],
+  ],
 ])('%s is in no log, receipt, metric, state file or listing', async (_, line) => {
   const state = join(folder, 'state')
   mkdirSync(state)
   const flags = [
-    '--name', 'told', '--state', state, '--spool', join(folder, 'spool'), '--receipt', join(folder, 'receipt'), '--metrics', `file:${join(folder, 'x.prom')}`,
-    '--log-level', 'debug', '--give-up-after', 'first',
+    '--name',
+    'told',
+    '--state',
+    state,
+    '--spool',
+    join(folder, 'spool'),
+    '--receipt',
+    join(folder, 'receipt'),
+    '--metrics',
+    `file:${join(folder, 'x.prom')}`,
+    '--log-level',
+    'debug',
+    '--give-up-after',
+    'first',
   ]
   const run = await manifold([...line, ...flags])
   const listed = await manifold(['ls', '--state', state])

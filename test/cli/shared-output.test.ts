@@ -1,26 +1,50 @@
-/** Output files that are not ours alone: other runs, our own dead letters and other programs write to them, and somebody truncates them. */
-import { appendFileSync, chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+/**
+ * Output files that are not ours alone: other runs, our own dead letters and other programs write to them, and somebody
+ * truncates them.
+ */
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { cleanEnv, manifold, start, type Running } from '../support/manifold'
 
 let folder: string
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-shared-')) })
-afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-shared-'))
+})
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 const at = (name: string): string => join(folder, name)
 const lines = (text: string | Buffer): string[] => text.toString().split('\n').slice(0, -1)
-const numbers = (from: number, to: number, prefix = ''): string[] => Array.from({ length: to - from }, (_, index) => `${prefix}${from + index}`)
+const numbers = (from: number, to: number, prefix = ''): string[] =>
+  Array.from({ length: to - from }, (_, index) => `${prefix}${from + index}`)
 const block = (records: readonly string[]): string => `${records.join('\n')}\n`
 
 async function until(holds: () => boolean, what: string): Promise<void> {
   const deadline = Date.now() + 20_000
   while (!holds()) {
     if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`)
-    await new Promise((resolve) => { setTimeout(resolve, 10) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 10)
+    })
   }
 }
-const holds = (name: string, record: string): boolean => existsSync(at(name)) && readFileSync(at(name), 'utf8').includes(`${record}\n`)
+const holds = (name: string, record: string): boolean =>
+  existsSync(at(name)) && readFileSync(at(name), 'utf8').includes(`${record}\n`)
 /** A run that stays open, and has delivered its first record. */
 async function opened(first: string, args: readonly string[], written = first): Promise<Running> {
   const running = start(args, { input: 'open' })
@@ -34,37 +58,61 @@ async function ended(running: Running): Promise<void> {
 }
 
 test('two runs that write to one file keep all records of both, whole', async () => {
-  const [one, other] = await Promise.all([opened('a', ['--from', '-', '--to', `file:${at('out')}`]), opened('b', ['--from', '-', '--to', `file:${at('out')}`])])
+  const [one, other] = await Promise.all([
+    opened('a', ['--from', '-', '--to', `file:${at('out')}`]),
+    opened('b', ['--from', '-', '--to', `file:${at('out')}`]),
+  ])
   for (let round = 0; round < 20; round++) {
     one.child.stdin?.write(block(numbers(round * 100, round * 100 + 100, 'one-')))
     other.child.stdin?.write(block(numbers(round * 100, round * 100 + 100, 'other-')))
-    if (round % 5 === 0) await until(() => holds('out', `one-${round * 100 + 99}`) && holds('out', `other-${round * 100 + 99}`), `round ${round}`)
+    if (round % 5 === 0)
+      await until(
+        () => holds('out', `one-${round * 100 + 99}`) && holds('out', `other-${round * 100 + 99}`),
+        `round ${round}`,
+      )
   }
   await Promise.all([ended(one), ended(other)])
-  expect(lines(readFileSync(at('out'))).sort()).toEqual(['a', 'b', ...numbers(0, 2000, 'one-'), ...numbers(0, 2000, 'other-')].sort())
+  expect(lines(readFileSync(at('out'))).sort()).toEqual(
+    ['a', 'b', ...numbers(0, 2000, 'one-'), ...numbers(0, 2000, 'other-')].sort(),
+  )
   expect(readdirSync(folder)).toEqual(['out'])
 })
 
 test('two runs that write to one compressed file leave it readable', async () => {
   const to = ['--from', '-', '--to', `file:${at('out.gz')}`]
   await Promise.all(['one', 'other'].map((name) => manifold(to, { input: block(numbers(0, 20_000, `${name}-`)) })))
-  expect(lines(gunzipSync(readFileSync(at('out.gz')))).sort()).toEqual([...numbers(0, 20_000, 'one-'), ...numbers(0, 20_000, 'other-')].sort())
+  expect(lines(gunzipSync(readFileSync(at('out.gz')))).sort()).toEqual(
+    [...numbers(0, 20_000, 'one-'), ...numbers(0, 20_000, 'other-')].sort(),
+  )
 })
 
 test('a sink and its own dead letters may be one file', async () => {
   const good = numbers(0, 50).map((id) => `{"id":${id}}`)
   const input = good.flatMap((line, index) => (index % 5 === 0 ? [line, `no json ${index}`] : [line]))
-  const running = await opened('{"first":1}', ['--from', '-', '--append', 'x=y', '--to', `file:${at('out')}`, '--dead-letter', `file:${at('out')}`], '{"first":1,"x":"y"}')
+  const running = await opened(
+    '{"first":1}',
+    ['--from', '-', '--append', 'x=y', '--to', `file:${at('out')}`, '--dead-letter', `file:${at('out')}`],
+    '{"first":1,"x":"y"}',
+  )
   for (const line of input) running.child.stdin?.write(`${line}\n`)
   running.child.stdin?.end()
   expect((await running.done).code).toBe(5)
-  const written = lines(readFileSync(at('out'))).map((line) => JSON.parse(line) as { id?: number; why?: string; value?: string })
+  const written = lines(readFileSync(at('out'))).map(
+    (line) => JSON.parse(line) as { id?: number; why?: string; value?: string },
+  )
   expect(written.filter(({ id }) => id !== undefined)).toHaveLength(50)
-  expect(written.filter(({ why }) => why !== undefined).map(({ value }) => value)).toEqual(numbers(0, 50).filter((id) => Number(id) % 5 === 0).map((id) => `no json ${id}`))
+  expect(written.filter(({ why }) => why !== undefined).map(({ value }) => value)).toEqual(
+    numbers(0, 50)
+      .filter((id) => Number(id) % 5 === 0)
+      .map((id) => `no json ${id}`),
+  )
 })
 
 test('two flows may share a file of dead letters', async () => {
-  const run = (name: string): Promise<{ code: number | null }> => manifold(['--from', '-', '--append', 'x=y', '--to', `file:${at(name)}`, '--dead-letter', `file:${at('dead')}`], { input: block(numbers(0, 500, `${name}-no json-`)) })
+  const run = (name: string): Promise<{ code: number | null }> =>
+    manifold(['--from', '-', '--append', 'x=y', '--to', `file:${at(name)}`, '--dead-letter', `file:${at('dead')}`], {
+      input: block(numbers(0, 500, `${name}-no json-`)),
+    })
   expect((await Promise.all([run('p'), run('q')])).map(({ code }) => code)).toEqual([5, 5])
   const values = lines(readFileSync(at('dead'))).map((line) => (JSON.parse(line) as { value: string }).value)
   expect(values.sort()).toEqual([...numbers(0, 500, 'p-no json-'), ...numbers(0, 500, 'q-no json-')].sort())
@@ -106,7 +154,9 @@ test('a full file behind a link is renamed where it lies, and the link leads to 
   mkdirSync(at('data'))
   symlinkSync(join('data', 'real.ndjson'), at('out'))
   writeFileSync(at('data/real.ndjson'), 'old, and long enough\n')
-  expect((await manifold(['--from', '-', '--to', `file:${at('out')}`, 'rotate-size=10'], { input: 'new\n' })).code).toBe(0)
+  expect(
+    (await manifold(['--from', '-', '--to', `file:${at('out')}`, 'rotate-size=10'], { input: 'new\n' })).code,
+  ).toBe(0)
   expect(readlinkSync(at('out'))).toBe(join('data', 'real.ndjson'))
   expect(readdirSync(folder).sort()).toEqual(['data', 'out'])
   expect(readdirSync(at('data'))).toEqual(['real.ndjson', expect.stringMatching(/^real\.ndjson-\d{8}T\d{6}$/)])
@@ -122,7 +172,11 @@ test('a file that may be written in a folder that may not is written to', async 
   chmodSync(at('closed/out'), 0o666)
   chmodSync(at('closed'), 0o555)
   chmodSync(folder, 0o755)
-  const { code, stderr } = await manifold(['--from', '-', '--to', `file:${at('closed/out')}`], { input: 'new\n', env: cleanEnv({ HOME: '/nonexistent' }), through: bound })
+  const { code, stderr } = await manifold(['--from', '-', '--to', `file:${at('closed/out')}`], {
+    input: 'new\n',
+    env: cleanEnv({ HOME: '/nonexistent' }),
+    through: bound,
+  })
   expect(stderr).toBe('')
   expect(code).toBe(0)
   expect(readFileSync(at('closed/out'), 'utf8')).toBe('old\nnew\n')
@@ -132,7 +186,11 @@ test('a file that may be written in a folder that may not is written to', async 
 test('where a file cannot be made, it is its folder that is named', async () => {
   mkdirSync(at('closed'), { mode: 0o555 })
   chmodSync(folder, 0o755)
-  const { code, stderr } = await manifold(['--from', '-', '--to', `file:${at('closed/out')}`], { input: 'new\n', env: cleanEnv({ HOME: '/nonexistent' }), through: bound })
+  const { code, stderr } = await manifold(['--from', '-', '--to', `file:${at('closed/out')}`], {
+    input: 'new\n',
+    env: cleanEnv({ HOME: '/nonexistent' }),
+    through: bound,
+  })
   expect(code).toBe(4)
   expect(stderr).toContain(`no file can be made in ${at('closed')}`)
   chmodSync(at('closed'), 0o755)

@@ -11,31 +11,64 @@ class Reading implements Trail {
   written = 0
   seen = 0
   asked = 0
-  mark(): number { return this.written }
-  passed(): Promise<number> { this.asked++; return Promise.resolve(this.seen) }
+  mark(): number {
+    return this.written
+  }
+  passed(): Promise<number> {
+    this.asked++
+    return Promise.resolve(this.seen)
+  }
 }
 
-function made(trail: Trail, everyMs = 20): { readonly committer: Committer; readonly commits: Position[]; readonly warnings: string[] } {
+function made(
+  trail: Trail,
+  everyMs = 20,
+): { readonly committer: Committer; readonly commits: Position[]; readonly warnings: string[] } {
   const commits: Position[] = []
   const warnings: string[] = []
-  const log = { ...quiet, warn: (text: string) => { warnings.push(text) } }
-  const committer = new Committer({ label: 'source', clock: systemClock, log, trail, everyMs, commit: (_, position) => { commits.push(position); return Promise.resolve() } })
+  const log = {
+    ...quiet,
+    warn: (text: string) => {
+      warnings.push(text)
+    },
+  }
+  const committer = new Committer({
+    label: 'source',
+    clock: systemClock,
+    log,
+    trail,
+    everyMs,
+    commit: (_, position) => {
+      commits.push(position)
+      return Promise.resolve()
+    },
+  })
   return { committer, commits, warnings }
 }
 const P = { name: 'p', epoch: 1 }
 async function until(met: () => boolean): Promise<void> {
-  for (const latest = Date.now() + 4000; !met();) {
+  for (const latest = Date.now() + 4000; !met(); ) {
     if (Date.now() > latest) throw new Error('it did not come')
-    await new Promise((resolve) => { setTimeout(resolve, 2) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 2)
+    })
   }
 }
 /** Two positions of 100 bytes each. */
-function two(trail: Reading, committer: Committer): void { for (const position of ['1', '2']) { trail.written += 100; committer.offer(P, position) } }
+function two(trail: Reading, committer: Committer): void {
+  for (const position of ['1', '2']) {
+    trail.written += 100
+    committer.offer(P, position)
+  }
+}
 
 test('a position is committed once what was written with it has been read, and not before', async () => {
   const trail = new Reading()
   const { committer, commits } = made(trail)
-  for (const position of ['1', '2', '3']) { trail.written += 100; committer.offer(P, position) }
+  for (const position of ['1', '2', '3']) {
+    trail.written += 100
+    committer.offer(P, position)
+  }
   trail.seen = 199
   await until(() => commits.length > 0)
   expect(commits).toEqual(['1'])
@@ -51,7 +84,10 @@ test('a position is committed once what was written with it has been read, and n
 test('positions close to each other are held as one, and a steady stream of them is not put off for ever', async () => {
   const trail = new Reading()
   const { committer, commits } = made(trail)
-  for (let n = 1; n <= 25; n++) { trail.written = n; committer.offer(P, String(n)) }
+  for (let n = 1; n <= 25; n++) {
+    trail.written = n
+    committer.offer(P, String(n))
+  }
   trail.seen = 9
   const { asked } = trail
   await until(() => trail.asked > asked + 2)
@@ -67,7 +103,9 @@ test('a reader that rests is asked for seldom, and what it reads then is committ
   const { committer, commits } = made(trail, 1)
   two(trail, committer)
   // Nothing tells that something is not done.
-  await new Promise((resolve) => { setTimeout(resolve, 500) })
+  await new Promise((resolve) => {
+    setTimeout(resolve, 500)
+  })
   // After 1, 2, 4 … and then every 100 ms.
   expect(trail.asked).toBeLessThan(15)
   trail.seen = 200
@@ -83,11 +121,20 @@ test('a commit that fails is tried again, not at once', async () => {
     await Promise.resolve()
     if (tries.length < 3) throw new Error('not connected')
   }
-  const committer = new Committer({ label: 'source', clock: systemClock, log: quiet, trail: undefined, everyMs: 1, commit })
+  const committer = new Committer({
+    label: 'source',
+    clock: systemClock,
+    log: quiet,
+    trail: undefined,
+    everyMs: 1,
+    commit,
+  })
   committer.offer(P, '1')
   await until(() => tries.length === 3)
   expect(tries[2]! - tries[0]!).toBeGreaterThan(190)
-  await new Promise((resolve) => { setTimeout(resolve, 150) })
+  await new Promise((resolve) => {
+    setTimeout(resolve, 150)
+  })
   expect(tries).toHaveLength(3)
   committer.stop()
 })
@@ -96,10 +143,14 @@ test('at the end a reader may yet read on; what it is known to have left is not 
   const trail = new Reading()
   const { committer, commits, warnings } = made(trail, 60_000)
   two(trail, committer)
-  setTimeout(() => { trail.seen = 100 }, 30)
+  setTimeout(() => {
+    trail.seen = 100
+  }, 30)
   await committer.flush(100)
   expect(commits).toEqual(['1'])
-  expect(warnings).toEqual(['source: the reader of the output left the last of it unread: that is not committed and comes again'])
+  expect(warnings).toEqual([
+    'source: the reader of the output left the last of it unread: that is not committed and comes again',
+  ])
   committer.stop()
 })
 

@@ -18,7 +18,10 @@ test('all records of a source reach the sink once, in order, and the last positi
 
 test('a write with an unknown outcome comes again with the same id and bytes, and counts as possible duplicates', async () => {
   const source = new NumberSource(500, 50)
-  const sink = new ScriptedSink((n) => { if (n === 2) throw new Disconnected('cut'); return CONFIRMED })
+  const sink = new ScriptedSink((n) => {
+    if (n === 2) throw new Disconnected('cut')
+    return CONFIRMED
+  })
   const { receipt } = await run(source, sink)
   const second = sink.writes[1]
   const third = sink.writes[2]
@@ -30,7 +33,19 @@ test('a write with an unknown outcome comes again with the same id and bytes, an
 })
 
 test('only the entries that failed are sent again', async () => {
-  const sink = new ScriptedSink((n, values) => (n === 1 ? { retry: [{ index: 0, why: 'busy' }, { index: values.length - 1, why: 'busy' }], rejected: [] } : CONFIRMED), { ordered: false })
+  const sink = new ScriptedSink(
+    (n, values) =>
+      n === 1
+        ? {
+            retry: [
+              { index: 0, why: 'busy' },
+              { index: values.length - 1, why: 'busy' },
+            ],
+            rejected: [],
+          }
+        : CONFIRMED,
+    { ordered: false },
+  )
   const { receipt } = await run(new NumberSource(100, 100), sink)
   expect(sink.writes[1]?.values).toEqual(['1', '100'])
   expect([...sink.confirmed].sort((a, b) => Number(a) - Number(b))).toEqual(numbers(100))
@@ -38,10 +53,21 @@ test('only the entries that failed are sent again', async () => {
 })
 
 test('what failed and was then not answered counts as possible duplicates as far as it was sent again', async () => {
-  const sink = new ScriptedSink((n) => {
-    if (n === 2) throw new Disconnected('cut')
-    return n === 1 ? { retry: [{ index: 3, why: 'busy' }, { index: 4, why: 'busy' }], rejected: [] } : CONFIRMED
-  }, { ordered: false })
+  const sink = new ScriptedSink(
+    (n) => {
+      if (n === 2) throw new Disconnected('cut')
+      return n === 1
+        ? {
+            retry: [
+              { index: 3, why: 'busy' },
+              { index: 4, why: 'busy' },
+            ],
+            rejected: [],
+          }
+        : CONFIRMED
+    },
+    { ordered: false },
+  )
   const { receipt } = await run(new NumberSource(100, 100), sink)
   expect(sink.writes[2]?.values).toEqual(['4', '5'])
   expect(receipt.sinks[0]).toMatchObject({ delivered: 100, possibleDuplicates: 2 })
@@ -50,18 +76,31 @@ test('what failed and was then not answered counts as possible duplicates as far
 test('with several ordered writes in flight a failure holds back the rest and all unconfirmed go again in order', async () => {
   let failed = false
   const gate: (() => void)[] = []
-  const sink = new ScriptedSink(async (n) => {
-    if (n <= 3) await new Promise<void>((resolve) => { gate.push(resolve); if (gate.length === 3) for (const open of gate) open() })
-    if (n === 1 && !failed) { failed = true; throw new Disconnected('cut') }
-    if (n <= 3) throw new Disconnected('sequence refused')
-    return CONFIRMED
-  }, { inFlight: 3, maxEntries: 10 })
+  const sink = new ScriptedSink(
+    async (n) => {
+      if (n <= 3)
+        await new Promise<void>((resolve) => {
+          gate.push(resolve)
+          if (gate.length === 3) for (const open of gate) open()
+        })
+      if (n === 1 && !failed) {
+        failed = true
+        throw new Disconnected('cut')
+      }
+      if (n <= 3) throw new Disconnected('sequence refused')
+      return CONFIRMED
+    },
+    { inFlight: 3, maxEntries: 10 },
+  )
   await run(new NumberSource(200, 10), sink)
   expect(sink.confirmed).toEqual(numbers(200))
 })
 
 test('a throttled sink is not reopened', async () => {
-  const sink = new ScriptedSink((n) => { if (n === 1) throw new Throttled('slow down', { afterMs: 5 }); return CONFIRMED })
+  const sink = new ScriptedSink((n) => {
+    if (n === 1) throw new Throttled('slow down', { afterMs: 5 })
+    return CONFIRMED
+  })
   await run(new NumberSource(10, 10), sink)
   expect(sink.opens).toBe(1)
   expect(sink.confirmed).toEqual(numbers(10))
@@ -70,7 +109,10 @@ test('a throttled sink is not reopened', async () => {
 test('a rejected record is a dead letter with its origin, the others are delivered and all is committed', async () => {
   const letters: DeadLetter[] = []
   const source = new NumberSource(100, 10)
-  const sink = new ScriptedSink((_, values) => ({ retry: [], rejected: values.flatMap((value, index) => (value === '42' ? [{ index, why: 'bad number' }] : [])) }))
+  const sink = new ScriptedSink((_, values) => ({
+    retry: [],
+    rejected: values.flatMap((value, index) => (value === '42' ? [{ index, why: 'bad number' }] : [])),
+  }))
   const { ending, receipt } = await run(source, sink, { letters })
   expect(letters).toHaveLength(1)
   expect(letters[0]).toMatchObject({ position: '42', why: 'bad number', sink: 'sink' })
@@ -82,7 +124,10 @@ test('a rejected record is a dead letter with its origin, the others are deliver
 
 test('without a place for dead letters nothing beyond the rejected record is committed and the run is incomplete', async () => {
   const source = new NumberSource(1000, 10)
-  const sink = new ScriptedSink((_, values) => ({ retry: [], rejected: values.flatMap((value, index) => (value === '42' ? [{ index, why: 'bad number' }] : [])) }))
+  const sink = new ScriptedSink((_, values) => ({
+    retry: [],
+    rejected: values.flatMap((value, index) => (value === '42' ? [{ index, why: 'bad number' }] : [])),
+  }))
   const { ending, receipt } = await run(source, sink)
   expect(ending.kind).toBe('incomplete')
   for (const [, position] of source.commits) expect(Number(position)).toBeLessThan(42)
@@ -95,11 +140,18 @@ test('a record larger than the sink takes is rejected and the others of its writ
   const big = Buffer.alloc(2000, 'x')
   let given = false
   const source = {
-    open: async () => undefined, close: async () => undefined, commit: async () => undefined,
+    open: async () => undefined,
+    close: async () => undefined,
+    commit: async () => undefined,
     read: async (): Promise<Delivery | null> => {
       if (given) return null
       given = true
-      return { batch: new EntryBatch([{ value: Buffer.from('a') }, { value: big }, { value: Buffer.from('b') }], 3000), partition: { name: 'p', epoch: 1 }, last: '3', at: (i) => String(i + 1) }
+      return {
+        batch: new EntryBatch([{ value: Buffer.from('a') }, { value: big }, { value: Buffer.from('b') }], 3000),
+        partition: { name: 'p', epoch: 1 },
+        last: '3',
+        at: (i) => String(i + 1),
+      }
     },
   }
   const sink = new ScriptedSink(undefined, { maxEntryBytes: 1000 })
@@ -132,12 +184,23 @@ test('a refusal before the first success is fatal and says whose it is', async (
   const source = new NumberSource(10, 10, () => new Refused('no such stream'))
   const { ending } = await run(source, new ScriptedSink())
   expect(ending).toEqual({ kind: 'source failed', why: 'source: no such stream' })
-  const sink = new ScriptedSink(() => { throw new Refused('access denied') })
-  expect((await run(new NumberSource(10, 10), sink)).ending).toEqual({ kind: 'sink failed', why: 'sink: access denied' })
+  const sink = new ScriptedSink(() => {
+    throw new Refused('access denied')
+  })
+  expect((await run(new NumberSource(10, 10), sink)).ending).toEqual({
+    kind: 'sink failed',
+    why: 'sink: access denied',
+  })
 })
 
 test('a refusal after a success is retried', async () => {
-  const sink = new ScriptedSink((n) => { if (n === 2) throw new Refused('token expired'); return CONFIRMED }, { maxEntries: 10 })
+  const sink = new ScriptedSink(
+    (n) => {
+      if (n === 2) throw new Refused('token expired')
+      return CONFIRMED
+    },
+    { maxEntries: 10 },
+  )
   const { ending } = await run(new NumberSource(100, 10), sink)
   expect(ending.kind).toBe('complete')
   expect(sink.confirmed).toEqual(numbers(100))
@@ -145,7 +208,13 @@ test('a refusal after a success is retried', async () => {
 
 test('what a failing sink did not confirm is returned to the source, not committed', async () => {
   const source = new NumberSource(1000, 10)
-  const sink = new ScriptedSink((n) => { if (n === 3) throw new Fatal('gone for good'); return CONFIRMED }, { maxEntries: 10 })
+  const sink = new ScriptedSink(
+    (n) => {
+      if (n === 3) throw new Fatal('gone for good')
+      return CONFIRMED
+    },
+    { maxEntries: 10 },
+  )
   const { ending, receipt } = await run(source, sink)
   expect(ending.kind).toBe('sink failed')
   expect(receipt.sinks[0]!.delivered).toBe(20)
@@ -160,7 +229,13 @@ test('an error that nobody classified is a bug of ours', async () => {
 
 test('when the reader of stdout goes away nothing more is committed', async () => {
   const source = new NumberSource(1000, 10)
-  const sink = new ScriptedSink((n) => { if (n === 5) throw new ReaderGone('EPIPE'); return CONFIRMED }, { maxEntries: 10, confirms: 'none' })
+  const sink = new ScriptedSink(
+    (n) => {
+      if (n === 5) throw new ReaderGone('EPIPE')
+      return CONFIRMED
+    },
+    { maxEntries: 10, confirms: 'none' },
+  )
   const { ending } = await run(source, sink)
   expect(ending.kind).toBe('reader gone')
   expect(source.commits).toEqual([])
@@ -168,10 +243,18 @@ test('when the reader of stdout goes away nothing more is committed', async () =
 
 test('stop drains what was read, commits it and leaves the rest', async () => {
   const source = new NumberSource(1_000_000, 10)
-  const sink = new ScriptedSink(async () => { await new Promise((resolve) => { setTimeout(resolve, 1) }); return CONFIRMED })
+  const sink = new ScriptedSink(async () => {
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
+    return CONFIRMED
+  })
   const flow = flowOf(source, sink)
   const done = flow.run()
-  while (sink.confirmed.length < 100) await new Promise((resolve) => { setTimeout(resolve, 1) })
+  while (sink.confirmed.length < 100)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
   flow.stop()
   const { ending, receipt } = await done
   expect(ending).toEqual({ kind: 'stopped', safe: true })
@@ -181,10 +264,20 @@ test('stop drains what was read, commits it and leaves the rest', async () => {
 })
 
 test('a stop ends within the grace when the sink hangs, and what is in flight counts as returned', async () => {
-  const sink = new ScriptedSink((_n, _values, _write, signal) => new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(new Disconnected('aborted')) }) }))
+  const sink = new ScriptedSink(
+    (_n, _values, _write, signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          reject(new Disconnected('aborted'))
+        })
+      }),
+  )
   const flow = flowOf(new NumberSource(1000, 10), sink, { graceMs: 100 })
   const done = flow.run()
-  while (sink.writes.length === 0) await new Promise((resolve) => { setTimeout(resolve, 1) })
+  while (sink.writes.length === 0)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
   const from = Date.now()
   flow.stop()
   const { ending, receipt } = await done
@@ -196,13 +289,23 @@ test('a stop ends within the grace when the sink hangs, and what is in flight co
 
 test('memory is bounded: reading waits while the window is full', async () => {
   let release: () => void = () => undefined
-  const held = new Promise<void>((resolve) => { release = resolve })
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
   const source = new NumberSource(100_000, 1000)
-  const sink = new ScriptedSink(async () => { await held; return CONFIRMED })
+  const sink = new ScriptedSink(async () => {
+    await held
+    return CONFIRMED
+  })
   const flow = flowOf(source, sink, { memory: 20_000 })
   const done = flow.run()
-  while (sink.writes.length === 0) await new Promise((resolve) => { setTimeout(resolve, 1) })
-  await new Promise((resolve) => { setTimeout(resolve, 50) })
+  while (sink.writes.length === 0)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
+  await new Promise((resolve) => {
+    setTimeout(resolve, 50)
+  })
   const readWhileHeld = flow.status().read
   expect(readWhileHeld).toBeLessThan(10_000)
   release()
@@ -222,11 +325,21 @@ test('a newline that cannot be framed is refused at reading where the way keeps 
   const letters: DeadLetter[] = []
   let given = false
   const source = {
-    open: async () => undefined, close: async () => undefined, commit: async () => undefined,
+    open: async () => undefined,
+    close: async () => undefined,
+    commit: async () => undefined,
     read: async (): Promise<Delivery | null> => {
       if (given) return null
       given = true
-      return { batch: new EntryBatch([{ value: Buffer.from('a') }, { value: Buffer.from('b\nc') }, { value: Buffer.from('d\n') }], 10), partition: { name: 'p', epoch: 1 }, last: '3', at: (i) => String(i + 1) }
+      return {
+        batch: new EntryBatch(
+          [{ value: Buffer.from('a') }, { value: Buffer.from('b\nc') }, { value: Buffer.from('d\n') }],
+          10,
+        ),
+        partition: { name: 'p', epoch: 1 },
+        last: '3',
+        at: (i) => String(i + 1),
+      }
     },
   }
   const sink = new ScriptedSink()
@@ -237,10 +350,21 @@ test('a newline that cannot be framed is refused at reading where the way keeps 
 })
 
 test('a stop ends within the grace also when more waits for a hanging sink than one write takes', async () => {
-  const sink = new ScriptedSink((_n, _values, _write, signal) => new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(new Disconnected('aborted')) }) }), { maxBytes: 100 })
+  const sink = new ScriptedSink(
+    (_n, _values, _write, signal) =>
+      new Promise((_, reject) => {
+        signal.addEventListener('abort', () => {
+          reject(new Disconnected('aborted'))
+        })
+      }),
+    { maxBytes: 100 },
+  )
   const flow = flowOf(new NumberSource(1000, 10), sink, { graceMs: 100 })
   const done = flow.run()
-  while (sink.writes.length === 0 || flow.status().read < 1000) await new Promise((resolve) => { setTimeout(resolve, 1) })
+  while (sink.writes.length === 0 || flow.status().read < 1000)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
   const from = Date.now()
   flow.stop()
   expect((await done).ending).toEqual({ kind: 'stopped', safe: false })
@@ -249,32 +373,62 @@ test('a stop ends within the grace also when more waits for a hanging sink than 
 
 test('a stop is heard while a source always has something at hand', async () => {
   const source = new NumberSource(Infinity, 10)
-  source.read = ((read) => async (_signal: AbortSignal) => read.call(source, new AbortController().signal))(source.read.bind(source))
+  source.read = (
+    (read) => async (_signal: AbortSignal) =>
+      read.call(source, new AbortController().signal)
+  )(source.read.bind(source))
   const flow = flowOf(source, new ScriptedSink())
   const done = flow.run()
-  while (flow.status().read < 100) await new Promise((resolve) => { setTimeout(resolve, 1) })
+  while (flow.status().read < 100)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
   flow.stop()
   expect((await done).ending).toEqual({ kind: 'stopped', safe: true })
 })
 
 test('what comes again to a destination that recognises it is no possible duplicate, but for what the sink says', async () => {
-  const sink = new ScriptedSink((n) => { if (n === 2) throw new Disconnected('cut'); return n === 3 ? { ...CONFIRMED, doubtful: 7 } : CONFIRMED }, { recognises: true })
+  const sink = new ScriptedSink(
+    (n) => {
+      if (n === 2) throw new Disconnected('cut')
+      return n === 3 ? { ...CONFIRMED, doubtful: 7 } : CONFIRMED
+    },
+    { recognises: true },
+  )
   const { receipt } = await run(new NumberSource(500, 50), sink)
   expect(sink.writes.map(({ attempt }) => attempt)).toContain(2)
   expect(receipt.sinks[0]).toMatchObject({ delivered: 500, possibleDuplicates: 7 })
 })
 
 test('a sink on which nothing moves for the stall time is opened again, and its write comes again as it was', async () => {
-  const sink = new ScriptedSink((n, _values, _write, signal) => n > 1 ? CONFIRMED : new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }) }))
+  const sink = new ScriptedSink((n, _values, _write, signal) =>
+    n > 1
+      ? CONFIRMED
+      : new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            reject(signal.reason as Error)
+          })
+        }),
+  )
   const { ending, receipt } = await run(new NumberSource(10, 10), sink, { stallMs: 100 })
   expect(ending.kind).toBe('complete')
   expect(sink.opens).toBe(2)
-  expect(sink.writes.map(({ id, attempt, values }) => ({ id, attempt, values }))).toEqual([1, 2].map((attempt) => ({ id: sink.writes[0]?.id, attempt, values: numbers(10) })))
+  expect(sink.writes.map(({ id, attempt, values }) => ({ id, attempt, values }))).toEqual(
+    [1, 2].map((attempt) => ({ id: sink.writes[0]?.id, attempt, values: numbers(10) })),
+  )
   expect(receipt.sinks[0]).toMatchObject({ delivered: 10, possibleDuplicates: 10 })
 })
 
 test('a sink that cannot confirm may be slow for as long as it likes: a full pipe is no stall', async () => {
-  const sink = new ScriptedSink(async () => { await new Promise((resolve) => { setTimeout(resolve, 1500) }); return CONFIRMED }, { confirms: 'none' })
+  const sink = new ScriptedSink(
+    async () => {
+      await new Promise((resolve) => {
+        setTimeout(resolve, 1500)
+      })
+      return CONFIRMED
+    },
+    { confirms: 'none' },
+  )
   const { ending } = await run(new NumberSource(10, 10), sink, { stallMs: 100 })
   expect(ending.kind).toBe('complete')
   expect({ opens: sink.opens, writes: sink.writes.length }).toEqual({ opens: 1, writes: 1 })
@@ -282,19 +436,44 @@ test('a sink that cannot confirm may be slow for as long as it likes: a full pip
 
 test('a write that fails while another is under way is tried again when that one ends, though nothing else arrives', async () => {
   const under = Promise.withResolvers<undefined>()
-  const sink = new ScriptedSink(async (n) => {
-    if (n === 1) { await under.promise; throw new Disconnected('reset') }
-    if (n === 2) { under.resolve(undefined); await new Promise((resolve) => { setImmediate(resolve) }) }
-    return CONFIRMED
-  }, { maxEntries: 10, inFlight: 2, ordered: false })
+  const sink = new ScriptedSink(
+    async (n) => {
+      if (n === 1) {
+        await under.promise
+        throw new Disconnected('reset')
+      }
+      if (n === 2) {
+        under.resolve(undefined)
+        await new Promise((resolve) => {
+          setImmediate(resolve)
+        })
+      }
+      return CONFIRMED
+    },
+    { maxEntries: 10, inFlight: 2, ordered: false },
+  )
   class Endless extends NumberSource {
     override async read(signal: AbortSignal): Promise<Delivery | null> {
-      return await super.read(signal) ?? new Promise((_, reject) => { signal.addEventListener('abort', () => { reject(signal.reason as Error) }, { once: true }) })
+      return (
+        (await super.read(signal)) ??
+        new Promise((_, reject) => {
+          signal.addEventListener(
+            'abort',
+            () => {
+              reject(signal.reason as Error)
+            },
+            { once: true },
+          )
+        })
+      )
     }
   }
   const flow = flowOf(new Endless(20, 10), sink)
   const running = flow.run()
-  while (sink.confirmed.length < 20) await new Promise((resolve) => { setTimeout(resolve, 5) })
+  while (sink.confirmed.length < 20)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 5)
+    })
   flow.stop()
   expect((await running).ending.kind).toBe('stopped')
 }, 5000)

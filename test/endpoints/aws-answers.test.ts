@@ -14,27 +14,43 @@ function* endless(begin: string): Generator<Buffer> {
   yield Buffer.from(begin)
   for (;;) yield Buffer.alloc(16 * KIB, 'x')
 }
-const error = (begin: string, headers: Record<string, string> = {}): HttpAnswer => ({ statusCode: 400, headers, body: Readable.from(endless(begin)) })
+const error = (begin: string, headers: Record<string, string> = {}): HttpAnswer => ({
+  statusCode: 400,
+  headers,
+  body: Readable.from(endless(begin)),
+})
 function event(length: number): Buffer {
   const bytes = Buffer.alloc(Math.min(length, 4 * KIB))
   bytes.writeUInt32BE(length)
   return bytes
 }
-const events = (...chunks: readonly Buffer[]): HttpAnswer => ({ statusCode: 200, headers: { 'content-type': 'application/vnd.amazon.eventstream' }, body: Readable.from(chunks) })
+const events = (...chunks: readonly Buffer[]): HttpAnswer => ({
+  statusCode: 200,
+  headers: { 'content-type': 'application/vnd.amazon.eventstream' },
+  body: Readable.from(chunks),
+})
 
 test('of an error without end its code is left', async () => {
-  expect(await taken(error('<Error><Code>SlowDown</Code><Message>'))).toBe('<Error><Code>SlowDown</Code><Message>its text is longer than 64KiB</Message></Error>')
-  expect(await taken(error('{"__type":"com.amazonaws#Throttled","message":"'))).toBe('{"__type":"com.amazonaws#Throttled","message":"its text is longer than 64KiB"}')
+  expect(await taken(error('<Error><Code>SlowDown</Code><Message>'))).toBe(
+    '<Error><Code>SlowDown</Code><Message>its text is longer than 64KiB</Message></Error>',
+  )
+  expect(await taken(error('{"__type":"com.amazonaws#Throttled","message":"'))).toBe(
+    '{"__type":"com.amazonaws#Throttled","message":"its text is longer than 64KiB"}',
+  )
   expect(await taken(error('<html>'))).toBe('')
   const answer = error('<html>')
   const { body } = answer
-  const closed = new Promise((resolve) => { (body as Readable).once('close', resolve) })
+  const closed = new Promise((resolve) => {
+    ;(body as Readable).once('close', resolve)
+  })
   await boundAnswer('GET', answer, 1)
   await closed
 })
 
 test('an error of an ordinary length, and a success, stay as they are', async () => {
-  expect(await taken({ statusCode: 404, headers: {}, body: Readable.from([Buffer.from('a'), Buffer.from('b')]) })).toBe('ab')
+  expect(await taken({ statusCode: 404, headers: {}, body: Readable.from([Buffer.from('a'), Buffer.from('b')]) })).toBe(
+    'ab',
+  )
   const known = Readable.from([Buffer.from('ok')])
   const answer: HttpAnswer = { statusCode: 200, headers: { 'content-length': '2' }, body: known }
   await boundAnswer('POST', answer, 10)
@@ -46,12 +62,16 @@ test('an error of an ordinary length, and a success, stay as they are', async ()
 
 test('a success without end is none', async () => {
   await expect(taken({ statusCode: 200, headers: {}, body: Readable.from(endless('')) })).rejects.toThrow(Disconnected)
-  await expect(taken({ statusCode: 200, headers: { 'content-length': '400000000' }, body: Readable.from(endless('')) })).rejects.toThrow(/an answer of more than the 100KiB/)
+  await expect(
+    taken({ statusCode: 200, headers: { 'content-length': '400000000' }, body: Readable.from(endless('')) }),
+  ).rejects.toThrow(/an answer of more than the 100KiB/)
 })
 
 test('events pass one after the other, however they are cut; one that is announced too large does not', async () => {
   const all = Buffer.concat([event(16), event(100), event(4 * KIB)])
-  expect(await taken(events(...Array.from({ length: all.length }, (_, i) => all.subarray(i, i + 1))))).toBe(all.toString('latin1'))
+  expect(await taken(events(...Array.from({ length: all.length }, (_, i) => all.subarray(i, i + 1))))).toBe(
+    all.toString('latin1'),
+  )
   await expect(taken(events(event(16), event(2 ** 31)))).rejects.toThrow(/an event of more than the 100KiB/)
   await expect(taken(events(event(16), Buffer.alloc(16)))).rejects.toThrow(Disconnected)
 })

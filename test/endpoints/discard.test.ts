@@ -4,8 +4,18 @@ import { DiscardSink } from '../../src/endpoints/discard/sink'
 import { systemClock } from '../../src/kit/clock'
 
 const log = { debug: () => undefined, info: () => undefined, warn: () => undefined }
-const context: EndpointContext = { signal: new AbortController().signal, clock: systemClock, log, gauge: () => undefined }
-const write: Write = { id: '1', attempt: 1, payload: new LineBatch([Buffer.from('a\n')], 1), origin: () => ({ source: 's', partition: 'p', position: '0', receivedAt: 0 }) }
+const context: EndpointContext = {
+  signal: new AbortController().signal,
+  clock: systemClock,
+  log,
+  gauge: () => undefined,
+}
+const write: Write = {
+  id: '1',
+  attempt: 1,
+  payload: new LineBatch([Buffer.from('a\n')], 1),
+  origin: () => ({ source: 's', partition: 'p', position: '0', receivedAt: 0 }),
+}
 
 test('every record is confirmed', async () => {
   const sink = new DiscardSink(0)

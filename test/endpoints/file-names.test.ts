@@ -6,10 +6,16 @@ import { join } from 'node:path'
 import { manifold } from '../support/manifold'
 
 let folder: string
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-names-')); mkdirSync(join(folder, 'in')) })
-afterEach(() => { rmSync(folder, { recursive: true, force: true }) })
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-names-'))
+  mkdirSync(join(folder, 'in'))
+})
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 const at = (name: string): string => join(folder, name)
-const run = (...from: string[]): ReturnType<typeof manifold> => manifold([...from.flatMap((each) => ['--from', each]), '--to', `file:${at('out')}`, '--state', at('state')])
+const run = (...from: string[]): ReturnType<typeof manifold> =>
+  manifold([...from.flatMap((each) => ['--from', each]), '--to', `file:${at('out')}`, '--state', at('state')])
 
 test('a file whose name is not UTF-8 is read, gone on with, and named', async () => {
   const name = Buffer.concat([Buffer.from(at('in/caf')), Buffer.from([0xe9]), Buffer.from('.log')])
@@ -36,8 +42,20 @@ test('a backslash in a pattern takes the meaning of what follows, and leads into
 
 test.each([
   ['as a pattern', (name: string) => `${name.slice(0, -1)}[${name.slice(-1)}]`, () => undefined],
-  ['through a link', (name: string) => `${name}.link`, (name: string) => { symlinkSync(name, `${name}.link`) }],
-  ['by another name', (name: string) => `${name}.hard`, (name: string) => { linkSync(name, `${name}.hard`) }],
+  [
+    'through a link',
+    (name: string) => `${name}.link`,
+    (name: string) => {
+      symlinkSync(name, `${name}.link`)
+    },
+  ],
+  [
+    'by another name',
+    (name: string) => `${name}.hard`,
+    (name: string) => {
+      linkSync(name, `${name}.hard`)
+    },
+  ],
 ])('one file named twice, the second time %s, is refused before anything is read', async (_, second, prepare) => {
   writeFileSync(at('in/a'), 'one\n')
   prepare(at('in/a'))

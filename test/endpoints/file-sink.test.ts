@@ -13,7 +13,9 @@ import { systemClock } from '../../src/kit/clock'
 
 let folder: string
 let open: FileSink[] = []
-beforeEach(() => { folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-file-sink-'))) })
+beforeEach(() => {
+  folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-file-sink-')))
+})
 afterEach(async () => {
   for (const sink of open) await sink.close()
   open = []
@@ -26,16 +28,40 @@ const never = new AbortController().signal
 
 let now = Date.UTC(2026, 0, 31, 23, 59, 58)
 const warnings: string[] = []
-const context: EndpointContext = { signal: never, clock: { ...systemClock, now: () => now, monotonic: () => now }, log: { debug: () => undefined, info: () => undefined, warn: (text) => { warnings.push(text) } }, gauge: () => undefined }
+const context: EndpointContext = {
+  signal: never,
+  clock: { ...systemClock, now: () => now, monotonic: () => now },
+  log: {
+    debug: () => undefined,
+    info: () => undefined,
+    warn: (text) => {
+      warnings.push(text)
+    },
+  },
+  gauge: () => undefined,
+}
 async function sinkAt(name: string, given: Partial<SinkOptions> = {}): Promise<FileSink> {
-  const sink = new FileSink(path.isAbsolute(name) ? name : at(name), { framing: 'lines', newline: 'reject', compression: 'auto', compressionLevel: undefined, rotateSize: 0, rotateEvery: 0, ...given })
+  const sink = new FileSink(path.isAbsolute(name) ? name : at(name), {
+    framing: 'lines',
+    newline: 'reject',
+    compression: 'auto',
+    compressionLevel: undefined,
+    rotateSize: 0,
+    rotateEvery: 0,
+    ...given,
+  })
   open.push(sink)
   await sink.open(context)
   return sink
 }
 let serial = 0
 function writeOf(text: string): Write {
-  return { id: String(++serial), attempt: 1, payload: new LineBatch([Buffer.from(text)], text.split('\n').length - 1), origin: (index) => ({ source: 'src', partition: 'p', position: String(index), receivedAt: now }) }
+  return {
+    id: String(++serial),
+    attempt: 1,
+    payload: new LineBatch([Buffer.from(text)], text.split('\n').length - 1),
+    origin: (index) => ({ source: 'src', partition: 'p', position: String(index), receivedAt: now }),
+  }
 }
 
 test('records are appended, whole and confirmed, and nothing else lies in the folder after closing', async () => {
@@ -56,11 +82,19 @@ test('a last line without newline that somebody else wrote stays a line of its o
 })
 
 test('records that cannot be lines are rejected, as envelopes they are not', async () => {
-  const write = { ...writeOf(''), payload: new EntryBatch([{ value: Buffer.from('a') }, { value: Buffer.from('b\nc') }], 4) }
+  const write = {
+    ...writeOf(''),
+    payload: new EntryBatch([{ value: Buffer.from('a') }, { value: Buffer.from('b\nc') }], 4),
+  }
   expect((await (await sinkAt('out')).write(write, never)).rejected.map(({ index }) => index)).toEqual([1])
   expect(read('out')).toBe('a\n')
   expect((await (await sinkAt('env', { framing: 'envelope' })).write(write, never)).rejected).toEqual([])
-  expect(read('env').split('\n').slice(0, -1).map((line) => (JSON.parse(line) as { value: string }).value)).toEqual(['a', 'b\nc'])
+  expect(
+    read('env')
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => (JSON.parse(line) as { value: string }).value),
+  ).toEqual(['a', 'b\nc'])
 })
 
 /** What a killed process leaves: a copy of the folder in the middle. */
@@ -140,7 +174,9 @@ test('a write that another process still has under way is no torn one', async ()
   fs.truncateSync(at('out'), 2 * PAGE)
   // It goes on while the other one waits to see whether it does.
   const opening = sinkAt('out')
-  await new Promise((resolve) => { setTimeout(resolve, 50) })
+  await new Promise((resolve) => {
+    setTimeout(resolve, 50)
+  })
   fs.appendFileSync(at('out'), LARGE.slice(2 * PAGE))
   await opening
   expect(read('out')).toBe(LARGE)
@@ -203,15 +239,21 @@ test('a write that was given up leaves nothing behind', async () => {
   expect(gunzipSync(fs.readFileSync(at('out.gz'))).toString()).toBe('one\n')
 })
 
-test.each([['gz', gunzipSync], ['zst', zstdDecompressSync]] as const)('a .%s file consists of whole members, so that what is cut off leaves it readable', async (suffix, decompress) => {
-  const sink = await sinkAt(`out.${suffix}`)
-  await sink.write(writeOf('one\n'), never)
-  const first = fs.statSync(at(`out.${suffix}`)).size
-  await sink.write(writeOf('two\n'), never)
-  const bytes = fs.readFileSync(at(`out.${suffix}`))
-  expect(decompress(bytes.subarray(0, first)).toString()).toBe('one\n')
-  expect(decompress(bytes.subarray(first)).toString()).toBe('two\n')
-})
+test.each([
+  ['gz', gunzipSync],
+  ['zst', zstdDecompressSync],
+] as const)(
+  'a .%s file consists of whole members, so that what is cut off leaves it readable',
+  async (suffix, decompress) => {
+    const sink = await sinkAt(`out.${suffix}`)
+    await sink.write(writeOf('one\n'), never)
+    const first = fs.statSync(at(`out.${suffix}`)).size
+    await sink.write(writeOf('two\n'), never)
+    const bytes = fs.readFileSync(at(`out.${suffix}`))
+    expect(decompress(bytes.subarray(0, first)).toString()).toBe('one\n')
+    expect(decompress(bytes.subarray(first)).toString()).toBe('two\n')
+  },
+)
 
 test('a file that is full is renamed, and a new one begins', async () => {
   const sink = await sinkAt('out.ndjson', { rotateSize: 10 })
@@ -284,7 +326,10 @@ test('a file that somebody truncates is gone on with at its new end, and in a li
   expect(warnings.filter((text) => text.includes('truncated by somebody'))).toHaveLength(1)
 })
 
-test.each([['gz', gunzipSync], ['zst', zstdDecompressSync]] as const)('a .%s file that somebody truncates goes on with a member of its own', async (suffix, decompress) => {
+test.each([
+  ['gz', gunzipSync],
+  ['zst', zstdDecompressSync],
+] as const)('a .%s file that somebody truncates goes on with a member of its own', async (suffix, decompress) => {
   const sink = await sinkAt(`out.${suffix}`)
   await sink.write(writeOf('before\n'), never)
   fs.truncateSync(at(`out.${suffix}`))
@@ -296,13 +341,19 @@ test('two sinks of one file that is full give it two names, and nothing is repla
   const [one, other] = await Promise.all([sinkAt('out', { rotateSize: 1 }), sinkAt('out', { rotateSize: 1 })])
   const written: string[] = []
   for (let round = 0; round < 20; round++) {
-    await Promise.all([one, other].map((sink, index) => {
-      written.push(`${index}-${round}`)
-      return sink.write(writeOf(`${index}-${round}\n`), never)
-    }))
+    await Promise.all(
+      [one, other].map((sink, index) => {
+        written.push(`${index}-${round}`)
+        return sink.write(writeOf(`${index}-${round}\n`), never)
+      }),
+    )
   }
   await Promise.all([one.close(), other.close()])
-  expect(names().flatMap((name) => read(name).split('\n').slice(0, -1)).sort()).toEqual(written.sort())
+  expect(
+    names()
+      .flatMap((name) => read(name).split('\n').slice(0, -1))
+      .sort(),
+  ).toEqual(written.sort())
   expect(names().filter((name) => name.startsWith('.'))).toEqual([])
 })
 
@@ -328,7 +379,9 @@ test('what cannot be written to is refused with what to do', async () => {
 test('on a full disk what was written of a record is taken back, and it is written once there is room', async () => {
   const disk = at('disk')
   fs.mkdirSync(disk)
-  try { execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk], { stdio: 'pipe' }) } catch (error) {
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', disk], { stdio: 'pipe' })
+  } catch (error) {
     console.warn(`skipped: no small disk can be mounted here (${String(error)})`)
     return
   }
@@ -345,15 +398,21 @@ test('on a full disk what was written of a record is taken back, and it is writt
     await sink.write(large, never)
     await sink.close()
     expect(read('disk/out').length).toBe(120_005)
-  } finally { execFileSync('umount', [disk]) }
+  } finally {
+    execFileSync('umount', [disk])
+  }
 })
 
 test('a FIFO is written to once somebody reads it', async () => {
   execFileSync('mkfifo', [at('pipe')])
   const sink = new StreamFileSink(at('pipe'), { framing: 'lines', newline: 'reject' })
   await expect(sink.open()).rejects.toThrow(/nobody reads/)
-  const reader = fs.createReadStream(at('pipe'), { flags: (fs.constants.O_RDONLY | fs.constants.O_NONBLOCK) as unknown as string })
-  await new Promise((resolve) => { reader.once('open', resolve) })
+  const reader = fs.createReadStream(at('pipe'), {
+    flags: (fs.constants.O_RDONLY | fs.constants.O_NONBLOCK) as unknown as string,
+  })
+  await new Promise((resolve) => {
+    reader.once('open', resolve)
+  })
   reader.destroy()
   const kept = fs.openSync(at('pipe'), fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
   await sink.open()
@@ -370,5 +429,8 @@ test('paths know the parts of a time, in UTC', () => {
   expect(pathAt('/a/{yyyy}/{mm}{dd}T{HH}{MM}{SS}/{env}', time)).toBe('/a/2026/0102T030405/{env}')
   expect(rotatedPath('/a/b.ndjson.gz', time, 0)).toBe('/a/b.ndjson-20260102T030405.gz')
   expect(rotatedPath('/a/b.log', time, 2)).toBe('/a/b.log-20260102T030405.2')
-  expect(templateFaults('/a/{yyy}/{dd}', { rotateEvery: 5 })).toEqual([expect.stringContaining('{yyy}'), expect.stringContaining('rotate-every')])
+  expect(templateFaults('/a/{yyy}/{dd}', { rotateEvery: 5 })).toEqual([
+    expect.stringContaining('{yyy}'),
+    expect.stringContaining('rotate-every'),
+  ])
 })

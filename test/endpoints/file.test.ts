@@ -12,17 +12,26 @@ import { FileSource, type SourceOptions } from '../../src/endpoints/file/source'
 import { systemClock } from '../../src/kit/clock'
 
 let folder: string
-beforeEach(() => { folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-file-'))) })
+beforeEach(() => {
+  folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-file-')))
+})
 afterEach(async () => {
   for (const flow of running) await flow.source.close()
   running = []
   fs.rmSync(folder, { recursive: true })
 })
 const at = (name: string): string => path.join(folder, name)
-const write = (name: string, content: string | Buffer): void => { fs.writeFileSync(at(name), content) }
-const append = (name: string, content: string | Buffer): void => { fs.appendFileSync(at(name), content) }
-const rename = (from: string, to: string): void => { fs.renameSync(at(from), at(to)) }
-const numbers = (from: number, to: number): string => Array.from({ length: to - from + 1 }, (_, i) => `${from + i}\n`).join('')
+const write = (name: string, content: string | Buffer): void => {
+  fs.writeFileSync(at(name), content)
+}
+const append = (name: string, content: string | Buffer): void => {
+  fs.appendFileSync(at(name), content)
+}
+const rename = (from: string, to: string): void => {
+  fs.renameSync(at(from), at(to))
+}
+const numbers = (from: number, to: number): string =>
+  Array.from({ length: to - from + 1 }, (_, i) => `${from + i}\n`).join('')
 const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined }
 let running: Flow[] = []
 
@@ -30,7 +39,11 @@ let running: Flow[] = []
 async function asNobody<T>(run: () => Promise<T>): Promise<T> {
   const self = process.geteuid?.() ?? 1
   if (self === 0) process.seteuid?.(65_534)
-  try { return await run() } finally { if (self === 0) process.seteuid?.(0) }
+  try {
+    return await run()
+  } finally {
+    if (self === 0) process.seteuid?.(0)
+  }
 }
 
 /** What the core is to a source: keeps positions, reads, and forgets at will what was not committed. */
@@ -40,17 +53,47 @@ class Flow {
   readonly gaps: Gap[] = []
   readonly source: FileSource
   private readonly stop = new AbortController()
-  constructor(pattern: string, options: Partial<SourceOptions> = {}, readonly positions = new Map<string, string>()) {
-    this.source = new FileSource(path.isAbsolute(pattern) ? pattern : at(pattern), { framing: 'lines', maxRecord: 1 << 24, compression: 'auto', follow: false, start: 'oldest', pollEvery: 50, ...options })
+  constructor(
+    pattern: string,
+    options: Partial<SourceOptions> = {},
+    readonly positions = new Map<string, string>(),
+  ) {
+    this.source = new FileSource(path.isAbsolute(pattern) ? pattern : at(pattern), {
+      framing: 'lines',
+      maxRecord: 1 << 24,
+      compression: 'auto',
+      follow: false,
+      start: 'oldest',
+      pollEvery: 50,
+      ...options,
+    })
     running.push(this)
   }
   context(): SourceContext {
-    return { signal: this.stop.signal, clock: systemClock, log: quiet, gauge: () => undefined, resume: (name) => this.positions.get(name), resumable: () => [...this.positions.keys()], revoke: () => Promise.resolve(), lost: () => undefined, gap: (gap) => { this.gaps.push(gap) }, held: () => [], committed: () => undefined }
+    return {
+      signal: this.stop.signal,
+      clock: systemClock,
+      log: quiet,
+      gauge: () => undefined,
+      resume: (name) => this.positions.get(name),
+      resumable: () => [...this.positions.keys()],
+      revoke: () => Promise.resolve(),
+      lost: () => undefined,
+      gap: (gap) => {
+        this.gaps.push(gap)
+      },
+      held: () => [],
+      committed: () => undefined,
+    }
   }
-  open(): Promise<void> { return this.source.open(this.context()) }
+  open(): Promise<void> {
+    return this.source.open(this.context())
+  }
   async next(ms = 5000): Promise<Delivery | null> {
     const patience = new AbortController()
-    const timer = setTimeout(() => { patience.abort(new Error(`nothing came; so far: ${JSON.stringify(this.text.join('').slice(-200))}`)) }, ms)
+    const timer = setTimeout(() => {
+      patience.abort(new Error(`nothing came; so far: ${JSON.stringify(this.text.join('').slice(-200))}`))
+    }, ms)
     try {
       const delivery = await this.source.read(patience.signal)
       if (delivery !== null) {
@@ -59,12 +102,14 @@ class Flow {
         this.positions.set(delivery.partition.name, delivery.last)
       }
       return delivery
-    } finally { clearTimeout(timer) }
+    } finally {
+      clearTimeout(timer)
+    }
   }
   /** To the end of what there is. */
   async all(): Promise<string> {
     await this.open()
-    while (await this.next() !== null);
+    while ((await this.next()) !== null);
     await this.source.close()
     return this.text.join('')
   }
@@ -75,11 +120,19 @@ class Flow {
   }
   /** Nothing more comes for a few polls. */
   async rests(): Promise<void> {
-    await expect((async () => { while ((await this.next(250))?.batch.count === 0); })()).rejects.toThrow('nothing came')
+    await expect(
+      (async () => {
+        while ((await this.next(250))?.batch.count === 0);
+      })(),
+    ).rejects.toThrow('nothing came')
   }
   /** As after a kill: only what was committed is known. */
   again(options: Partial<SourceOptions> = {}, pattern?: string): Flow {
-    return new Flow(pattern ?? (this.source as unknown as { readonly pattern: string }).pattern, { ...(this.source as unknown as { readonly given: SourceOptions }).given, ...options }, new Map(this.positions))
+    return new Flow(
+      pattern ?? (this.source as unknown as { readonly pattern: string }).pattern,
+      { ...(this.source as unknown as { readonly given: SourceOptions }).given, ...options },
+      new Map(this.positions),
+    )
   }
 }
 
@@ -114,12 +167,12 @@ describe('reading to the end', () => {
     for (const delivery of whole.deliveries) {
       const read = whole.text.slice(0, whole.deliveries.indexOf(delivery) + 1).join('')
       const rest = new Flow('a.log', {}, new Map([[delivery.partition.name, delivery.last]]))
-      expect(read + await rest.all()).toBe(numbers(1, 400_000))
+      expect(read + (await rest.all())).toBe(numbers(1, 400_000))
     }
     const [, second] = whole.deliveries
     const rest = new Flow('a.log', {}, new Map([[at('a.log'), second?.at(99) ?? '']]))
     const lines = (whole.text[0] ?? '') + (whole.text[1] ?? '').split('\n').slice(0, 100).join('\n') + '\n'
-    expect(lines + await rest.all()).toBe(numbers(1, 400_000))
+    expect(lines + (await rest.all())).toBe(numbers(1, 400_000))
   })
 
   test('a shorter file, or one with other content, is a new thing', async () => {
@@ -145,21 +198,33 @@ describe('reading to the end', () => {
     expect(await flow.again().all()).toBe(other)
   })
 
-  test.each([['gz', gzipSync], ['zst', zstdCompressSync]] as const)('.%s files are decompressed, several members as one, and gone on with after a kill', async (suffix, compress) => {
-    write(`a.${suffix}`, Buffer.concat([compress(Buffer.from(numbers(1, 200_000))), compress(Buffer.from(numbers(200_001, 400_000).slice(0, -1)))]))
-    const flow = new Flow(`*.${suffix}`)
-    expect(await flow.all()).toBe(numbers(1, 400_000))
-    for (const [index, delivery] of flow.deliveries.entries()) {
-      if (index % 3 !== 0) continue
-      const rest = new Flow(`a.${suffix}`, {}, new Map([[delivery.partition.name, delivery.last]]))
-      expect(flow.text.slice(0, index + 1).join('') + await rest.all()).toBe(numbers(1, 400_000))
-    }
-    const second = flow.again()
-    expect(await second.all()).toBe('')
-    expect(second.deliveries).toEqual([])
-    append(`a.${suffix}`, compress('more\n'))
-    expect(await flow.again().all()).toBe('more\n')
-  })
+  test.each([
+    ['gz', gzipSync],
+    ['zst', zstdCompressSync],
+  ] as const)(
+    '.%s files are decompressed, several members as one, and gone on with after a kill',
+    async (suffix, compress) => {
+      write(
+        `a.${suffix}`,
+        Buffer.concat([
+          compress(Buffer.from(numbers(1, 200_000))),
+          compress(Buffer.from(numbers(200_001, 400_000).slice(0, -1))),
+        ]),
+      )
+      const flow = new Flow(`*.${suffix}`)
+      expect(await flow.all()).toBe(numbers(1, 400_000))
+      for (const [index, delivery] of flow.deliveries.entries()) {
+        if (index % 3 !== 0) continue
+        const rest = new Flow(`a.${suffix}`, {}, new Map([[delivery.partition.name, delivery.last]]))
+        expect(flow.text.slice(0, index + 1).join('') + (await rest.all())).toBe(numbers(1, 400_000))
+      }
+      const second = flow.again()
+      expect(await second.all()).toBe('')
+      expect(second.deliveries).toEqual([])
+      append(`a.${suffix}`, compress('more\n'))
+      expect(await flow.again().all()).toBe('more\n')
+    },
+  )
 
   test('a compressed file that was replaced is read from its beginning', async () => {
     write('a.gz', gzipSync(numbers(1, 50_000)))
@@ -176,14 +241,22 @@ describe('reading to the end', () => {
     write('a.gz', whole.subarray(0, whole.length / 2))
     const flow = new Flow('a.gz')
     await flow.all()
-    expect(flow.gaps).toEqual([expect.objectContaining({ partition: at('a.gz'), why: expect.stringMatching(/a\.gz: the gzip data ends too early/) as string })])
+    expect(flow.gaps).toEqual([
+      expect.objectContaining({
+        partition: at('a.gz'),
+        why: expect.stringMatching(/a\.gz: the gzip data ends too early/) as string,
+      }),
+    ])
     expect(flow.text.join('').length).toBeGreaterThan(100_000)
     write('b.gz', 'plain text')
     await expect(new Flow('b.gz').all()).rejects.toThrow(Fatal)
     expect(await new Flow('b.gz', { compression: 'none' }).all()).toBe('plain text\n')
   })
 
-  test.each([['gz', gzipSync], ['zst', zstdCompressSync]] as const)('start=-N and start=latest count the lines of .%s files as of plain ones', async (suffix, compress) => {
+  test.each([
+    ['gz', gzipSync],
+    ['zst', zstdCompressSync],
+  ] as const)('start=-N and start=latest count the lines of .%s files as of plain ones', async (suffix, compress) => {
     write(`a.${suffix}`, Buffer.concat([compress(numbers(1, 200_000)), compress(numbers(200_001, 300_000))]))
     const last = new Flow(`a.${suffix}`, { start: '-3' })
     expect(await last.all()).toBe('299998\n299999\n300000\n')
@@ -212,12 +285,22 @@ describe('reading to the end', () => {
     await asNobody(async () => {
       const told: string[] = []
       const flow = new Flow('*/*.log')
-      await flow.source.open({ ...flow.context(), log: { ...quiet, warn: (text) => { told.push(text) } } })
+      await flow.source.open({
+        ...flow.context(),
+        log: {
+          ...quiet,
+          warn: (text) => {
+            told.push(text)
+          },
+        },
+      })
       expect(told).toEqual([])
       await flow.source.close()
     })
     fs.chmodSync(at('open/a.log'), 0)
-    await asNobody(() => expect(new Flow('open/*.log').all()).rejects.toThrow(/open\/a\.log may not be read: permission denied/))
+    await asNobody(() =>
+      expect(new Flow('open/*.log').all()).rejects.toThrow(/open\/a\.log may not be read: permission denied/),
+    )
     fs.chmodSync(at('open/a.log'), 0o644)
     // Listed, but not to be entered: the name is known, the file is not.
     fs.chmodSync(at('closed'), 0o744)
@@ -226,22 +309,51 @@ describe('reading to the end', () => {
     await asNobody(async () => {
       const told: string[] = []
       const flow = new Flow('*/*.log')
-      await flow.source.open({ ...flow.context(), log: { ...quiet, warn: (text) => { told.push(text) } } })
+      await flow.source.open({
+        ...flow.context(),
+        log: {
+          ...quiet,
+          warn: (text) => {
+            told.push(text)
+          },
+        },
+      })
       expect(told).toEqual([`${at('closed')} may not be read: whatever matches ${at('*/*.log')} in it is left out`])
-      while (await flow.next() !== null);
+      while ((await flow.next()) !== null);
       expect(flow.text.join('')).toBe('a\n')
       await flow.source.close()
     })
   })
 
   test('a compressed file that cannot be read for now is not taken for another one', async () => {
-    const position: FilePosition = { path: at('a.gz'), inode: '1', born: '0', offset: 10, since: 0, head: printOf(Buffer.from('0123456789')) }
+    const position: FilePosition = {
+      path: at('a.gz'),
+      inode: '1',
+      born: '0',
+      offset: 10,
+      since: 0,
+      head: printOf(Buffer.from('0123456789')),
+    }
     // Reading a folder fails as a disk does: with what the system says.
     fs.mkdirSync(at('a.gz'))
-    const candidate: Candidate = { path: at('a.gz'), matched: true, key: '0:1', inode: '1', born: '0', size: 99, modified: 0, kind: 'file', compression: 'gzip' }
-    await expect(bindByInode(new Map(), [{ name: 'a', position }], [candidate], () => Promise.resolve(false))).rejects.toThrow('EISDIR')
+    const candidate: Candidate = {
+      path: at('a.gz'),
+      matched: true,
+      key: '0:1',
+      inode: '1',
+      born: '0',
+      size: 99,
+      modified: 0,
+      kind: 'file',
+      compression: 'gzip',
+    }
+    await expect(
+      bindByInode(new Map(), [{ name: 'a', position }], [candidate], () => Promise.resolve(false)),
+    ).rejects.toThrow('EISDIR')
     const bound: Bound = new Map()
-    await bindByInode(bound, [{ name: 'a', position }], [{ ...candidate, path: at('gone.gz') }], () => Promise.resolve(false))
+    await bindByInode(bound, [{ name: 'a', position }], [{ ...candidate, path: at('gone.gz') }], () =>
+      Promise.resolve(false),
+    )
     expect(bound.size).toBe(0)
   })
 
@@ -327,7 +439,8 @@ describe('reading to the end', () => {
     let seen = 'a1\n'
     for (let day = 2; day < 8; day++) {
       append('app.log', `late ${day}\n`)
-      for (let number = day; number > 0; number--) if (fs.existsSync(at(`app.log.${number}`))) rename(`app.log.${number}`, `app.log.${number + 1}`)
+      for (let number = day; number > 0; number--)
+        if (fs.existsSync(at(`app.log.${number}`))) rename(`app.log.${number}`, `app.log.${number + 1}`)
       rename('app.log', 'app.log.1')
       write('app.log', `a${day}\n`)
       known = known.again()
@@ -344,7 +457,8 @@ describe('reading to the end', () => {
     await flow.all()
     for (let night = 1; night < 12; night++) {
       append('app.log', `late ${night}\n`)
-      for (let number = night; number > 0; number--) if (fs.existsSync(at(`app.log.${number}`))) rename(`app.log.${number}`, `app.log.${number + 1}`)
+      for (let number = night; number > 0; number--)
+        if (fs.existsSync(at(`app.log.${number}`))) rename(`app.log.${number}`, `app.log.${number + 1}`)
       rename('app.log', 'app.log.1')
       write('app.log', `a${night}\n`)
       flow = flow.again()
@@ -458,7 +572,11 @@ describe('following', () => {
     await again.until('being written\n')
   })
 
-  test.each([[1, '300000\n'], [3, '299998\n299999\n300000\n'], [0, '']])('start=-%d begins with that many last lines', async (lines, expected) => {
+  test.each([
+    [1, '300000\n'],
+    [3, '299998\n299999\n300000\n'],
+    [0, ''],
+  ])('start=-%d begins with that many last lines', async (lines, expected) => {
     write('app.log', numbers(1, 300_000))
     const flow = new Flow('app.log', { start: `-${lines}` })
     expect(await flow.all()).toBe(expected)
@@ -492,7 +610,7 @@ describe('following', () => {
     const ends = await flow.source.ends()
     expect([...ends.keys()].map((name) => path.basename(name))).toEqual(['a.log', 'b.log'])
     expect(ends.get(at('b.log'))).toBeNull()
-    while (await flow.next() !== null);
+    while ((await flow.next()) !== null);
     expect(flow.text.join('')).toBe('a\n')
   })
 
@@ -516,12 +634,18 @@ describe('following', () => {
       const some = Array.from({ length: step % 5 }, () => `${++made}\n`).join('')
       append('app.log', some)
       if (step % 7 === 3) {
-        for (let number = 20; number > 0; number--) if (fs.existsSync(at(`app.log.${number}`))) rename(`app.log.${number}`, `app.log.${number + 1}`)
+        for (let number = 20; number > 0; number--)
+          if (fs.existsSync(at(`app.log.${number}`))) rename(`app.log.${number}`, `app.log.${number + 1}`)
         rename('app.log', 'app.log.1')
         append('app.log.1', `${++made}\n`)
         write('app.log', '')
       }
-      if (step % 3 === 1) while (flow.text.join('').split('\n').length - 1 < 1 && seen.length + flow.text.join('').split('\n').length - 1 < made) await flow.next()
+      if (step % 3 === 1)
+        while (
+          flow.text.join('').split('\n').length - 1 < 1 &&
+          seen.length + flow.text.join('').split('\n').length - 1 < made
+        )
+          await flow.next()
       if (step % 11 === 5) {
         seen.push(...flow.text.join('').split('\n').slice(0, -1))
         await flow.source.close()
@@ -543,7 +667,8 @@ describe('a file that grows while it is read and not followed', () => {
     const flow = new Flow('in')
     await flow.open()
     // All that is read is written to it again: without an end of its own it would never end.
-    for (let delivery = await flow.next(); delivery !== null; delivery = await flow.next()) append('in', Buffer.concat(delivery.batch.lines().chunks))
+    for (let delivery = await flow.next(); delivery !== null; delivery = await flow.next())
+      append('in', Buffer.concat(delivery.batch.lines().chunks))
     expect(flow.text.join('')).toBe(block)
     expect(await new Flow('in', {}, flow.positions).all()).toBe(block)
   })
@@ -553,7 +678,7 @@ describe('a file that grows while it is read and not followed', () => {
     const flow = new Flow('in')
     await flow.open()
     append('in', 'o\nthree\n')
-    while (await flow.next() !== null);
+    while ((await flow.next()) !== null);
     expect(flow.text.join('')).toBe('one\ntwo\n')
     expect(await new Flow('in', {}, flow.positions).all()).toBe('three\n')
   })
@@ -563,11 +688,15 @@ describe('a file that grows while it is read and not followed', () => {
     expect(await new Flow('in').all()).toBe('one\ntw\n')
   })
 
-  test.each([['gz', gzipSync], ['zst', zstdCompressSync]] as const)('ends with the member of .%s that was its last one', async (suffix, compressed) => {
+  test.each([
+    ['gz', gzipSync],
+    ['zst', zstdCompressSync],
+  ] as const)('ends with the member of .%s that was its last one', async (suffix, compressed) => {
     write(`in.${suffix}`, compressed(block))
     const flow = new Flow(`in.${suffix}`)
     await flow.open()
-    for (let delivery = await flow.next(); delivery !== null; delivery = await flow.next()) append(`in.${suffix}`, compressed(Buffer.concat(delivery.batch.lines().chunks)))
+    for (let delivery = await flow.next(); delivery !== null; delivery = await flow.next())
+      append(`in.${suffix}`, compressed(Buffer.concat(delivery.batch.lines().chunks)))
     expect(flow.text.join('')).toBe(block)
     expect(await new Flow(`in.${suffix}`, {}, flow.positions).all()).toBe(block)
   })

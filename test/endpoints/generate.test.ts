@@ -7,12 +7,25 @@ import { systemClock } from '../../src/kit/clock'
 const never = new AbortController().signal
 function context(facts: { readonly resume?: string; readonly clock?: Clock } = {}): SourceContext {
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined }
-  return { signal: never, clock: facts.clock ?? systemClock, log, gauge: () => undefined, resume: () => facts.resume, resumable: () => [], revoke: () => Promise.resolve(), lost: () => undefined, gap: () => undefined, held: () => [], committed: () => undefined }
+  return {
+    signal: never,
+    clock: facts.clock ?? systemClock,
+    log,
+    gauge: () => undefined,
+    resume: () => facts.resume,
+    resumable: () => [],
+    revoke: () => Promise.resolve(),
+    lost: () => undefined,
+    gap: () => undefined,
+    held: () => [],
+    committed: () => undefined,
+  }
 }
 async function all(source: GenerateSource, given: SourceContext): Promise<{ text: string; deliveries: Delivery[] }> {
   await source.open(given)
   const deliveries: Delivery[] = []
-  for (let delivery = await source.read(never); delivery !== null; delivery = await source.read(never)) deliveries.push(delivery)
+  for (let delivery = await source.read(never); delivery !== null; delivery = await source.read(never))
+    deliveries.push(delivery)
   await source.close()
   return { text: deliveries.map(({ batch }) => Buffer.concat(batch.lines().chunks).toString()).join(''), deliveries }
 }
@@ -20,7 +33,9 @@ async function all(source: GenerateSource, given: SourceContext): Promise<{ text
 test('records are JSON, numbered from 1, of the size asked for', async () => {
   const { text, deliveries } = await all(new GenerateSource(0, 12_000, new Forge(100, 1)), context())
   const lines = text.split('\n').slice(0, -1)
-  expect(lines.map((line) => (JSON.parse(line) as { seq: number }).seq)).toEqual(Array.from({ length: 12_000 }, (_, i) => i + 1))
+  expect(lines.map((line) => (JSON.parse(line) as { seq: number }).seq)).toEqual(
+    Array.from({ length: 12_000 }, (_, i) => i + 1),
+  )
   expect(new Set(lines.map((line) => line.length))).toEqual(new Set([100]))
   expect(deliveries.reduce((sum, { batch }) => sum + batch.count, 0)).toBe(12_000)
   expect(deliveries[1]?.at(0)).toBe(String((deliveries[0]?.batch.count ?? 0) + 1))
@@ -28,12 +43,27 @@ test('records are JSON, numbered from 1, of the size asked for', async () => {
 })
 
 test('a run that goes on makes the records that the first would have made', async () => {
-  await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 300 }), fc.integer(), fc.integer({ min: 1, max: 300 }), fc.nat(400), async (size, seed, count, cut) => {
-    const whole = (await all(new GenerateSource(0, count, new Forge(size, seed)), context())).text
-    const first = (await all(new GenerateSource(0, Math.min(count, cut) || 1, new Forge(size, seed)), context())).text
-    const rest = (await all(new GenerateSource(0, count, new Forge(size, seed)), context({ resume: String(Math.min(count, cut) || 1) }))).text
-    expect(first + rest).toBe(whole)
-  }), { numRuns: 50 })
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 300 }),
+      fc.integer(),
+      fc.integer({ min: 1, max: 300 }),
+      fc.nat(400),
+      async (size, seed, count, cut) => {
+        const whole = (await all(new GenerateSource(0, count, new Forge(size, seed)), context())).text
+        const first = (await all(new GenerateSource(0, Math.min(count, cut) || 1, new Forge(size, seed)), context()))
+          .text
+        const rest = (
+          await all(
+            new GenerateSource(0, count, new Forge(size, seed)),
+            context({ resume: String(Math.min(count, cut) || 1) }),
+          )
+        ).text
+        expect(first + rest).toBe(whole)
+      },
+    ),
+    { numRuns: 50 },
+  )
 })
 
 test('another seed makes other records, and numbers beyond 32 bits are whole', () => {
@@ -44,7 +74,15 @@ test('another seed makes other records, and numbers beyond 32 bits are whole', (
 
 test('a rate is kept on the whole, and what came due while nobody read comes in one delivery', async () => {
   let now = 1000
-  const clock: Clock = { now: () => now, monotonic: () => now, sleep: (ms) => { now += ms; return Promise.resolve() }, every: () => ({ stop: () => undefined }) }
+  const clock: Clock = {
+    now: () => now,
+    monotonic: () => now,
+    sleep: (ms) => {
+      now += ms
+      return Promise.resolve()
+    },
+    every: () => ({ stop: () => undefined }),
+  }
   const source = new GenerateSource(100, 0, new Forge(50, 1))
   await source.open(context({ clock }))
   let made = 0

@@ -20,9 +20,16 @@ describeWith('s3', 'the S3 sink and faults', () => {
   let bucket: Bucket
   let proxy: S3Proxy
   let made: Opened | undefined
-  beforeAll(async () => { server = await startS3(available().find((kind) => kind !== 'moto')) })
-  afterAll(async () => { await server.stop() })
-  beforeEach(async () => { bucket = await Bucket.make(server); proxy = await S3Proxy.start(server.endpoint) })
+  beforeAll(async () => {
+    server = await startS3(available().find((kind) => kind !== 'moto'))
+  })
+  afterAll(async () => {
+    await server.stop()
+  })
+  beforeEach(async () => {
+    bucket = await Bucket.make(server)
+    proxy = await S3Proxy.start(server.endpoint)
+  })
   afterEach(async () => {
     await made?.sink.close()
     made = undefined
@@ -30,12 +37,27 @@ describeWith('s3', 'the S3 sink and faults', () => {
     bucket.close()
   })
   const sink = async (words: Partial<S3Options> = {}): Promise<Opened> => {
-    made = await opened({ endpoint: proxy.endpoint, accessKeyId: server.accessKey, secretAccessKey: server.secretKey, timeout: 1000, ...words }, bucket.name)
+    made = await opened(
+      {
+        endpoint: proxy.endpoint,
+        accessKeyId: server.accessKey,
+        secretAccessKey: server.secretKey,
+        timeout: 1000,
+        ...words,
+      },
+      bucket.name,
+    )
     return made
   }
-  const fails = (operation: Operation, fault: Fault, times = 1): void => { proxy.fault = (seen, count) => (seen === operation && count <= times ? fault : undefined) }
+  const fails = (operation: Operation, fault: Fault, times = 1): void => {
+    proxy.fault = (seen, count) => (seen === operation && count <= times ? fault : undefined)
+  }
   const failure = async (outcome: Promise<Outcome>): Promise<Error> => {
-    try { await outcome } catch (error) { return error as Error }
+    try {
+      await outcome
+    } catch (error) {
+      return error as Error
+    }
     throw new Error('it succeeded')
   }
   /** As the core does, without its pauses. */
@@ -57,7 +79,12 @@ describeWith('s3', 'the S3 sink and faults', () => {
     expect(await bucket.uploads(KEY)).toEqual([])
   }
 
-  it.each<[Operation, () => Buffer]>([['PutObject', small], ['CreateUpload', large], ['UploadPart', large], ['CompleteUpload', large]])('passes on that %s is to slow down, with the time S3 names', async (operation, content) => {
+  it.each<[Operation, () => Buffer]>([
+    ['PutObject', small],
+    ['CreateUpload', large],
+    ['UploadPart', large],
+    ['CompleteUpload', large],
+  ])('passes on that %s is to slow down, with the time S3 names', async (operation, content) => {
     await sink()
     fails(operation, { kind: 'status', status: 503, code: 'SlowDown', headers: { 'retry-after': '7' } })
     const error = await failure(made!.write(segmentOf(content())))
@@ -66,7 +93,7 @@ describeWith('s3', 'the S3 sink and faults', () => {
     expect(error.message).toMatch(/SlowDown/)
   })
 
-  it('asks S3 once for each attempt: what is retried, and when, is the core\'s matter', async () => {
+  it("asks S3 once for each attempt: what is retried, and when, is the core's matter", async () => {
     await sink()
     fails('PutObject', { kind: 'status', status: 500, code: 'InternalError' }, 99)
     expect(await failure(made!.write(segmentOf(small())))).toBeInstanceOf(Disconnected)
@@ -74,16 +101,36 @@ describeWith('s3', 'the S3 sink and faults', () => {
   })
 
   it.each<[string, Operation, () => Buffer, Fault]>([
-    ['an error with status 200 for a whole object', 'PutObject', small, { kind: 'ok-but-error', code: 'InternalError' }],
+    [
+      'an error with status 200 for a whole object',
+      'PutObject',
+      small,
+      { kind: 'ok-but-error', code: 'InternalError' },
+    ],
     ['an error with status 200 for a part', 'UploadPart', large, { kind: 'ok-but-error', code: 'InternalError' }],
-    ['an error with status 200 at the end of an upload', 'CompleteUpload', large, { kind: 'ok-but-error', code: 'InternalError' }],
-    ['an error with status 200 at its beginning', 'CreateUpload', large, { kind: 'ok-but-error', code: 'InternalError' }],
+    [
+      'an error with status 200 at the end of an upload',
+      'CompleteUpload',
+      large,
+      { kind: 'ok-but-error', code: 'InternalError' },
+    ],
+    [
+      'an error with status 200 at its beginning',
+      'CreateUpload',
+      large,
+      { kind: 'ok-but-error', code: 'InternalError' },
+    ],
     ['an empty success for a whole object', 'PutObject', small, { kind: 'ok-empty' }],
     ['an empty success for a part', 'UploadPart', large, { kind: 'ok-empty' }],
     ['an empty success at the end of an upload', 'CompleteUpload', large, { kind: 'ok-empty' }],
     ['a page of a hotel for a whole object', 'PutObject', small, { kind: 'garbage' }],
     ['a page of a hotel at the end of an upload', 'CompleteUpload', large, { kind: 'garbage' }],
-    ['a reset in the middle of a body', 'PutObject', () => randomBytes(8 * MIB), { kind: 'reset', afterBytes: 100_000 }],
+    [
+      'a reset in the middle of a body',
+      'PutObject',
+      () => randomBytes(8 * MIB),
+      { kind: 'reset', afterBytes: 100_000 },
+    ],
     ['a reset in the middle of a part', 'UploadPart', large, { kind: 'reset', afterBytes: 100_000 }],
     ['a reset before the body', 'UploadPart', large, { kind: 'reset', afterBytes: 0 }],
     ['no answer', 'PutObject', small, { kind: 'hang' }],
@@ -94,17 +141,27 @@ describeWith('s3', 'the S3 sink and faults', () => {
     ['a server error', 'UploadPart', large, { kind: 'status', status: 500, code: 'InternalError' }],
     ['a bad gateway', 'PutObject', small, { kind: 'status', status: 502, code: 'BadGateway' }],
     ['bytes that changed on their way', 'UploadPart', large, { kind: 'status', status: 400, code: 'BadDigest' }],
-    ['a request that S3 waited for in vain', 'UploadPart', large, { kind: 'status', status: 400, code: 'RequestTimeout' }],
+    [
+      'a request that S3 waited for in vain',
+      'UploadPart',
+      large,
+      { kind: 'status', status: 400, code: 'RequestTimeout' },
+    ],
   ])('takes %s for a failure and stores the object once at the next attempt', async (_, operation, content, fault) => {
     await sink()
     fails(operation, fault)
     const bytes = content()
     expect(await failure(made!.write(segmentOf(bytes)))).toBeInstanceOf(Disconnected)
-    expect(await made!.write(segmentOf(bytes), 2).catch((error: unknown) => { if (error instanceof Disconnected) return made!.write(segmentOf(bytes), 3); throw error })).toEqual(CONFIRMED)
+    expect(
+      await made!.write(segmentOf(bytes), 2).catch((error: unknown) => {
+        if (error instanceof Disconnected) return made!.write(segmentOf(bytes), 3)
+        throw error
+      }),
+    ).toEqual(CONFIRMED)
     await holds(bytes)
   })
 
-  it('takes a racer\'s answer, 409, for a request to wait', async () => {
+  it("takes a racer's answer, 409, for a request to wait", async () => {
     await sink()
     fails('PutObject', { kind: 'status', status: 409, code: 'ConditionalRequestConflict' })
     const bytes = small()
@@ -114,13 +171,24 @@ describeWith('s3', 'the S3 sink and faults', () => {
 
   it('sends again only the parts that did not arrive, also over close and open', async () => {
     const { sink: it, write } = await sink()
-    proxy.fault = (operation, count) => (operation === 'UploadPart' && count === 2 ? { kind: 'status', status: 503, code: 'SlowDown' } : undefined)
+    proxy.fault = (operation, count) =>
+      operation === 'UploadPart' && count === 2 ? { kind: 'status', status: 503, code: 'SlowDown' } : undefined
     const bytes = large()
     expect(await failure(write(segmentOf(bytes)))).toBeInstanceOf(Throttled)
     const sent = proxy.count('UploadPart')
     expect(sent).toBe(3)
     await it.close()
-    await it.open({ signal: new AbortController().signal, clock: { now: Date.now, monotonic: () => performance.now(), sleep: () => Promise.resolve(), every: () => ({ stop: () => undefined }) }, log: { debug: () => undefined, info: () => undefined, warn: () => undefined }, gauge: () => undefined })
+    await it.open({
+      signal: new AbortController().signal,
+      clock: {
+        now: Date.now,
+        monotonic: () => performance.now(),
+        sleep: () => Promise.resolve(),
+        every: () => ({ stop: () => undefined }),
+      },
+      log: { debug: () => undefined, info: () => undefined, warn: () => undefined },
+      gauge: () => undefined,
+    })
     expect(await write(segmentOf(bytes), 2)).toEqual(CONFIRMED)
     expect(proxy.count('UploadPart')).toBe(sent + 1)
     expect(proxy.count('CreateUpload')).toBe(1)
@@ -138,9 +206,19 @@ describeWith('s3', 'the S3 sink and faults', () => {
 
   it('gets through a storm in which two of three requests fail, each part sent until it arrived', async () => {
     await sink({ partSize: 5 * MIB, timeout: 300 })
-    const faults: Fault[] = [{ kind: 'status', status: 503, code: 'SlowDown' }, { kind: 'status', status: 500, code: 'InternalError' }, { kind: 'reset', afterBytes: 50_000 }, { kind: 'lose-answer' }, { kind: 'hang' }, { kind: 'ok-but-error', code: 'InternalError' }]
+    const faults: Fault[] = [
+      { kind: 'status', status: 503, code: 'SlowDown' },
+      { kind: 'status', status: 500, code: 'InternalError' },
+      { kind: 'reset', afterBytes: 50_000 },
+      { kind: 'lose-answer' },
+      { kind: 'hang' },
+      { kind: 'ok-but-error', code: 'InternalError' },
+    ]
     let dice = 20_260_102
-    const roll = (sides: number): number => { dice = (Math.imul(dice, 1_103_515_245) + 12_345) >>> 0; return Math.floor(dice / 2 ** 32 * sides) }
+    const roll = (sides: number): number => {
+      dice = (Math.imul(dice, 1_103_515_245) + 12_345) >>> 0
+      return Math.floor((dice / 2 ** 32) * sides)
+    }
     proxy.fault = () => (roll(3) === 0 ? undefined : faults[roll(faults.length)])
     const bytes = large()
     await persist(bytes)
@@ -166,9 +244,13 @@ describeWith('s3', 'the S3 sink and faults', () => {
   })
 
   it('stores where it may not look: neither at the bucket nor at unfinished uploads', async () => {
-    proxy.fault = (operation) => (operation === 'HeadBucket' || operation === 'ListObjects' || operation === 'ListUploads' ? { kind: 'status', status: 403, code: 'AccessDenied' } : undefined)
+    proxy.fault = (operation) =>
+      operation === 'HeadBucket' || operation === 'ListObjects' || operation === 'ListUploads'
+        ? { kind: 'status', status: 403, code: 'AccessDenied' }
+        : undefined
     await sink()
-    for (const bytes of [small(), large()]) expect(await made!.write({ ...segmentOf(bytes), key: `${bytes.length}` })).toEqual(CONFIRMED)
+    for (const bytes of [small(), large()])
+      expect(await made!.write({ ...segmentOf(bytes), key: `${bytes.length}` })).toEqual(CONFIRMED)
     expect(await bucket.keys()).toHaveLength(2)
   })
 
@@ -186,7 +268,9 @@ describeWith('s3', 'the S3 sink and faults', () => {
     await bucket.put(KEY, Buffer.from('x'))
     await sink()
     fails('HeadObject', { kind: 'status', status: 404, code: 'NotFound' })
-    expect((await made!.write(segmentOf(small()))).retry).toEqual([{ index: 0, why: expect.stringMatching(/is not any more/) as string }])
+    expect((await made!.write(segmentOf(small()))).retry).toEqual([
+      { index: 0, why: expect.stringMatching(/is not any more/) as string },
+    ])
   })
 
   it.each<[string, number, new (...given: never[]) => Error, RegExp]>([
@@ -221,7 +305,9 @@ describeWith('s3', 'the S3 sink and faults', () => {
       await sink.close()
       await sink.open(contextFor([]))
       expect(asked).toBe(2)
-    } finally { await sink.close() }
+    } finally {
+      await sink.close()
+    }
   })
 
   it('sends bodies once, without hashing them again, with a checksum that the server verifies', async () => {
@@ -230,25 +316,47 @@ describeWith('s3', 'the S3 sink and faults', () => {
     await made!.write(segment)
     await made!.write({ ...segmentOf(large()), key: 'large' })
     const put = proxy.seen.find(({ operation }) => operation === 'PutObject')
-    expect(put?.headers).toMatchObject({ 'x-amz-content-sha256': segment.sha256, 'x-amz-checksum-sha256': Buffer.from(segment.sha256, 'hex').toString('base64'), 'if-none-match': '*' })
+    expect(put?.headers).toMatchObject({
+      'x-amz-content-sha256': segment.sha256,
+      'x-amz-checksum-sha256': Buffer.from(segment.sha256, 'hex').toString('base64'),
+      'if-none-match': '*',
+    })
     expect(put?.headers['content-encoding']).toBeUndefined()
     const parts = proxy.seen.filter(({ operation }) => operation === 'UploadPart')
     expect(parts).toHaveLength(3)
-    for (const { headers } of parts) expect(headers).toMatchObject({ 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD', 'x-amz-checksum-crc32': expect.any(String) as string })
+    for (const { headers } of parts)
+      expect(headers).toMatchObject({
+        'x-amz-content-sha256': 'UNSIGNED-PAYLOAD',
+        'x-amz-checksum-crc32': expect.any(String) as string,
+      })
     expect(proxy.seen.find(({ operation }) => operation === 'CompleteUpload')?.headers['if-none-match']).toBe('*')
   })
 
   it('asks for encryption, storage class and ACL as it was told, for whole objects and for uploads', async () => {
-    await sink({ sse: 'aws:kms', kmsKeyId: 'key-1', storageClass: 'STANDARD_IA', acl: 'bucket-owner-full-control', contentType: 'text/plain', tag: [['a b', 'c']] })
-    proxy.fault = (operation) => (operation === 'PutObject' || operation === 'CreateUpload' ? { kind: 'status', status: 500, code: 'InternalError' } : undefined)
+    await sink({
+      sse: 'aws:kms',
+      kmsKeyId: 'key-1',
+      storageClass: 'STANDARD_IA',
+      acl: 'bucket-owner-full-control',
+      contentType: 'text/plain',
+      tag: [['a b', 'c']],
+    })
+    proxy.fault = (operation) =>
+      operation === 'PutObject' || operation === 'CreateUpload'
+        ? { kind: 'status', status: 500, code: 'InternalError' }
+        : undefined
     await failure(made!.write(segmentOf(small())))
     await failure(made!.write(segmentOf(large())))
     const asked = proxy.seen.filter(({ operation }) => operation === 'PutObject' || operation === 'CreateUpload')
     expect(asked).toHaveLength(2)
     for (const { headers } of asked) {
       expect(headers).toMatchObject({
-        'x-amz-server-side-encryption': 'aws:kms', 'x-amz-server-side-encryption-aws-kms-key-id': 'key-1', 'x-amz-storage-class': 'STANDARD_IA', 'x-amz-acl': 'bucket-owner-full-control',
-        'content-type': 'text/plain', 'x-amz-tagging': 'a%20b=c',
+        'x-amz-server-side-encryption': 'aws:kms',
+        'x-amz-server-side-encryption-aws-kms-key-id': 'key-1',
+        'x-amz-storage-class': 'STANDARD_IA',
+        'x-amz-acl': 'bucket-owner-full-control',
+        'content-type': 'text/plain',
+        'x-amz-tagging': 'a%20b=c',
       })
     }
   })

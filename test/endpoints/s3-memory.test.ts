@@ -4,7 +4,14 @@ const MIB = 1024 * 1024
 const never = new AbortController().signal
 const settled = async (promise: Promise<unknown>): Promise<boolean> => {
   let done = false
-  promise.then(() => { done = true }, () => { done = true })
+  promise.then(
+    () => {
+      done = true
+    },
+    () => {
+      done = true
+    },
+  )
   await new Promise((resolve) => setImmediate(resolve))
   return done
 }

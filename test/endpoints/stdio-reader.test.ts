@@ -17,24 +17,46 @@ beforeEach(() => {
 })
 afterEach(async () => {
   for (const pipe of pipes) pipe.close()
-  for (const running of started) { running.kill('SIGKILL'); await running.done }
+  for (const running of started) {
+    running.kill('SIGKILL')
+    await running.done
+  }
   fs.rmSync(folder, { recursive: true })
 })
 
-interface Piped { readonly pipe: AnonymousPipe; readonly running: Running }
+interface Piped {
+  readonly pipe: AnonymousPipe
+  readonly running: Running
+}
 async function piped(): Promise<Piped> {
   const pipe = await AnonymousPipe.make()
   pipes.push(pipe)
-  const running = start(['--from', `file:${path.join(folder, 'in')}`, 'follow', '--to', '-', '--state', path.join(folder, 'state'), '--name', 'piped'], { stdout: pipe.writingEnd })
+  const running = start(
+    [
+      '--from',
+      `file:${path.join(folder, 'in')}`,
+      'follow',
+      '--to',
+      '-',
+      '--state',
+      path.join(folder, 'state'),
+      '--name',
+      'piped',
+    ],
+    { stdout: pipe.writingEnd },
+  )
   started.push(running)
   pipe.closeWriting()
   return { pipe, running }
 }
-const moment = (ms = 5): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
+const moment = (ms = 5): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })
 async function readOf({ pipe }: Piped, bytes: number): Promise<string> {
   const parts: Buffer[] = []
   const latest = Date.now() + 10_000
-  for (let length = 0; length < bytes;) {
+  for (let length = 0; length < bytes; ) {
     const part = pipe.read(bytes - length)
     if (Date.now() > latest) throw new Error(`${length} of ${bytes} bytes came`)
     if (part.length === 0) await moment()
@@ -46,10 +68,15 @@ async function readOf({ pipe }: Piped, bytes: number): Promise<string> {
 /** The flow's own files say how far it is. */
 async function commits(): Promise<void> {
   const latest = Date.now() + 10_000
-  while (!committed()) { if (Date.now() > latest) throw new Error('nothing was committed'); await moment() }
+  while (!committed()) {
+    if (Date.now() > latest) throw new Error('nothing was committed')
+    await moment()
+  }
 }
 function committed(): boolean {
-  return fs.globSync(path.join(folder, 'state', '**', 'flow')).some((file) => fs.readFileSync(file, 'latin1').includes(`\\"offset\\":${LINES.length},`))
+  return fs
+    .globSync(path.join(folder, 'state', '**', 'flow'))
+    .some((file) => fs.readFileSync(file, 'latin1').includes(`\\"offset\\":${LINES.length},`))
 }
 
 test('what was read is committed within moments: after a kill it does not come again', async () => {

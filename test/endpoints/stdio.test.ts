@@ -31,9 +31,16 @@ function pipe(): { readonly reads: number; readonly writes: number } {
   const reads = fs.openSync(fifo, O_RDONLY | O_NONBLOCK)
   return { reads, writes: fs.openSync(fifo, O_WRONLY | O_NONBLOCK) }
 }
-function source(fd: number, maxRecord = 1 << 24): StdioSource { return new StdioSource(fd, createFramer('lines', { maxRecord })) }
+function source(fd: number, maxRecord = 1 << 24): StdioSource {
+  return new StdioSource(fd, createFramer('lines', { maxRecord }))
+}
 function writeOf(id: string, bytes: Buffer): Write {
-  return { id, attempt: 1, payload: new LineBatch([bytes], bytes.toString('latin1').split('\n').length - 1), origin: () => ({ source: 's', partition: 'p', position: '0', receivedAt: 0 }) }
+  return {
+    id,
+    attempt: 1,
+    payload: new LineBatch([bytes], bytes.toString('latin1').split('\n').length - 1),
+    origin: () => ({ source: 's', partition: 'p', position: '0', receivedAt: 0 }),
+  }
 }
 async function drain(from: StdioSource): Promise<{ text: string; count: number }> {
   await from.open()
@@ -85,7 +92,9 @@ test('a read on an idle pipe is given up when its signal aborts, and the next on
   fs.writeSync(writes, 'begun')
   const stop = new AbortController()
   const reading = from.read(stop.signal)
-  setImmediate(() => { stop.abort(new Error('enough')) })
+  setImmediate(() => {
+    stop.abort(new Error('enough'))
+  })
   await expect(reading).rejects.toThrow('enough')
   const next = from.read(never)
   fs.writeSync(writes, ' and ended\n')
@@ -103,7 +112,9 @@ test('what arrived at once comes as one delivery with offsets, up to a record th
   const delivery = await first
   expect(delivery?.batch.count).toBe(2)
   expect([0, 1].map((i) => delivery?.at(i))).toEqual(['2', '5'])
-  expect(delivery?.unfit?.map(({ length, position, head }) => [length, position, String(head)])).toEqual([[20, '26', 'much longer than ten']])
+  expect(delivery?.unfit?.map(({ length, position, head }) => [length, position, String(head)])).toEqual([
+    [20, '26', 'much longer than ten'],
+  ])
   expect(delivery?.last).toBe('26')
   const second = await from.read(never)
   expect([second?.batch.count, second?.at(0), second?.last, second?.unfit]).toEqual([1, '30', '30', undefined])
@@ -118,7 +129,9 @@ test('a full pipe is waited for; a write that is given up returns at once and go
   const bytes = Buffer.from(Array.from({ length: 50_000 }, (_, i) => `line ${i}\n`).join(''))
   const stop = new AbortController()
   const stuck = sink.write(writeOf('1', bytes), stop.signal)
-  setTimeout(() => { stop.abort(new Error('cut short')) }, 50)
+  setTimeout(() => {
+    stop.abort(new Error('cut short'))
+  }, 50)
   await expect(stuck).rejects.toThrow('cut short')
   const again = sink.write(writeOf('1', bytes), never)
   const reading = drain(source(reads))
@@ -135,7 +148,9 @@ test('a sink that was closed in the middle of a write remembers how much the pip
   const bytes = Buffer.from(Array.from({ length: 50_000 }, (_, i) => `line ${i}\n`).join(''))
   const stop = new AbortController()
   const stuck = sink.write(writeOf('1', bytes), stop.signal)
-  setTimeout(() => { stop.abort(new Error('cut short')) }, 50)
+  setTimeout(() => {
+    stop.abort(new Error('cut short'))
+  }, 50)
   await expect(stuck).rejects.toThrow('cut short')
   await sink.close()
   // Closing takes the descriptor along where it is none of the standard ones: the same number again.

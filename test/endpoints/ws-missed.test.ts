@@ -1,4 +1,7 @@
-/** What a feed sent and nobody got lies within a gap that is told, whatever became of the process; and the gap is not much longer than what is missing. */
+/**
+ * What a feed sent and nobody got lies within a gap that is told, whatever became of the process; and the gap is not
+ * much longer than what is missing.
+ */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,49 +11,91 @@ import { start, type Running } from '../support/manifold'
 import { startPeer, until, type Peer } from './ws/peer'
 
 /** Numbered records of some bytes, and when each was sent, to whomever is connected. */
-interface Log { readonly sent: number[]; stop(): void }
+interface Log {
+  readonly sent: number[]
+  stop(): void
+}
 function send(peer: Peer, perSecond: number, bytes: number): Log {
   const sent: number[] = []
   const started = performance.now()
   const timer = setInterval(() => {
-    const due = (performance.now() - started) / 1000 * perSecond
+    const due = ((performance.now() - started) / 1000) * perSecond
     while (sent.length < due) {
       const text = JSON.stringify({ n: sent.length, pad: 'x'.repeat(bytes) })
       sent.push(Date.now())
       for (const socket of peer.sockets) if (socket.readyState === socket.OPEN) socket.send(text)
     }
   }, 5)
-  return { sent, stop: () => { clearInterval(timer) } }
+  return {
+    sent,
+    stop: () => {
+      clearInterval(timer)
+    },
+  }
 }
 
 let folder: string
 const open: { close(): Promise<void> }[] = []
 let running: Running[] = []
-beforeEach(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-missed-')) })
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-missed-'))
+})
 afterEach(async () => {
-  for (const one of running) { one.kill('SIGCONT'); one.kill('SIGKILL'); await one.done }
+  for (const one of running) {
+    one.kill('SIGCONT')
+    one.kill('SIGKILL')
+    await one.done
+  }
   running = []
   for (const thing of open.splice(0)) await thing.close()
   rmSync(folder, { recursive: true, force: true })
 })
 
 const run = (peer: Peer, ...more: readonly string[]): Running => {
-  const one = start(['--from', peer.url, '--to', join(folder, 'out'), '--name', 'missed', '--state', join(folder, 'state'), '--receipt', join(folder, 'receipt'), ...more])
+  const one = start([
+    '--from',
+    peer.url,
+    '--to',
+    join(folder, 'out'),
+    '--name',
+    'missed',
+    '--state',
+    join(folder, 'state'),
+    '--receipt',
+    join(folder, 'receipt'),
+    ...more,
+  ])
   running.push(one)
   return one
 }
-const got = (): Set<number> => new Set(!existsSync(join(folder, 'out')) ? [] : readFileSync(join(folder, 'out'), 'utf8').split('\n').slice(0, -1).map((line) => (JSON.parse(line) as { n: number }).n))
-const receipts = (): Receipt[] => readFileSync(join(folder, 'receipt'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as Receipt)
+const got = (): Set<number> =>
+  new Set(
+    !existsSync(join(folder, 'out'))
+      ? []
+      : readFileSync(join(folder, 'out'), 'utf8')
+          .split('\n')
+          .slice(0, -1)
+          .map((line) => (JSON.parse(line) as { n: number }).n),
+  )
+const receipts = (): Receipt[] =>
+  readFileSync(join(folder, 'receipt'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Receipt)
 
 /** Dates of a gap are of whole milliseconds; what is on its way takes a moment. */
 const MOMENT_MS = 10
 function checkMissing(sent: readonly number[], from: number, wider: number): void {
   const there = got()
-  const gaps = receipts().flatMap(({ gaps: some }) => some.map(({ from: begin, to }) => ({ from: Date.parse(begin), to: Date.parse(to) })))
+  const gaps = receipts().flatMap(({ gaps: some }) =>
+    some.map(({ from: begin, to }) => ({ from: Date.parse(begin), to: Date.parse(to) })),
+  )
   const last = Math.max(...there)
   const missing = sent.map((at, n) => ({ at, n })).filter(({ n }) => n >= from && n <= last && !there.has(n))
   expect(missing.length).toBeGreaterThan(0)
-  expect(missing.filter(({ at }) => !gaps.some((gap) => at >= gap.from - MOMENT_MS && at <= gap.to + MOMENT_MS))).toEqual([])
+  expect(
+    missing.filter(({ at }) => !gaps.some((gap) => at >= gap.from - MOMENT_MS && at <= gap.to + MOMENT_MS)),
+  ).toEqual([])
   const told = gaps.reduce((sum, gap) => sum + gap.to - gap.from, 0)
   const first = missing[0]?.at ?? 0
   expect(told).toBeLessThan((missing.at(-1)?.at ?? 0) - first + wider)
@@ -72,7 +117,9 @@ test('after a stop in which the server went on sending and then cut: the gap beg
     await until(() => peer.sockets.length === 2, 'another connection')
     const before = got().size
     await until(() => got().size > before + 2000, 'more records', 20_000)
-  } finally { log.stop() }
+  } finally {
+    log.stop()
+  }
   one.kill('SIGTERM')
   expect((await one.done).code).toBe(0)
   checkMissing(log.sent, 0, 3000)
@@ -84,7 +131,11 @@ test('killed after it had connected and before its first durable record: the nex
   const one = run(peer)
   await until(() => peer.sockets.length === 1, 'the connection')
   // Nothing can be durable before the server sends; that it is connected is so within a second.
-  await until(() => existsSync(join(folder, 'state')) && readFileSync(join(folder, 'state/missed/0/flow')).includes('completeUntil'), 'the state')
+  await until(
+    () =>
+      existsSync(join(folder, 'state')) && readFileSync(join(folder, 'state/missed/0/flow')).includes('completeUntil'),
+    'the state',
+  )
   one.kill('SIGKILL')
   await one.done
   const log = send(peer, 100, 10)
@@ -94,7 +145,9 @@ test('killed after it had connected and before its first durable record: the nex
     const { code } = await two.done
     // A bounded run that has missed something.
     expect(code).toBe(5)
-  } finally { log.stop() }
+  } finally {
+    log.stop()
+  }
   checkMissing(log.sent, 0, 5000)
 }, 30_000)
 
@@ -110,7 +163,9 @@ test('killed amid records: the gap begins where the durable ones end', async () 
     await one.done
     await until(() => log.sent.length > 1500, 'records that nobody reads')
     expect((await run(peer, '--count', '100').done).code).toBe(5)
-  } finally { log.stop() }
+  } finally {
+    log.stop()
+  }
   checkMissing(log.sent, 0, 5000)
 }, 30_000)
 
@@ -123,8 +178,19 @@ class Hand {
   drainedAt: number[] = []
   private turns: (() => void)[] = []
   readonly drained = new Drained({
-    monotonic: () => this.now, bytes: () => this.read, busy: () => this.paused, ping: () => { this.drained.pinged(++this.pings); return this.pings },
-    drained: (at) => { this.drainedAt.push(at) }, nextTurn: (next) => { this.turns.push(next) },
+    monotonic: () => this.now,
+    bytes: () => this.read,
+    busy: () => this.paused,
+    ping: () => {
+      this.drained.pinged(++this.pings)
+      return this.pings
+    },
+    drained: (at) => {
+      this.drainedAt.push(at)
+    },
+    nextTurn: (next) => {
+      this.turns.push(next)
+    },
   })
   turn(bytes = 0): void {
     this.now++

@@ -7,16 +7,41 @@ import { INBOX_BOUND, Inbox } from '../../src/endpoints/ws/inbox'
 import { makeTarget } from '../support/context'
 
 describe('what can be found wrong before anything is opened', () => {
-  const faults = (uri: string, given: Record<string, unknown> = {}, role: 'source' | 'sink' = 'source'): readonly string[] => ws.check?.(makeTarget(ws, uri, given), role) ?? []
+  const faults = (
+    uri: string,
+    given: Record<string, unknown> = {},
+    role: 'source' | 'sink' = 'source',
+  ): readonly string[] => ws.check?.(makeTarget(ws, uri, given), role) ?? []
   test.each([
-    ['ws://a,b/', {}, /one host/], ['ws://a/x#y', {}, /%23/], ['ws://a/', { header: [['Upgrade', 'x']] }, /cannot be set/], ['ws://a/', { header: [['Sec-WebSocket-Protocol', 'x']] }, /use protocol=/],
-    ['ws://a/', { header: [['X', 'a\nb']] }, /cannot hold/], ['ws://a/', { header: [['a b', 'x']] }, /cannot hold/], ['ws://a/', { protocol: ['a,b'] }, /one name at a time/], ['ws://a/', { protocol: ['a', 'a'] }, /twice/],
-    ['wss://a/', { cert: 'x' }, /key= is missing/], ['ws://a/', { ca: 'x' }, /wss:\/\//], ['ws://a/', { proxy: 'host:3128' }, /http:\/\/HOST:PORT/],
-    ['ws://a/', { dedupe: '{json:seq}' }, /reconnect-every/], ['ws://a/', { reconnectEvery: 1000, overlap: 2000 }, /longer than overlap/],
-  ])('%s %o', (uri, given, message) => { expect(faults(uri, given)).toEqual([expect.stringMatching(message)]) })
+    ['ws://a,b/', {}, /one host/],
+    ['ws://a/x#y', {}, /%23/],
+    ['ws://a/', { header: [['Upgrade', 'x']] }, /cannot be set/],
+    ['ws://a/', { header: [['Sec-WebSocket-Protocol', 'x']] }, /use protocol=/],
+    ['ws://a/', { header: [['X', 'a\nb']] }, /cannot hold/],
+    ['ws://a/', { header: [['a b', 'x']] }, /cannot hold/],
+    ['ws://a/', { protocol: ['a,b'] }, /one name at a time/],
+    ['ws://a/', { protocol: ['a', 'a'] }, /twice/],
+    ['wss://a/', { cert: 'x' }, /key= is missing/],
+    ['ws://a/', { ca: 'x' }, /wss:\/\//],
+    ['ws://a/', { proxy: 'host:3128' }, /http:\/\/HOST:PORT/],
+    ['ws://a/', { dedupe: '{json:seq}' }, /reconnect-every/],
+    ['ws://a/', { reconnectEvery: 1000, overlap: 2000 }, /longer than overlap/],
+  ])('%s %o', (uri, given, message) => {
+    expect(faults(uri, given)).toEqual([expect.stringMatching(message)])
+  })
 
   test('what is right has no fault, and no fault repeats a value', () => {
-    expect(faults('wss://u:p@a:1/x?y=z', { header: [['X-Key', 'v']], protocol: ['a', 'b'], cert: 'c', key: 'k', reconnectEvery: 3_600_000, dedupe: '{json:a.b.0}', proxy: 'none' })).toEqual([])
+    expect(
+      faults('wss://u:p@a:1/x?y=z', {
+        header: [['X-Key', 'v']],
+        protocol: ['a', 'b'],
+        cert: 'c',
+        key: 'k',
+        reconnectEvery: 3_600_000,
+        dedupe: '{json:a.b.0}',
+        proxy: 'none',
+      }),
+    ).toEqual([])
     expect(faults('ws://a/', { header: [['X', 'canary\n']], proxy: 'canary' }).join()).not.toContain('canary')
   })
 
@@ -29,7 +54,7 @@ describe('what can be found wrong before anything is opened', () => {
     expect(() => parseJsonPath('{json:a..b}')).toThrow()
   })
 
-  test('the original\'s reconnect_every counts nanoseconds, and seconds meant are told', () => {
+  test("the original's reconnect_every counts nanoseconds, and seconds meant are told", () => {
     const { options } = ws
     expect(options.reconnectEvery.parse('43200000000000')).toBe(12 * 3_600_000)
     expect(options.reconnectEvery.parse('12h0m0s')).toBe(12 * 3_600_000)
@@ -39,75 +64,121 @@ describe('what can be found wrong before anything is opened', () => {
 
 describe('the inbox', () => {
   test('gives back every message in order, whatever is in it and however it is read', () => {
-    const message = fc.oneof({ weight: 6, arbitrary: fc.uint8Array({ maxLength: 300 }) }, { weight: 2, arbitrary: fc.constantFrom('', '\n', 'a\n', 'a\nb', '\n\n', 'x').map((text) => new Uint8Array(Buffer.from(text))) }, { weight: 1, arbitrary: fc.integer({ min: 60_000, max: 400_000 }).map((length) => new Uint8Array(length).fill(97)) })
-    fc.assert(fc.property(fc.array(fc.tuple(message, fc.boolean()), { maxLength: 60 }), fc.constantFrom(100, 70_000, 350_000), (steps, maxRecord) => {
-      const inbox = new Inbox({ maxRecord, now: () => 1, full: () => undefined, arrived: () => undefined })
-      const got: string[] = []
-      const expected: string[] = []
-      /** Deliveries in use downstream: looked at only when they are let go. */
-      const used: NonNullable<ReturnType<Inbox['take']>>[] = []
-      const letGo = (): void => {
-        const taken = used.shift()
-        if (taken === undefined) return
-        expect(taken.batch.count).toBe(taken.batch.entries().length)
-        got.push(...taken.batch.entries().map(({ value }) => value?.toString('latin1') ?? ''))
-        if (taken.unfit !== undefined) got.push(`unfit ${taken.unfit.length}`)
-        taken.release?.()
-      }
-      const read = (): boolean => {
-        const taken = inbox.take()
-        if (taken === undefined) return false
-        used.push(taken)
-        if (used.length > 3) letGo()
-        return true
-      }
-      for (const [bytes, alsoRead] of steps) {
-        // The library's buffer is used again after the message was taken in.
-        const lent = Buffer.from(bytes)
-        inbox.add(lent)
-        const text = lent.toString('latin1')
-        expected.push(bytes.length > maxRecord ? `unfit ${bytes.length}` : text.indexOf('\n') === text.length - 1 && text !== '' ? text.slice(0, -1) : text)
-        lent.fill(0)
-        if (alsoRead) read()
-      }
-      while (read()) { /* all of it */ }
-      while (used.length > 0) letGo()
-      expect(got).toEqual(expected)
-      expect(inbox.empty).toBe(true)
-      expect(inbox.waiting).toBe(0)
-    }), { numRuns: 300 })
+    const message = fc.oneof(
+      { weight: 6, arbitrary: fc.uint8Array({ maxLength: 300 }) },
+      {
+        weight: 2,
+        arbitrary: fc
+          .constantFrom('', '\n', 'a\n', 'a\nb', '\n\n', 'x')
+          .map((text) => new Uint8Array(Buffer.from(text))),
+      },
+      {
+        weight: 1,
+        arbitrary: fc.integer({ min: 60_000, max: 400_000 }).map((length) => new Uint8Array(length).fill(97)),
+      },
+    )
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(message, fc.boolean()), { maxLength: 60 }),
+        fc.constantFrom(100, 70_000, 350_000),
+        (steps, maxRecord) => {
+          const inbox = new Inbox({ maxRecord, now: () => 1, full: () => undefined, arrived: () => undefined })
+          const got: string[] = []
+          const expected: string[] = []
+          /** Deliveries in use downstream: looked at only when they are let go. */
+          const used: NonNullable<ReturnType<Inbox['take']>>[] = []
+          const letGo = (): void => {
+            const taken = used.shift()
+            if (taken === undefined) return
+            expect(taken.batch.count).toBe(taken.batch.entries().length)
+            got.push(...taken.batch.entries().map(({ value }) => value?.toString('latin1') ?? ''))
+            if (taken.unfit !== undefined) got.push(`unfit ${taken.unfit.length}`)
+            taken.release?.()
+          }
+          const read = (): boolean => {
+            const taken = inbox.take()
+            if (taken === undefined) return false
+            used.push(taken)
+            if (used.length > 3) letGo()
+            return true
+          }
+          for (const [bytes, alsoRead] of steps) {
+            // The library's buffer is used again after the message was taken in.
+            const lent = Buffer.from(bytes)
+            inbox.add(lent)
+            const text = lent.toString('latin1')
+            expected.push(
+              bytes.length > maxRecord
+                ? `unfit ${bytes.length}`
+                : text.indexOf('\n') === text.length - 1 && text !== ''
+                  ? text.slice(0, -1)
+                  : text,
+            )
+            lent.fill(0)
+            if (alsoRead) read()
+          }
+          while (read()) {
+            /* all of it */
+          }
+          while (used.length > 0) letGo()
+          expect(got).toEqual(expected)
+          expect(inbox.empty).toBe(true)
+          expect(inbox.waiting).toBe(0)
+        },
+      ),
+      { numRuns: 300 },
+    )
   })
 
   test('many small messages keep their order and ends, wherever among them the first newline is', () => {
-    fc.assert(fc.property(fc.integer({ min: 0, max: 30_000 }), fc.integer({ min: 0, max: 80 }), fc.constantFrom('\n', 'x\n', 'x\ny', ''), fc.boolean(), (where, width, odd, reading) => {
-      const used: NonNullable<ReturnType<Inbox['take']>>[] = []
-      const inbox = new Inbox({ maxRecord: 1000, now: () => 1, full: () => undefined, arrived: () => undefined })
-      const got: string[] = []
-      const read = (): boolean => {
-        const taken = inbox.take()
-        if (taken !== undefined) used.push(taken)
-        if (used.length > 5 || taken === undefined) {
-          for (const { value } of used[0]?.batch.entries() ?? []) got.push(value?.toString('latin1') ?? '')
-          used.shift()?.release?.()
-        }
-        return taken !== undefined || used.length > 0
-      }
-      for (let i = 0; i < 30_000; i++) {
-        inbox.add(Buffer.from(i === where ? odd : `${i}`.padEnd(i % (width + 1), '-')))
-        if (reading && i % 1000 === 0) read()
-      }
-      while (read()) { /* all of it */ }
-      if (got.length !== 30_000) throw new Error(`${got.length} came out`)
-      got.forEach((text, i) => {
-        const expected = i === where ? (odd === 'x\ny' ? odd : odd.replace('\n', '')) : `${i}`.padEnd(i % (width + 1), '-')
-        if (text !== expected) throw new Error(`record ${i} is ${JSON.stringify(text)}`)
-      })
-    }), { numRuns: 10 })
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 30_000 }),
+        fc.integer({ min: 0, max: 80 }),
+        fc.constantFrom('\n', 'x\n', 'x\ny', ''),
+        fc.boolean(),
+        (where, width, odd, reading) => {
+          const used: NonNullable<ReturnType<Inbox['take']>>[] = []
+          const inbox = new Inbox({ maxRecord: 1000, now: () => 1, full: () => undefined, arrived: () => undefined })
+          const got: string[] = []
+          const read = (): boolean => {
+            const taken = inbox.take()
+            if (taken !== undefined) used.push(taken)
+            if (used.length > 5 || taken === undefined) {
+              for (const { value } of used[0]?.batch.entries() ?? []) got.push(value?.toString('latin1') ?? '')
+              used.shift()?.release?.()
+            }
+            return taken !== undefined || used.length > 0
+          }
+          for (let i = 0; i < 30_000; i++) {
+            inbox.add(Buffer.from(i === where ? odd : `${i}`.padEnd(i % (width + 1), '-')))
+            if (reading && i % 1000 === 0) read()
+          }
+          while (read()) {
+            /* all of it */
+          }
+          if (got.length !== 30_000) throw new Error(`${got.length} came out`)
+          got.forEach((text, i) => {
+            const expected =
+              i === where ? (odd === 'x\ny' ? odd : odd.replace('\n', '')) : `${i}`.padEnd(i % (width + 1), '-')
+            if (text !== expected) throw new Error(`record ${i} is ${JSON.stringify(text)}`)
+          })
+        },
+      ),
+      { numRuns: 10 },
+    )
   })
 
   test('a read is about 1 MiB, a larger message comes alone, and full is told at the bound', () => {
     let full = 0
-    const inbox = new Inbox({ maxRecord: 16 << 20, now: () => 1, full: () => { full++ }, arrived: () => undefined })
+    const inbox = new Inbox({
+      maxRecord: 16 << 20,
+      now: () => 1,
+      full: () => {
+        full++
+      },
+      arrived: () => undefined,
+    })
     const small = Buffer.alloc(999, 'x')
     while (inbox.waiting < INBOX_BOUND - 300_000) inbox.add(small)
     expect(full).toBe(0)
@@ -136,10 +207,13 @@ describe('deadlines', () => {
 
   test('a ping every ping-every, and the end when nothing arrives for pong-timeout after one', () => {
     const deadlines = new Deadlines(settings, 0)
-    expect(run(deadlines, 0, 30_000)).toEqual([{ at: 20_000, due: 'ping' }, { at: 30_000, due: 'no pong within 10s (pong-timeout=)' }])
+    expect(run(deadlines, 0, 30_000)).toEqual([
+      { at: 20_000, due: 'ping' },
+      { at: 30_000, due: 'no pong within 10s (pong-timeout=)' },
+    ])
   })
 
-  test('a delay of this process is nobody\'s silence', () => {
+  test("a delay of this process is nobody's silence", () => {
     const deadlines = new Deadlines(settings, 0)
     run(deadlines, 0, 21_000)
     expect(deadlines.tick(600_000, quiet)).toEqual({ what: 'nothing' })
@@ -151,11 +225,15 @@ describe('deadlines', () => {
     expect(run(deadlines, 0, 25_000)).toEqual([{ at: 20_000, due: 'ping' }])
     expect(run(deadlines, 26_000, 39_000, { ...quiet, received: 1 })).toEqual([])
     expect(run(deadlines, 40_000, 45_000, { ...quiet, received: 1 })).toEqual([{ at: 40_000, due: 'ping' }])
-    for (let now = 46_000; now < 80_000; now += 1000) expect(deadlines.tick(now, { ...quiet, received: 1, written: now }).what).toBe('nothing')
+    for (let now = 46_000; now < 80_000; now += 1000)
+      expect(deadlines.tick(now, { ...quiet, received: 1, written: now }).what).toBe('nothing')
   })
 
   test('the closing handshake has its time, shorter after a violation', () => {
-    for (const [violated, ms] of [[false, 5000], [true, 1000]] as const) {
+    for (const [violated, ms] of [
+      [false, 5000],
+      [true, 1000],
+    ] as const) {
       const deadlines = new Deadlines(settings, 0)
       const [due] = run(deadlines, 1000, 10_000, { ...quiet, open: false, violated })
       expect(due).toEqual({ at: 1000 + ms + 1000, due: 'the closing handshake was not completed' })
@@ -164,18 +242,37 @@ describe('deadlines', () => {
 })
 
 describe('counting', () => {
-  const batch = (...records: string[]): LineBatch => new LineBatch([Buffer.from(records.map((record) => `${record}\n`).join(''))], records.length)
+  const batch = (...records: string[]): LineBatch =>
+    new LineBatch([Buffer.from(records.map((record) => `${record}\n`).join(''))], records.length)
 
   test('strings of digits count too, beyond 2^53 as well, and every other record is left alone', () => {
     const expected = new Expect(jsonPick('{json:n}'))
-    const gaps = expected.holes(batch('{"n":"9007199254740993"}', '{"n":9007199254740994}', '[]', 'x', '{"n":null}', '{"n":1.5}', '{"n":9007199254740999}'), { name: 'feed', epoch: 1 })
-    expect(gaps).toEqual([{ partition: 'feed', from: '9007199254740995', to: '9007199254740998', why: 'numbers missing', records: 4 }])
+    const gaps = expected.holes(
+      batch(
+        '{"n":"9007199254740993"}',
+        '{"n":9007199254740994}',
+        '[]',
+        'x',
+        '{"n":null}',
+        '{"n":1.5}',
+        '{"n":9007199254740999}',
+      ),
+      { name: 'feed', epoch: 1 },
+    )
+    expect(gaps).toEqual([
+      { partition: 'feed', from: '9007199254740995', to: '9007199254740998', why: 'numbers missing', records: 4 },
+    ])
     expect(expected.unnumbered).toBe(4)
   })
 
   test('numbering that begins anew is no hole, repeats are none either', () => {
     const expected = new Expect(jsonPick('{json:n}'))
-    expect(expected.holes(batch('{"n":5}', '{"n":6}', '{"n":6}', '{"n":5}', '{"n":7}', '{"n":0}', '{"n":1}', '{"n":2}'), { name: 'feed', epoch: 1 })).toEqual([])
+    expect(
+      expected.holes(batch('{"n":5}', '{"n":6}', '{"n":6}', '{"n":5}', '{"n":7}', '{"n":0}', '{"n":1}', '{"n":2}'), {
+        name: 'feed',
+        epoch: 1,
+      }),
+    ).toEqual([])
     expect(expected.holes(batch('{"n":1}', '{"n":2}'), { name: 'feed', epoch: 2 })).toEqual([])
   })
 })

@@ -8,14 +8,28 @@ import { start } from '../support/manifold'
 import { accept, frame, handled, makeSink, makeSource, startPeer, startRaw, take, until } from './ws/peer'
 
 const open: { close(): Promise<void> }[] = []
-afterEach(async () => { for (const thing of open.splice(0).reverse()) await thing.close() })
-function kept<T extends { close(): Promise<void> }>(thing: T): T { open.push(thing); return thing }
+afterEach(async () => {
+  for (const thing of open.splice(0).reverse()) await thing.close()
+})
+function kept<T extends { close(): Promise<void> }>(thing: T): T {
+  open.push(thing)
+  return thing
+}
 
-const pings = (from: number, to: number): Buffer => Buffer.concat(Array.from({ length: to - from + 1 }, (_, i) => frame(9, Buffer.from(String(from + i)))))
+const pings = (from: number, to: number): Buffer =>
+  Buffer.concat(Array.from({ length: to - from + 1 }, (_, i) => frame(9, Buffer.from(String(from + i)))))
 
 test('of a thousand pings in one burst the latest is answered, and the connection goes on', async () => {
   const answers: string[] = []
-  const peer = kept(await startPeer({ connected: (socket) => { socket.on('pong', (data) => { answers.push(data.toString()) }) } }))
+  const peer = kept(
+    await startPeer({
+      connected: (socket) => {
+        socket.on('pong', (data) => {
+          answers.push(data.toString())
+        })
+      },
+    }),
+  )
   const source = kept(await makeSource(peer.url))
   const { ctx, told } = makeSourceContext()
   await source.open(ctx)
@@ -34,7 +48,15 @@ test('of a thousand pings in one burst the latest is answered, and the connectio
 
 test('a sink answers the latest of many pings, and its connection goes on', async () => {
   const answers: string[] = []
-  const peer = kept(await startPeer({ connected: (socket) => { socket.on('pong', (data) => { answers.push(data.toString()) }) } }))
+  const peer = kept(
+    await startPeer({
+      connected: (socket) => {
+        socket.on('pong', (data) => {
+          answers.push(data.toString())
+        })
+      },
+    }),
+  )
   const sink = kept(await makeSink(peer.url))
   await sink.open(makeEndpointContext().ctx)
   ;(peer.sockets[0] as unknown as { _socket: { write(bytes: Buffer): void } })._socket.write(pings(1, 1000))
@@ -44,11 +66,19 @@ test('a sink answers the latest of many pings, and its connection goes on', asyn
 
 test('a message in as many small fragments as its size allows is one record', async () => {
   const fragments = 40_000
-  const peer = kept(await startRaw((socket) => {
-    void accept(socket).then(() => {
-      socket.write(Buffer.concat([frame(1, Buffer.alloc(400, 'a'), false), ...Array.from({ length: fragments - 2 }, () => frame(0, Buffer.alloc(400, 'a'), false)), frame(0, Buffer.alloc(400, 'a'))]))
-    })
-  }))
+  const peer = kept(
+    await startRaw((socket) => {
+      void accept(socket).then(() => {
+        socket.write(
+          Buffer.concat([
+            frame(1, Buffer.alloc(400, 'a'), false),
+            ...Array.from({ length: fragments - 2 }, () => frame(0, Buffer.alloc(400, 'a'), false)),
+            frame(0, Buffer.alloc(400, 'a')),
+          ]),
+        )
+      })
+    }),
+  )
   const source = kept(await makeSource(peer.url))
   await source.open(makeSourceContext().ctx)
   expect((await take(source, 1))[0]?.length).toBe(fragments * 400)
@@ -57,7 +87,20 @@ test('a message in as many small fragments as its size allows is one record', as
 test('pings and records that pile up while the process is stopped end no connection and leave no gap', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'manifold-pings-'))
   const peer = kept(await startPeer())
-  const running = start(['--from', peer.url, '--to', join(folder, 'out'), '--name', 'pings', '--state', join(folder, 'state'), '--count', '600', '--receipt', join(folder, 'receipt')])
+  const running = start([
+    '--from',
+    peer.url,
+    '--to',
+    join(folder, 'out'),
+    '--name',
+    'pings',
+    '--state',
+    join(folder, 'state'),
+    '--count',
+    '600',
+    '--receipt',
+    join(folder, 'receipt'),
+  ])
   try {
     await until(() => peer.sockets.length === 1, 'the connection')
     await handled(peer.sockets[0])
@@ -69,7 +112,9 @@ test('pings and records that pile up while the process is stopped end no connect
     running.kill('SIGCONT')
     const { code, stderr } = await running.done
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(readFileSync(join(folder, 'out'), 'utf8').trimEnd().split('\n')).toEqual(Array.from({ length: 600 }, (_, i) => `record ${i}`))
+    expect(readFileSync(join(folder, 'out'), 'utf8').trimEnd().split('\n')).toEqual(
+      Array.from({ length: 600 }, (_, i) => `record ${i}`),
+    )
     expect(peer.sockets).toHaveLength(1)
     expect((JSON.parse(readFileSync(join(folder, 'receipt'), 'utf8')) as Receipt).gapCount).toBe(0)
   } finally {

@@ -8,35 +8,59 @@ import { accept, makeSink, makeSource, range, startPeer, startRaw, take, until, 
 import { makeSourceContext } from '../support/context'
 
 const open: { close(): Promise<void> }[] = []
-afterEach(async () => { for (const thing of open.splice(0).reverse()) await thing.close() })
-function kept<T extends { close(): Promise<void> }>(thing: T): T { open.push(thing); return thing }
+afterEach(async () => {
+  for (const thing of open.splice(0).reverse()) await thing.close()
+})
+function kept<T extends { close(): Promise<void> }>(thing: T): T {
+  open.push(thing)
+  return thing
+}
 async function opened(url: string, given: Record<string, unknown> = {}): Promise<Sink> {
   const sink = kept(await makeSink(url, given))
   await sink.open(makeEndpointContext().ctx)
   return sink
 }
-interface Heard { readonly text: string[]; readonly binary: boolean[] }
+interface Heard {
+  readonly text: string[]
+  readonly binary: boolean[]
+}
 async function listener(options: Parameters<typeof startPeer>[0] = {}): Promise<Peer & { heard: Heard[] }> {
   const heard: Heard[] = []
-  const peer = kept(await startPeer({
-    ...options,
-    connected: (socket, index, request) => {
-      const one: Heard = { text: [], binary: [] }
-      heard.push(one)
-      socket.on('message', (data, binary) => { one.text.push((data as Buffer).toString('latin1')); one.binary.push(binary) })
-      options.connected?.(socket, index, request)
-    },
-  }))
+  const peer = kept(
+    await startPeer({
+      ...options,
+      connected: (socket, index, request) => {
+        const one: Heard = { text: [], binary: [] }
+        heard.push(one)
+        socket.on('message', (data, binary) => {
+          one.text.push((data as Buffer).toString('latin1'))
+          one.binary.push(binary)
+        })
+        options.connected?.(socket, index, request)
+      },
+    }),
+  )
   return { ...peer, heard }
 }
 let serial = 0
 function writeOf(payload: Batch, attempt = 1): Write {
-  return { id: `w${++serial}`, attempt, payload, origin: (index) => ({ source: 'test', partition: 'p', position: String(index), receivedAt: 0 }) }
+  return {
+    id: `w${++serial}`,
+    attempt,
+    payload,
+    origin: (index) => ({ source: 'test', partition: 'p', position: String(index), receivedAt: 0 }),
+  }
 }
-function lines(...values: string[]): Batch { return new LineBatch([Buffer.from(values.map((value) => `${value}\n`).join(''), 'latin1')], values.length) }
+function lines(...values: string[]): Batch {
+  return new LineBatch([Buffer.from(values.map((value) => `${value}\n`).join(''), 'latin1')], values.length)
+}
 const signal = AbortSignal.timeout(60_000)
 async function failure(promise: Promise<unknown>): Promise<Error> {
-  try { await promise } catch (error) { return error as Error }
+  try {
+    await promise
+  } catch (error) {
+    return error as Error
+  }
   throw new Error('it did not fail')
 }
 
@@ -47,7 +71,10 @@ test('each record is one message without terminator, in order; text unless it is
   await sink.write(writeOf(lines('one', '', 'two\r', 'nul\0', '\xff\xfe')), signal)
   await sink.write(writeOf(new EntryBatch([{ value: Buffer.from('a\nb'), key: Buffer.from('dropped') }], 10)), signal)
   await until(() => peer.heard[0]?.text.length === 6, 'six messages')
-  expect(peer.heard[0]).toEqual({ text: ['one', '', 'two\r', 'nul\0', '\xff\xfe', 'a\nb'], binary: [false, false, false, false, true, false] })
+  expect(peer.heard[0]).toEqual({
+    text: ['one', '', 'two\r', 'nul\0', '\xff\xfe', 'a\nb'],
+    binary: [false, false, false, false, true, false],
+  })
 })
 
 test('type=binary sends all as binary', async () => {
@@ -69,19 +96,39 @@ test('framing=envelope carries key, headers and tombstones; without it a null va
   expect(enveloped.wants).toBe('entries')
   expect(await enveloped.write(writeOf(batch), signal)).toEqual({ retry: [], rejected: [] })
   await until(() => peer.heard[1]?.text.length === 2, 'two envelopes')
-  expect(JSON.parse(peer.heard[1]?.text[0] ?? '')).toMatchObject({ value: 'v', key: 'k', source: 'test', position: '0' })
+  expect(JSON.parse(peer.heard[1]?.text[0] ?? '')).toMatchObject({
+    value: 'v',
+    key: 'k',
+    source: 'test',
+    position: '0',
+  })
   expect(JSON.parse(peer.heard[1]?.text[1] ?? '')).toMatchObject({ value: null })
 })
 
 test('with barrier a write is confirmed by the pong to a ping after it, not before', async () => {
   const sockets: WebSocket[] = []
   const pings: Buffer[] = []
-  const peer = await listener({ autoPong: false, connected: (socket) => { sockets.push(socket); socket.on('ping', (data) => { pings.push(data) }) } })
+  const peer = await listener({
+    autoPong: false,
+    connected: (socket) => {
+      sockets.push(socket)
+      socket.on('ping', (data) => {
+        pings.push(data)
+      })
+    },
+  })
   const sink = await opened(peer.url, { barrier: true })
   expect(sink.limits).toMatchObject({ confirms: 'each', inFlight: 4 })
   let confirmed = 0
-  const writes = [sink.write(writeOf(lines('a')), signal), sink.write(writeOf(lines('b')), signal), sink.write(writeOf(lines('c')), signal)]
-  for (const write of writes) void write.then(() => { confirmed++ })
+  const writes = [
+    sink.write(writeOf(lines('a')), signal),
+    sink.write(writeOf(lines('b')), signal),
+    sink.write(writeOf(lines('c')), signal),
+  ]
+  for (const write of writes)
+    void write.then(() => {
+      confirmed++
+    })
   await until(() => pings.length === 3, 'three pings')
   expect(peer.heard[0]?.text).toEqual(['a', 'b', 'c'])
   sockets[0]?.pong('unasked')
@@ -97,7 +144,19 @@ test('with barrier a write is confirmed by the pong to a ping after it, not befo
 })
 
 test('a server that closes in the middle leaves the outcome unknown, and the next opening serves', async () => {
-  const peer = await listener({ autoPong: false, connected: (socket, index) => { if (index === 0) socket.on('ping', () => { socket.close(1012, 'restart') }); else socket.on('ping', (data) => { socket.pong(data) }) } })
+  const peer = await listener({
+    autoPong: false,
+    connected: (socket, index) => {
+      if (index === 0)
+        socket.on('ping', () => {
+          socket.close(1012, 'restart')
+        })
+      else
+        socket.on('ping', (data) => {
+          socket.pong(data)
+        })
+    },
+  })
   const sink = await opened(peer.url, { barrier: true })
   const write = writeOf(lines(...range(1, 100)))
   const error = await failure(sink.write(write, signal))
@@ -117,7 +176,11 @@ test('a connection that was closed between writes is told at the next', async ()
   peer.sockets[0]?.terminate()
   // Until the end has come through, the kernel takes what is written.
   let error: unknown
-  while (error === undefined) error = await sink.write(writeOf(lines('b')), signal).then(() => undefined, (reason: unknown) => reason)
+  while (error === undefined)
+    error = await sink.write(writeOf(lines('b')), signal).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    )
   expect(error).toBeInstanceOf(Disconnected)
 })
 
@@ -139,14 +202,26 @@ test('a message too big for the server is rejected after it has closed with 1009
 })
 
 test('a slow server is backpressure: a write waits for the kernel, and no deadline fires while it does', async () => {
-  const peer = await startRaw((socket) => { void accept(socket).then(() => { socket.pause() }) })
+  const peer = await startRaw((socket) => {
+    void accept(socket).then(() => {
+      socket.pause()
+    })
+  })
   kept(peer)
   const sink = await opened(peer.url, { pingEvery: '10s' })
   const block = lines(...Array.from({ length: 1000 }, () => 'z'.repeat(1000)))
   let written = 0
-  const writing = (async () => { for (;;) { await sink.write(writeOf(block), signal); written++ } })().catch((error: unknown) => error)
+  const writing = (async () => {
+    for (;;) {
+      await sink.write(writeOf(block), signal)
+      written++
+    }
+  })().catch((error: unknown) => error)
   let before = -1
-  for (let i = 0; i < 50 && before !== written; i++) { before = written; await sleep(200) }
+  for (let i = 0; i < 50 && before !== written; i++) {
+    before = written
+    await sleep(200)
+  }
   expect(written).toBe(before)
   expect(written).toBeLessThan(40)
   peer.sockets[0]?.resume()
@@ -169,8 +244,17 @@ test('closing waits until the server has read all', async () => {
 
 test('a half-open server is noticed while nothing is written', async () => {
   let left: () => void = () => undefined
-  const gone = new Promise<void>((resolve) => { left = resolve })
-  const peer = kept(await startRaw((socket) => { socket.on('close', left); void accept(socket).then(() => { socket.resume() }) }))
+  const gone = new Promise<void>((resolve) => {
+    left = resolve
+  })
+  const peer = kept(
+    await startRaw((socket) => {
+      socket.on('close', left)
+      void accept(socket).then(() => {
+        socket.resume()
+      })
+    }),
+  )
   const sink = await opened(peer.url, { pingEvery: '50ms', pongTimeout: '100ms' })
   await gone
   expect((await failure(sink.write(writeOf(lines('a')), signal))).message).toMatch(/pong-timeout/)
@@ -193,9 +277,16 @@ test('an aborted write rejects at once', async () => {
 
 test('what the sink sends, the source receives: bytes and order', async () => {
   const values = Array.from({ length: 5000 }, (_, i) => `${i}-${'\xfe'.repeat(i % 3)}${'w'.repeat(i % 300)}`)
-  const relay = kept(await startPeer({
-    connected: (socket, index) => { if (index === 1) socket.on('message', (data, binary) => { relay.sockets[0]?.send(data as Buffer, { binary }) }) },
-  }))
+  const relay = kept(
+    await startPeer({
+      connected: (socket, index) => {
+        if (index === 1)
+          socket.on('message', (data, binary) => {
+            relay.sockets[0]?.send(data as Buffer, { binary })
+          })
+      },
+    }),
+  )
   const source = kept(await makeSource(relay.url))
   await source.open(makeSourceContext().ctx)
   await until(() => relay.sockets.length === 1, 'the source')

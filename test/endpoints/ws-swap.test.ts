@@ -2,14 +2,40 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { WebSocket } from 'ws'
 import type { Source } from '../../src/core/contract'
 import { makeSourceContext, type Told } from '../support/context'
-import { accept, frame, makeSource, range, startPeer, startRaw, takeUntilThrow, until, valuesOf, type Peer, type PeerOptions } from './ws/peer'
+import {
+  accept,
+  frame,
+  makeSource,
+  range,
+  startPeer,
+  startRaw,
+  takeUntilThrow,
+  until,
+  valuesOf,
+  type Peer,
+  type PeerOptions,
+} from './ws/peer'
 
 const open: { close(): Promise<void> }[] = []
-afterEach(async () => { for (const thing of open.splice(0).reverse()) await thing.close() })
-function kept<T extends { close(): Promise<void> }>(thing: T): T { open.push(thing); return thing }
+afterEach(async () => {
+  for (const thing of open.splice(0).reverse()) await thing.close()
+})
+function kept<T extends { close(): Promise<void> }>(thing: T): T {
+  open.push(thing)
+  return thing
+}
 
-interface Read { readonly epoch: number; readonly value: string }
-interface Feed { readonly source: Source; readonly told: Told; readonly got: Read[]; readonly numbers: () => number[]; stop(): Promise<void> }
+interface Read {
+  readonly epoch: number
+  readonly value: string
+}
+interface Feed {
+  readonly source: Source
+  readonly told: Told
+  readonly got: Read[]
+  readonly numbers: () => number[]
+  stop(): Promise<void>
+}
 
 /** Opens and reads on and on. */
 async function follow(url: string, given: Record<string, unknown>): Promise<Feed> {
@@ -27,13 +53,21 @@ async function follow(url: string, given: Record<string, unknown>): Promise<Feed
   })()
   reading.catch(() => undefined)
   return {
-    source, told, got, numbers: () => got.map(({ value }) => (JSON.parse(value) as { seq: number }).seq),
-    stop: async () => { halt.abort(new Error('stop')); await reading.catch(() => undefined) },
+    source,
+    told,
+    got,
+    numbers: () => got.map(({ value }) => (JSON.parse(value) as { seq: number }).seq),
+    stop: async () => {
+      halt.abort(new Error('stop'))
+      await reading.catch(() => undefined)
+    },
   }
 }
 
 /** Sends one sequence to whoever is connected, each connection as much later as `lag` says. */
-async function broadcaster(options: PeerOptions & { lag?(index: number): number } = {}): Promise<Peer & { sent(): number; closes: number[] }> {
+async function broadcaster(
+  options: PeerOptions & { lag?(index: number): number } = {},
+): Promise<Peer & { sent(): number; closes: number[] }> {
   let n = 0
   const live = new Map<WebSocket, number>()
   const closes: number[] = []
@@ -42,7 +76,10 @@ async function broadcaster(options: PeerOptions & { lag?(index: number): number 
     ...rest,
     connected: (socket, index, request) => {
       live.set(socket, lag?.(index) ?? 0)
-      socket.on('close', (code) => { live.delete(socket); closes.push(code) })
+      socket.on('close', (code) => {
+        live.delete(socket)
+        closes.push(code)
+      })
       options.connected?.(socket, index, request)
     },
   })
@@ -51,11 +88,22 @@ async function broadcaster(options: PeerOptions & { lag?(index: number): number 
       const text = JSON.stringify({ seq: ++n })
       for (const [socket, ms] of live) {
         if (ms === 0) socket.send(text)
-        else setTimeout(() => { socket.send(text) }, ms)
+        else
+          setTimeout(() => {
+            socket.send(text)
+          }, ms)
       }
     }
   }, 5)
-  return kept({ ...peer, closes, sent: () => n, close: async () => { clearInterval(timer); await peer.close() } })
+  return kept({
+    ...peer,
+    closes,
+    sent: () => n,
+    close: async () => {
+      clearInterval(timer)
+      await peer.close()
+    },
+  })
 }
 
 /** Within a connection numbers count up by one, and over all of them none is missing. */
@@ -65,7 +113,7 @@ function checkComplete(got: readonly Read[]): { doubles: number } {
   for (const read of got) {
     expect(read.epoch).toBeGreaterThanOrEqual(epoch)
     epoch = read.epoch
-    byEpoch.set(epoch, [...byEpoch.get(epoch) ?? [], (JSON.parse(read.value) as { seq: number }).seq])
+    byEpoch.set(epoch, [...(byEpoch.get(epoch) ?? []), (JSON.parse(read.value) as { seq: number }).seq])
   }
   const all = new Set<number>()
   let doubles = 0
@@ -93,23 +141,42 @@ test('connections are replaced before they are closed: none missing, all of the 
   expect(feed.told.logs.filter(({ message }) => /possible duplicates/.test(message)).length).toBeGreaterThanOrEqual(4)
 })
 
-test.each([['servers in step', () => 0], ['a new server that lags', (index: number) => index * 40], ['an old server that lags', (index: number) => Math.max(0, 120 - index * 60)]])('with dedupe each record is there once and in order: %s', async (_name, lag) => {
-  const peer = await broadcaster({ lag })
-  const feed = await follow(peer.url, { reconnectEvery: 600, overlap: '250ms', dedupe: '{json:seq}', expect: '{json:seq}' })
-  await until(() => peer.closes.length >= 3, 'three replacements')
-  await feed.stop()
-  const numbers = feed.numbers()
-  expect(numbers).toEqual(range(numbers[0] ?? 0, numbers.at(-1) ?? 0).map(Number))
-  expect(feed.told.gaps).toEqual([])
-  expect(feed.told.gauges.get('duplicates-dropped')).toBeGreaterThan(0)
-}, 20_000)
+test.each([
+  ['servers in step', () => 0],
+  ['a new server that lags', (index: number) => index * 40],
+  ['an old server that lags', (index: number) => Math.max(0, 120 - index * 60)],
+])(
+  'with dedupe each record is there once and in order: %s',
+  async (_name, lag) => {
+    const peer = await broadcaster({ lag })
+    const feed = await follow(peer.url, {
+      reconnectEvery: 600,
+      overlap: '250ms',
+      dedupe: '{json:seq}',
+      expect: '{json:seq}',
+    })
+    await until(() => peer.closes.length >= 3, 'three replacements')
+    await feed.stop()
+    const numbers = feed.numbers()
+    expect(numbers).toEqual(range(numbers[0] ?? 0, numbers.at(-1) ?? 0).map(Number))
+    expect(feed.told.gaps).toEqual([])
+    expect(feed.told.gauges.get('duplicates-dropped')).toBeGreaterThan(0)
+  },
+  20_000,
+)
 
 test('numbers beyond 2^53 are told apart, and records without the member always pass', async () => {
   const peer = await startPeer({
     connected: (socket, index) => {
-      const send = (): void => { for (const text of ['{"seq":9007199254740993}', '{"seq":9007199254740992}', 'heartbeat', '{"other":1}']) socket.send(text) }
+      const send = (): void => {
+        for (const text of ['{"seq":9007199254740993}', '{"seq":9007199254740992}', 'heartbeat', '{"other":1}'])
+          socket.send(text)
+      }
       if (index === 0) setTimeout(send, 350)
-      else { send(); socket.send('{"seq":9007199254740994}') }
+      else {
+        send()
+        socket.send('{"seq":9007199254740994}')
+      }
     },
   })
   kept(peer)
@@ -118,11 +185,17 @@ test('numbers beyond 2^53 are told apart, and records without the member always 
   await feed.stop()
   const first = ['{"seq":9007199254740993}', '{"seq":9007199254740992}', 'heartbeat', '{"other":1}']
   expect(feed.got.filter(({ epoch }) => epoch === 1).map(({ value }) => value)).toEqual(first)
-  expect(feed.got.filter(({ epoch }) => epoch === 2).map(({ value }) => value)).toEqual(['heartbeat', '{"other":1}', '{"seq":9007199254740994}'])
+  expect(feed.got.filter(({ epoch }) => epoch === 2).map(({ value }) => value)).toEqual([
+    'heartbeat',
+    '{"other":1}',
+    '{"seq":9007199254740994}',
+  ])
 })
 
 test('a refused replacement leaves the old connection in service and is tried again', async () => {
-  const peer = await broadcaster({ refuse: (index) => (index === 1 ? { status: 503 } : index === 2 ? { status: 403 } : undefined) })
+  const peer = await broadcaster({
+    refuse: (index) => (index === 1 ? { status: 503 } : index === 2 ? { status: 403 } : undefined),
+  })
   const feed = await follow(peer.url, { reconnectEvery: 300, overlap: '100ms', dedupe: '{json:seq}' })
   await until(() => peer.closes.length >= 1, 'a replacement', 15_000)
   await sleep(200)
@@ -137,7 +210,14 @@ test('a refused replacement leaves the old connection in service and is tried ag
 }, 20_000)
 
 test('a new connection that breaks within the overlap is let go, and the old one serves on', async () => {
-  const peer = await broadcaster({ connected: (socket, index) => { if (index === 1) setTimeout(() => { socket.terminate() }, 50) } })
+  const peer = await broadcaster({
+    connected: (socket, index) => {
+      if (index === 1)
+        setTimeout(() => {
+          socket.terminate()
+        }, 50)
+    },
+  })
   const feed = await follow(peer.url, { reconnectEvery: 300, overlap: '200ms', dedupe: '{json:seq}' })
   await until(() => peer.closes.includes(1000), 'a replacement', 15_000)
   await sleep(100)
@@ -149,7 +229,14 @@ test('a new connection that breaks within the overlap is let go, and the old one
 }, 20_000)
 
 test('an old connection that breaks within the overlap is no gap: the new one is there', async () => {
-  const peer = await broadcaster({ connected: (_socket, index) => { if (index === 1) setTimeout(() => { peer.sockets[0]?.terminate() }, 60) } })
+  const peer = await broadcaster({
+    connected: (_socket, index) => {
+      if (index === 1)
+        setTimeout(() => {
+          peer.sockets[0]?.terminate()
+        }, 60)
+    },
+  })
   const feed = await follow(peer.url, { reconnectEvery: 300, overlap: '250ms', dedupe: '{json:seq}' })
   await until(() => feed.got.some(({ epoch }) => epoch === 2), 'the new connection')
   await feed.stop()
@@ -159,7 +246,12 @@ test('an old connection that breaks within the overlap is no gap: the new one is
 })
 
 test('an old connection that turns out to be dead is a gap from when it was last heard of', async () => {
-  const peer = await startRaw((socket, index) => { void accept(socket).then(() => { socket.write(frame(1, Buffer.from(`hello ${index}`))); socket.resume() }) })
+  const peer = await startRaw((socket, index) => {
+    void accept(socket).then(() => {
+      socket.write(frame(1, Buffer.from(`hello ${index}`)))
+      socket.resume()
+    })
+  })
   kept(peer)
   const started = Date.now()
   const feed = await follow(peer.url, { reconnectEvery: 400, overlap: '100ms', pingEvery: 0 })
@@ -172,7 +264,11 @@ test('an old connection that turns out to be dead is a gap from when it was last
 
 test('an overlap ends early when the new connection brings more than may wait', async () => {
   const large = Buffer.alloc(1024 * 1024, 'x')
-  const peer = await startPeer({ connected: (socket, index) => { if (index > 0) for (let i = 0; i < 40; i++) socket.send(large) } })
+  const peer = await startPeer({
+    connected: (socket, index) => {
+      if (index > 0) for (let i = 0; i < 40; i++) socket.send(large)
+    },
+  })
   kept(peer)
   const feed = await follow(peer.url, { reconnectEvery: 200, overlap: '60s' })
   await until(() => feed.got.length >= 40, 'the new connection', 10_000)
@@ -194,7 +290,9 @@ test('a server that goes away while the replacement is being made is a disconnec
   const source = kept(await makeSource(peer.url, { reconnectEvery: 200, overlap: '50ms' }))
   const { ctx, told } = makeSourceContext()
   await source.open(ctx)
-  setTimeout(() => { peer.sockets[0]?.terminate() }, 400)
+  setTimeout(() => {
+    peer.sockets[0]?.terminate()
+  }, 400)
   await takeUntilThrow(source)
   await source.close()
   await source.open(ctx)
@@ -203,7 +301,13 @@ test('a server that goes away while the replacement is being made is a disconnec
 
 test('expect reports holes with their numbers, within a connection and across', async () => {
   const sends = [['1', '2', '5', '5', '6'], ['10', '11'], ['3', '4'], ['7']]
-  const peer = await startPeer({ connected: (socket, index) => { for (const seq of sends[index] ?? []) socket.send(`{"data":{"seq":${seq}}}`); socket.send('no number'); socket.close(1000) } })
+  const peer = await startPeer({
+    connected: (socket, index) => {
+      for (const seq of sends[index] ?? []) socket.send(`{"data":{"seq":${seq}}}`)
+      socket.send('no number')
+      socket.close(1000)
+    },
+  })
   kept(peer)
   const source = kept(await makeSource(peer.url, { expect: '{json:data.seq}' }))
   const { ctx, told } = makeSourceContext()
@@ -212,6 +316,12 @@ test('expect reports holes with their numbers, within a connection and across', 
     await takeUntilThrow(source)
     await source.close()
   }
-  expect(told.gaps.filter(({ records }) => records !== undefined).map(({ from, to, records }) => [from, to, records])).toEqual([['3', '4', 2], ['7', '9', 3], ['5', '6', 2]])
+  expect(
+    told.gaps.filter(({ records }) => records !== undefined).map(({ from, to, records }) => [from, to, records]),
+  ).toEqual([
+    ['3', '4', 2],
+    ['7', '9', 3],
+    ['5', '6', 2],
+  ])
   expect(told.gauges.get('unnumbered')).toBe(4)
 })

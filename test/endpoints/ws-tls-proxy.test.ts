@@ -16,20 +16,35 @@ beforeAll(async () => {
 afterAll(() => authority.close())
 
 const open: { close(): Promise<void> }[] = []
-afterEach(async () => { for (const thing of open.splice(0).reverse()) await thing.close() })
-function kept<T extends { close(): Promise<void> }>(thing: T): T { open.push(thing); return thing }
-const greeting = { connected: (socket: { send(text: string): void }): void => { socket.send('hello') } }
-async function attempt(url: string, given: Record<string, unknown> = {}): Promise<{ error?: Error; got?: string[]; told: string }> {
+afterEach(async () => {
+  for (const thing of open.splice(0).reverse()) await thing.close()
+})
+function kept<T extends { close(): Promise<void> }>(thing: T): T {
+  open.push(thing)
+  return thing
+}
+const greeting = {
+  connected: (socket: { send(text: string): void }): void => {
+    socket.send('hello')
+  },
+}
+async function attempt(
+  url: string,
+  given: Record<string, unknown> = {},
+): Promise<{ error?: Error; got?: string[]; told: string }> {
   const source = kept(await makeSource(url, given))
   const { ctx, told } = makeSourceContext()
   try {
     await source.open(ctx)
     return { got: await take(source, 1), told: told.text() }
-  } catch (error) { return { error: error as Error, told: told.text() } }
+  } catch (error) {
+    return { error: error as Error, told: told.text() }
+  }
 }
 
 describe('TLS', () => {
-  const tls = (given: Issued, more: https.ServerOptions = {}): Promise<Peer> => startPeer({ tls: { cert: given.cert, key: given.key, ...more }, ...greeting }).then(kept)
+  const tls = (given: Issued, more: https.ServerOptions = {}): Promise<Peer> =>
+    startPeer({ tls: { cert: given.cert, key: given.key, ...more }, ...greeting }).then(kept)
 
   test('ca= is a file or its content', async () => {
     const peer = await tls(server)
@@ -40,7 +55,9 @@ describe('TLS', () => {
   test('an unknown authority is refused, and the message says what to do', async () => {
     const { error } = await attempt((await tls(server)).url)
     expect(error).toBeInstanceOf(Refused)
-    expect(error?.message).toMatch(/certificate of 127\.0\.0\.1:\d+ is not trusted \(.+\): name the authority that signed it with ca=FILE/)
+    expect(error?.message).toMatch(
+      /certificate of 127\.0\.0\.1:\d+ is not trusted \(.+\): name the authority that signed it with ca=FILE/,
+    )
   })
 
   test('another authority than the one that signed is refused', async () => {
@@ -53,7 +70,12 @@ describe('TLS', () => {
   test('a certificate for another name is refused, and server-name= chooses the name to ask for and find', async () => {
     const elsewhere = await authority.issue('elsewhere', 'DNS:feed.example')
     const asked: string[] = []
-    const peer = await tls(elsewhere, { SNICallback: (name, done) => { asked.push(name); done(null) } })
+    const peer = await tls(elsewhere, {
+      SNICallback: (name, done) => {
+        asked.push(name)
+        done(null)
+      },
+    })
     const { error } = await attempt(peer.url, { ca: authority.caFile })
     expect(error).toBeInstanceOf(Refused)
     expect(error?.message).toMatch(/for another name .*server-name=/)
@@ -76,7 +98,9 @@ describe('TLS', () => {
 
   test('a client certificate is shown where the server wants one; without it the hint names cert= and key=', async () => {
     const peer = await tls(server, { requestCert: true, rejectUnauthorized: true, ca: authority.ca })
-    expect((await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, key: client.keyFile })).got).toEqual(['hello'])
+    expect((await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, key: client.keyFile })).got).toEqual(
+      ['hello'],
+    )
     const { error } = await attempt(peer.url, { ca: authority.caFile })
     expect(error).toBeInstanceOf(Refused)
     expect(error?.message).toMatch(/cert= and key=/)
@@ -84,7 +108,9 @@ describe('TLS', () => {
 
   test('files that are missing or hold no PEM are refused by the name of their option', async () => {
     const peer = await tls(server)
-    expect((await attempt(peer.url, { ca: '/nothing/here.pem' })).error?.message).toMatch(/ca= cannot be read: .*ENOENT/)
+    expect((await attempt(peer.url, { ca: '/nothing/here.pem' })).error?.message).toMatch(
+      /ca= cannot be read: .*ENOENT/,
+    )
     const { error } = await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, key: server.keyFile })
     expect(error).toBeInstanceOf(Refused)
     expect(error?.message).toMatch(/cert= or key= is not usable/)
@@ -104,11 +130,25 @@ describe('TLS', () => {
 const startProxy = async (given: Parameters<typeof start>[0] = {}): Promise<Proxy> => kept(await start(given))
 
 describe('proxies', () => {
-  const NAMES = ['http_proxy', 'https_proxy', 'all_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY']
+  const NAMES = [
+    'http_proxy',
+    'https_proxy',
+    'all_proxy',
+    'no_proxy',
+    'HTTP_PROXY',
+    'HTTPS_PROXY',
+    'ALL_PROXY',
+    'NO_PROXY',
+  ]
   const before = Object.fromEntries(NAMES.map((name) => [name, process.env[name]]))
-  const clear = (): void => { for (const name of NAMES) Reflect.deleteProperty(process.env, name) }
+  const clear = (): void => {
+    for (const name of NAMES) Reflect.deleteProperty(process.env, name)
+  }
   beforeEach(clear)
-  afterAll(() => { clear(); for (const [name, value] of Object.entries(before)) if (value !== undefined) process.env[name] = value })
+  afterAll(() => {
+    clear()
+    for (const [name, value] of Object.entries(before)) if (value !== undefined) process.env[name] = value
+  })
 
   test('proxy= tunnels ws and wss, with its login', async () => {
     const plain = kept(await startPeer(greeting))
@@ -140,9 +180,15 @@ describe('proxies', () => {
     expect([one.asked.length, other.asked.length]).toEqual([1, 1])
   })
 
-  test.each([[407, Refused, /the proxy 127\.0\.0\.1:\d+ answered 407 .*USER:PASSWORD/], [403, Refused, /does not let this connection through/], [502, Disconnected, /the proxy .* answered 502/]])('a proxy that answers %i is named', async (answer, type, message) => {
+  test.each([
+    [407, Refused, /the proxy 127\.0\.0\.1:\d+ answered 407 .*USER:PASSWORD/],
+    [403, Refused, /does not let this connection through/],
+    [502, Disconnected, /the proxy .* answered 502/],
+  ])('a proxy that answers %i is named', async (answer, type, message) => {
     const proxy = await startProxy({ answer })
-    const { error } = await attempt('ws://127.0.0.1:9/', { proxy: proxy.url.replace('http://', 'http://me:canary-proxy-password@') })
+    const { error } = await attempt('ws://127.0.0.1:9/', {
+      proxy: proxy.url.replace('http://', 'http://me:canary-proxy-password@'),
+    })
     expect(error).toBeInstanceOf(type)
     expect(error?.message).toMatch(message)
     expect(error?.message).not.toContain('canary')
@@ -185,18 +231,33 @@ describe('proxies', () => {
     process.env['HTTP_PROXY'] = 'http://me:50%25canary%@127.0.0.1:9'
     const { error } = await attempt('ws://127.0.0.1:9/')
     expect(error).toBeInstanceOf(UsageError)
-    expect(error?.message).toBe('the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) has a % in its user or password that encodes nothing: write %25 for a %')
+    expect(error?.message).toBe(
+      'the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) has a % in its user or password that encodes nothing: write %25 for a %',
+    )
   })
 
   test('what breaks in the tunnel is a disconnect', async () => {
-    const peer = kept(await startRaw((socket) => { socket.once('data', () => { socket.destroy() }) }))
+    const peer = kept(
+      await startRaw((socket) => {
+        socket.once('data', () => {
+          socket.destroy()
+        })
+      }),
+    )
     const proxy = await startProxy()
     const { error } = await attempt(peer.url, { proxy: proxy.url })
     expect(error).toBeInstanceOf(Disconnected)
   })
 
   test('a connection through a proxy ends like any other', async () => {
-    const peer = kept(await startPeer({ connected: (socket) => { socket.send('a'); socket.close(1012) } }))
+    const peer = kept(
+      await startPeer({
+        connected: (socket) => {
+          socket.send('a')
+          socket.close(1012)
+        },
+      }),
+    )
     const proxy = await startProxy()
     const source = kept(await makeSource(peer.url, { proxy: proxy.url }))
     await source.open(makeSourceContext().ctx)

@@ -22,7 +22,7 @@ const MEMORY_KIB = 200 * 1024
 
 /** Numbered records over several files, the last without a final newline. */
 async function inputs(folder: string): Promise<{ readonly records: number; readonly sha256: string }> {
-  const perFile = Math.floor(MIB * 1024 * 1024 / FILES / 201)
+  const perFile = Math.floor((MIB * 1024 * 1024) / FILES / 201)
   const hash = createHash('sha256')
   let n = 0
   for (let file = 0; file < FILES; file++) {
@@ -35,7 +35,11 @@ async function inputs(folder: string): Promise<{ readonly records: number; reado
         yield Buffer.from(n === perFile * FILES ? text.slice(0, -1) : text)
       }
     }
-    await pipeline(Readable.from(blocks()), createGzip({ level: 1 }), createWriteStream(join(folder, `part-${file}.ndjson.gz`)))
+    await pipeline(
+      Readable.from(blocks()),
+      createGzip({ level: 1 }),
+      createWriteStream(join(folder, `part-${file}.ndjson.gz`)),
+    )
   }
   return { records: n, sha256: hash.digest('hex') }
 }
@@ -44,10 +48,19 @@ async function inputs(folder: string): Promise<{ readonly records: number; reado
 function watchMemory(running: Running): () => number {
   let peak = 0
   const look = (): void => {
-    try { peak = Math.max(peak, Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${running.pid}/status`, 'utf8'))?.[1] ?? 0)) } catch { /* gone */ }
+    try {
+      peak = Math.max(
+        peak,
+        Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${running.pid}/status`, 'utf8'))?.[1] ?? 0),
+      )
+    } catch {
+      /* gone */
+    }
   }
   const timer = setInterval(look, 100)
-  void running.done.then(() => { clearInterval(timer) })
+  void running.done.then(() => {
+    clearInterval(timer)
+  })
   return () => peak
 }
 
@@ -66,13 +79,33 @@ describeWith('s3', 'files to s3', () => {
     await server.stop()
     rmSync(folder, { recursive: true, force: true })
   })
-  beforeEach(async () => { bucket = await Bucket.make(server) })
-  afterEach(() => { bucket.close() })
+  beforeEach(async () => {
+    bucket = await Bucket.make(server)
+  })
+  afterEach(() => {
+    bucket.close()
+  })
 
-  const run = (state: string): Running => start([
-    '--from', `file:${folder}/*.ndjson.gz`, '--to', `s3://${bucket.name}/lake`, 'region=us-east-1', `endpoint=${server.endpoint}`, 'path-style', 'access-key-id={env:KEY}', 'secret-access-key={env:SECRET}',
-    'commit-file-size=16MiB', '--state', join(folder, state), '--receipt', join(folder, `${state}.receipts`),
-  ], { env: { KEY: server.accessKey, SECRET: server.secretKey } })
+  const run = (state: string): Running =>
+    start(
+      [
+        '--from',
+        `file:${folder}/*.ndjson.gz`,
+        '--to',
+        `s3://${bucket.name}/lake`,
+        'region=us-east-1',
+        `endpoint=${server.endpoint}`,
+        'path-style',
+        'access-key-id={env:KEY}',
+        'secret-access-key={env:SECRET}',
+        'commit-file-size=16MiB',
+        '--state',
+        join(folder, state),
+        '--receipt',
+        join(folder, `${state}.receipts`),
+      ],
+      { env: { KEY: server.accessKey, SECRET: server.secretKey } },
+    )
 
   async function stored(): Promise<{ readonly sha256: string; readonly records: number }> {
     const hash = createHash('sha256')
@@ -91,7 +124,9 @@ describeWith('s3', 'files to s3', () => {
     const { code, stderr, ms } = await running.done
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(await stored()).toEqual(input)
-    process.stderr.write(`files to s3: ${MIB} MiB in ${(ms / 1000).toFixed(1)} s, peak ${(peak() / 1024).toFixed(0)} MiB\n`)
+    process.stderr.write(
+      `files to s3: ${MIB} MiB in ${(ms / 1000).toFixed(1)} s, peak ${(peak() / 1024).toFixed(0)} MiB\n`,
+    )
     expect(peak()).toBeLessThan(MEMORY_KIB)
     const before = await bucket.keys()
     const again = await run('straight').done
@@ -105,8 +140,17 @@ describeWith('s3', 'files to s3', () => {
     for (;;) {
       const running = run('killed')
       const peak = watchMemory(running)
-      // Early and late, so that opening, reading, sealing and uploading are all cut; all of it together shorter than the whole takes.
-      const timer = kills < KILLS ? setTimeout(() => { running.kill('SIGKILL') }, 250 + Math.random() * MIB * (LONG ? 0.4 : 0.8)) : undefined
+      // Early and late, so that opening, reading, sealing and uploading are all cut; all of it together shorter than
+      // the whole takes.
+      const timer =
+        kills < KILLS
+          ? setTimeout(
+              () => {
+                running.kill('SIGKILL')
+              },
+              250 + Math.random() * MIB * (LONG ? 0.4 : 0.8),
+            )
+          : undefined
       finished = await running.done
       clearTimeout(timer)
       expect(peak()).toBeLessThan(MEMORY_KIB)
@@ -115,8 +159,13 @@ describeWith('s3', 'files to s3', () => {
     }
     expect({ kills, code: finished.code, stderr: finished.stderr }).toEqual({ kills: KILLS, code: 0, stderr: '' })
     expect(await stored()).toEqual(input)
-    const receipts = readFileSync(join(folder, 'killed.receipts'), 'utf8').trim().split('\n').map((text) => JSON.parse(text) as Receipt)
-    for (const receipt of receipts) for (const sink of receipt.sinks) expect({ run: receipt.run, off: imbalance(sink) }).toEqual({ run: receipt.run, off: 0 })
+    const receipts = readFileSync(join(folder, 'killed.receipts'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((text) => JSON.parse(text) as Receipt)
+    for (const receipt of receipts)
+      for (const sink of receipt.sinks)
+        expect({ run: receipt.run, off: imbalance(sink) }).toEqual({ run: receipt.run, off: 0 })
     expect(receipts.reduce((sum, { sinks }) => sum + (sinks[0]?.delivered ?? 0), 0)).toBe(input.records)
     process.stderr.write(`files to s3: killed ${kills} times\n`)
   }, 900_000)

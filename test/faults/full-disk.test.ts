@@ -1,4 +1,7 @@
-/** A disk that is full and stays full, one that does not take the state any more, a process that has no descriptors left: the run ends in time, and says why. */
+/**
+ * A disk that is full and stays full, one that does not take the state any more, a process that has no descriptors
+ * left: the run ends in time, and says why.
+ */
 import { Chains, discard } from './shim/chain'
 import { faultsOf } from './shim/judge'
 import { SCENARIOS } from './shim/scenarios'
@@ -6,9 +9,14 @@ import { build, describeWithShim, type Fault } from './shim/shim'
 
 describeWithShim('a disk that takes no more', ['is told'], () => {
   let chains: Chains
-  beforeAll(() => { chains = new Chains(build()) })
+  beforeAll(() => {
+    chains = new Chains(build())
+  })
 
-  async function spoiled(name: string, fault: Fault): Promise<{ readonly code: number | null; readonly stderr: string; readonly faults: readonly string[] }> {
+  async function spoiled(
+    name: string,
+    fault: Fault,
+  ): Promise<{ readonly code: number | null; readonly stderr: string; readonly faults: readonly string[] }> {
     const scenario = SCENARIOS.find((one) => one.name === name)
     if (scenario === undefined) throw new Error(`no flow ${name}`)
     const chain = await chains.chain(scenario, fault)
@@ -46,12 +54,16 @@ describeWithShim('a disk that takes no more', ['is told'], () => {
     const begun = calls.findIndex(({ name }) => name === 'rename') + 1
     const chain = await chains.chain(scenario, { mode: 'EIO-from', at: begun + 1, only: '/0/flow' })
     const faults = faultsOf(chain)
-    expect({ code: chain.runs[0]?.code, faults, outcomes: chain.receipts.map(({ outcome }) => outcome) }).toEqual({ code: 74, faults: [], outcomes: ['killed', 'complete'] })
+    expect({ code: chain.runs[0]?.code, faults, outcomes: chain.receipts.map(({ outcome }) => outcome) }).toEqual({
+      code: 74,
+      faults: [],
+      outcomes: ['killed', 'complete'],
+    })
     expect(chain.runs[0]?.stderr).toContain('as far as it is known')
     discard(chain)
   })
 
-  test('two outputs and a receipt that cannot be opened are told in ten lines, and nothing of Node\'s', async () => {
+  test("two outputs and a receipt that cannot be opened are told in ten lines, and nothing of Node's", async () => {
     const scenario = SCENARIOS.find(({ name }) => name === 'generate-two-files')
     if (scenario === undefined) throw new Error('no such flow')
     const straight = await chains.chain(scenario, undefined)

@@ -1,11 +1,22 @@
-/** Several brokers, those that lead killed in turn while the built program writes and reads: it lives, nothing is missing, nothing is twice, each key's order is kept. */
+/**
+ * Several brokers, those that lead killed in turn while the built program writes and reads: it lives, nothing is
+ * missing, nothing is twice, each key's order is kept.
+ */
 import { spawn } from 'node:child_process'
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FlowStatus } from '../../src/core/status'
 import { describeWith } from '../services/describe-with'
-import { groupName, kcat, leaders, makeTopic, startKafkaCluster, type KafkaBroker, type KafkaCluster } from '../services/kafka'
+import {
+  groupName,
+  kcat,
+  leaders,
+  makeTopic,
+  startKafkaCluster,
+  type KafkaBroker,
+  type KafkaCluster,
+} from '../services/kafka'
 import { alive, envelopeKey, KafkaFeed, lookThrough, moving, pause, statusAt } from '../support/kafka-feed'
 import { start, type Running } from '../support/manifold'
 
@@ -26,7 +37,11 @@ describeWith('kcat', 'a cluster of three brokers', () => {
     topic = await makeTopic(cluster, { partitions: PARTITIONS, replicas: 3, configs: { 'min.insync.replicas': 2 } })
   }, 120_000)
   afterEach(async () => {
-    for (const one of running.values()) if (one.child.exitCode === null) { one.kill('SIGKILL'); await one.done }
+    for (const one of running.values())
+      if (one.child.exitCode === null) {
+        one.kill('SIGKILL')
+        await one.done
+      }
     running.clear()
     await feed?.end().catch(() => undefined)
     await cluster.stop()
@@ -34,7 +49,10 @@ describeWith('kcat', 'a cluster of three brokers', () => {
   })
 
   function begin(name: string, args: readonly string[], input?: 'open'): Running {
-    const one = start([...args, '--metrics', `unix:${socket(name)}`, '--state', join(folder, `state-${name}`)], input === undefined ? {} : { input })
+    const one = start(
+      [...args, '--metrics', `unix:${socket(name)}`, '--state', join(folder, `state-${name}`)],
+      input === undefined ? {} : { input },
+    )
     running.set(name, one)
     return one
   }
@@ -55,7 +73,15 @@ describeWith('kcat', 'a cluster of three brokers', () => {
     const uri = `kafka://${cluster.bootstrap}/${topic}`
     const writer = begin('writer', ['--from', '-', '--to', uri, 'key-separator=;', '--log-level', 'info'], 'open')
     const outs = ['alone', 'member'].map((name) => ({ name, out: join(folder, `${name}.ndjson`) }))
-    for (const { name, out } of outs) begin(name, ['--from', uri, ...(name === 'member' ? [`group=${groupName()}`, 'session-timeout=10s', 'heartbeat-every=1s'] : []), '--to', `file:${out}`, 'framing=envelope'])
+    for (const { name, out } of outs)
+      begin(name, [
+        '--from',
+        uri,
+        ...(name === 'member' ? [`group=${groupName()}`, 'session-timeout=10s', 'heartbeat-every=1s'] : []),
+        '--to',
+        `file:${out}`,
+        'framing=envelope',
+      ])
     feed = new KafkaFeed(writer)
     await moving(running, status)
 
@@ -87,13 +113,26 @@ describeWith('kcat', 'a cluster of three brokers', () => {
     const { fed } = feed
     const { code } = await writer.done
     running.delete('writer')
-    expect({ code, wrong: writer.stderr().split('\n').filter((line) => /abandoned|may be there twice/.test(line)) }).toEqual({ code: 0, wrong: [] })
+    expect({
+      code,
+      wrong: writer
+        .stderr()
+        .split('\n')
+        .filter((line) => /abandoned|may be there twice/.test(line)),
+    }).toEqual({ code: 0, wrong: [] })
     expect(writer.stderr()).toMatch(/fewer replicas are in sync .*trying again/)
     const ended: (readonly [string, Running])[] = [['writer', writer]]
     for (const { name } of outs) {
-      for (const giveUpAt = Date.now() + 60_000; ((await status(name))?.sinks[0]?.delivered ?? 0) < fed; await pause(100)) {
+      for (
+        const giveUpAt = Date.now() + 60_000;
+        ((await status(name))?.sinks[0]?.delivered ?? 0) < fed;
+        await pause(100)
+      ) {
         alive(running)
-        if (Date.now() > giveUpAt) throw new Error(`${name} does not catch up: ${JSON.stringify(await status(name))}; ${running.get(name)?.stderr()}`)
+        if (Date.now() > giveUpAt)
+          throw new Error(
+            `${name} does not catch up: ${JSON.stringify(await status(name))}; ${running.get(name)?.stderr()}`,
+          )
       }
       const one = running.get(name)!
       one.kill('SIGTERM')
@@ -102,9 +141,34 @@ describeWith('kcat', 'a cluster of three brokers', () => {
       running.delete(name)
       ended.push([name, one])
     }
-    const reading = spawn(kcat()!, ['-C', '-q', '-e', '-b', cluster.bootstrap, '-t', topic, '-o', 'beginning', '-f', '%k;%s\n'], { stdio: ['ignore', 'pipe', 'ignore'] })
-    expect(await lookThrough(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
-    for (const { out } of outs) expect(await lookThrough(createReadStream(out), envelopeKey)).toEqual({ count: fed, distinct: fed, outOfOrder: 0 })
-    process.stderr.write(`kafka cluster: ${fed} records; ${ended.map(([name, one]) => `${name}: ${one.stderr().split('\n').filter((line) => /trying again|wait for it/.test(line)).map((line) => line.slice(0, 200)).join(' | ')}`).join('\n')}\n`)
+    const reading = spawn(
+      kcat()!,
+      ['-C', '-q', '-e', '-b', cluster.bootstrap, '-t', topic, '-o', 'beginning', '-f', '%k;%s\n'],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    )
+    expect(await lookThrough(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({
+      count: fed,
+      distinct: fed,
+      outOfOrder: 0,
+    })
+    for (const { out } of outs)
+      expect(await lookThrough(createReadStream(out), envelopeKey)).toEqual({
+        count: fed,
+        distinct: fed,
+        outOfOrder: 0,
+      })
+    process.stderr.write(
+      `kafka cluster: ${fed} records; ${ended
+        .map(
+          ([name, one]) =>
+            `${name}: ${one
+              .stderr()
+              .split('\n')
+              .filter((line) => /trying again|wait for it/.test(line))
+              .map((line) => line.slice(0, 200))
+              .join(' | ')}`,
+        )
+        .join('\n')}\n`,
+    )
   }, 400_000)
 })

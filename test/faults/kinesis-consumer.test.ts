@@ -1,5 +1,14 @@
-/** A consumer's life as a program lives it: registered, used, left, deregistered; killed and started anew; shared by two processes with leases. */
-import { DeregisterStreamConsumerCommand, DescribeStreamConsumerCommand, DescribeStreamSummaryCommand, RegisterStreamConsumerCommand, type KinesisClient } from '@aws-sdk/client-kinesis'
+/**
+ * A consumer's life as a program lives it: registered, used, left, deregistered; killed and started anew; shared by two
+ * processes with leases.
+ */
+import {
+  DeregisterStreamConsumerCommand,
+  DescribeStreamConsumerCommand,
+  DescribeStreamSummaryCommand,
+  RegisterStreamConsumerCommand,
+  type KinesisClient,
+} from '@aws-sdk/client-kinesis'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,7 +28,10 @@ describeWith('kinesis-fanout', 'a consumer', () => {
     server = await startKinesis({ kind: 'kinesis-local' })
     client = kinesisClient(server)
   }, 60_000)
-  afterAll(async () => { client.destroy(); await server.stop() })
+  afterAll(async () => {
+    client.destroy()
+    await server.stop()
+  })
   beforeEach(async () => {
     proxy = await KinesisPushProxy.start(server.endpoint)
     folder = mkdtempSync(join(tmpdir(), 'manifold-consumer-'))
@@ -32,33 +44,65 @@ describeWith('kinesis-fanout', 'a consumer', () => {
     rmSync(folder, { recursive: true })
   })
 
-  const credentials = (): NodeJS.ProcessEnv => ({ AWS_ACCESS_KEY_ID: server.accessKey, AWS_SECRET_ACCESS_KEY: server.secretKey })
-  const line = (words: readonly string[], name = 'out'): readonly string[] => ['--from', `kinesis:${stream}`, `endpoint=${proxy.endpoint}`, `region=${server.region}`, ...words, '--to', join(folder, name), '--state', join(folder, `${name}.state`)]
-  const toEnd = (...words: string[]): Promise<Finished> => manifold([...line(words), '--until', 'end'], { env: credentials() })
+  const credentials = (): NodeJS.ProcessEnv => ({
+    AWS_ACCESS_KEY_ID: server.accessKey,
+    AWS_SECRET_ACCESS_KEY: server.secretKey,
+  })
+  const line = (words: readonly string[], name = 'out'): readonly string[] => [
+    '--from',
+    `kinesis:${stream}`,
+    `endpoint=${proxy.endpoint}`,
+    `region=${server.region}`,
+    ...words,
+    '--to',
+    join(folder, name),
+    '--state',
+    join(folder, `${name}.state`),
+  ]
+  const toEnd = (...words: string[]): Promise<Finished> =>
+    manifold([...line(words), '--until', 'end'], { env: credentials() })
   function launch(words: readonly string[], name = 'out'): Running {
     const one = start(line(words, name), { env: credentials() })
     running.push(one)
     return one
   }
   const written = (name = 'out'): readonly string[] => {
-    try { return readFileSync(join(folder, name), 'utf8').split('\n').filter((each) => each !== '') } catch (error) {
+    try {
+      return readFileSync(join(folder, name), 'utf8')
+        .split('\n')
+        .filter((each) => each !== '')
+    } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
       throw error
     }
   }
-  const values = (count: number, from = 0): readonly string[] => Array.from({ length: count }, (_, n) => `record ${from + n}`)
-  const write = (count: number, from = 0): Promise<void> => put(client, stream, values(count, from).map((data) => ({ key: data, data })))
-  const arn = async (): Promise<string> => (await client.send(new DescribeStreamSummaryCommand({ StreamName: stream }))).StreamDescriptionSummary!.StreamARN!
-  const register = async (name = 'reader'): Promise<string> => (await client.send(new RegisterStreamConsumerCommand({ StreamARN: await arn(), ConsumerName: name }))).Consumer!.ConsumerARN!
+  const values = (count: number, from = 0): readonly string[] =>
+    Array.from({ length: count }, (_, n) => `record ${from + n}`)
+  const write = (count: number, from = 0): Promise<void> =>
+    put(
+      client,
+      stream,
+      values(count, from).map((data) => ({ key: data, data })),
+    )
+  const arn = async (): Promise<string> =>
+    (await client.send(new DescribeStreamSummaryCommand({ StreamName: stream }))).StreamDescriptionSummary!.StreamARN!
+  const register = async (name = 'reader'): Promise<string> =>
+    (await client.send(new RegisterStreamConsumerCommand({ StreamARN: await arn(), ConsumerName: name }))).Consumer!
+      .ConsumerARN!
   async function status(name = 'reader'): Promise<string> {
-    try { return (await client.send(new DescribeStreamConsumerCommand({ StreamARN: await arn(), ConsumerName: name }))).ConsumerDescription!.ConsumerStatus! } catch (error) {
+    try {
+      return (await client.send(new DescribeStreamConsumerCommand({ StreamARN: await arn(), ConsumerName: name })))
+        .ConsumerDescription!.ConsumerStatus!
+    } catch (error) {
       if ((error as Error).name === 'ResourceNotFoundException') return 'none'
       throw error
     }
   }
   const isGone = async (): Promise<boolean> => ['none', 'DELETING'].includes(await status())
   async function until(holds: () => Promise<boolean> | boolean, what: string): Promise<void> {
-    for (const from = Date.now(); !(await holds()); await new Promise((resolve) => setTimeout(resolve, 50))) if (Date.now() - from > 60_000) throw new Error(`${what}: not within a minute\n${running.map((one) => one.stderr()).join('\n')}`)
+    for (const from = Date.now(); !(await holds()); await new Promise((resolve) => setTimeout(resolve, 50)))
+      if (Date.now() - from > 60_000)
+        throw new Error(`${what}: not within a minute\n${running.map((one) => one.stderr()).join('\n')}`)
   }
 
   it('that is missing is registered, and deregistered at the end and on SIGTERM; a name that is being deleted is waited for', async () => {
@@ -93,7 +137,14 @@ describeWith('kinesis-fanout', 'a consumer', () => {
     expect(await status()).toBe('ACTIVE')
     expect([...proxy.of('RegisterStreamConsumer'), ...proxy.of('DeregisterStreamConsumer')]).toEqual([])
     // Whoever may not look at it may read through it.
-    proxy.refuse = ({ operation }) => (operation === 'DescribeStreamConsumer' ? { status: 400, code: 'AccessDeniedException', message: 'User is not authorized to perform: kinesis:DescribeStreamConsumer' } : undefined)
+    proxy.refuse = ({ operation }) =>
+      operation === 'DescribeStreamConsumer'
+        ? {
+            status: 400,
+            code: 'AccessDeniedException',
+            message: 'User is not authorized to perform: kinesis:DescribeStreamConsumer',
+          }
+        : undefined
     await write(20, 40)
     expect((await toEnd(`consumer-arn=${consumer}`)).code).toBe(0)
     expect(written()).toHaveLength(60)
@@ -141,21 +192,41 @@ describeWith('kinesis-fanout', 'a consumer', () => {
 
   it('that cannot be had is told in one line, and ends the run', async () => {
     const other = await makeStream(client)
-    const theirs = (await client.send(new RegisterStreamConsumerCommand({ StreamARN: (await arn()).replace(stream, other), ConsumerName: 'reader' }))).Consumer!.ConsumerARN!
+    const theirs = (
+      await client.send(
+        new RegisterStreamConsumerCommand({ StreamARN: (await arn()).replace(stream, other), ConsumerName: 'reader' }),
+      )
+    ).Consumer!.ConsumerARN!
     const mistaken = await toEnd(`consumer-arn=${theirs}`)
-    expect({ code: mistaken.code, stderr: mistaken.stderr }).toEqual({ code: 2, stderr: expect.stringContaining(`consumer-arn= is a consumer of the stream ${other}, not of ${stream}`) as string })
+    expect({ code: mistaken.code, stderr: mistaken.stderr }).toEqual({
+      code: 2,
+      stderr: expect.stringContaining(`consumer-arn= is a consumer of the stream ${other}, not of ${stream}`) as string,
+    })
     const missing = await toEnd(`consumer-arn=${await arn()}/consumer/nobody:1700000000`)
     expect(missing.code).toBe(3)
-    expect(missing.stderr).toContain(`stream ${stream} has no consumer ${await arn()}/consumer/nobody:1700000000: correct consumer-arn=, or name one with consumer-name=, which registers it`)
-    proxy.refuse = ({ operation }) => (operation === 'RegisterStreamConsumer' ? { status: 400, code: 'AccessDeniedException', message: 'User is not authorized to perform: kinesis:RegisterStreamConsumer' } : undefined)
+    expect(missing.stderr).toContain(
+      `stream ${stream} has no consumer ${await arn()}/consumer/nobody:1700000000: correct consumer-arn=, or name one with consumer-name=, which registers it`,
+    )
+    proxy.refuse = ({ operation }) =>
+      operation === 'RegisterStreamConsumer'
+        ? {
+            status: 400,
+            code: 'AccessDeniedException',
+            message: 'User is not authorized to perform: kinesis:RegisterStreamConsumer',
+          }
+        : undefined
     const denied = await toEnd('consumer-name=reader')
     expect(denied.code).toBe(3)
-    expect(denied.stderr).toMatch(/denies it to register the consumer reader \(.*\): the credentials need kinesis:RegisterStreamConsumer on /)
+    expect(denied.stderr).toMatch(
+      /denies it to register the consumer reader \(.*\): the credentials need kinesis:RegisterStreamConsumer on /,
+    )
     proxy.refuse = () => undefined
     for (let n = 0; n < 20; n++) await register(`consumer-${n}`)
     const many = await toEnd('consumer-name=reader')
     expect(many.code).toBe(3)
-    expect(many.stderr).toContain(`the stream ${stream} takes no more consumers (Only 20 consumers can be registered to a stream at once): deregister one, or name one of them`)
+    expect(many.stderr).toContain(
+      `the stream ${stream} takes no more consumers (Only 20 consumers can be registered to a stream at once): deregister one, or name one of them`,
+    )
   }, 120_000)
 
   describeWith('dynamodb', 'with leases', () => {
@@ -163,7 +234,12 @@ describeWith('kinesis-fanout', 'a consumer', () => {
       const tables = await startDynamodb()
       try {
         stream = await makeStream(client, 4)
-        const words = ['consumer-name=reader', `leases=dynamodb:table-${Date.now().toString(36)}`, `leases-endpoint=${tables.endpoint}`, 'lease-duration=3s']
+        const words = [
+          'consumer-name=reader',
+          `leases=dynamodb:table-${Date.now().toString(36)}`,
+          `leases-endpoint=${tables.endpoint}`,
+          'lease-duration=3s',
+        ]
         await write(40)
         const one = launch([...words, 'worker-id=one'], 'one')
         await until(() => written('one').length === 40, 'one reads')
@@ -185,7 +261,9 @@ describeWith('kinesis-fanout', 'a consumer', () => {
         await until(() => all().size === n, 'two reads all')
         expect(written('one').length + written('two').length).toBe(n)
         expect(proxy.of('DeregisterStreamConsumer')).toEqual([])
-      } finally { await tables.stop() }
+      } finally {
+        await tables.stop()
+      }
     }, 180_000)
   })
 })

@@ -6,8 +6,12 @@ import { texts } from '../../src/cli/help'
 import { manifold } from '../support/manifold'
 
 let folder: string
-beforeAll(() => { folder = mkdtempSync(join(tmpdir(), 'manifold-lazy-')) })
-afterAll(() => { rmSync(folder, { recursive: true }) })
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'manifold-lazy-'))
+})
+afterAll(() => {
+  rmSync(folder, { recursive: true })
+})
 
 interface Loaded {
   readonly packages: readonly string[]
@@ -17,23 +21,31 @@ interface Loaded {
 
 async function loadedBy(args: readonly string[], expected = 0): Promise<Loaded> {
   const file = join(folder, 'loaded.json')
-  const { code, stderr } = await manifold(args, { env: { NODE_OPTIONS: `--require=${JSON.stringify(join(__dirname, 'loaded.js'))}`, LOADED_TO: file, HOME: folder }, input: 'a\n' })
+  const { code, stderr } = await manifold(args, {
+    env: { NODE_OPTIONS: `--require=${JSON.stringify(join(__dirname, 'loaded.js'))}`, LOADED_TO: file, HOME: folder },
+    input: 'a\n',
+  })
   if (code !== expected) throw new Error(stderr)
   return JSON.parse(readFileSync(file, 'utf8')) as Loaded
 }
 
-test.each(['--version', 'help', '--help', 'help s3', 'help ws', 'endpoints', 'completions bash'])('manifold %s needs no package, no declaration and few files', async (words) => {
-  const { packages, files } = await loadedBy(words.split(' '))
-  expect(packages).toEqual([])
-  expect(files).toContain('cli/main')
-  expect(files.filter((file) => /^(endpoints|options|plan)\//.test(file))).toEqual([])
-  expect(files.length).toBeLessThanOrEqual(6)
-})
+test.each(['--version', 'help', '--help', 'help s3', 'help ws', 'endpoints', 'completions bash'])(
+  'manifold %s needs no package, no declaration and few files',
+  async (words) => {
+    const { packages, files } = await loadedBy(words.split(' '))
+    expect(packages).toEqual([])
+    expect(files).toContain('cli/main')
+    expect(files.filter((file) => /^(endpoints|options|plan)\//.test(file))).toEqual([])
+    expect(files.length).toBeLessThanOrEqual(6)
+  },
+)
 
 test('what the build made of help is what the declarations say', async () => {
   const built = jest.requireActual<{ rendered: unknown }>(join(__dirname, '../../dist/cli/rendered.js')).rendered
   const declared = await texts()
-  expect(Object.keys(declared)).toEqual(expect.arrayContaining(['help', 'endpoints', 'help stdio', 'help s3', 'help kafka+tls', 'completions fish']))
+  expect(Object.keys(declared)).toEqual(
+    expect.arrayContaining(['help', 'endpoints', 'help stdio', 'help s3', 'help kafka+tls', 'completions fish']),
+  )
   expect(built).toEqual(declared)
   expect((await manifold(['help', 'S3:'])).stdout.toString()).toBe(declared['help s3'])
 })
@@ -46,7 +58,12 @@ test('records from stdin to stdout load what parses the line and what logs', asy
 
 test('Kafka loads none of the client package but the file that the build made of what is used: no schemas are compiled', async () => {
   // Nobody listens there: all that a connection needs was loaded before it failed.
-  const { packages } = await loadedBy(['--from', 'kafka://127.0.0.1:1/topic', '--to', '-', '--give-up-after', 'first'], 3)
+  const { packages } = await loadedBy(
+    ['--from', 'kafka://127.0.0.1:1/topic', '--to', '-', '--give-up-after', 'first'],
+    3,
+  )
   expect(packages).toContain('pino')
-  expect(packages.filter((name) => /^@platformatic|^ajv|^debug$|^fastq|^mnemonist|^avsc|^protobufjs|^@aws-sdk/.test(name))).toEqual([])
+  expect(
+    packages.filter((name) => /^@platformatic|^ajv|^debug$|^fastq|^mnemonist|^avsc|^protobufjs|^@aws-sdk/.test(name)),
+  ).toEqual([])
 })

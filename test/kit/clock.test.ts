@@ -6,11 +6,24 @@ class Machine {
   date = 1_000_000
   ticks = 500.25
   up = 100
-  readonly wall = wallClock(() => Math.floor(this.date), () => this.ticks, this.date - this.ticks)
+  readonly wall = wallClock(
+    () => Math.floor(this.date),
+    () => this.ticks,
+    this.date - this.ticks,
+  )
   readonly clock = { now: this.wall, monotonic: () => this.ticks }
-  pass(ms: number): void { this.date += ms; this.ticks += ms; this.up += ms / 1000 }
-  step(ms: number): void { this.date += ms }
-  sleep(ms: number): void { this.date += ms; this.up += ms / 1000 }
+  pass(ms: number): void {
+    this.date += ms
+    this.ticks += ms
+    this.up += ms / 1000
+  }
+  step(ms: number): void {
+    this.date += ms
+  }
+  sleep(ms: number): void {
+    this.date += ms
+    this.up += ms / 1000
+  }
 }
 
 test('the date has fractions, and goes with the monotonic clock', () => {
@@ -35,7 +48,7 @@ test('the date follows a clock that is set, forth and back, and one that slept',
   expect(Math.abs(machine.wall() - machine.date)).toBeLessThanOrEqual(1)
 })
 
-test('this machine\'s date is that of Date, with fractions; durations have a clock of their own', () => {
+test("this machine's date is that of Date, with fractions; durations have a clock of their own", () => {
   expect(Math.abs(systemClock.now() - Date.now())).toBeLessThan(100)
   const times = Array.from({ length: 1000 }, () => systemClock.now())
   expect(times.some((time) => !Number.isInteger(time))).toBe(true)

@@ -20,8 +20,13 @@ test('a file is opened once a descriptor is free again, and a directory synced',
   `
   try {
     const command = `ulimit -n 60; exec "$0" -e "$1" "$2"`
-    const { stdout, stderr } = spawnSync('bash', ['-c', command, process.execPath, script, folder], { encoding: 'utf8', timeout: 20_000 })
+    const { stdout, stderr } = spawnSync('bash', ['-c', command, process.execPath, script, folder], {
+      encoding: 'utf8',
+      timeout: 20_000,
+    })
     expect({ stdout, stderr }).toEqual({ stdout: 'done after waiting\n', stderr: '' })
     expect(readdirSync(folder)).toEqual(['x'])
-  } finally { rmSync(folder, { recursive: true }) }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -6,8 +6,12 @@ import { PipeProgress } from '../../src/kit/pipe-progress'
 import { AnonymousPipe } from '../support/pipe'
 
 let pipe: AnonymousPipe
-beforeEach(async () => { pipe = await AnonymousPipe.make() })
-afterEach(() => { pipe.close() })
+beforeEach(async () => {
+  pipe = await AnonymousPipe.make()
+})
+afterEach(() => {
+  pipe.close()
+})
 
 function progress(): PipeProgress {
   const known = PipeProgress.of(pipe.writingEnd)
@@ -21,9 +25,11 @@ function write(known: PipeProgress, bytes: number): void {
 
 /** It may be asked less often by then. */
 async function reaches(known: PipeProgress, bytes: number): Promise<void> {
-  for (const latest = Date.now() + 2000; await known.read() < bytes;) {
+  for (const latest = Date.now() + 2000; (await known.read()) < bytes; ) {
     if (Date.now() > latest) throw new Error(`only ${await known.read()} of ${bytes} bytes are known to be read`)
-    await new Promise((resolve) => { setTimeout(resolve, 1) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
   }
   expect(await known.read()).toBe(bytes)
 }
@@ -34,7 +40,9 @@ test('what a pipe took is read when it is empty, not before', async () => {
   write(known, 1000)
   expect(await known.read()).toBe(0)
   expect(pipe.read(999)).toHaveLength(999)
-  await new Promise((resolve) => { setTimeout(resolve, 150) })
+  await new Promise((resolve) => {
+    setTimeout(resolve, 150)
+  })
   expect(await known.read()).toBe(0)
   expect(pipe.read(999)).toHaveLength(1)
   await reaches(known, 1000)
@@ -47,13 +55,21 @@ test('asking takes nothing out of the pipe, says nothing wrong however often and
   write(known, 3)
   const before = readdirSync('/proc/self/fd').length
   let busy = true
-  const churn = (): void => { if (busy) setImmediate(churn) }
+  const churn = (): void => {
+    if (busy) setImmediate(churn)
+  }
   churn()
   const answers = new Set<number>()
   for (let i = 0; i < 3000; i++) {
     // From each phase of the event loop.
-    if (i % 3 === 1) await new Promise((resolve) => { setImmediate(resolve) })
-    if (i % 3 === 2) await new Promise((resolve) => { setTimeout(resolve, 0) })
+    if (i % 3 === 1)
+      await new Promise((resolve) => {
+        setImmediate(resolve)
+      })
+    if (i % 3 === 2)
+      await new Promise((resolve) => {
+        setTimeout(resolve, 0)
+      })
     write(known, 1)
     answers.add(await known.read())
   }
@@ -68,9 +84,11 @@ test('a reader that rests is asked for seldom', async () => {
   const known = progress()
   write(known, 1)
   const asked = jest.spyOn(known as unknown as { isEmpty(): Promise<boolean> }, 'isEmpty')
-  for (const until = performance.now() + 300; performance.now() < until;) {
+  for (const until = performance.now() + 300; performance.now() < until; ) {
     await known.read()
-    await new Promise((resolve) => { setTimeout(resolve, 1) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1)
+    })
   }
   expect(asked.mock.calls.length).toBeGreaterThan(1)
   expect(asked.mock.calls.length).toBeLessThan(20)
@@ -90,7 +108,9 @@ test('asking does not keep whoever writes from learning that the reader went awa
   write(known, 10)
   pipe.closeReading()
   expect(await known.read()).toBe(0)
-  expect(() => { writeSync(pipe.writingEnd, 'more') }).toThrow('EPIPE')
+  expect(() => {
+    writeSync(pipe.writingEnd, 'more')
+  }).toThrow('EPIPE')
 })
 
 test('a FIFO with a name, a file and a socket are not asked', () => {
@@ -100,7 +120,9 @@ test('a FIFO with a name, a file and a socket are not asked', () => {
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   const fifo = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
   const file = openSync(join(folder, 'file'), 'w')
-  try { expect([fifo, file].map((fd) => PipeProgress.of(fd))).toEqual([undefined, undefined]) } finally {
+  try {
+    expect([fifo, file].map((fd) => PipeProgress.of(fd))).toEqual([undefined, undefined])
+  } finally {
     for (const fd of [reader, fifo, file]) closeSync(fd)
     rmSync(folder, { recursive: true })
   }

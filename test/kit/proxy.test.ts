@@ -33,7 +33,9 @@ test.each<[string, string, boolean]>([
   ['fd00::/8', 'fe80::1', false],
   ['::1', '127.0.0.1', false],
   ['1', '127.0.0.1', false],
-])('NO_PROXY=%s and https://%s: exempt is %p', (list, host, exempt) => { expect(isExempt(host, 443, list)).toBe(exempt) })
+])('NO_PROXY=%s and https://%s: exempt is %p', (list, host, exempt) => {
+  expect(isExempt(host, 443, list)).toBe(exempt)
+})
 
 const at = (secure: boolean) => ({ secure, host: 'a.example', port: secure ? 443 : 80 })
 
@@ -47,7 +49,9 @@ test('each scheme has its variable, lower case first; ALL_PROXY is for both', ()
 
 test('what cannot be a proxy is told, without its secrets', () => {
   expect(() => proxyUrl('http://', 'it')).toThrow('it is not a URL')
-  expect(() => proxyUrl('http://me:canary%@p:1', 'it')).toThrow('it has a % in its user or password that encodes nothing: write %25 for a %')
+  expect(() => proxyUrl('http://me:canary%@p:1', 'it')).toThrow(
+    'it has a % in its user or password that encodes nothing: write %25 for a %',
+  )
   expect(Buffer.from(proxyLogin(proxyUrl('http://me:s%25%3A@p:1', 'it')) ?? '', 'base64').toString()).toBe('me:s%:')
   expect(proxyLogin(new URL('http://p:1'))).toBeUndefined()
 })

@@ -8,18 +8,27 @@ test('blanks separate, quotes and backslashes keep', () => {
   expect(shellWords('')).toEqual([])
   expect(shellWords('  \n ')).toEqual([])
 })
-test('a hash opens no comment', () => { expect(shellWords('a #b c#d')).toEqual(['a', '#b', 'c#d']) })
+test('a hash opens no comment', () => {
+  expect(shellWords('a #b c#d')).toEqual(['a', '#b', 'c#d'])
+})
 test('a quote that is not closed is an error that says which', () => {
   expect(() => shellWords("a 'b")).toThrow('a single quote is not closed')
   expect(() => shellWords('a "b')).toThrow('a double quote is not closed')
   expect(() => shellWords('a\\')).toThrow('backslash at the end')
 })
 test('words quoted for a shell come back as they were', () => {
-  fc.assert(fc.property(fc.array(fc.string()), (words) => {
-    expect(shellWords(words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' '))).toEqual(words)
-  }), { numRuns: 300 })
+  fc.assert(
+    fc.property(fc.array(fc.string()), (words) => {
+      expect(shellWords(words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' '))).toEqual(words)
+    }),
+    { numRuns: 300 },
+  )
 })
 test('sh splits the same way', () => {
   const text = `a "b c" 'd "e' f\\"g "h\\i\\\\j" --x="1 2"`
-  expect(shellWords(text)).toEqual(execFileSync('sh', ['-c', `printf '%s\\n' ${text}`], { encoding: 'utf8' }).trimEnd().split('\n'))
+  expect(shellWords(text)).toEqual(
+    execFileSync('sh', ['-c', `printf '%s\\n' ${text}`], { encoding: 'utf8' })
+      .trimEnd()
+      .split('\n'),
+  )
 })

@@ -3,8 +3,12 @@ import { parseCommandLine } from '../../src/options/command-line'
 import { identityOf } from '../../src/options/identity'
 import { fakes } from './fakes'
 
-function source(...words: string[]): string { return canonical(['--from', ...words, '--to', 'discard:'], 'from') }
-function sink(...words: string[]): string { return canonical(['--from', '-', '--to', ...words], 'to') }
+function source(...words: string[]): string {
+  return canonical(['--from', ...words, '--to', 'discard:'], 'from')
+}
+function sink(...words: string[]): string {
+  return canonical(['--from', '-', '--to', ...words], 'to')
+}
 function canonical(argv: readonly string[], side: 'from' | 'to'): string {
   const parsed = parseCommandLine(argv, {}, fakes, { exists: () => false })[side][0]
   if (parsed === undefined) throw new Error('nothing there')
@@ -30,9 +34,11 @@ test('the order and case of hosts, a final slash and credentials change nothing'
   expect(source('amqp://u@mq/v', 'queue=q')).not.toBe(source('amqp://w@mq/v', 'queue=q'))
 })
 
-test('a default that is typed is the default', () => { expect(sink('kafka://h/t', 'acks=ALL')).toBe(sink('kafka://h/t')) })
+test('a default that is typed is the default', () => {
+  expect(sink('kafka://h/t', 'acks=ALL')).toBe(sink('kafka://h/t'))
+})
 
-test('a feed\'s query counts as typed, and is not shown', () => {
+test("a feed's query counts as typed, and is not shown", () => {
   expect(source('wss://h/p?key=CANARY&a=b')).toMatch(/^wss:\/\/h\/p\?[0-9a-f]{16}$/)
   expect(source('wss://h/p?a=1')).not.toBe(source('wss://h/p?a=2'))
   expect(source('wss://h/p?a=1&reconnect_every=1h')).toBe(source('wss://h/p?a=1'))
@@ -47,5 +53,8 @@ test('what is sent to a feed counts, and is not shown', () => {
 test('the hash is that of the text', () => {
   const [parsed] = parseCommandLine(['--from', '-', '--to', 'discard:'], {}, fakes).to
   if (parsed === undefined) throw new Error('nothing there')
-  expect(identityOf(parsed)).toMatchObject({ canonical: 'discard:', hash: createHash('sha256').update('discard:').digest('hex') })
+  expect(identityOf(parsed)).toMatchObject({
+    canonical: 'discard:',
+    hash: createHash('sha256').update('discard:').digest('hex'),
+  })
 })

@@ -1,4 +1,7 @@
-/** Pairs of lines that mean the same endpoint, and pairs that do not. Lines of one cluster count as stored state compares them: by a server in common. */
+/**
+ * Pairs of lines that mean the same endpoint, and pairs that do not. Lines of one cluster count as stored state
+ * compares them: by a server in common.
+ */
 import { registry } from '../../src/endpoints/registry'
 import { parseCommandLine } from '../../src/options/command-line'
 import { identityOf, isEqual, isSameThing, type Identity } from '../../src/options/identity'
@@ -13,7 +16,17 @@ function identity(side: 'from' | 'to', words: Words): Identity {
   if (parsed === undefined) throw new Error('nothing there')
   return identityOf(parsed, '/work')
 }
-const asStored = ({ hash, what, members, former }: Identity): { id: string; label: string; meaning: { what: string; members: readonly string[] }; former: string } => ({ id: hash, label: '', meaning: { what, members }, former })
+const asStored = ({
+  hash,
+  what,
+  members,
+  former,
+}: Identity): { id: string; label: string; meaning: { what: string; members: readonly string[] }; former: string } => ({
+  id: hash,
+  label: '',
+  meaning: { what, members },
+  former,
+})
 const same = (side: 'from' | 'to', one: Words, other: Words): readonly boolean[] => {
   const [a, b] = [identity(side, one), identity(side, other)]
   return [isSame(asStored(a), { ...asStored(b), former: '' }), isSame(asStored(b), { ...asStored(a), former: '' })]
@@ -49,14 +62,24 @@ describe('the same, in other words', () => {
     ['from', [`kinesis:${ARN}`], ['kinesis:', `stream-arn=${ARN}`, 'region=eu-west-1']],
     ['from', ['kinesis:orders', 'shard=1', 'shard=2'], ['kinesis:orders', 'shard=shardId-000000000002', 'shard=1']],
     ['from', ['kinesis:orders', 'endpoint=http://h:4567'], ['kinesis:orders', 'endpoint=http://H:4567/']],
-    ['from', ['kinesis:orders', 'region=r', 'leases=dynamodb:tab'], ['kinesis:orders', 'region=r', 'leases=dynamodb:tab', 'leases-region=r']],
-    ['from', ['kinesis:orders', 'leases=dynamodb:tab', 'leases-endpoint=http://h:80'], ['kinesis:orders', 'leases=dynamodb:tab', 'leases-endpoint=http://h/']],
+    [
+      'from',
+      ['kinesis:orders', 'region=r', 'leases=dynamodb:tab'],
+      ['kinesis:orders', 'region=r', 'leases=dynamodb:tab', 'leases-region=r'],
+    ],
+    [
+      'from',
+      ['kinesis:orders', 'leases=dynamodb:tab', 'leases-endpoint=http://h:80'],
+      ['kinesis:orders', 'leases=dynamodb:tab', 'leases-endpoint=http://h/'],
+    ],
     ['from', ['ws://h/p?a=1'], ['WS://H:80/p?a=1']],
     ['from', ['wss://h'], ['wss://h:443/']],
     ['from', ['wss://h/?'], ['wss://h/']],
     ['from', ['a/../b'], ['file:///work/b']],
     ['from', ['-'], ['stdio:-']],
-  ])('%s %j and %j', (side, one, other) => { expect(same(side, one, other)).toEqual([true, true]) })
+  ])('%s %j and %j', (side, one, other) => {
+    expect(same(side, one, other)).toEqual([true, true])
+  })
 })
 
 describe('not the same', () => {
@@ -97,7 +120,9 @@ describe('not the same', () => {
     ['from', ['ws://h/p', 'send=a'], ['ws://h/p', 'send=b']],
     ['from', ['file:a'], ['file:A']],
     ['from', ['generate:', 'seed=1'], ['generate:', 'seed=2']],
-  ])('%s %j and %j', (side, one, other) => { expect(same(side, one, other)).toEqual([false, false]) })
+  ])('%s %j and %j', (side, one, other) => {
+    expect(same(side, one, other)).toEqual([false, false])
+  })
 })
 
 test('of one line, what shares a server and a topic is one thing given twice', () => {
@@ -119,7 +144,11 @@ test('both ends of a line are compared by servers and things, whatever else is a
 })
 
 test('secrets stand in no identity', () => {
-  for (const [side, words] of [['from', ['amqp://u:CANARY@h/v', 'queue=q']], ['from', ['wss://h/p?token=CANARY', 'header.A=CANARY', 'send=CANARY']], ['to', ['s3://b/A', 'endpoint=http://u:CANARY@h', 'secret-access-key=CANARY', 'access-key-id=x']]] as const) {
+  for (const [side, words] of [
+    ['from', ['amqp://u:CANARY@h/v', 'queue=q']],
+    ['from', ['wss://h/p?token=CANARY', 'header.A=CANARY', 'send=CANARY']],
+    ['to', ['s3://b/A', 'endpoint=http://u:CANARY@h', 'secret-access-key=CANARY', 'access-key-id=x']],
+  ] as const) {
     expect(JSON.stringify(identity(side, words))).not.toContain('CANARY')
   }
 })

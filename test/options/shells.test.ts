@@ -15,18 +15,30 @@ beforeAll(() => {
   mkdirSync(join(folder, 'work'))
   writeFileSync(join(folder, 'work', 'app.ndjson'), '')
 })
-afterAll(() => { rmSync(folder, { recursive: true, force: true }) })
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
 
 function run(name: Shell, driver: string, args: readonly string[]): readonly string[] {
   const script = join(folder, `script.${name}`)
   writeFileSync(script, completionScript(name, fakes, flags, ['help', 'ls']))
   const file = join(folder, `drive.${name}`)
   writeFileSync(file, driver)
-  const { stdout, stderr } = spawnSync(shell(name) ?? name, [...(name === 'zsh' ? ['-f'] : ['--no-config']), file, script, ...args], {
-    cwd: join(folder, 'work'), encoding: 'utf8', timeout: 20_000, env: { PATH: process.env['PATH'], HOME: folder, TERM: 'dumb' },
-  })
+  const { stdout, stderr } = spawnSync(
+    shell(name) ?? name,
+    [...(name === 'zsh' ? ['-f'] : ['--no-config']), file, script, ...args],
+    {
+      cwd: join(folder, 'work'),
+      encoding: 'utf8',
+      timeout: 20_000,
+      env: { PATH: process.env['PATH'], HOME: folder, TERM: 'dumb' },
+    },
+  )
   expect(stderr).toBe('')
-  return stdout.trimEnd().split('\n').map((line) => line.trimEnd())
+  return stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.trimEnd())
 }
 
 /** In an interactive zsh. `^Xp` prints the line as it stands: that is what is waited for. */
@@ -55,12 +67,24 @@ describeWith('zsh', 'completions in zsh', () => {
     ['a flag', 'manifold --fr', 'manifold --from '],
     ['a command', 'manifold h', 'manifold help '],
     ['a scheme', 'manifold --from - --to s3', 'manifold --from - --to s3://'],
-    ['an option of the endpoint that is being typed', 'manifold --from wss://h/p recon', 'manifold --from wss://h/p reconnect-every='],
-    ['a value', 'manifold --from - --to s3://b/p region=x compression=z', 'manifold --from - --to s3://b/p region=x compression=zstd '],
+    [
+      'an option of the endpoint that is being typed',
+      'manifold --from wss://h/p recon',
+      'manifold --from wss://h/p reconnect-every=',
+    ],
+    [
+      'a value',
+      'manifold --from - --to s3://b/p region=x compression=z',
+      'manifold --from - --to s3://b/p region=x compression=zstd ',
+    ],
     ['an option of a file without a scheme', 'manifold --from a.log fo', 'manifold --from a.log follow '],
     ['a file', 'manifold --from ap', 'manifold --from app.ndjson '],
     ['a file behind its scheme', 'manifold --from file:ap', 'manifold --from file:app.ndjson '],
-    ['nothing of an endpoint that another flag has ended', 'manifold --from wss://h/p --quiet recon', 'manifold --from wss://h/p --quiet recon'],
+    [
+      'nothing of an endpoint that another flag has ended',
+      'manifold --from wss://h/p --quiet recon',
+      'manifold --from wss://h/p --quiet recon',
+    ],
   ])('%s is completed', (_, typed, expected) => {
     writeFileSync(join(folder, 'set-up.zsh'), SET_UP)
     expect(run('zsh', DRIVER, [typed])).toEqual([expected.trimEnd()])

@@ -1,4 +1,7 @@
-/** Workers of the Kinesis Client Library for tests: each a process that tells what it is given (scripts/services/kcl/Worker.java). */
+/**
+ * Workers of the Kinesis Client Library for tests: each a process that tells what it is given
+ * (scripts/services/kcl/Worker.java).
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { command, type Kind } from '../../scripts/services/kcl'
@@ -9,7 +12,16 @@ export { available, type Kind } from '../../scripts/services/kcl'
 export interface Told {
   /** Epoch milliseconds. */
   readonly at: number
-  readonly what: 'begin' | 'record' | 'checkpoint' | 'end' | 'lost' | 'stop' | 'too late' | 'stopped' | 'not stopped in order'
+  readonly what:
+    | 'begin'
+    | 'record'
+    | 'checkpoint'
+    | 'end'
+    | 'lost'
+    | 'stop'
+    | 'too late'
+    | 'stopped'
+    | 'not stopped in order'
   readonly shard: string
   readonly sequence: string
   readonly sub: number
@@ -41,9 +53,38 @@ export interface Worker {
   kill(): Promise<void>
 }
 
-export function startWorker({ kind = 'kcl-2', name, stream, table, kinesis, tables, failoverMs, checkpoint, make = false, steal = 1 }: WorkerOptions): Worker {
-  const [file, args] = command(kind, { name, stream, table, kinesis: kinesis.endpoint, dynamodb: tables.endpoint, failover: String(failoverMs), checkpoint, make: make ? 'yes' : 'no', steal: String(steal) })
-  const child = spawn(file, args, { stdio: 'pipe', env: { ...process.env, JAVA_TOOL_OPTIONS: '', AWS_ACCESS_KEY_ID: kinesis.accessKey, AWS_SECRET_ACCESS_KEY: kinesis.secretKey } })
+export function startWorker({
+  kind = 'kcl-2',
+  name,
+  stream,
+  table,
+  kinesis,
+  tables,
+  failoverMs,
+  checkpoint,
+  make = false,
+  steal = 1,
+}: WorkerOptions): Worker {
+  const [file, args] = command(kind, {
+    name,
+    stream,
+    table,
+    kinesis: kinesis.endpoint,
+    dynamodb: tables.endpoint,
+    failover: String(failoverMs),
+    checkpoint,
+    make: make ? 'yes' : 'no',
+    steal: String(steal),
+  })
+  const child = spawn(file, args, {
+    stdio: 'pipe',
+    env: {
+      ...process.env,
+      JAVA_TOOL_OPTIONS: '',
+      AWS_ACCESS_KEY_ID: kinesis.accessKey,
+      AWS_SECRET_ACCESS_KEY: kinesis.secretKey,
+    },
+  })
   const told: Told[] = []
   let err = ''
   let rest = ''
@@ -55,16 +96,23 @@ export function startWorker({ kind = 'kcl-2', name, stream, table, kinesis, tabl
       told.push({ at: Date.now(), what: what as Told['what'], shard, sequence, sub: Number(sub), text })
     }
   })
-  child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString(); })
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString()
+  })
   // It may be gone before it is told to go.
   child.stdin.on('error', () => undefined)
   const done = once(child, 'close')
   return {
-    name, told, stderr: () => err,
+    name,
+    told,
+    stderr: () => err,
     stop: async () => {
       child.stdin.end()
       await done
-      if (child.exitCode !== 0) throw new Error(`the worker ${name} did not stop in order (${child.exitCode ?? child.signalCode ?? ''}): ${err.slice(-2000)}`)
+      if (child.exitCode !== 0)
+        throw new Error(
+          `the worker ${name} did not stop in order (${child.exitCode ?? child.signalCode ?? ''}): ${err.slice(-2000)}`,
+        )
     },
     kill: async () => {
       child.kill('SIGKILL')

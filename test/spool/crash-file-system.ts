@@ -1,13 +1,17 @@
 /**
- * A disk in memory that loses what a real one may lose. Each file knows its bytes as the running system sees them, what of them an fdatasync made
- * durable, and the writes since. A power cut keeps any mix: whole writes, prefixes of them, single pages of some; the length may survive without the
- * data (NULs). Names live in the directory only after its fsync; before, each creation, unlink and rename may or may not survive. A kill keeps all.
- * An fdatasync that fails behaves as on Linux: the pages count as clean although they may not be on disk, and a later fdatasync does not write them.
+ * A disk in memory that loses what a real one may lose. Each file knows its bytes as the running system sees them, what
+ * of them an fdatasync made durable, and the writes since. A power cut keeps any mix: whole writes, prefixes of them,
+ * single pages of some; the length may survive without the data (NULs). Names live in the directory only after its
+ * fsync; before, each creation, unlink and rename may or may not survive. A kill keeps all. An fdatasync that fails
+ * behaves as on Linux: the pages count as clean although they may not be on disk, and a later fdatasync does not write
+ * them.
  */
 import type { File, FileSystem } from '../../src/kit/file-system'
 import type { Random } from './random'
 
-type Op = { readonly kind: 'write'; readonly at: number; readonly data: Buffer } | { readonly kind: 'truncate'; readonly length: number }
+type Op =
+  | { readonly kind: 'write'; readonly at: number; readonly data: Buffer }
+  | { readonly kind: 'truncate'; readonly length: number }
 interface Inode {
   current: Buffer
   durable: Buffer
@@ -18,10 +22,15 @@ type NameOp = ReadonlyMap<string, Inode | undefined>
 
 export class Crashed extends Error {}
 
-function failure(code: string, what: string): NodeJS.ErrnoException { return Object.assign(new Error(`${code}: ${what}`), { code }) }
+function failure(code: string, what: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`${code}: ${what}`), { code })
+}
 
 function applied(to: Buffer, op: Op): Buffer {
-  if (op.kind === 'truncate') return op.length <= to.length ? Buffer.from(to.subarray(0, op.length)) : Buffer.concat([to, Buffer.alloc(op.length - to.length)])
+  if (op.kind === 'truncate')
+    return op.length <= to.length
+      ? Buffer.from(to.subarray(0, op.length))
+      : Buffer.concat([to, Buffer.alloc(op.length - to.length)])
   const end = op.at + op.data.length
   let out = to
   if (end > to.length) {
@@ -75,68 +84,100 @@ export class CrashDisk {
     }
     const file = (inode: Inode): File => {
       let open = true
-      const check = (): void => { if (!open) throw failure('EBADF', 'closed') }
+      const check = (): void => {
+        if (!open) throw failure('EBADF', 'closed')
+      }
       return {
         write: async (buffers, offset) => {
           const dying = await turn()
           check()
           const data = Buffer.concat(buffers)
-          if (this.failWrites > 0) { this.failWrites--; this.put(inode, offset, data.subarray(0, this.random.below(data.length + 1))); throw failure('EIO', 'write') }
+          if (this.failWrites > 0) {
+            this.failWrites--
+            this.put(inode, offset, data.subarray(0, this.random.below(data.length + 1)))
+            throw failure('EIO', 'write')
+          }
           const growth = Math.max(0, offset + data.length - inode.current.length)
           const room = this.capacity - this.used()
-          const taken = dying ? this.random.below(data.length + 1) : growth > room ? Math.max(0, data.length - (growth - Math.max(0, room))) : data.length
+          const taken = dying
+            ? this.random.below(data.length + 1)
+            : growth > room
+              ? Math.max(0, data.length - (growth - Math.max(0, room)))
+              : data.length
           this.put(inode, offset, data.subarray(0, taken))
           if (dying) die()
           if (taken < data.length) throw failure('ENOSPC', 'write')
         },
-        read: (into, offset) => call(() => { check(); return offset >= inode.current.length ? 0 : inode.current.copy(into, 0, offset) }),
-        datasync: () => call(() => {
-          check()
-          if (this.failSyncs > 0) {
-            this.failSyncs--
-            inode.durable = this.mixed(inode)
-            inode.pending = []
-            throw failure('EIO', 'fdatasync')
-          }
-          this.sync(inode)
-        }),
-        truncate: (length) => call(() => {
-          check()
-          inode.current = applied(inode.current, { kind: 'truncate', length })
-          inode.pending.push({ kind: 'truncate', length })
-        }),
+        read: (into, offset) =>
+          call(() => {
+            check()
+            return offset >= inode.current.length ? 0 : inode.current.copy(into, 0, offset)
+          }),
+        datasync: () =>
+          call(() => {
+            check()
+            if (this.failSyncs > 0) {
+              this.failSyncs--
+              inode.durable = this.mixed(inode)
+              inode.pending = []
+              throw failure('EIO', 'fdatasync')
+            }
+            this.sync(inode)
+          }),
+        truncate: (length) =>
+          call(() => {
+            check()
+            inode.current = applied(inode.current, { kind: 'truncate', length })
+            inode.pending.push({ kind: 'truncate', length })
+          }),
         size: () => call(() => inode.current.length),
-        close: async () => { open = false },
+        close: async () => {
+          open = false
+        },
       }
     }
     return {
-      open: (path, how) => call(() => {
-        const there = this.names.get(path)
-        if (how === 'create') {
-          if (there !== undefined) throw failure('EEXIST', path)
-          if (this.used() + 1 > this.capacity) throw failure('ENOSPC', path)
-          const inode = { current: Buffer.alloc(0), durable: Buffer.alloc(0), pending: [] }
-          this.change(new Map([[path, inode]]))
-          return file(inode)
-        }
-        if (there === undefined) throw failure('ENOENT', path)
-        return file(there)
-      }),
+      open: (path, how) =>
+        call(() => {
+          const there = this.names.get(path)
+          if (how === 'create') {
+            if (there !== undefined) throw failure('EEXIST', path)
+            if (this.used() + 1 > this.capacity) throw failure('ENOSPC', path)
+            const inode = { current: Buffer.alloc(0), durable: Buffer.alloc(0), pending: [] }
+            this.change(new Map([[path, inode]]))
+            return file(inode)
+          }
+          if (there === undefined) throw failure('ENOENT', path)
+          return file(there)
+        }),
       makeDirectory: () => call(() => undefined),
-      list: (path) => call(() => [...this.names.keys()].filter((name) => name.startsWith(`${path}/`)).map((name) => name.slice(path.length + 1))),
-      rename: (from, to) => call(() => {
-        const inode = this.names.get(from)
-        if (inode === undefined) throw failure('ENOENT', from)
-        this.change(new Map<string, Inode | undefined>([[to, inode], [from, undefined]]))
-      }),
-      unlink: (path) => call(() => {
-        if (!this.names.has(path)) throw failure('ENOENT', path)
-        this.change(new Map([[path, undefined]]))
-      }),
-      syncDirectory: () => call(() => {
-        this.durableNames = new Map(this.names)
-        this.pendingNames = []
-      }),
+      list: (path) =>
+        call(() =>
+          [...this.names.keys()]
+            .filter((name) => name.startsWith(`${path}/`))
+            .map((name) => name.slice(path.length + 1)),
+        ),
+      rename: (from, to) =>
+        call(() => {
+          const inode = this.names.get(from)
+          if (inode === undefined) throw failure('ENOENT', from)
+          this.change(
+            new Map<string, Inode | undefined>([
+              [to, inode],
+              [from, undefined],
+            ]),
+          )
+        }),
+      unlink: (path) =>
+        call(() => {
+          if (!this.names.has(path)) throw failure('ENOENT', path)
+          this.change(new Map([[path, undefined]]))
+        }),
+      syncDirectory: () =>
+        call(() => {
+          this.durableNames = new Map(this.names)
+          this.pendingNames = []
+        }),
       space: () => call(() => ({ free: Math.max(0, this.capacity - this.used()), total: this.capacity })),
     }
   }
@@ -154,7 +195,8 @@ export class CrashDisk {
     const inOrder = this.random.chance(0.5)
     const upTo = this.random.below(this.pendingNames.length + 1)
     this.pendingNames.forEach((op, index) => {
-      if (inOrder ? index < upTo : this.random.chance(0.5)) for (const [name, inode] of op) setName(this.durableNames, name, inode)
+      if (inOrder ? index < upTo : this.random.chance(0.5))
+        for (const [name, inode] of op) setName(this.durableNames, name, inode)
     })
     this.names = new Map(this.durableNames)
     this.pendingNames = []
@@ -167,7 +209,9 @@ export class CrashDisk {
   }
 
   /** As the running system sees it. */
-  contents(): ReadonlyMap<string, Buffer> { return new Map([...this.names].map(([name, inode]) => [name, Buffer.from(inode.current)])) }
+  contents(): ReadonlyMap<string, Buffer> {
+    return new Map([...this.names].map(([name, inode]) => [name, Buffer.from(inode.current)]))
+  }
   /** Puts a file there, durable. */
   plant(path: string, bytes: Buffer): void {
     const inode = { current: Buffer.from(bytes), durable: Buffer.from(bytes), pending: [] }
@@ -207,14 +251,21 @@ export class CrashDisk {
     for (const op of inode.pending) versions.push(applied(Buffer.from(versions.at(-1) ?? Buffer.alloc(0)), op))
     const newest = versions.at(-1) ?? inode.durable
     switch (random.below(4)) {
-      case 0: return newest
-      case 1: return versions[random.below(versions.length)] ?? newest
+      case 0:
+        return newest
+      case 1:
+        return versions[random.below(versions.length)] ?? newest
       case 2: {
         // The writes up to one, and a prefix of that.
         const index = random.below(inode.pending.length)
         const op = inode.pending[index]
         const before = Buffer.from(versions[index] ?? Buffer.alloc(0))
-        return op === undefined ? newest : applied(before, op.kind === 'truncate' ? op : { ...op, data: op.data.subarray(0, random.below(op.data.length + 1)) })
+        return op === undefined
+          ? newest
+          : applied(
+              before,
+              op.kind === 'truncate' ? op : { ...op, data: op.data.subarray(0, random.below(op.data.length + 1)) },
+            )
       }
       default: {
         // Page by page one state or another, and a length of its own.

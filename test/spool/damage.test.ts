@@ -11,8 +11,16 @@ const forever = new AbortController().signal
 
 function config(disk: CrashDisk, known: SpoolConfig['known']): SpoolConfig {
   return {
-    fs: disk.boot(), directory: '/spool', clock: new TestClock(), log: silent, id: ID, known, segmentBytes: 1 << 20, reserve: 0,
-    policies: [{ sink: 'archive', policy: policy({ sealBytes: 0 }) }], render: (frame) => frame.batch.entries().map((entry) => Buffer.from(`${String(entry.value)}\n`)),
+    fs: disk.boot(),
+    directory: '/spool',
+    clock: new TestClock(),
+    log: silent,
+    id: ID,
+    known,
+    segmentBytes: 1 << 20,
+    reserve: 0,
+    policies: [{ sink: 'archive', policy: policy({ sealBytes: 0 }) }],
+    render: (frame) => frame.batch.entries().map((entry) => Buffer.from(`${String(entry.value)}\n`)),
   }
 }
 
@@ -23,7 +31,17 @@ async function made(): Promise<ReadonlyMap<string, Buffer>> {
   for (let segment = 0, number = 0; segment < 3; segment++) {
     for (let append = 0; append < 4; append++) {
       const texts = [number++, number++].map((one) => `${one} ${'~'.repeat(5 + append)}`)
-      await spool.append(append === 2 ? { ...lines(texts), batch: new EntryBatch(texts.map((text) => ({ value: Buffer.from(text), key: Buffer.from('k') })), 10) } : lines(texts))
+      await spool.append(
+        append === 2
+          ? {
+              ...lines(texts),
+              batch: new EntryBatch(
+                texts.map((text) => ({ value: Buffer.from(text), key: Buffer.from('k') })),
+                10,
+              ),
+            }
+          : lines(texts),
+      )
     }
     if (segment < 2) await spool.seal('revoke')
   }
@@ -32,7 +50,10 @@ async function made(): Promise<ReadonlyMap<string, Buffer>> {
   return files
 }
 
-interface Outcome { readonly opened: OpenedSpool; readonly served: readonly number[] }
+interface Outcome {
+  readonly opened: OpenedSpool
+  readonly served: readonly number[]
+}
 
 /** Opens a spool of these files and reads all of it, through both readers; throws where anything is wrong. */
 async function served(files: ReadonlyMap<string, Buffer>, acceptedThrough: number): Promise<Outcome> {
@@ -46,7 +67,8 @@ async function served(files: ReadonlyMap<string, Buffer>, acceptedThrough: numbe
   for (let frame = await reader.next(forever); frame !== null; frame = await reader.next(forever)) {
     frame.batch.entries().forEach((entry, index) => {
       const number = (frame?.first ?? NaN) + index
-      if (!new RegExp(`^${number} ~+$`).test(String(entry.value))) throw new Error(`record ${number} is served as ${String(entry.value)}`)
+      if (!new RegExp(`^${number} ~+$`).test(String(entry.value)))
+        throw new Error(`record ${number} is served as ${String(entry.value)}`)
       found.push(number)
     })
   }
@@ -54,19 +76,31 @@ async function served(files: ReadonlyMap<string, Buffer>, acceptedThrough: numbe
   const segments = spool.segments('archive', 0)
   for (let segment = await segments.next(forever); segment !== null; segment = await segments.next(forever)) {
     const content = await collect(segment.read(0))
-    if (content.length !== segment.length || createHash('sha256').update(content).digest('hex') !== segment.sha256) throw new Error(`segment ${segment.first} is not what its seal says`)
-    const numbers = content.toString().split('\n').slice(0, -1).map((line) => Number(line.split(' ')[0]))
-    if (numbers.length !== segment.count) throw new Error(`segment ${segment.first} counts ${segment.count} records and holds ${numbers.length}`)
+    if (content.length !== segment.length || createHash('sha256').update(content).digest('hex') !== segment.sha256)
+      throw new Error(`segment ${segment.first} is not what its seal says`)
+    const numbers = content
+      .toString()
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => Number(line.split(' ')[0]))
+    if (numbers.length !== segment.count)
+      throw new Error(`segment ${segment.first} counts ${segment.count} records and holds ${numbers.length}`)
     objects.push(...numbers)
   }
   if (objects.join() !== found.join()) throw new Error(`batches ${found.join()} and objects ${objects.join()} differ`)
-  if (spool.countFrom(0) !== found.length) throw new Error(`it counts ${spool.countFrom(0)} records and serves ${found.length}`)
-  for (let index = 1; index < found.length; index++) if (found[index]! <= found[index - 1]!) throw new Error(`record ${found[index]} comes after ${found[index - 1]}`)
+  if (spool.countFrom(0) !== found.length)
+    throw new Error(`it counts ${spool.countFrom(0)} records and serves ${found.length}`)
+  for (let index = 1; index < found.length; index++)
+    if (found[index]! <= found[index - 1]!) throw new Error(`record ${found[index]} comes after ${found[index - 1]}`)
   await spool.close()
   return { opened, served: found }
 }
 function lostOf(opened: OpenedSpool): readonly number[] {
-  return opened.recovered.gaps.filter((gap) => gap.lost).flatMap((gap) => Array.from({ length: Number(gap.to) - Number(gap.from) + 1 }, (_, index) => Number(gap.from) + index))
+  return opened.recovered.gaps
+    .filter((gap) => gap.lost)
+    .flatMap((gap) =>
+      Array.from({ length: Number(gap.to) - Number(gap.from) + 1 }, (_, index) => Number(gap.from) + index),
+    )
 }
 const ALL = Array.from({ length: 24 }, (_, index) => index)
 const names = ['/spool/0000000000000000.seg', '/spool/0000000000000008.seg', '/spool/0000000000000016.seg']
@@ -93,7 +127,9 @@ for (const [which, name] of names.entries()) {
         expect([...found, ...lostOf(opened)].sort((a, b) => a - b)).toEqual(ALL)
         expect(lostOf(opened).length).toBe(at < 16_384 ? 0 : 2)
         if (at >= 16_384) expect(opened.recovered.quarantined.length).toBe(1)
-      } catch (error) { throw new Error(`byte ${at}: ${(error as Error).message}`, { cause: error }) }
+      } catch (error) {
+        throw new Error(`byte ${at}: ${(error as Error).message}`, { cause: error })
+      }
     }
   }, 60_000)
 
@@ -107,7 +143,9 @@ for (const [which, name] of names.entries()) {
       try {
         const { opened, served: found } = await served(new Map([...files, [name, good.subarray(0, length)]]), 24)
         expect([...found, ...lostOf(opened)].sort((a, b) => a - b)).toEqual(ALL)
-      } catch (error) { throw new Error(`length ${length}: ${(error as Error).message}`, { cause: error }) }
+      } catch (error) {
+        throw new Error(`length ${length}: ${(error as Error).message}`, { cause: error })
+      }
     }
   }, 60_000)
 }
@@ -129,10 +167,17 @@ test('without a word from the flow file a changed byte in the last group is a to
 })
 
 test('a file of NULs, an empty one and half a header are removed, for nothing in them was ever acknowledged', async () => {
-  for (const bytes of [Buffer.alloc(0), Buffer.alloc(16_384), Buffer.alloc(20_000), (await made()).get(names[2]!)!.subarray(0, 2000)]) {
+  for (const bytes of [
+    Buffer.alloc(0),
+    Buffer.alloc(16_384),
+    Buffer.alloc(20_000),
+    (await made()).get(names[2]!)!.subarray(0, 2000),
+  ]) {
     const disk = new CrashDisk(new Random(4))
     disk.plant('/spool/0000000000000000.seg', bytes)
-    const { spool, recovered } = await openSpool(config(disk, { sequence: 0, clean: false, tail: 0, acceptedThrough: 0 }))
+    const { spool, recovered } = await openSpool(
+      config(disk, { sequence: 0, clean: false, tail: 0, acceptedThrough: 0 }),
+    )
     expect(recovered).toMatchObject({ gaps: [], quarantined: [] })
     expect([...disk.contents().keys()]).toEqual([])
     await spool.close()
@@ -154,21 +199,30 @@ test('a sector that cannot be read is set aside like any damage, and all else is
   const inner = disk.boot()
   const bad = { path: names[1], from: 16_500, to: 16_520 }
   const fs: typeof inner = {
-    ...inner, open: async (path, how) => {
+    ...inner,
+    open: async (path, how) => {
       const file = await inner.open(path, how)
-      return { ...file, read: async (into, offset) => {
-        if (path === bad.path && offset < bad.to && offset + into.length > bad.from) throw Object.assign(new Error('EIO: read'), { code: 'EIO' })
-        return file.read(into, offset)
-      } }
+      return {
+        ...file,
+        read: async (into, offset) => {
+          if (path === bad.path && offset < bad.to && offset + into.length > bad.from)
+            throw Object.assign(new Error('EIO: read'), { code: 'EIO' })
+          return file.read(into, offset)
+        },
+      }
     },
   }
-  const { spool, recovered } = await openSpool({ ...config(disk, { sequence: 24, clean: false, tail: 0, acceptedThrough: 24 }), fs })
+  const { spool, recovered } = await openSpool({
+    ...config(disk, { sequence: 24, clean: false, tail: 0, acceptedThrough: 24 }),
+    fs,
+  })
   // All of this small segment lies in the one sector.
   expect(recovered.gaps).toMatchObject([{ lost: true, from: '8', to: '15', records: 8 }])
   await spool.end()
   const reader = spool.batches('kafka', 0)
   const found: string[] = []
-  for (let frame = await reader.next(forever); frame !== null; frame = await reader.next(forever)) found.push(...frame.batch.entries().map((entry) => String(entry.value).split(' ')[0]!))
+  for (let frame = await reader.next(forever); frame !== null; frame = await reader.next(forever))
+    found.push(...frame.batch.entries().map((entry) => String(entry.value).split(' ')[0]!))
   expect(found.map(Number)).toEqual(ALL.filter((number) => number < 8 || number >= 16))
   await spool.close()
 })

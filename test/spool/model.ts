@@ -1,7 +1,8 @@
 /**
- * One random history of a spool on a disk that crashes, against a plain list of what was appended. What it holds the spool to:
- * every acknowledged append is there exactly once, in order, with equal bytes; of the others each is there as a whole or not at all, for good;
- * a sealed segment that was once visible stays the same object; each sink is served all of it once from its cursor on; nothing is reported lost.
+ * One random history of a spool on a disk that crashes, against a plain list of what was appended. What it holds the
+ * spool to: every acknowledged append is there exactly once, in order, with equal bytes; of the others each is there as
+ * a whole or not at all, for good; a sealed segment that was once visible stays the same object; each sink is served
+ * all of it once from its cursor on; nothing is reported lost.
  */
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
@@ -31,7 +32,13 @@ interface Appended {
   /** Saved in the flow file since. */
   known: boolean
 }
-interface Flow { id?: string; sequence: number; clean: boolean; acceptedThrough: number; cursors: Record<string, number> }
+interface Flow {
+  id?: string
+  sequence: number
+  clean: boolean
+  acceptedThrough: number
+  cursors: Record<string, number>
+}
 
 export class History {
   private readonly random: Random
@@ -46,7 +53,10 @@ export class History {
   private flow: Flow = { sequence: 0, clean: false, acceptedThrough: 0, cursors: {} }
   private readers = new Map<string, SpoolReader<Spooled | SealedSegment>>()
   private readonly delivered: Record<string, string[]> = {}
-  private readonly objects = new Map<number, { readonly key: string; readonly sha256: string; readonly length: number }>()
+  private readonly objects = new Map<
+    number,
+    { readonly key: string; readonly sha256: string; readonly length: number }
+  >()
   private dead = false
   private violation: Error | undefined
   private failed = false
@@ -62,14 +72,19 @@ export class History {
   readonly log: string[] = []
 
   constructor(seed: number) {
-    const random = this.random = new Random(seed)
+    const random = (this.random = new Random(seed))
     this.disk = new CrashDisk(random)
-    this.disk.onCrash = () => { this.dead = true }
+    this.disk.onCrash = () => {
+      this.dead = true
+    }
     this.fs = this.disk.boot()
     this.clock = new TestClock()
     this.kind = random.pick(['batches', 'segments', 'both'])
     this.sinks = SINKS[this.kind]
-    for (const sink of this.sinks) { this.flow.cursors[sink] = 0; this.delivered[sink] = [] }
+    for (const sink of this.sinks) {
+      this.flow.cursors[sink] = 0
+      this.delivered[sink] = []
+    }
     this.framing = random.chance(0.3) ? 'envelope' : 'lines'
     this.sealBytes = random.pick([0, 40, 150, 400])
     this.sealAge = random.pick([0, 5000])
@@ -89,25 +104,55 @@ export class History {
     await this.finish()
   }
 
-  private note(what: string): void { this.log.push(what) }
-  private fault(what: string): never { throw new Error(what) }
+  private note(what: string): void {
+    this.log.push(what)
+  }
+  private fault(what: string): never {
+    throw new Error(what)
+  }
 
   private async step(): Promise<void> {
     const { random } = this
     const dice = random.below(100)
-    if (dice < 40) { this.append(); if (random.chance(0.6)) await settled() }
-    else if (dice < 45) this.gap()
+    if (dice < 40) {
+      this.append()
+      if (random.chance(0.6)) await settled()
+    } else if (dice < 45) this.gap()
     else if (dice < 65) await this.deliver(random.pick(this.sinks))
-    else if (dice < 70) { this.note('seal'); this.opened.spool.seal('revoke').catch(() => undefined); if (random.chance(0.7)) await settled() }
-    else if (dice < 74) { const ms = random.pick([10, 1000, 6000, 40_000_000]); this.note(`advance ${ms}`); this.clock.advance(ms); await settled() }
-    else if (dice < 77) { await settled(); this.save() }
-    else if (dice < 82) { this.disk.crashIn = 1 + random.below(25); this.note(`crash in ${this.disk.crashIn} calls`) }
-    else if (dice < 87) { if (random.chance(0.5)) await settled(); this.dead = true }
-    else if (dice < 90) await this.cleanStop()
-    else if (dice < 93) { this.disk.failSyncs = random.pick([1, 1, 1, 2]); this.note(`the next ${this.disk.failSyncs} syncs fail`) }
-    else if (dice < 94) { this.disk.failWrites = 1; this.note('the next write fails') }
-    else if (dice < 97) { this.disk.capacity = this.disk.used() + random.below(HEADER * 2); this.note(`room for ${this.disk.capacity - this.disk.used()}`) }
-    else { this.disk.capacity = Infinity; this.note('room for all'); this.clock.advance(1100); await settled() }
+    else if (dice < 70) {
+      this.note('seal')
+      this.opened.spool.seal('revoke').catch(() => undefined)
+      if (random.chance(0.7)) await settled()
+    } else if (dice < 74) {
+      const ms = random.pick([10, 1000, 6000, 40_000_000])
+      this.note(`advance ${ms}`)
+      this.clock.advance(ms)
+      await settled()
+    } else if (dice < 77) {
+      await settled()
+      this.save()
+    } else if (dice < 82) {
+      this.disk.crashIn = 1 + random.below(25)
+      this.note(`crash in ${this.disk.crashIn} calls`)
+    } else if (dice < 87) {
+      if (random.chance(0.5)) await settled()
+      this.dead = true
+    } else if (dice < 90) await this.cleanStop()
+    else if (dice < 93) {
+      this.disk.failSyncs = random.pick([1, 1, 1, 2])
+      this.note(`the next ${this.disk.failSyncs} syncs fail`)
+    } else if (dice < 94) {
+      this.disk.failWrites = 1
+      this.note('the next write fails')
+    } else if (dice < 97) {
+      this.disk.capacity = this.disk.used() + random.below(HEADER * 2)
+      this.note(`room for ${this.disk.capacity - this.disk.used()}`)
+    } else {
+      this.disk.capacity = Infinity
+      this.note('room for all')
+      this.clock.advance(1100)
+      await settled()
+    }
   }
 
   private append(): void {
@@ -118,32 +163,99 @@ export class History {
     const entries: Entry[] = Array.from({ length: count }, (_, record) => {
       const value = Buffer.from(`${index}.${record}${'~'.repeat(random.below(40))}`)
       if (form === 'lines') return { value }
-      return { value, ...(random.chance(0.3) ? { key: Buffer.from([record, 0, 255]) } : {}), ...(random.chance(0.3) ? { headers: [['h', BigInt(index)], ['i', null]] as const } : {}), ...(random.chance(0.3) ? { timestamp: index + 0.5 } : {}) }
+      return {
+        value,
+        ...(random.chance(0.3) ? { key: Buffer.from([record, 0, 255]) } : {}),
+        ...(random.chance(0.3)
+          ? {
+              headers: [
+                ['h', BigInt(index)],
+                ['i', null],
+              ] as const,
+            }
+          : {}),
+        ...(random.chance(0.3) ? { timestamp: index + 0.5 } : {}),
+      }
     })
-    const appended: Appended = { index, entries, form, source: random.pick(['s1', 's2']), partition: random.pick(['p1', 'p2']), last: `end of ${index}`, receivedAt: this.clock.now() + random.next(), state: 'open', first: -1, known: false }
+    const appended: Appended = {
+      index,
+      entries,
+      form,
+      source: random.pick(['s1', 's2']),
+      partition: random.pick(['p1', 'p2']),
+      last: `end of ${index}`,
+      receivedAt: this.clock.now() + random.next(),
+      state: 'open',
+      first: -1,
+      known: false,
+    }
     this.appends.push(appended)
     this.given += count
     this.note(`append ${index}: ${count} ${form}`)
-    const batch = form === 'entries' ? new EntryBatch(entries.map((entry) => ({ ...entry, value: entry.value === null ? null : Buffer.from(entry.value), ...(entry.key === undefined ? {} : { key: Buffer.from(entry.key) }) })), 100) : new LineBatch(chunked(entries.map((entry) => Buffer.concat([entry.value ?? Buffer.alloc(0), Buffer.from('\n')])), random), count)
+    const batch =
+      form === 'entries'
+        ? new EntryBatch(
+            entries.map((entry) => ({
+              ...entry,
+              value: entry.value === null ? null : Buffer.from(entry.value),
+              ...(entry.key === undefined ? {} : { key: Buffer.from(entry.key) }),
+            })),
+            100,
+          )
+        : new LineBatch(
+            chunked(
+              entries.map((entry) => Buffer.concat([entry.value ?? Buffer.alloc(0), Buffer.from('\n')])),
+              random,
+            ),
+            count,
+          )
     const epoch = this.epoch
     // Once it is acknowledged the source fills its buffers anew.
-    const buffers = form === 'lines' ? batch.lines().chunks : batch.entries().flatMap(({ value, key }) => [value, key].filter((one): one is Buffer => Buffer.isBuffer(one)))
-    this.opened.spool.append({ source: appended.source, partition: { name: appended.partition, epoch: 1 }, batch, last: appended.last, at: (record) => `${index}@${record}`, receivedAt: appended.receivedAt }).then(({ first, next }) => {
-      if (epoch !== this.epoch) this.fault(`append ${index} was acknowledged by a process that is dead`)
-      if (next - first !== count) this.fault(`append ${index} got ${next - first} sequences`)
-      for (const buffer of buffers) buffer.fill('#')
-      appended.state = 'there'
-      appended.first = first
-      if (count === 0 && first > this.opened.spool.head) this.fault(`append ${index} without records got sequence ${first}`)
-      this.note(`acknowledged ${index} at ${first}`)
-    }, () => undefined).catch((error: unknown) => { this.violation = error as Error })
+    const buffers =
+      form === 'lines'
+        ? batch.lines().chunks
+        : batch.entries().flatMap(({ value, key }) => [value, key].filter((one): one is Buffer => Buffer.isBuffer(one)))
+    this.opened.spool
+      .append({
+        source: appended.source,
+        partition: { name: appended.partition, epoch: 1 },
+        batch,
+        last: appended.last,
+        at: (record) => `${index}@${record}`,
+        receivedAt: appended.receivedAt,
+      })
+      .then(
+        ({ first, next }) => {
+          if (epoch !== this.epoch) this.fault(`append ${index} was acknowledged by a process that is dead`)
+          if (next - first !== count) this.fault(`append ${index} got ${next - first} sequences`)
+          for (const buffer of buffers) buffer.fill('#')
+          appended.state = 'there'
+          appended.first = first
+          if (count === 0 && first > this.opened.spool.head)
+            this.fault(`append ${index} without records got sequence ${first}`)
+          this.note(`acknowledged ${index} at ${first}`)
+        },
+        () => undefined,
+      )
+      .catch((error: unknown) => {
+        this.violation = error as Error
+      })
   }
 
   private gap(): void {
-    const gap = { gap: { partition: 'p1', from: `gap ${this.gaps.length}`, to: 'then', why: 'closed' }, acked: false, known: false }
+    const gap = {
+      gap: { partition: 'p1', from: `gap ${this.gaps.length}`, to: 'then', why: 'closed' },
+      acked: false,
+      known: false,
+    }
     this.gaps.push(gap)
     this.note(`gap ${this.gaps.length - 1}`)
-    this.opened.spool.gap('s1', gap.gap).then(() => { gap.acked = true }, () => undefined)
+    this.opened.spool.gap('s1', gap.gap).then(
+      () => {
+        gap.acked = true
+      },
+      () => undefined,
+    )
   }
 
   /** One more for the sink, confirmed at once; the cursor is durable before anything is dropped. */
@@ -154,7 +266,10 @@ export class History {
     if (this.dead || found === undefined || found === null) return
     if ('kind' in found) await this.checkSegment(found)
     if (this.dead) return
-    const texts = 'kind' in found ? this.between(found.first, found.next).flatMap(textsOf) : found.batch.entries().map((entry) => String(entry.value))
+    const texts =
+      'kind' in found
+        ? this.between(found.first, found.next).flatMap(textsOf)
+        : found.batch.entries().map((entry) => String(entry.value))
     if (!('kind' in found)) this.checkFrame(found)
     this.delivered[sink]?.push(...texts)
     this.note(`${sink} confirmed ${found.first} to ${found.next}`)
@@ -164,18 +279,31 @@ export class History {
     if (this.random.chance(0.7)) await dropped
     else dropped.catch(() => undefined)
   }
-  private lowest(): number { return Math.min(...Object.values(this.flow.cursors)) }
+  private lowest(): number {
+    return Math.min(...Object.values(this.flow.cursors))
+  }
   private save(): void {
     const { spool, nextSequence, id } = this.opened
     // What the ledger has counted is what was acknowledged to it: the head may be further already.
-    const acceptedThrough = Math.max(this.flow.acceptedThrough, ...this.appends.filter((one) => one.state === 'there').map((one) => one.first + one.entries.length))
-    this.flow = { ...this.flow, id, sequence: Math.max(spool.head, nextSequence, this.flow.sequence), acceptedThrough, clean: false }
+    const acceptedThrough = Math.max(
+      this.flow.acceptedThrough,
+      ...this.appends.filter((one) => one.state === 'there').map((one) => one.first + one.entries.length),
+    )
+    this.flow = {
+      ...this.flow,
+      id,
+      sequence: Math.max(spool.head, nextSequence, this.flow.sequence),
+      acceptedThrough,
+      clean: false,
+    }
     for (const one of this.appends) if (one.state === 'there') one.known = true
     for (const one of this.gaps) if (one.acked) one.known = true
   }
 
   private between(first: number, next: number): readonly Appended[] {
-    const found = this.appends.filter((one) => one.state === 'there' && one.first >= first && one.first < next && one.entries.length > 0)
+    const found = this.appends.filter(
+      (one) => one.state === 'there' && one.first >= first && one.first < next && one.entries.length > 0,
+    )
     return found.sort((a, b) => a.first - b.first)
   }
 
@@ -192,33 +320,61 @@ export class History {
   /** @param from  record of the append that the frame begins with */
   private checkEqual(one: Appended, frame: Spooled, from: number): void {
     const to = from + frame.batch.count
-    if (!isDeepStrictEqual(frame.batch.entries().map(plain), one.entries.slice(from, to).map(plain))) this.fault(`append ${one.index} came out otherwise from record ${from} on`)
-    if (frame.batch.form !== one.form || frame.source !== one.source || frame.partition !== one.partition || frame.receivedAt !== one.receivedAt) this.fault(`the facts of append ${one.index} came out otherwise`)
-    if (frame.at(0) !== this.positionOf(one, from, to)) this.fault(`the position of append ${one.index} came out as ${frame.at(0)}`)
+    if (!isDeepStrictEqual(frame.batch.entries().map(plain), one.entries.slice(from, to).map(plain)))
+      this.fault(`append ${one.index} came out otherwise from record ${from} on`)
+    if (
+      frame.batch.form !== one.form ||
+      frame.source !== one.source ||
+      frame.partition !== one.partition ||
+      frame.receivedAt !== one.receivedAt
+    )
+      this.fault(`the facts of append ${one.index} came out otherwise`)
+    if (frame.at(0) !== this.positionOf(one, from, to))
+      this.fault(`the position of append ${one.index} came out as ${frame.at(0)}`)
   }
   /** Records of lines have that of the last one in their frame. */
-  private positionOf(one: Appended, record: number, to: number): string { return one.form === 'entries' ? `${one.index}@${record}` : to === one.entries.length ? one.last : `${one.index}@${to - 1}` }
+  private positionOf(one: Appended, record: number, to: number): string {
+    return one.form === 'entries'
+      ? `${one.index}@${record}`
+      : to === one.entries.length
+        ? one.last
+        : `${one.index}@${to - 1}`
+  }
 
   private async checkSegment(segment: SealedSegment): Promise<void> {
     const expected = Buffer.concat(this.between(segment.first, segment.next).flatMap((one) => this.rendered(one)))
     let content: Buffer
     const offset = this.random.chance(0.3) ? this.random.below(expected.length + 1) : 0
-    try { content = await collect(segment.read(offset)) } catch (error) {
+    try {
+      content = await collect(segment.read(offset))
+    } catch (error) {
       if (this.dead) return
       throw error
     }
-    if (!content.equals(expected.subarray(offset))) this.fault(`segment ${segment.first} holds\n${content.toString()}\ninstead of\n${expected.subarray(offset).toString()}`)
-    if (segment.length !== expected.length || segment.sha256 !== createHash('sha256').update(expected).digest('hex')) this.fault(`segment ${segment.first}: length or sha256 are wrong`)
-    if (segment.count !== this.between(segment.first, segment.next).reduce((sum, one) => sum + one.entries.length, 0)) this.fault(`segment ${segment.first}: count ${segment.count} is wrong`)
+    if (!content.equals(expected.subarray(offset)))
+      this.fault(
+        `segment ${segment.first} holds\n${content.toString()}\ninstead of\n${expected.subarray(offset).toString()}`,
+      )
+    if (segment.length !== expected.length || segment.sha256 !== createHash('sha256').update(expected).digest('hex'))
+      this.fault(`segment ${segment.first}: length or sha256 are wrong`)
+    if (segment.count !== this.between(segment.first, segment.next).reduce((sum, one) => sum + one.entries.length, 0))
+      this.fault(`segment ${segment.first}: count ${segment.count} is wrong`)
     if (segment.count === 0) this.fault(`segment ${segment.first} is empty`)
-    if (new Set(this.between(segment.first, segment.next).map((one) => new Date(one.receivedAt).toISOString().slice(0, 10))).size > 1) this.fault(`segment ${segment.first} spans two days`)
+    if (
+      new Set(
+        this.between(segment.first, segment.next).map((one) => new Date(one.receivedAt).toISOString().slice(0, 10)),
+      ).size > 1
+    )
+      this.fault(`segment ${segment.first} spans two days`)
     const now = { key: segment.key, sha256: segment.sha256, length: segment.length }
     const before = this.objects.get(segment.first)
-    if (before !== undefined && !isDeepStrictEqual(before, now)) this.fault(`segment ${segment.first} was ${JSON.stringify(before)} and is ${JSON.stringify(now)}`)
+    if (before !== undefined && !isDeepStrictEqual(before, now))
+      this.fault(`segment ${segment.first} was ${JSON.stringify(before)} and is ${JSON.stringify(now)}`)
     this.objects.set(segment.first, now)
   }
   private rendered(one: Appended): Buffer[] {
-    return this.framing === 'lines' && one.form === 'lines' ? one.entries.map((entry) => Buffer.from(`${String(entry.value)}\n`))
+    return this.framing === 'lines' && one.form === 'lines'
+      ? one.entries.map((entry) => Buffer.from(`${String(entry.value)}\n`))
       : one.entries.map((entry, index) => render(entry, one.form === 'lines' ? '' : `${one.index}@${index}`))
   }
 
@@ -227,9 +383,22 @@ export class History {
     this.note('clean stop')
     await settled()
     let ended: boolean | undefined
-    this.opened.spool.end().then(() => { ended = true }, () => { ended = false })
-    for (let turn = 0; ended === undefined && turn < 20; turn++) { await settled(); this.clock.advance(1100) }
-    if (ended !== true) { this.failed = true; return }
+    this.opened.spool.end().then(
+      () => {
+        ended = true
+      },
+      () => {
+        ended = false
+      },
+    )
+    for (let turn = 0; ended === undefined && turn < 20; turn++) {
+      await settled()
+      this.clock.advance(1100)
+    }
+    if (ended !== true) {
+      this.failed = true
+      return
+    }
     await this.opened.spool.close()
     this.save()
     this.flow = { ...this.flow, clean: true, sequence: Math.max(this.opened.spool.head, this.opened.nextSequence) }
@@ -257,14 +426,38 @@ export class History {
       this.failed = false
       if (attempt < 3 && this.random.chance(0.15)) this.disk.crashIn = 1 + this.random.below(30)
       try {
-        const archive = { sealBytes: this.sealBytes, sealAge: this.sealAge, framing: this.framing, key: ({ receivedAt, sealedAt, id }: { receivedAt: number; sealedAt: number; id: string }) => `${receivedAt}/${sealedAt}-${id}` }
+        const archive = {
+          sealBytes: this.sealBytes,
+          sealAge: this.sealAge,
+          framing: this.framing,
+          key: ({ receivedAt, sealedAt, id }: { receivedAt: number; sealedAt: number; id: string }) =>
+            `${receivedAt}/${sealedAt}-${id}`,
+        }
         this.opened = await openSpool({
-          fs: this.fs, directory: '/spool', clock: this.clock, log: silent, ...(this.flow.id === undefined ? {} : { id: this.flow.id }),
-          known: { sequence: this.flow.sequence, clean: this.flow.clean, acceptedThrough: this.flow.acceptedThrough, tail: this.lowest() },
-          policies: this.kind === 'batches' ? [] : [{ sink: 'archive', policy: policy(archive) }], segmentBytes: this.segmentBytes, reserve: 0, ...(this.maxBytes === undefined ? {} : { maxBytes: this.maxBytes }),
-          frameBytes: this.frameBytes, render: (frame) => frame.batch.entries().map((entry, index) => render(entry, frame.batch.form === 'lines' ? '' : frame.at(index))),
+          fs: this.fs,
+          directory: '/spool',
+          clock: this.clock,
+          log: silent,
+          ...(this.flow.id === undefined ? {} : { id: this.flow.id }),
+          known: {
+            sequence: this.flow.sequence,
+            clean: this.flow.clean,
+            acceptedThrough: this.flow.acceptedThrough,
+            tail: this.lowest(),
+          },
+          policies: this.kind === 'batches' ? [] : [{ sink: 'archive', policy: policy(archive) }],
+          segmentBytes: this.segmentBytes,
+          reserve: 0,
+          ...(this.maxBytes === undefined ? {} : { maxBytes: this.maxBytes }),
+          frameBytes: this.frameBytes,
+          render: (frame) =>
+            frame.batch
+              .entries()
+              .map((entry, index) => render(entry, frame.batch.form === 'lines' ? '' : frame.at(index))),
         })
-        this.note(`opened, next ${this.opened.nextSequence}, torn ${this.opened.recovered.tornBytes}, flow ${JSON.stringify(this.flow)}, files ${[...this.disk.contents()].map(([name, bytes]) => `${name}:${bytes.length}`).join(' ')}`)
+        this.note(
+          `opened, next ${this.opened.nextSequence}, torn ${this.opened.recovered.tornBytes}, flow ${JSON.stringify(this.flow)}, files ${[...this.disk.contents()].map(([name, bytes]) => `${name}:${bytes.length}`).join(' ')}`,
+        )
         await this.checkRecovered()
         if (!this.dead) break
       } catch (error) {
@@ -274,7 +467,12 @@ export class History {
       this.fs = this.random.chance(0.7) ? this.disk.powerCut() : this.disk.kill()
     }
     // A start is saved before anything is read.
-    this.flow = { ...this.flow, id: this.opened.id, clean: false, sequence: Math.max(this.flow.sequence, this.opened.nextSequence) }
+    this.flow = {
+      ...this.flow,
+      id: this.opened.id,
+      clean: false,
+      sequence: Math.max(this.flow.sequence, this.opened.nextSequence),
+    }
     this.given = this.opened.nextSequence
     const { spool } = this.opened
     const epoch = this.epoch
@@ -284,7 +482,14 @@ export class History {
       this.failed = true
       if ((error as Error).name !== 'DiskFailed') this.violation = error as Error
     })
-    this.readers = new Map(this.sinks.map((sink) => [sink, sink === 'kafka' ? spool.batches(sink, this.flow.cursors[sink] ?? 0) : spool.segments(sink, this.flow.cursors[sink] ?? 0)]))
+    this.readers = new Map(
+      this.sinks.map((sink) => [
+        sink,
+        sink === 'kafka'
+          ? spool.batches(sink, this.flow.cursors[sink] ?? 0)
+          : spool.segments(sink, this.flow.cursors[sink] ?? 0),
+      ]),
+    )
   }
 
   private async checkRecovered(): Promise<void> {
@@ -296,7 +501,10 @@ export class History {
     while (frames.reduce((sum, frame) => sum + frame.batch.count, 0) < spool.countFrom(0)) {
       const frame = await now(reader)
       if (this.dead) return
-      if (frame === undefined || frame === null) this.fault(`the spool counts ${spool.countFrom(0)} records and serves ${frames.reduce((sum, one) => sum + one.batch.count, 0)}`)
+      if (frame === undefined || frame === null)
+        this.fault(
+          `the spool counts ${spool.countFrom(0)} records and serves ${frames.reduce((sum, one) => sum + one.batch.count, 0)}`,
+        )
       frames.push(frame)
     }
     const found = new Map<number, { readonly first: number; count: number }>()
@@ -306,33 +514,54 @@ export class History {
       const one = this.appendOf(frame)
       const there = found.get(one.index)
       this.checkEqual(one, frame, there?.count ?? 0)
-      if (there === undefined ? one.index <= previous : one.index !== previous) this.fault(`append ${one.index} comes after ${previous}`)
-      if (frame.first < next || (there !== undefined && frame.first !== next)) this.fault(`sequence ${frame.first} comes after ${next - 1}`)
+      if (there === undefined ? one.index <= previous : one.index !== previous)
+        this.fault(`append ${one.index} comes after ${previous}`)
+      if (frame.first < next || (there !== undefined && frame.first !== next))
+        this.fault(`sequence ${frame.first} comes after ${next - 1}`)
       if (one.state === 'gone') this.fault(`append ${one.index} is back from the dead`)
-      if (there === undefined && one.state === 'there' && one.first !== frame.first) this.fault(`append ${one.index} was ${one.first} and is ${frame.first}`)
+      if (there === undefined && one.state === 'there' && one.first !== frame.first)
+        this.fault(`append ${one.index} was ${one.first} and is ${frame.first}`)
       previous = one.index
       next = frame.next
       if (there === undefined) found.set(one.index, { first: frame.first, count: frame.batch.count })
       else there.count += frame.batch.count
     }
-    for (const [index, { count }] of found) if (count !== this.appends[index]?.entries.length) this.fault(`of append ${index} only ${count} records are there`)
+    for (const [index, { count }] of found)
+      if (count !== this.appends[index]?.entries.length)
+        this.fault(`of append ${index} only ${count} records are there`)
     // With nothing ever written, a spool may begin at 0 again.
-    if (nextSequence < next || (!this.flow.clean && nextSequence > 0 && nextSequence < this.given)) this.fault(`sequence ${nextSequence} would be given again`)
+    if (nextSequence < next || (!this.flow.clean && nextSequence > 0 && nextSequence < this.given))
+      this.fault(`sequence ${nextSequence} would be given again`)
     for (const one of this.appends) {
       const frame = found.get(one.index)
-      if (one.entries.length === 0) { if (one.state === 'open') one.state = 'gone'; continue }
+      if (one.entries.length === 0) {
+        if (one.state === 'open') one.state = 'gone'
+        continue
+      }
       if (one.state === 'there') {
-        if (frame === undefined && one.first >= this.lowest()) this.fault(`append ${one.index}, acknowledged at ${one.first}, is lost`)
+        if (frame === undefined && one.first >= this.lowest())
+          this.fault(`append ${one.index}, acknowledged at ${one.first}, is lost`)
       } else if (frame === undefined) one.state = 'gone'
-      else { one.state = 'there'; one.first = frame.first }
+      else {
+        one.state = 'there'
+        one.first = frame.first
+      }
     }
-    const since = this.appends.filter((one) => one.state === 'there' && one.first >= this.flow.acceptedThrough && found.has(one.index)).reduce((sum, one) => sum + one.entries.length, 0)
-    if (recovered.recordsSince !== since) this.fault(`${recovered.recordsSince} records since ${this.flow.acceptedThrough} instead of ${since}`)
-    for (const { gap, acked, known } of this.gaps) if (acked && !known && !recovered.gaps.some((one) => one.from === gap.from)) this.fault(`${gap.from} is forgotten`)
+    const since = this.appends
+      .filter((one) => one.state === 'there' && one.first >= this.flow.acceptedThrough && found.has(one.index))
+      .reduce((sum, one) => sum + one.entries.length, 0)
+    if (recovered.recordsSince !== since)
+      this.fault(`${recovered.recordsSince} records since ${this.flow.acceptedThrough} instead of ${since}`)
+    for (const { gap, acked, known } of this.gaps)
+      if (acked && !known && !recovered.gaps.some((one) => one.from === gap.from))
+        this.fault(`${gap.from} is forgotten`)
     this.checkPositions()
   }
 
-  /** A position is that of the newest append of its partition that is there, or, for appends without records, may be that of an older one only if that was never acknowledged. */
+  /**
+   * A position is that of the newest append of its partition that is there, or, for appends without records, may be
+   * that of an older one only if that was never acknowledged.
+   */
   private checkPositions(): void {
     for (const source of ['s1', 's2']) {
       for (const partition of ['p1', 'p2']) {
@@ -341,7 +570,10 @@ export class History {
         const position = this.opened.spool.position(source, partition)
         if (newest === undefined) continue
         const at = own.findIndex((one) => one.last === position)
-        if (at < own.indexOf(newest)) this.fault(`the position of ${source} ${partition} is ${position ?? 'unknown'}, and ${newest.last} was acknowledged`)
+        if (at < own.indexOf(newest))
+          this.fault(
+            `the position of ${source} ${partition} is ${position ?? 'unknown'}, and ${newest.last} was acknowledged`,
+          )
       }
     }
   }
@@ -356,17 +588,28 @@ export class History {
       this.disk.crashIn = Infinity
       this.disk.failSyncs = 0
       this.disk.failWrites = 0
-      if (this.dead || this.failed) { await this.crash(); continue }
-      const ended = this.opened.spool.end().then(() => true, () => false)
+      if (this.dead || this.failed) {
+        await this.crash()
+        continue
+      }
+      const ended = this.opened.spool.end().then(
+        () => true,
+        () => false,
+      )
       let done: boolean | undefined
-      void ended.then((value) => { done = value })
+      void ended.then((value) => {
+        done = value
+      })
       for (let turn = 0; done === undefined && turn < 200; turn++) {
         for (const sink of this.sinks) await this.deliver(sink)
         this.clock.advance(1100)
         await settled()
       }
       if (done === undefined) this.fault('the spool does not end')
-      if (!done) { this.failed = true; continue }
+      if (!done) {
+        this.failed = true
+        continue
+      }
       for (const sink of this.sinks) {
         for (;;) {
           const before = this.flow.cursors[sink]
@@ -379,31 +622,52 @@ export class History {
       break
     }
     const all = this.appends.filter((one) => one.state === 'there').flatMap(textsOf)
-    for (const sink of this.sinks) if (!isDeepStrictEqual(this.delivered[sink], all)) this.fault(`${sink} was served ${this.delivered[sink]?.join(' ')}\ninstead of ${all.join(' ')}`)
+    for (const sink of this.sinks)
+      if (!isDeepStrictEqual(this.delivered[sink], all))
+        this.fault(`${sink} was served ${this.delivered[sink]?.join(' ')}\ninstead of ${all.join(' ')}`)
     await settled()
-    if (this.opened.spool.countFrom(this.lowest()) !== 0) this.fault('all is delivered and the spool still counts records')
+    if (this.opened.spool.countFrom(this.lowest()) !== 0)
+      this.fault('all is delivered and the spool still counts records')
     await this.opened.spool.close()
   }
 }
 
-function textsOf(one: Appended): readonly string[] { return one.entries.map((entry) => String(entry.value)) }
-function plain(entry: Entry): unknown { return { ...entry, value: entry.value?.toString('latin1'), key: entry.key?.toString('latin1') } }
+function textsOf(one: Appended): readonly string[] {
+  return one.entries.map((entry) => String(entry.value))
+}
+function plain(entry: Entry): unknown {
+  return { ...entry, value: entry.value?.toString('latin1'), key: entry.key?.toString('latin1') }
+}
 function render(entry: Entry, position: string): Buffer {
-  return Buffer.from(`${JSON.stringify([entry.value?.toString('latin1'), entry.key?.toString('latin1'), entry.headers?.map(([name, value]) => [name, String(value)]), entry.timestamp, position])}\n`)
+  return Buffer.from(
+    `${JSON.stringify([entry.value?.toString('latin1'), entry.key?.toString('latin1'), entry.headers?.map(([name, value]) => [name, String(value)]), entry.timestamp, position])}\n`,
+  )
 }
 function chunked(parts: readonly Buffer[], random: Random): readonly Buffer[] {
   if (parts.length > 1 && random.chance(0.3)) return [Buffer.concat(parts.slice(0, 1)), Buffer.concat(parts.slice(1))]
   return parts.length === 0 ? [] : [Buffer.concat(parts)]
 }
 /** The disk answers within microtasks: after one turn of the loop all that can happen has happened. */
-function settled(): Promise<void> { return new Promise((resolve) => { setImmediate(resolve) }) }
+function settled(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+}
 /** What the reader has now; undefined where it would wait. */
 async function now<T>(reader: SpoolReader<T>): Promise<T | null | undefined> {
   const stop = new AbortController()
   const late = new Error('nothing there')
-  setImmediate(() => { stop.abort(late) })
-  try { return await reader.next(stop.signal) } catch (error) {
-    if (error === late || ['this process is dead', 'the machine stopped'].some((text) => (error as Error).message.includes(text))) return undefined
+  setImmediate(() => {
+    stop.abort(late)
+  })
+  try {
+    return await reader.next(stop.signal)
+  } catch (error) {
+    if (
+      error === late ||
+      ['this process is dead', 'the machine stopped'].some((text) => (error as Error).message.includes(text))
+    )
+      return undefined
     throw error
   }
 }

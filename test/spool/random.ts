@@ -10,8 +10,12 @@ export class Random {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
   /** A whole number from 0 up to, not including, the bound. */
-  below(bound: number): number { return Math.floor(this.next() * bound) }
-  chance(probability: number): boolean { return this.next() < probability }
+  below(bound: number): number {
+    return Math.floor(this.next() * bound)
+  }
+  chance(probability: number): boolean {
+    return this.next() < probability
+  }
   pick<T>(from: readonly T[]): T {
     const one = from[this.below(from.length)]
     if (one === undefined) throw new Error('nothing to pick from')

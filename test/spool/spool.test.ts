@@ -14,14 +14,27 @@ let directory: string
 let opened: OpenedSpool[]
 let clock: TestClock
 
-beforeEach(async () => { directory = await mkdtemp(join(tmpdir(), 'spool-')); opened = []; clock = new TestClock() })
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'spool-'))
+  opened = []
+  clock = new TestClock()
+})
 afterEach(async () => {
   for (const one of opened) await one.spool.close()
   await rm(directory, { recursive: true })
 })
 
 async function open(over: Partial<SpoolConfig> = {}): Promise<OpenedSpool> {
-  const one = await openSpool({ fs: realFileSystem, directory, clock, log: silent, known: NONE, policies: [{ sink: 'archive', policy: policy() }], segmentBytes: 1 << 20, ...over })
+  const one = await openSpool({
+    fs: realFileSystem,
+    directory,
+    clock,
+    log: silent,
+    known: NONE,
+    policies: [{ sink: 'archive', policy: policy() }],
+    segmentBytes: 1 << 20,
+    ...over,
+  })
   opened.push(one)
   return one
 }
@@ -35,7 +48,8 @@ async function readAll(spool: Spool, from = 0): Promise<readonly Spooled[]> {
   }
   return all
 }
-const textOf = (spooled: readonly Spooled[]): string => spooled.map((one) => Buffer.concat(one.batch.lines().chunks).toString()).join('')
+const textOf = (spooled: readonly Spooled[]): string =>
+  spooled.map((one) => Buffer.concat(one.batch.lines().chunks).toString()).join('')
 
 test('what was appended comes out of both readers, byte for byte', async () => {
   const { spool, id } = await open()
@@ -47,9 +61,22 @@ test('what was appended comes out of both readers, byte for byte', async () => {
   if (segment === null) throw new Error('no segment')
   const content = await collect(segment.read(0))
   expect(content.toString()).toBe('a\nb\nc\n')
-  expect(segment).toMatchObject({ count: 3, first: 0, next: 3, length: 6, sha256: createHash('sha256').update(content).digest('hex'), compression: 'none' })
+  expect(segment).toMatchObject({
+    count: 3,
+    first: 0,
+    next: 3,
+    length: 6,
+    sha256: createHash('sha256').update(content).digest('hex'),
+    compression: 'none',
+  })
   expect(segment.key).toBe(`2024-01-02T03:04:05.678Z-${id.slice(0, 12)}00000000000.ndjson`)
-  expect(segment.facts).toMatchObject({ 'first-sequence': '0', 'last-sequence': '2', count: '3', positions: 'p0=after c', spool: id })
+  expect(segment.facts).toMatchObject({
+    'first-sequence': '0',
+    'last-sequence': '2',
+    count: '3',
+    positions: 'p0=after c',
+    spool: id,
+  })
   expect((await collect(segment.read(2))).toString()).toBe('b\nc\n')
 })
 
@@ -65,7 +92,8 @@ test('what was not sealed before a crash is there after it, sealed, and new reco
   await again.spool.end()
   const reader = again.spool.segments('archive', 0)
   const contents: string[] = []
-  for (let one = await reader.next(forever); one !== null; one = await reader.next(forever)) contents.push((await collect(one.read(0))).toString())
+  for (let one = await reader.next(forever); one !== null; one = await reader.next(forever))
+    contents.push((await collect(one.read(0))).toString())
   expect(contents).toEqual(['a\nb\n', 'c\n'])
   expect(again.spool.countFrom(1)).toBe(2)
 })
@@ -73,8 +101,22 @@ test('what was not sealed before a crash is there after it, sealed, and new reco
 test('entries keep value, key, headers, timestamp and position through a restart', async () => {
   const { spool, id } = await open({ policies: [] })
   const entries = [
-    { value: Buffer.from('v\nw'), key: Buffer.from('k'), headers: [['s', 'text'], ['b', Buffer.from([0, 255])], ['n', 1.5], ['t', true], ['f', false], ['z', null], ['i', -(2n ** 70n)]] as const, timestamp: 12.25 },
-    { value: null }, { value: Buffer.alloc(0), key: Buffer.alloc(0), headers: [] },
+    {
+      value: Buffer.from('v\nw'),
+      key: Buffer.from('k'),
+      headers: [
+        ['s', 'text'],
+        ['b', Buffer.from([0, 255])],
+        ['n', 1.5],
+        ['t', true],
+        ['f', false],
+        ['z', null],
+        ['i', -(2n ** 70n)],
+      ] as const,
+      timestamp: 12.25,
+    },
+    { value: null },
+    { value: Buffer.alloc(0), key: Buffer.alloc(0), headers: [] },
   ]
   await spool.append({ ...lines([]), batch: new EntryBatch(entries, 10), at: (index) => `at ${index}`, last: 'end' })
   await spool.end()
@@ -99,7 +141,10 @@ test('whole segments below all cursors are unlinked, the open one never', async 
   const { spool } = await open()
   for (let index = 0; index < 5; index++) await spool.append(lines(['x'.repeat(600)]))
   await spool.drop(3)
-  expect((await readdir(directory)).filter((name) => name.endsWith('.seg'))).toEqual(['0000000000000002.seg', '0000000000000004.seg'])
+  expect((await readdir(directory)).filter((name) => name.endsWith('.seg'))).toEqual([
+    '0000000000000002.seg',
+    '0000000000000004.seg',
+  ])
   await spool.drop(5)
   expect(await readdir(directory)).toEqual(['0000000000000004.seg'])
   expect(spool.tail).toBe(4)

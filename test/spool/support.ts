@@ -7,20 +7,38 @@ import type { SpoolRecords } from '../../src/core/ports'
 export class TestClock implements Clock {
   private timers: { at: number; every: number | undefined; run: () => void }[] = []
   constructor(private time = Date.UTC(2024, 0, 2, 3, 4, 5, 678)) {}
-  now(): number { return this.time }
-  monotonic(): number { return this.now() }
+  now(): number {
+    return this.time
+  }
+  monotonic(): number {
+    return this.now()
+  }
   sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const timer = { at: this.time + ms, every: undefined, run: resolve }
-      if (signal.aborted) { reject(signal.reason as Error); return }
-      signal.addEventListener('abort', () => { this.timers = this.timers.filter((one) => one !== timer); reject(signal.reason as Error) }, { once: true })
+      if (signal.aborted) {
+        reject(signal.reason as Error)
+        return
+      }
+      signal.addEventListener(
+        'abort',
+        () => {
+          this.timers = this.timers.filter((one) => one !== timer)
+          reject(signal.reason as Error)
+        },
+        { once: true },
+      )
       this.timers.push(timer)
     })
   }
   every(ms: number, run: () => void): { stop(): void } {
     const timer = { at: this.time + ms, every: ms, run }
     this.timers.push(timer)
-    return { stop: () => { this.timers = this.timers.filter((one) => one !== timer) } }
+    return {
+      stop: () => {
+        this.timers = this.timers.filter((one) => one !== timer)
+      },
+    }
   }
   advance(ms: number): void {
     const end = this.time + ms
@@ -34,23 +52,39 @@ export class TestClock implements Clock {
     }
     this.time = end
   }
-  get waiting(): number { return this.timers.length }
+  get waiting(): number {
+    return this.timers.length
+  }
 }
 
 export const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined }
 
 export function policy(over: Partial<SegmentPolicy> = {}): SegmentPolicy {
   return {
-    sealBytes: 1000, sealAge: 0, framing: 'lines', compression: 'none', retryEvery: 1000, target: 's3://bucket/folder',
+    sealBytes: 1000,
+    sealAge: 0,
+    framing: 'lines',
+    compression: 'none',
+    retryEvery: 1000,
+    target: 's3://bucket/folder',
     key: ({ receivedAt, id }) => `${new Date(receivedAt).toISOString()}-${id}.ndjson`,
-    period: (receivedAt) => new Date(receivedAt).toISOString().slice(0, 10), ...over,
+    period: (receivedAt) => new Date(receivedAt).toISOString().slice(0, 10),
+    ...over,
   }
 }
 
 export function lines(texts: readonly string[], over: Partial<SpoolRecords> = {}): SpoolRecords {
   return {
-    source: 'ws://feed', partition: { name: 'p0', epoch: 1 }, batch: new LineBatch(texts.length === 0 ? [] : [Buffer.from(texts.map((text) => `${text}\n`).join(''))], texts.length),
-    last: `after ${texts.at(-1) ?? ''}`, at: (index) => `at ${texts[index] ?? ''}`, receivedAt: Date.UTC(2024, 0, 2, 3, 4, 5, 678), ...over,
+    source: 'ws://feed',
+    partition: { name: 'p0', epoch: 1 },
+    batch: new LineBatch(
+      texts.length === 0 ? [] : [Buffer.from(texts.map((text) => `${text}\n`).join(''))],
+      texts.length,
+    ),
+    last: `after ${texts.at(-1) ?? ''}`,
+    at: (index) => `at ${texts[index] ?? ''}`,
+    receivedAt: Date.UTC(2024, 0, 2, 3, 4, 5, 678),
+    ...over,
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * A file system in memory that loses power: what was not synced survives in any mixture (sectors of 512 bytes torn from writes, lengths, names), what
- * was synced survives whole. One folder deep, which is all the flow file needs.
+ * A file system in memory that loses power: what was not synced survives in any mixture (sectors of 512 bytes torn from
+ * writes, lengths, names), what was synced survives whole. One folder deep, which is all the flow file needs.
  */
 import type { File, FileSystem } from '../../src/kit/file-system'
 
@@ -23,10 +23,16 @@ export class FailingDisk implements FileSystem {
   full = false
   created = 0
 
-  constructor(seed: number) { this.state = seed | 1 }
+  constructor(seed: number) {
+    this.state = seed | 1
+  }
 
-  failNext(step: Step, code: string, times = 1): void { this.failing = { step, code, times } }
-  crashAfter(steps: number): void { this.stepsLeft = steps }
+  failNext(step: Step, code: string, times = 1): void {
+    this.failing = { step, code, times }
+  }
+  crashAfter(steps: number): void {
+    this.stepsLeft = steps
+  }
 
   /** Power is back: only what is durable, or happened to get there, is left. */
   restart(): void {
@@ -55,8 +61,14 @@ export class FailingDisk implements FileSystem {
     })
   }
 
-  makeDirectory(): Promise<void> { return Promise.resolve() }
-  list(path: string): Promise<readonly string[]> { return Promise.resolve([...this.names.keys()].filter((name) => name.startsWith(`${path}/`)).map((name) => name.slice(path.length + 1))) }
+  makeDirectory(): Promise<void> {
+    return Promise.resolve()
+  }
+  list(path: string): Promise<readonly string[]> {
+    return Promise.resolve(
+      [...this.names.keys()].filter((name) => name.startsWith(`${path}/`)).map((name) => name.slice(path.length + 1)),
+    )
+  }
 
   rename(from: string, to: string): Promise<void> {
     return this.step('rename', () => {
@@ -67,9 +79,19 @@ export class FailingDisk implements FileSystem {
     })
   }
 
-  unlink(path: string): Promise<void> { return this.step('unlink', () => { if (!this.names.delete(path)) throw errno('ENOENT') }) }
-  syncDirectory(): Promise<void> { return this.step('syncDirectory', () => { this.durableNames = new Map(this.names) }) }
-  space(): Promise<{ free: number; total: number }> { return Promise.resolve({ free: 1e9, total: 1e9 }) }
+  unlink(path: string): Promise<void> {
+    return this.step('unlink', () => {
+      if (!this.names.delete(path)) throw errno('ENOENT')
+    })
+  }
+  syncDirectory(): Promise<void> {
+    return this.step('syncDirectory', () => {
+      this.durableNames = new Map(this.names)
+    })
+  }
+  space(): Promise<{ free: number; total: number }> {
+    return Promise.resolve({ free: 1e9, total: 1e9 })
+  }
 
   private handle(inode: Inode): File {
     const life = this.life
@@ -81,19 +103,36 @@ export class FailingDisk implements FileSystem {
     return {
       write: (buffers, offset) => {
         const bytes = Buffer.concat(buffers)
-        return this.step('write', () => {
-          alive()
-          if (this.full && offset + bytes.length > inode.now.length) throw errno('ENOSPC')
-          inode.now = overwritten(inode.now, bytes, offset)
-        }, () => { inode.now = overwritten(inode.now, bytes.subarray(0, Math.floor(this.random() * bytes.length)), offset) })
+        return this.step(
+          'write',
+          () => {
+            alive()
+            if (this.full && offset + bytes.length > inode.now.length) throw errno('ENOSPC')
+            inode.now = overwritten(inode.now, bytes, offset)
+          },
+          () => {
+            inode.now = overwritten(inode.now, bytes.subarray(0, Math.floor(this.random() * bytes.length)), offset)
+          },
+        )
       },
-      read: (into, offset) => { alive(); return Promise.resolve(inode.now.copy(into, 0, offset)) },
+      read: (into, offset) => {
+        alive()
+        return Promise.resolve(inode.now.copy(into, 0, offset))
+      },
       datasync: () => {
-        const done = this.step('datasync', () => { alive(); inode.durable = Buffer.from(inode.now) })
-        done.catch(() => { broken = true })
+        const done = this.step('datasync', () => {
+          alive()
+          inode.durable = Buffer.from(inode.now)
+        })
+        done.catch(() => {
+          broken = true
+        })
         return done
       },
-      truncate: (length) => { inode.now = Buffer.from(inode.now.subarray(0, length)); return Promise.resolve() },
+      truncate: (length) => {
+        inode.now = Buffer.from(inode.now.subarray(0, length))
+        return Promise.resolve()
+      },
       size: () => Promise.resolve(inode.now.length),
       close: () => Promise.resolve(),
     }
@@ -139,4 +178,6 @@ function overwritten(old: Buffer, bytes: Buffer, offset: number): Buffer {
   bytes.copy(now, offset)
   return now
 }
-function errno(code: string): Error { return Object.assign(new Error(code), { code }) }
+function errno(code: string): Error {
+  return Object.assign(new Error(code), { code })
+}

@@ -10,11 +10,18 @@ import { openFlowFile, readFlowFile } from '../../src/state/flow-file'
 import { FailingDisk } from './failing-disk'
 
 const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined }
-interface Value { readonly n: number; readonly pad?: string }
+interface Value {
+  readonly n: number
+  readonly pad?: string
+}
 
 let folder: string
-beforeEach(async () => { folder = await mkdtemp(join(tmpdir(), 'manifold-flow-')) })
-afterEach(async () => { await rm(folder, { recursive: true }) })
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'manifold-flow-'))
+})
+afterEach(async () => {
+  await rm(folder, { recursive: true })
+})
 
 describe('on a real file system', () => {
   test('a new flow has nothing stored and leaves nothing behind until its first save', async () => {
@@ -59,7 +66,10 @@ describe('on a real file system', () => {
     const image = await readFile(path)
     const slot = image.length / 2
     for (let at = 0; at < 32 + '{"n":3}'.length; at++) {
-      for (const [broken, left] of [[0, 3], [1, 2]] as const) {
+      for (const [broken, left] of [
+        [0, 3],
+        [1, 2],
+      ] as const) {
         const copy = Buffer.from(image)
         copy[broken * slot + at] = (copy[broken * slot + at] ?? 0) ^ 0x41
         await writeFile(path, copy)
@@ -73,21 +83,36 @@ describe('on a real file system', () => {
     }
   })
 
-  test.each([[0, undefined], [1, undefined], [31, undefined], [4096, 2], [32_768, 2], [40_000, 3], [65_535, 3], [65_536, 3], [65_537, 3], [98_304, 3], [200_000, 3]])('of a file of %d bytes, cut or with NULs behind it, the slot that is whole is used, and the next save makes the file whole', async (length, left) => {
-    const path = join(folder, 'flow')
-    const file = await openFlowFile<Value>(realFileSystem, path, silent)
-    for (const n of [1, 2, 3]) await file.save({ n })
-    await file.close()
-    const image = Buffer.alloc(length)
-    ;(await readFile(path)).copy(image)
-    await writeFile(path, image)
-    const again = await openFlowFile<Value>(realFileSystem, path, silent)
-    expect([again.stored?.n, again.lost]).toEqual([left, left === undefined])
-    await again.save({ n: 4 })
-    await again.close()
-    expect(await readFlowFile(realFileSystem, path)).toEqual({ n: 4 })
-    expect((await readFile(path)).length).toBe(65_536)
-  })
+  test.each([
+    [0, undefined],
+    [1, undefined],
+    [31, undefined],
+    [4096, 2],
+    [32_768, 2],
+    [40_000, 3],
+    [65_535, 3],
+    [65_536, 3],
+    [65_537, 3],
+    [98_304, 3],
+    [200_000, 3],
+  ])(
+    'of a file of %d bytes, cut or with NULs behind it, the slot that is whole is used, and the next save makes the file whole',
+    async (length, left) => {
+      const path = join(folder, 'flow')
+      const file = await openFlowFile<Value>(realFileSystem, path, silent)
+      for (const n of [1, 2, 3]) await file.save({ n })
+      await file.close()
+      const image = Buffer.alloc(length)
+      ;(await readFile(path)).copy(image)
+      await writeFile(path, image)
+      const again = await openFlowFile<Value>(realFileSystem, path, silent)
+      expect([again.stored?.n, again.lost]).toEqual([left, left === undefined])
+      await again.save({ n: 4 })
+      await again.close()
+      expect(await readFlowFile(realFileSystem, path)).toEqual({ n: 4 })
+      expect((await readFile(path)).length).toBe(65_536)
+    },
+  )
 
   test('a newer format is refused as usage and left untouched', async () => {
     const path = join(folder, 'flow')
@@ -122,15 +147,26 @@ describe('saves that come together', () => {
       async open(at, how): Promise<File> {
         const file = await realFileSystem.open(at, how)
         return {
-          write: (buffers, offset) => { writes++; return file.write(buffers, offset) },
-          datasync: () => file.datasync(), read: (into, offset) => file.read(into, offset), truncate: (length) => file.truncate(length), size: () => file.size(), close: () => file.close(),
+          write: (buffers, offset) => {
+            writes++
+            return file.write(buffers, offset)
+          },
+          datasync: () => file.datasync(),
+          read: (into, offset) => file.read(into, offset),
+          truncate: (length) => file.truncate(length),
+          size: () => file.size(),
+          close: () => file.close(),
         }
       },
     }
     const file = await openFlowFile<Value>(counting, path, silent)
     await file.save({ n: 0 })
     writes = 0
-    const saves = Array.from({ length: 50 }, (_, n) => file.save({ n: n + 1 }).then(() => { synced.push(n + 1) }))
+    const saves = Array.from({ length: 50 }, (_, n) =>
+      file.save({ n: n + 1 }).then(() => {
+        synced.push(n + 1)
+      }),
+    )
     await Promise.all(saves)
     expect(writes).toBe(2)
     expect(synced).toHaveLength(50)
@@ -198,9 +234,18 @@ describe('on a disk that fails', () => {
 })
 
 describe('when power is lost', () => {
-  interface Script { readonly sizes: readonly number[] }
-  /** Runs the saves until the disk dies at step `crashAt`, restarts it, and returns what was acknowledged, what was asked last, and what is found. */
-  async function crashed(seed: number, crashAt: number, { sizes }: Script): Promise<{ acknowledged: number; asked: number; found: number; finished: boolean }> {
+  interface Script {
+    readonly sizes: readonly number[]
+  }
+  /**
+   * Runs the saves until the disk dies at step `crashAt`, restarts it, and returns what was acknowledged, what was
+   * asked last, and what is found.
+   */
+  async function crashed(
+    seed: number,
+    crashAt: number,
+    { sizes }: Script,
+  ): Promise<{ acknowledged: number; asked: number; found: number; finished: boolean }> {
     const disk = new FailingDisk(seed)
     let acknowledged = 0
     let asked = 0
@@ -219,7 +264,9 @@ describe('when power is lost', () => {
         acknowledged = asked
       }
       await file.close()
-    } catch { /* the crash */ }
+    } catch {
+      /* the crash */
+    }
     const finished = !disk.crashed
     disk.restart()
     const file = await openFlowFile<Value>(disk, '/s/flow', silent)
@@ -232,12 +279,19 @@ describe('when power is lost', () => {
   }
 
   test('at every step of every history, the value found is the acknowledged one or the one being saved', async () => {
-    await fc.assert(fc.asyncProperty(fc.integer({ min: 0, max: 2 ** 31 }), fc.array(fc.oneof(fc.constant(10), fc.integer({ min: 0, max: 200_000 })), { minLength: 1, maxLength: 5 }), async (seed, sizes) => {
-      for (let step = 0; ; step++) {
-        const { acknowledged, asked, found, finished } = await crashed(seed, step, { sizes })
-        expect([acknowledged, asked]).toContain(found)
-        if (finished) break
-      }
-    }), { numRuns: 60 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 0, max: 2 ** 31 }),
+        fc.array(fc.oneof(fc.constant(10), fc.integer({ min: 0, max: 200_000 })), { minLength: 1, maxLength: 5 }),
+        async (seed, sizes) => {
+          for (let step = 0; ; step++) {
+            const { acknowledged, asked, found, finished } = await crashed(seed, step, { sizes })
+            expect([acknowledged, asked]).toContain(found)
+            if (finished) break
+          }
+        },
+      ),
+      { numRuns: 60 },
+    )
   })
 })

@@ -8,7 +8,14 @@ import { FlowHeld, UsageError } from '../../src/core/errors'
 import { realFileSystem } from '../../src/kit/file-system'
 import { nameFault, pathsOf, prepareInstance } from '../../src/state/directory'
 import { openFlowFile } from '../../src/state/flow-file'
-import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks, undelivered } from '../../src/state/flows'
+import {
+  idleFlowsWithRecords,
+  knownFlowConflict,
+  listFlows,
+  removedSinkFault,
+  removedSinks,
+  undelivered,
+} from '../../src/state/flows'
 import { forgetFlow } from '../../src/state/forget'
 import { flowName, type FlowIdentity } from '../../src/state/known'
 import { holdInstance } from '../../src/state/instances'
@@ -18,15 +25,45 @@ import type { OtherProcess } from './other-process'
 
 const silent: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined }
 const endpoint = (label: string): { id: string; label: string } => ({ id: `id of ${label}`, label })
-const identityOf = (from: readonly string[], to: readonly string[]): FlowIdentity => ({ sources: from.map(endpoint), sinks: to.map(endpoint) })
+const identityOf = (from: readonly string[], to: readonly string[]): FlowIdentity => ({
+  sources: from.map(endpoint),
+  sinks: to.map(endpoint),
+})
 
-interface Facts { readonly from?: string; readonly to?: readonly string[]; readonly cursor?: number; readonly accepted?: number; readonly clean?: boolean; readonly spoolId?: string }
-function stateOf({ from = 'ws://a/', to = ['s3://b/c'], cursor = 0, accepted = 0, clean = true, spoolId = 'spool' }: Facts): FlowState {
+interface Facts {
+  readonly from?: string
+  readonly to?: readonly string[]
+  readonly cursor?: number
+  readonly accepted?: number
+  readonly clean?: boolean
+  readonly spoolId?: string
+}
+function stateOf({
+  from = 'ws://a/',
+  to = ['s3://b/c'],
+  cursor = 0,
+  accepted = 0,
+  clean = true,
+  spoolId = 'spool',
+}: Facts): FlowState {
   return {
-    format: 1, spoolId, sequence: accepted, clean, acceptedThrough: accepted,
+    format: 1,
+    spoolId,
+    sequence: accepted,
+    clean,
+    acceptedThrough: accepted,
     sources: { [`id of ${from}`]: { label: from, positions: { p: '7' } } },
     sinks: Object.fromEntries(to.map((label) => [`id of ${label}`, { label, cursor }])),
-    run: { id: 'r', started: 0, restarts: 0, read: accepted, bytesRead: 0, sinks: Object.fromEntries(to.map((label) => [`id of ${label}`, { ...NOTHING, delivered: cursor }])), gaps: [], gapCount: 0 },
+    run: {
+      id: 'r',
+      started: 0,
+      restarts: 0,
+      read: accepted,
+      bytesRead: 0,
+      sinks: Object.fromEntries(to.map((label) => [`id of ${label}`, { ...NOTHING, delivered: cursor }])),
+      gaps: [],
+      gapCount: 0,
+    },
   }
 }
 
@@ -44,7 +81,9 @@ async function store(name: string, instance: number, facts: Facts): Promise<void
   await file.save(stateOf(facts))
   await file.close()
 }
-beforeEach(async () => { root = await mkdtemp(join(tmpdir(), 'manifold-flows-')) })
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'manifold-flows-'))
+})
 afterEach(async () => {
   for (const one of others.splice(0)) await one.kill()
   for (const one of held.splice(0)) one.lock.release()
@@ -55,7 +94,11 @@ describe('the name of an unnamed flow', () => {
   test.each([
     [['wss://feed.example:8443/v1?streams=btc'], ['s3://lake/trades'], 'ws-feed.example-to-s3-lake'],
     [['kafka+tls://h1:9092,h2:9092/orders'], ['stdio:'], 'kafka-h1-to-stdio'],
-    [['file:/var/log/app.ndjson'], ['kinesis:arn:aws:kinesis:eu-west-1:1:stream/logs'], 'file-app.ndjson-to-kinesis-logs'],
+    [
+      ['file:/var/log/app.ndjson'],
+      ['kinesis:arn:aws:kinesis:eu-west-1:1:stream/logs'],
+      'file-app.ndjson-to-kinesis-logs',
+    ],
     [['amqps://mq.example/prod'], ['s3://a/', 's3://b/', 'discard:'], 'amqp-mq.example-to-s3-a-and-2'],
     [['generate:'], ['discard:'], 'generate-to-discard'],
     [['-'], ['-'], 'stdio-to-stdio'],
@@ -79,7 +122,9 @@ describe('taking an instance', () => {
   test('a flow that shares no work has instance 0 alone; a second process is told the pid, the name and what to do', async () => {
     expect((await hold('flow', false)).instance).toBe(0)
     await expect(holdInstance(root, 'flow', false)).rejects.toThrow(FlowHeld)
-    await expect(holdInstance(root, 'flow', false)).rejects.toThrow(new RegExp(`the flow flow is running already, as process ${process.pid}: .*--name`))
+    await expect(holdInstance(root, 'flow', false)).rejects.toThrow(
+      new RegExp(`the flow flow is running already, as process ${process.pid}: .*--name`),
+    )
   })
 
   test('flows that share work take the lowest free instances, one after the other', async () => {
@@ -127,8 +172,22 @@ describe('what is stored', () => {
     const one = await hold('b', true)
     const before = await readFile(one.flowFile)
     const flows = await listFlows(root)
-    expect(flows.map(({ name, instance, held, holder, sources, sinks, state, fault }) => [name, instance, held, holder, sources.length, sinks.length, state?.acceptedThrough, fault === undefined])).toEqual([
-      ['b', 0, true, process.pid, 1, 2, 9, true], ['b', 1, false, undefined, 1, 1, 0, true], ['c', 0, false, undefined, 0, 0, undefined, true], ['d', 0, false, undefined, 0, 0, undefined, false],
+    expect(
+      flows.map(({ name, instance, held, holder, sources, sinks, state, fault }) => [
+        name,
+        instance,
+        held,
+        holder,
+        sources.length,
+        sinks.length,
+        state?.acceptedThrough,
+        fault === undefined,
+      ]),
+    ).toEqual([
+      ['b', 0, true, process.pid, 1, 2, 9, true],
+      ['b', 1, false, undefined, 1, 1, 0, true],
+      ['c', 0, false, undefined, 0, 0, undefined, true],
+      ['d', 0, false, undefined, 0, 0, undefined, false],
     ])
     expect(flows[0]?.sinks).toContainEqual({ id: 'id of stdio:', label: 'stdio:' })
     expect(flows[3]?.fault).toMatch(/damaged/)
@@ -146,7 +205,8 @@ describe('what is stored', () => {
     await hold('running', false)
     const idle = idleFlowsWithRecords(await listFlows(root), { name: 'mine', instance: 0 })
     expect(idle.map(({ name, state }) => [name, state === undefined ? [] : undelivered(state)])).toEqual([
-      ['behind', [{ id: 'id of s3://b/c', label: 's3://b/c', records: 1 }]], ['killed', [{ id: 'id of s3://b/c', label: 's3://b/c' }]],
+      ['behind', [{ id: 'id of s3://b/c', label: 's3://b/c', records: 1 }]],
+      ['killed', [{ id: 'id of s3://b/c', label: 's3://b/c' }]],
     ])
   })
 })
@@ -159,7 +219,9 @@ describe('a changed command line', () => {
       const identity = identityOf(from, to)
       return knownFlowConflict(flows, flowName(identity), identity)
     }
-    expect(asked(['ws://a/', 'ws://new/'], ['s3://b/c'])).toBe('ws://a/ to s3://b/c is known as the flow trades: --name trades goes on with it, --name with a new name begins afresh')
+    expect(asked(['ws://a/', 'ws://new/'], ['s3://b/c'])).toBe(
+      'ws://a/ to s3://b/c is known as the flow trades: --name trades goes on with it, --name with a new name begins afresh',
+    )
     expect(asked(['ws://a/'], ['s3://other/'])).toBeUndefined()
     expect(asked(['ws://other/'], ['s3://b/c'])).toBeUndefined()
     // The roles are not interchangeable.
@@ -175,8 +237,12 @@ describe('a changed command line', () => {
 
   test('sinks no longer named are found, and the fault names the command that drops their records', () => {
     const state = stateOf({ to: ['s3://b/c', 'file:/my logs/x'], cursor: 3, accepted: 9 })
-    expect(removedSinks(state, identityOf(['ws://a/'], ['s3://b/c']))).toEqual([{ id: 'id of file:/my logs/x', label: 'file:/my logs/x', cursor: 3 }])
-    expect(removedSinkFault('trades', 'file:/my logs/x', 6)).toBe('the flow trades holds 6 records for file:/my logs/x, which this line does not name: name it as it was, or, where they can never get there, drop them with: manifold forget trades \'file:/my logs/x\' --force')
+    expect(removedSinks(state, identityOf(['ws://a/'], ['s3://b/c']))).toEqual([
+      { id: 'id of file:/my logs/x', label: 'file:/my logs/x', cursor: 3 },
+    ])
+    expect(removedSinkFault('trades', 'file:/my logs/x', 6)).toBe(
+      "the flow trades holds 6 records for file:/my logs/x, which this line does not name: name it as it was, or, where they can never get there, drop them with: manifold forget trades 'file:/my logs/x' --force",
+    )
   })
 })
 
@@ -196,7 +262,9 @@ describe('forgetting', () => {
     const { lockFile } = pathsOf(root, 'flow', 1)
     const other = await otherProcess([lockFile])
     others.push(other)
-    await expect(forgetFlow(root, 'flow', silent)).rejects.toThrow(`the flow flow is running as process ${other.pid}: stop it first`)
+    await expect(forgetFlow(root, 'flow', silent)).rejects.toThrow(
+      `the flow flow is running as process ${other.pid}: stop it first`,
+    )
     expect((await listFlows(root)).map(({ name }) => name)).toEqual(['flow', 'flow'])
     // What was locked on the way is free again.
     expect((await hold('flow', false)).instance).toBe(0)
@@ -216,6 +284,8 @@ describe('forgetting', () => {
     await store('flow', 0, {})
     await expect(forgetFlow(root, 'other', silent)).rejects.toThrow(UsageError)
     await expect(forgetFlow(root, '../flow', silent)).rejects.toThrow(UsageError)
-    await expect(forgetFlow(root, 'flow', silent, { sink: 's3://nope/' })).rejects.toThrow('the flow flow has no sink s3://nope/: it has s3://b/c')
+    await expect(forgetFlow(root, 'flow', silent, { sink: 's3://nope/' })).rejects.toThrow(
+      'the flow flow has no sink s3://nope/: it has s3://b/c',
+    )
   })
 })

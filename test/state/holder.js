@@ -1,6 +1,6 @@
 /**
- * Another process that holds locks: `node holder.js PATH…` takes each with BEGIN EXCLUSIVE, as src/state/lock.ts does, prints "held" or "refused" for each
- * and stays until it is ended. After `--look` it only looks, and says "looking".
+ * Another process that holds locks: `node holder.js PATH…` takes each with BEGIN EXCLUSIVE, as src/state/lock.ts does,
+ * prints "held" or "refused" for each and stays until it is ended. After `--look` it only looks, and says "looking".
  */
 const { DatabaseSync } = require('node:sqlite')
 const { writeFileSync } = require('node:fs')
@@ -14,6 +14,8 @@ for (const path of look ? rest : [first, ...rest]) {
     kept.push(database)
     if (!look) writeFileSync(`${path}.pid`, `${process.pid}\n`)
     process.stdout.write(look ? 'looking\n' : 'held\n')
-  } catch (error) { process.stdout.write(error.errcode === 5 ? 'refused\n' : `${error.message}\n`) }
+  } catch (error) {
+    process.stdout.write(error.errcode === 5 ? 'refused\n' : `${error.message}\n`)
+  }
 }
 setInterval(() => kept.length, 1000)

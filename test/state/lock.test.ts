@@ -16,8 +16,14 @@ const other = async (paths: readonly string[]): Promise<OtherProcess> => {
   others.push(made)
   return made
 }
-beforeEach(async () => { folder = await mkdtemp(join(tmpdir(), 'manifold-lock-')); path = join(folder, 'lock') })
-afterEach(async () => { for (const one of others.splice(0)) await one.kill(); await rm(folder, { recursive: true }) })
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'manifold-lock-'))
+  path = join(folder, 'lock')
+})
+afterEach(async () => {
+  for (const one of others.splice(0)) await one.kill()
+  await rm(folder, { recursive: true })
+})
 
 test('a second process is refused, and gets the lock once it is released', async () => {
   const lock = await acquire(path)

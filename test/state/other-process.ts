@@ -14,12 +14,21 @@ export interface OtherProcess {
 
 /** @param paths of locks; after `--look` they are only looked at */
 export async function otherProcess(paths: readonly string[]): Promise<OtherProcess> {
-  const child = spawn(process.execPath, [join(__dirname, 'holder.js'), ...paths], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [join(__dirname, 'holder.js'), ...paths], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   const answers: string[] = []
   const gone = once(child, 'exit')
   for await (const line of createInterface({ input: child.stdout })) {
     answers.push(line)
     if (answers.length === paths.filter((path) => path !== '--look').length) break
   }
-  return { pid: child.pid ?? 0, answers, async kill() { child.kill('SIGKILL'); await gone } }
+  return {
+    pid: child.pid ?? 0,
+    answers,
+    async kill() {
+      child.kill('SIGKILL')
+      await gone
+    },
+  }
 }

@@ -5,23 +5,51 @@ import * as https from 'node:https'
 import * as net from 'node:net'
 import type { Duplex } from 'node:stream'
 
-export interface Proxy { readonly url: string; readonly asked: { readonly path: string; readonly login: string | undefined }[]; close(): Promise<void> }
+export interface Proxy {
+  readonly url: string
+  readonly asked: { readonly path: string; readonly login: string | undefined }[]
+  close(): Promise<void>
+}
 
 /** @param answer a status instead of a tunnel @param hang never answers */
-export async function startProxy({ answer, tls, hang = false }: { answer?: number; tls?: https.ServerOptions; hang?: boolean } = {}): Promise<Proxy> {
+export async function startProxy({
+  answer,
+  tls,
+  hang = false,
+}: {
+  answer?: number
+  tls?: https.ServerOptions
+  hang?: boolean
+} = {}): Promise<Proxy> {
   const asked: Proxy['asked'] = []
   const ends = new Set<Duplex>()
   const proxy = tls === undefined ? http.createServer() : https.createServer(tls)
-  const note = (request: http.IncomingMessage): void => { asked.push({ path: request.url ?? '', login: request.headers['proxy-authorization'] }) }
-  proxy.on('connection', (socket: net.Socket) => { ends.add(socket) })
+  const note = (request: http.IncomingMessage): void => {
+    asked.push({ path: request.url ?? '', login: request.headers['proxy-authorization'] })
+  }
+  proxy.on('connection', (socket: net.Socket) => {
+    ends.add(socket)
+  })
   proxy.on('request', (request, response) => {
     note(request)
     const to = new URL(request.url ?? '')
-    const onward = http.request({ host: to.hostname, port: to.port, method: request.method, path: `${to.pathname}${to.search}`, headers: request.headers, agent: false }, (found) => {
-      response.writeHead(found.statusCode ?? 502, found.headers)
-      found.pipe(response)
+    const onward = http.request(
+      {
+        host: to.hostname,
+        port: to.port,
+        method: request.method,
+        path: `${to.pathname}${to.search}`,
+        headers: request.headers,
+        agent: false,
+      },
+      (found) => {
+        response.writeHead(found.statusCode ?? 502, found.headers)
+        found.pipe(response)
+      },
+    )
+    onward.on('error', () => {
+      request.socket.destroy()
     })
-    onward.on('error', () => { request.socket.destroy() })
     request.pipe(onward)
   })
   proxy.on('connect', (request, socket, head) => {
@@ -29,7 +57,10 @@ export async function startProxy({ answer, tls, hang = false }: { answer?: numbe
     socket.on('error', () => undefined)
     note(request)
     if (hang) return
-    if (answer !== undefined) { socket.end(`HTTP/1.1 ${answer} ${http.STATUS_CODES[answer] ?? 'x'}\r\nContent-Length: 0\r\n\r\n`); return }
+    if (answer !== undefined) {
+      socket.end(`HTTP/1.1 ${answer} ${http.STATUS_CODES[answer] ?? 'x'}\r\nContent-Length: 0\r\n\r\n`)
+      return
+    }
     const [host, port] = (request.url ?? '').split(':')
     const far = net.connect(Number(port), host, () => {
       socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
@@ -37,13 +68,21 @@ export async function startProxy({ answer, tls, hang = false }: { answer?: numbe
       far.pipe(socket).pipe(far)
     })
     ends.add(far)
-    far.on('error', () => { socket.destroy() })
+    far.on('error', () => {
+      socket.destroy()
+    })
   })
   proxy.listen(0, '127.0.0.1')
   await once(proxy, 'listening')
   const { port } = proxy.address() as net.AddressInfo
   return {
-    url: `http${tls === undefined ? '' : 's'}://127.0.0.1:${port}`, asked,
-    close: async () => { for (const end of ends) end.destroy(); await new Promise((resolve) => { proxy.close(resolve) }) },
+    url: `http${tls === undefined ? '' : 's'}://127.0.0.1:${port}`,
+    asked,
+    close: async () => {
+      for (const end of ends) end.destroy()
+      await new Promise((resolve) => {
+        proxy.close(resolve)
+      })
+    },
   }
 }

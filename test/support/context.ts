@@ -1,4 +1,7 @@
-/** What a flow would give an endpoint, for tests that drive one directly: the real clock, and everything told to it kept for looking at. */
+/**
+ * What a flow would give an endpoint, for tests that drive one directly: the real clock, and everything told to it kept
+ * for looking at.
+ */
 import type { EndpointContext, Gap, Partition, Position, SourceContext } from '../../src/core/contract'
 import { systemClock } from '../../src/kit/clock'
 import { splitUri, buildUri } from '../../src/options/split'
@@ -22,41 +25,76 @@ export interface ContextOptions {
   revoke?(partition: Partition, deadlineMs: number): Promise<void>
 }
 
-export function makeEndpointContext(options: Pick<ContextOptions, 'signal'> = {}): { readonly ctx: EndpointContext; readonly told: Told } {
+export function makeEndpointContext(options: Pick<ContextOptions, 'signal'> = {}): {
+  readonly ctx: EndpointContext
+  readonly told: Told
+} {
   const { ctx, told } = makeSourceContext(options)
   return { ctx, told }
 }
 
 export function makeSourceContext(options: ContextOptions = {}): { readonly ctx: SourceContext; readonly told: Told } {
-  const told: Told = { logs: [], gauges: new Map(), gaps: [], lost: [], committed: [], text: () => JSON.stringify([told.logs, [...told.gauges], told.gaps, told.lost]) }
-  const log = (level: 'debug' | 'info' | 'warn') => (message: string, facts?: object): void => { told.logs.push({ level, message, ...(facts === undefined ? {} : { facts }) }) }
+  const told: Told = {
+    logs: [],
+    gauges: new Map(),
+    gaps: [],
+    lost: [],
+    committed: [],
+    text: () => JSON.stringify([told.logs, [...told.gauges], told.gaps, told.lost]),
+  }
+  const log =
+    (level: 'debug' | 'info' | 'warn') =>
+    (message: string, facts?: object): void => {
+      told.logs.push({ level, message, ...(facts === undefined ? {} : { facts }) })
+    }
   const ctx: SourceContext = {
     signal: options.signal ?? new AbortController().signal,
     clock: systemClock,
     log: { debug: log('debug'), info: log('info'), warn: log('warn') },
-    gauge: (name, value) => { told.gauges.set(name, value) },
+    gauge: (name, value) => {
+      told.gauges.set(name, value)
+    },
     resume: (partition) => options.positions?.[partition],
     resumable: () => Object.keys(options.positions ?? {}),
     ...(options.lastReceivedAt === undefined ? {} : { lastReceivedAt: options.lastReceivedAt }),
     revoke: options.revoke ?? (() => Promise.resolve()),
-    lost: (partition) => { told.lost.push(partition) },
-    gap: (gap) => { told.gaps.push(gap) },
+    lost: (partition) => {
+      told.lost.push(partition)
+    },
+    gap: (gap) => {
+      told.gaps.push(gap)
+    },
     held: () => options.held ?? [],
-    committed: (partition, upTo) => { told.committed.push({ partition, upTo }) },
+    committed: (partition, upTo) => {
+      told.committed.push({ partition, upTo })
+    },
   }
   return { ctx, told }
 }
 
 /**
- * A target as the command line would make it, without placeholders. Options by key of the declaration: text is parsed as on the command line, a list of
- * texts is an option given several times, pairs are a map; anything else is taken as the value itself.
+ * A target as the command line would make it, without placeholders. Options by key of the declaration: text is parsed
+ * as on the command line, a list of texts is an option given several times, pairs are a map; anything else is taken as
+ * the value itself.
  */
-export function makeTarget(endpoint: AnyEndpoint, uri: string, given: Readonly<Record<string, unknown>> = {}): AnyTarget {
+export function makeTarget(
+  endpoint: AnyEndpoint,
+  uri: string,
+  given: Readonly<Record<string, unknown>> = {},
+): AnyTarget {
   const options: Record<string, unknown> = {}
-  for (const [key, option] of Object.entries(endpoint.options as Record<string, { kind: string; default?: unknown; parse(raw: string): unknown }>)) {
+  for (const [key, option] of Object.entries(
+    endpoint.options as Record<string, { kind: string; default?: unknown; parse(raw: string): unknown }>,
+  )) {
     const value = given[key]
-    options[key] = value === undefined ? option.default : typeof value === 'string' ? option.parse(value)
-      : option.kind === 'list' && Array.isArray(value) ? value.flatMap((raw: string) => option.parse(raw)) : value
+    options[key] =
+      value === undefined
+        ? option.default
+        : typeof value === 'string'
+          ? option.parse(value)
+          : option.kind === 'list' && Array.isArray(value)
+            ? value.flatMap((raw: string) => option.parse(raw))
+            : value
   }
   const unknown = Object.keys(given).find((key) => !(key in endpoint.options))
   if (unknown !== undefined) throw new Error(`no option ${unknown}`)

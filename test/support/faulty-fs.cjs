@@ -1,6 +1,7 @@
 /**
- * Preloaded into a process (`NODE_OPTIONS=--require`): counts its calls on files below a folder and lets one of them, or all from there on, fail or kill it.
- * MANIFOLD_TEST_FAULT = { below, calls (names; absent: all), at (absent: none), code, onwards, count (a file that is given the number of calls at exit) }
+ * Preloaded into a process (`NODE_OPTIONS=--require`): counts its calls on files below a folder and lets one of them,
+ * or all from there on, fail or kill it. MANIFOLD_TEST_FAULT = { below, calls (names; absent: all), at (absent: none),
+ * code, onwards, count (a file that is given the number of calls at exit) }
  */
 const fs = require('node:fs')
 
@@ -12,11 +13,17 @@ function install({ below, calls, at, code, onwards, count }) {
   const paths = new WeakMap()
   let seen = 0
   const due = (name, path) => {
-    if (typeof path !== 'string' || !path.startsWith(below) || (calls !== undefined && !calls.includes(name))) return undefined
+    if (typeof path !== 'string' || !path.startsWith(below) || (calls !== undefined && !calls.includes(name)))
+      return undefined
     seen++
     if (at === undefined || (onwards === true ? seen < at : seen !== at)) return undefined
     if (code === 'kill') process.kill(process.pid, 'SIGKILL')
-    return Object.assign(new Error(`${code}: injected, ${name}${path === undefined ? '' : ` '${path}'`}`), { code, syscall: name, errno: -5, path })
+    return Object.assign(new Error(`${code}: injected, ${name}${path === undefined ? '' : ` '${path}'`}`), {
+      code,
+      syscall: name,
+      errno: -5,
+      path,
+    })
   }
   const promised = (owner, name, pathOf) => {
     const real = owner[name]
@@ -28,7 +35,25 @@ function install({ below, calls, at, code, onwards, count }) {
   }
   const byFirst = (_, [path]) => path
   const byHandle = (handle) => paths.get(handle)
-  for (const name of ['mkdir', 'readdir', 'stat', 'lstat', 'realpath', 'rename', 'unlink', 'rm', 'rmdir', 'readFile', 'writeFile', 'appendFile', 'statfs', 'access', 'chmod', 'truncate']) promised(fs.promises, name, byFirst)
+  for (const name of [
+    'mkdir',
+    'readdir',
+    'stat',
+    'lstat',
+    'realpath',
+    'rename',
+    'unlink',
+    'rm',
+    'rmdir',
+    'readFile',
+    'writeFile',
+    'appendFile',
+    'statfs',
+    'access',
+    'chmod',
+    'truncate',
+  ])
+    promised(fs.promises, name, byFirst)
   const open = fs.promises.open
   let patched = false
   fs.promises.open = async function (path, ...rest) {
@@ -38,7 +63,19 @@ function install({ below, calls, at, code, onwards, count }) {
     if (!patched) {
       patched = true
       const prototype = Object.getPrototypeOf(handle)
-      for (const name of ['write', 'writev', 'read', 'datasync', 'sync', 'truncate', 'stat', 'appendFile', 'writeFile', 'readFile']) promised(prototype, name, byHandle)
+      for (const name of [
+        'write',
+        'writev',
+        'read',
+        'datasync',
+        'sync',
+        'truncate',
+        'stat',
+        'appendFile',
+        'writeFile',
+        'readFile',
+      ])
+        promised(prototype, name, byHandle)
     }
     paths.set(handle, String(path))
     return handle
@@ -51,5 +88,8 @@ function install({ below, calls, at, code, onwards, count }) {
       return real.call(this, path, ...rest)
     }
   }
-  if (count !== undefined) process.on('exit', () => { fs.appendFileSync(count, `${seen}\n`) })
+  if (count !== undefined)
+    process.on('exit', () => {
+      fs.appendFileSync(count, `${seen}\n`)
+    })
 }

@@ -2,13 +2,24 @@ import { createServer, request, type IncomingMessage, type ServerResponse } from
 import type { AddressInfo, Socket } from 'node:net'
 
 /** An answer over a unix socket; undefined where nobody answers (yet). */
-export function httpGet(socketPath: string, path: string): Promise<{ readonly code: number; readonly body: string } | undefined> {
+export function httpGet(
+  socketPath: string,
+  path: string,
+): Promise<{ readonly code: number; readonly body: string } | undefined> {
   return new Promise((resolve) => {
     request({ socketPath, path }, (response) => {
       let body = ''
-      response.on('data', (text: Buffer) => { body += text.toString() })
-      response.on('end', () => { resolve({ code: response.statusCode ?? 0, body }) })
-    }).on('error', () => { resolve(undefined) }).end()
+      response.on('data', (text: Buffer) => {
+        body += text.toString()
+      })
+      response.on('end', () => {
+        resolve({ code: response.statusCode ?? 0, body })
+      })
+    })
+      .on('error', () => {
+        resolve(undefined)
+      })
+      .end()
   })
 }
 
@@ -19,7 +30,9 @@ export interface LocalServer {
 }
 
 /** On a free port of loopback. */
-export async function serveHttp(handle: (request: IncomingMessage, response: ServerResponse) => void): Promise<LocalServer> {
+export async function serveHttp(
+  handle: (request: IncomingMessage, response: ServerResponse) => void,
+): Promise<LocalServer> {
   const sockets = new Set<Socket>()
   const server = createServer(handle)
   server.on('connection', (socket: Socket) => {
@@ -28,12 +41,16 @@ export async function serveHttp(handle: (request: IncomingMessage, response: Ser
     socket.on('error', () => undefined)
     socket.on('close', () => sockets.delete(socket))
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   return {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     stop: async () => {
       for (const socket of sockets) socket.destroy()
-      await new Promise((resolve) => { server.close(resolve) })
+      await new Promise((resolve) => {
+        server.close(resolve)
+      })
     },
   }
 }

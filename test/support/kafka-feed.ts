@@ -1,4 +1,7 @@
-/** Numbered records with keys, for tests in which brokers go away: fed to a writer as `KEY;{"n":…}` lines, and looked through afterwards. */
+/**
+ * Numbered records with keys, for tests in which brokers go away: fed to a writer as `KEY;{"n":…}` lines, and looked
+ * through afterwards.
+ */
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
@@ -8,7 +11,10 @@ import type { Running } from './manifold'
 
 const KEYS = 50
 const PORTION = 500
-export const pause = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
+export const pause = (ms: number): Promise<void> =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms)
+  })
 
 /** Into the stdin of a writer with `key-separator=;`, until it is told to end. */
 export class KafkaFeed {
@@ -37,7 +43,10 @@ export class KafkaFeed {
     while (!this.over) {
       const from = this.fed
       this.fed += PORTION
-      const portion = Array.from({ length: PORTION }, (_, index) => `k${(from + index) % KEYS};{"n":${from + index},"pad":"${'x'.repeat(150)}"}\n`).join('')
+      const portion = Array.from(
+        { length: PORTION },
+        (_, index) => `k${(from + index) % KEYS};{"n":${from + index},"pad":"${'x'.repeat(150)}"}\n`,
+      ).join('')
       if (!stdin.write(portion)) await Promise.race([once(stdin, 'drain'), writer.done])
       if (writer.child.exitCode !== null) throw new Error(`the writer ended: ${writer.stderr()}`)
       if (!this.pressed) await pause(20)
@@ -49,29 +58,45 @@ export class KafkaFeed {
 /** What `--metrics unix:SOCKET` serves; undefined where nobody answers yet. */
 export async function statusAt(socket: string): Promise<FlowStatus | undefined> {
   const answer = await httpGet(socket, '/status')
-  return answer?.code === 200 ? JSON.parse(answer.body) as FlowStatus : undefined
+  return answer?.code === 200 ? (JSON.parse(answer.body) as FlowStatus) : undefined
 }
 
 /** Resolves once each of the processes has delivered so many records more. */
-export async function moving(running: ReadonlyMap<string, Running>, status: (name: string) => Promise<FlowStatus | undefined>, records = 2000): Promise<void> {
+export async function moving(
+  running: ReadonlyMap<string, Running>,
+  status: (name: string) => Promise<FlowStatus | undefined>,
+  records = 2000,
+): Promise<void> {
   const base = new Map<string, number>()
   for (const giveUpAt = Date.now() + 90_000; ; await pause(100)) {
     alive(running)
-    const now = await Promise.all([...running.keys()].map(async (name) => {
-      const count = (await status(name))?.sinks[0]?.delivered
-      if (count === undefined) return false
-      if (!base.has(name)) base.set(name, count)
-      return count >= (base.get(name) ?? 0) + records
-    }))
+    const now = await Promise.all(
+      [...running.keys()].map(async (name) => {
+        const count = (await status(name))?.sinks[0]?.delivered
+        if (count === undefined) return false
+        if (!base.has(name)) base.set(name, count)
+        return count >= (base.get(name) ?? 0) + records
+      }),
+    )
     if (now.every(Boolean)) return
-    if (Date.now() > giveUpAt) throw new Error(`nothing moves: ${[...running].map(([name, one]) => `${name}: ${one.stderr()}`).join('\n')}`)
+    if (Date.now() > giveUpAt)
+      throw new Error(`nothing moves: ${[...running].map(([name, one]) => `${name}: ${one.stderr()}`).join('\n')}`)
   }
 }
 
-export function alive(running: ReadonlyMap<string, Running>): void { for (const [name, one] of running) if (one.child.exitCode !== null) throw new Error(`${name} ended: ${one.stderr()}`) }
+export function alive(running: ReadonlyMap<string, Running>): void {
+  for (const [name, one] of running) if (one.child.exitCode !== null) throw new Error(`${name} ended: ${one.stderr()}`)
+}
 
-export interface Looked { readonly count: number; readonly distinct: number; readonly outOfOrder: number }
-/** Numbers, how often they are there, and whether each key's are in order. @param key of a line; another than the number's own counts as out of order */
+export interface Looked {
+  readonly count: number
+  readonly distinct: number
+  readonly outOfOrder: number
+}
+/**
+ * Numbers, how often they are there, and whether each key's are in order. @param key of a line; another than the
+ * number's own counts as out of order
+ */
 export async function lookThrough(lines: Readable, key: (line: string) => string): Promise<Looked> {
   const seen = new Set<number>()
   const last = new Map<string, number>()
@@ -88,4 +113,6 @@ export async function lookThrough(lines: Readable, key: (line: string) => string
   return { count, distinct: seen.size, outOfOrder }
 }
 /** In lines of an envelope. */
-export function envelopeKey(line: string): string { return /"key":"(k\d+)"/.exec(line)?.[1] ?? '' }
+export function envelopeKey(line: string): string {
+  return /"key":"(k\d+)"/.exec(line)?.[1] ?? ''
+}

@@ -5,4 +5,6 @@ import { makeTarget } from './context'
 
 const endpoint = { schemes: ['kafka', 'kafka+tls'], form: 'hierarchical', options } as unknown as AnyEndpoint
 
-export function kafkaTarget(uri: string, given: Readonly<Record<string, unknown>> = {}): Target<KafkaOptions> { return makeTarget(endpoint, uri, given) as Target<KafkaOptions> }
+export function kafkaTarget(uri: string, given: Readonly<Record<string, unknown>> = {}): Target<KafkaOptions> {
+  return makeTarget(endpoint, uri, given) as Target<KafkaOptions>
+}

@@ -1,6 +1,7 @@
 /**
- * A proxy in front of an emulator that fails as Kinesis and networks do, which the emulators never do. Calls are recorded as they came; a fault decides over
- * each by itself. JSON over HTTP/1.1; emulators check no signature, so that bodies can be changed.
+ * A proxy in front of an emulator that fails as Kinesis and networks do, which the emulators never do. Calls are
+ * recorded as they came; a fault decides over each by itself. JSON over HTTP/1.1; emulators check no signature, so that
+ * bodies can be changed.
  */
 import http from 'node:http'
 import { serveHttp, type LocalServer } from './http'
@@ -15,7 +16,11 @@ export type Fault =
   /** Of PutRecords: entries for which this gives a code fail, the others are stored. */
   | { readonly kind: 'entries'; readonly fails: (index: number, entry: Entry) => string | undefined }
 
-export interface Entry { readonly Data: string; readonly PartitionKey: string; readonly ExplicitHashKey?: string }
+export interface Entry {
+  readonly Data: string
+  readonly PartitionKey: string
+  readonly ExplicitHashKey?: string
+}
 export interface Call {
   readonly operation: string
   readonly at: number
@@ -25,7 +30,11 @@ export interface Call {
   readonly bytes?: number | undefined
   readonly body: { readonly Records?: readonly Entry[]; readonly ShardIterator?: string; readonly ShardId?: string }
 }
-interface Answered { readonly status: number; readonly headers: http.IncomingHttpHeaders; readonly body: Buffer }
+interface Answered {
+  readonly status: number
+  readonly headers: http.IncomingHttpHeaders
+  readonly body: Buffer
+}
 
 export class KinesisProxy {
   readonly calls: Call[] = []
@@ -38,28 +47,42 @@ export class KinesisProxy {
 
   static async start(target: string): Promise<KinesisProxy> {
     const proxy = new KinesisProxy(new URL(target))
-    proxy.server = await serveHttp((request, response) => { proxy.handle(request, response).catch(() => { response.destroy() }) })
+    proxy.server = await serveHttp((request, response) => {
+      proxy.handle(request, response).catch(() => {
+        response.destroy()
+      })
+    })
     return proxy
   }
 
-  get endpoint(): string { return this.server?.endpoint ?? '' }
+  get endpoint(): string {
+    return this.server?.endpoint ?? ''
+  }
 
   async stop(): Promise<void> {
     this.agent.destroy()
     await this.server?.stop()
   }
 
-  of(operation: string): readonly Call[] { return this.calls.filter((call) => call.operation === operation) }
+  of(operation: string): readonly Call[] {
+    return this.calls.filter((call) => call.operation === operation)
+  }
 
   private async handle(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const text = await collect(request)
     const operation = String(request.headers['x-amz-target']).split('.')[1] ?? ''
-    const call: { -readonly [name in keyof Call]: Call[name] } = { operation, at: Date.now(), body: JSON.parse(text.toString() || '{}') as Call['body'] }
+    const call: { -readonly [name in keyof Call]: Call[name] } = {
+      operation,
+      at: Date.now(),
+      body: JSON.parse(text.toString() || '{}') as Call['body'],
+    }
     this.calls.push(call)
     const fault = this.fault(operation, this.of(operation).length, call)
     call.fault = fault?.kind
     if (fault?.kind === 'error') {
-      response.writeHead(fault.status, { 'content-type': 'application/x-amz-json-1.1' }).end(JSON.stringify({ __type: fault.code, message: fault.message ?? `${fault.code} of the test` }))
+      response
+        .writeHead(fault.status, { 'content-type': 'application/x-amz-json-1.1' })
+        .end(JSON.stringify({ __type: fault.code, message: fault.message ?? `${fault.code} of the test` }))
       return
     }
     if (fault?.kind === 'reset') {
@@ -67,8 +90,13 @@ export class KinesisProxy {
       request.socket.resetAndDestroy()
       return
     }
-    const { status, headers, body } = fault?.kind === 'entries' ? await this.partly(request, call, fault.fails) : await this.forward(request, text)
-    if (operation === 'GetRecords') call.bytes = ((JSON.parse(body.toString()) as { readonly Records?: readonly Entry[] }).Records ?? []).reduce((sum, { Data }) => sum + Buffer.byteLength(Data, 'base64'), 0)
+    const { status, headers, body } =
+      fault?.kind === 'entries' ? await this.partly(request, call, fault.fails) : await this.forward(request, text)
+    if (operation === 'GetRecords')
+      call.bytes = ((JSON.parse(body.toString()) as { readonly Records?: readonly Entry[] }).Records ?? []).reduce(
+        (sum, { Data }) => sum + Buffer.byteLength(Data, 'base64'),
+        0,
+      )
     response.writeHead(status, { 'content-type': headers['content-type'] ?? '', 'content-length': body.length })
     if (fault?.kind === 'slow') {
       const head = Math.min(10, body.length)
@@ -83,22 +111,55 @@ export class KinesisProxy {
   }
 
   /** Stores the entries that do not fail, and answers for all. */
-  private async partly(request: http.IncomingMessage, { body }: Call, fails: (index: number, entry: Entry) => string | undefined): Promise<Answered> {
+  private async partly(
+    request: http.IncomingMessage,
+    { body }: Call,
+    fails: (index: number, entry: Entry) => string | undefined,
+  ): Promise<Answered> {
     const entries = body.Records ?? []
     const codes = entries.map((entry, index) => fails(index, entry))
     const kept = entries.filter((_, index) => codes[index] === undefined)
-    const answered = kept.length === 0 ? undefined : await this.forward(request, Buffer.from(JSON.stringify({ ...body, Records: kept })))
+    const answered =
+      kept.length === 0
+        ? undefined
+        : await this.forward(request, Buffer.from(JSON.stringify({ ...body, Records: kept })))
     if (answered !== undefined && answered.status !== 200) return answered
-    const stored = answered === undefined ? [] : [...(JSON.parse(answered.body.toString()) as { Records: object[] }).Records]
-    const Records = codes.map((code) => (code === undefined ? stored.shift() : { ErrorCode: code, ErrorMessage: `Rate exceeded for shard shardId-000000000000 in stream test under account 123456789012.` }))
-    return { status: 200, headers: answered?.headers ?? { 'content-type': 'application/x-amz-json-1.1' }, body: Buffer.from(JSON.stringify({ FailedRecordCount: codes.filter((code) => code !== undefined).length, Records })) }
+    const stored =
+      answered === undefined ? [] : [...(JSON.parse(answered.body.toString()) as { Records: object[] }).Records]
+    const Records = codes.map((code) =>
+      code === undefined
+        ? stored.shift()
+        : {
+            ErrorCode: code,
+            ErrorMessage: `Rate exceeded for shard shardId-000000000000 in stream test under account 123456789012.`,
+          },
+    )
+    return {
+      status: 200,
+      headers: answered?.headers ?? { 'content-type': 'application/x-amz-json-1.1' },
+      body: Buffer.from(
+        JSON.stringify({ FailedRecordCount: codes.filter((code) => code !== undefined).length, Records }),
+      ),
+    }
   }
 
   private forward(request: http.IncomingMessage, text: Buffer): Promise<Answered> {
     const { promise, resolve, reject } = Promise.withResolvers<Answered>()
-    const out = http.request({ host: this.target.hostname, port: this.target.port, method: request.method, path: request.url, agent: this.agent, headers: { ...request.headers, 'content-length': text.length } }, (answer) => {
-      collect(answer).then((body) => { resolve({ status: answer.statusCode ?? 500, headers: answer.headers, body }) }, reject)
-    })
+    const out = http.request(
+      {
+        host: this.target.hostname,
+        port: this.target.port,
+        method: request.method,
+        path: request.url,
+        agent: this.agent,
+        headers: { ...request.headers, 'content-length': text.length },
+      },
+      (answer) => {
+        collect(answer).then((body) => {
+          resolve({ status: answer.statusCode ?? 500, headers: answer.headers, body })
+        }, reject)
+      },
+    )
     out.on('error', reject)
     out.end(text)
     return promise

@@ -12,12 +12,20 @@ export interface ObjectStore {
 export async function startObjectStore(): Promise<ObjectStore> {
   const objects = new Map<string, Buffer>()
   const server = await serveHttp((request, response) => {
-    if (store.away) { request.socket.destroy(); return }
+    if (store.away) {
+      request.socket.destroy()
+      return
+    }
     const parts: Buffer[] = []
-    request.on('data', (part: Buffer) => { parts.push(part) })
+    request.on('data', (part: Buffer) => {
+      parts.push(part)
+    })
     request.on('end', () => {
-      const checksums = Object.entries(request.headers).filter(([name]) => name.startsWith('x-amz-checksum-')).map(([name, value]) => [name, String(value)] as const)
-      if (request.method === 'PUT') objects.set(decodeURIComponent((request.url ?? '').split('?')[0] ?? ''), Buffer.concat(parts))
+      const checksums = Object.entries(request.headers)
+        .filter(([name]) => name.startsWith('x-amz-checksum-'))
+        .map(([name, value]) => [name, String(value)] as const)
+      if (request.method === 'PUT')
+        objects.set(decodeURIComponent((request.url ?? '').split('?')[0] ?? ''), Buffer.concat(parts))
       response.writeHead(200, { etag: '"0"', ...Object.fromEntries(checksums) }).end()
     })
   })
@@ -27,5 +35,7 @@ export async function startObjectStore(): Promise<ObjectStore> {
 
 /** The lines of all objects, in the order of their keys. */
 export function linesOf({ objects }: ObjectStore): readonly string[] {
-  return [...objects].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, bytes]) => bytes.toString().split('\n').slice(0, -1))
+  return [...objects]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([, bytes]) => bytes.toString().split('\n').slice(0, -1))
 }

@@ -3,12 +3,21 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import type { StoredObject } from '../services/s3'
 import { record, type FeedConnection } from './feed'
 
-export interface Found { readonly numbers: readonly number[]; readonly doubles: readonly number[]; readonly altered: readonly string[] }
+export interface Found {
+  readonly numbers: readonly number[]
+  readonly doubles: readonly number[]
+  readonly altered: readonly string[]
+}
 
-export function plain({ key, bytes }: Pick<StoredObject, 'key' | 'bytes'>): Buffer { return key.endsWith('.gz') ? gunzipSync(bytes) : key.endsWith('.zst') ? zstdDecompressSync(bytes) : bytes }
+export function plain({ key, bytes }: Pick<StoredObject, 'key' | 'bytes'>): Buffer {
+  return key.endsWith('.gz') ? gunzipSync(bytes) : key.endsWith('.zst') ? zstdDecompressSync(bytes) : bytes
+}
 
 /** Numbers of all records, in the order in which they are stored. */
-export function read(objects: readonly Pick<StoredObject, 'key' | 'bytes'>[], expected: (n: number) => string = record): Found {
+export function read(
+  objects: readonly Pick<StoredObject, 'key' | 'bytes'>[],
+  expected: (n: number) => string = record,
+): Found {
   const numbers: number[] = []
   const doubles: number[] = []
   const altered: string[] = []
@@ -27,7 +36,10 @@ export function read(objects: readonly Pick<StoredObject, 'key' | 'bytes'>[], ex
   return { numbers, doubles, altered }
 }
 
-export interface Range { readonly from: number; readonly to: number }
+export interface Range {
+  readonly from: number
+  readonly to: number
+}
 
 /** Ranges of numbers from 1 to `last` that are not there. */
 export function missing(numbers: readonly number[], last: number): Range[] {
@@ -42,14 +54,17 @@ export function missing(numbers: readonly number[], last: number): Range[] {
 }
 
 /**
- * Faults of what is missing: between two connections one contiguous range may be, that ends where the later connection began, and begins where the
- * earlier one was not yet durable; nothing else.
+ * Faults of what is missing: between two connections one contiguous range may be, that ends where the later connection
+ * began, and begins where the earlier one was not yet durable; nothing else.
  * @param until the last number that had to arrive: what was sent before the last, orderly stop
  */
 export function faultsOf(numbers: readonly number[], connections: readonly FeedConnection[], until: number): string[] {
   const faults: string[] = []
   for (const { from, to } of missing(numbers, until)) {
-    if (to === until) { faults.push(`the end is missing: ${from} to ${to}`); continue }
+    if (to === until) {
+      faults.push(`the end is missing: ${from} to ${to}`)
+      continue
+    }
     const next = connections.find(({ first }) => first === to + 1)
     if (next === undefined) {
       if (from === 1 && connections[0]?.first === to + 1) continue
@@ -63,7 +78,10 @@ export function faultsOf(numbers: readonly number[], connections: readonly FeedC
     else if (begun.length === 0 && from !== 1) faults.push(`${from} to ${to} is missing`)
   }
   for (let index = 1; index < numbers.length; index++) {
-    if ((numbers[index] ?? 0) < (numbers[index - 1] ?? 0)) { faults.push(`out of order: ${numbers[index]} after ${numbers[index - 1]}`); break }
+    if ((numbers[index] ?? 0) < (numbers[index - 1] ?? 0)) {
+      faults.push(`out of order: ${numbers[index]} after ${numbers[index - 1]}`)
+      break
+    }
   }
   return faults
 }

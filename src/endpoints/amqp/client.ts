@@ -1,6 +1,7 @@
 /**
- * One connection to one of several hosts, with one channel. The only file that touches amqplib, of which version 2.3.1 is expected: it does handshake, heartbeat,
- * RPCs and closing; messages pass it by, in both directions (`deliveries.ts`, `publishing.ts`), through its connection's `recvFrame` and `sendBytes`.
+ * One connection to one of several hosts, with one channel. The only file that touches amqplib, of which version 2.3.1
+ * is expected: it does handshake, heartbeat, RPCs and closing; messages pass it by, in both directions
+ * (`deliveries.ts`, `publishing.ts`), through its connection's `recvFrame` and `sendBytes`.
  *
  * - A link ends once, and `ended` resolves with why; every call rejects with that from then on.
  * - `close` waits for the broker's answer, within CLOSE_MS: what was acknowledged before has then been seen.
@@ -20,7 +21,10 @@ import { whyClosed } from './vhost'
 const CLOSE_MS = 5000
 /** A chunk of a stream holds 4096 messages at most (osiris_writer). */
 const CHUNK_MESSAGES = 8192
-/** A stream of which nothing comes for so long is empty; one of whose last chunk nothing more comes for so long was read. */
+/**
+ * A stream of which nothing comes for so long is empty; one of whose last chunk nothing more comes for so long was
+ * read.
+ */
 const EMPTY_MS = 2000
 const QUIET_MS = 250
 
@@ -45,10 +49,25 @@ export interface Handlers {
   blocked?(reason: string | undefined): void
 }
 
-/** Tries the hosts one after the other, from `first` on. Rejects with a classified error, or the signal's reason when it aborts. */
-export async function connect(settings: Settings, first: number, handlers: Handlers, clock: Clock, log: Log, signal: AbortSignal): Promise<{ readonly link: Link; readonly host: number }> {
+/**
+ * Tries the hosts one after the other, from `first` on. Rejects with a classified error, or the signal's reason when it
+ * aborts.
+ */
+export async function connect(
+  settings: Settings,
+  first: number,
+  handlers: Handlers,
+  clock: Clock,
+  log: Log,
+  signal: AbortSignal,
+): Promise<{ readonly link: Link; readonly host: number }> {
   const amqp = await import('amqplib')
-  const place: Place = { secure: settings.secure, vhost: settings.vhost, user: settings.login?.user ?? '', scrub: settings.scrub }
+  const place: Place = {
+    secure: settings.secure,
+    vhost: settings.vhost,
+    user: settings.login?.user ?? '',
+    scrub: settings.scrub,
+  }
   const faults: ManifoldError[] = []
   for (let offset = 0; offset < settings.hosts.length; offset++) {
     const index = (first + offset) % settings.hosts.length
@@ -56,7 +75,8 @@ export async function connect(settings: Settings, first: number, handlers: Handl
     if (host === undefined) continue
     try {
       const model = await dial(amqp, host, settings, place, clock, signal)
-      if (offset > 0) log.info(`connected to ${host.host}:${host.port} instead: ${faults.map(({ message }) => message).join('; ')}`)
+      if (offset > 0)
+        log.info(`connected to ${host.host}:${host.port} instead: ${faults.map(({ message }) => message).join('; ')}`)
       return { link: await Link.open(model, place, handlers, clock, signal), host: index }
     } catch (error) {
       signal.throwIfAborted()
@@ -66,28 +86,50 @@ export async function connect(settings: Settings, first: number, handlers: Handl
   const [only] = faults
   if (faults.length === 1 && only !== undefined) throw only
   const all = `none of the hosts: ${faults.map(({ message }) => message).join('; ')}`
-  throw faults.some((fault) => fault instanceof Refused) ? new Refused(all, { cause: faults }) : new Disconnected(all, { cause: faults })
+  throw faults.some((fault) => fault instanceof Refused)
+    ? new Refused(all, { cause: faults })
+    : new Disconnected(all, { cause: faults })
 }
 
-async function dial(amqp: typeof import('amqplib'), host: Host, settings: Settings, place: Place, clock: Clock, signal: AbortSignal): Promise<ChannelModel> {
+async function dial(
+  amqp: typeof import('amqplib'),
+  host: Host,
+  settings: Settings,
+  place: Place,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<ChannelModel> {
   const { login, heartbeat, tls } = settings
   const at = `${host.host}:${host.port}`
   // Of the socket, and for its opening only: the library itself knows no way to stop one.
   const given = new AbortController()
   const socket = { ...(settings.secure ? tls : {}), signal: given.signal }
-  const opening = amqp.connect({
-    protocol: settings.secure ? 'amqps' : 'amqp', hostname: host.host, port: host.port, vhost: encodeURIComponent(settings.vhost), frameMax: settings.frameMax, channelMax: settings.channelMax,
-    // What is agreed on is no more; without it 64 MiB are waited for.
-    maxFrameSize: settings.frameMax,
-    ...(heartbeat === undefined ? {} : { heartbeat }),
-  }, {
-    noDelay: true, keepAlive: true, ...socket,
-    credentials: login === undefined ? amqp.credentials.external() : amqp.credentials.plain(login.user, login.password),
-    clientProperties: { product: 'manifold', connection_name: settings.name },
-  })
+  const opening = amqp.connect(
+    {
+      protocol: settings.secure ? 'amqps' : 'amqp',
+      hostname: host.host,
+      port: host.port,
+      vhost: encodeURIComponent(settings.vhost),
+      frameMax: settings.frameMax,
+      channelMax: settings.channelMax,
+      // What is agreed on is no more; without it 64 MiB are waited for.
+      maxFrameSize: settings.frameMax,
+      ...(heartbeat === undefined ? {} : { heartbeat }),
+    },
+    {
+      noDelay: true,
+      keepAlive: true,
+      ...socket,
+      credentials:
+        login === undefined ? amqp.credentials.external() : amqp.credentials.plain(login.user, login.password),
+      clientProperties: { product: 'manifold', connection_name: settings.name },
+    },
+  )
   const bound = linkedAbort(signal)
   const within = bound.controller.signal
-  const late = clock.sleep(settings.connectMs, within).then(() => { throw new Disconnected(`${at} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`) })
+  const late = clock.sleep(settings.connectMs, within).then(() => {
+    throw new Disconnected(`${at} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`)
+  })
   // Once the race below is over, nobody hears it any more.
   late.catch(() => undefined)
   const explained = opening.catch(async (error: unknown) => {
@@ -98,7 +140,12 @@ async function dial(amqp: typeof import('amqplib'), host: Host, settings: Settin
     return await unlessAborted(Promise.race([explained, late]), signal)
   } catch (error) {
     // What comes of it this very moment is closed; where nothing does, that is told already.
-    opening.then((model) => { destroy(model) }, () => undefined)
+    opening.then(
+      (model) => {
+        destroy(model)
+      },
+      () => undefined,
+    )
     explained.catch(() => undefined)
     given.abort(new Error('given up'))
     throw error
@@ -108,7 +155,9 @@ async function dial(amqp: typeof import('amqplib'), host: Host, settings: Settin
   }
 }
 
-function inner(model: ChannelModel): Inner { return model.connection as unknown as Inner }
+function inner(model: ChannelModel): Inner {
+  return model.connection as unknown as Inner
+}
 function destroy(model: ChannelModel): void {
   // It would become an unhandled one.
   model.on('error', () => undefined)
@@ -128,15 +177,31 @@ export class Link {
   private blocked = false
   private awake: { stop(): void } | undefined
 
-  private constructor(private readonly model: ChannelModel, readonly channel: ConfirmChannel, private readonly place: Place, private readonly handlers: Handlers, private readonly clock: Clock) {
+  private constructor(
+    private readonly model: ChannelModel,
+    readonly channel: ConfirmChannel,
+    private readonly place: Place,
+    private readonly handlers: Handlers,
+    private readonly clock: Clock,
+  ) {
     this.inner = inner(model)
-    this.ended = new Promise((resolve) => { this.finish = resolve })
+    this.ended = new Promise((resolve) => {
+      this.finish = resolve
+    })
   }
 
-  static async open(model: ChannelModel, place: Place, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
+  static async open(
+    model: ChannelModel,
+    place: Place,
+    handlers: Handlers,
+    clock: Clock,
+    signal: AbortSignal,
+  ): Promise<Link> {
     let early: unknown
     // Without a listener an error ends the process.
-    model.on('error', (error) => { early ??= error })
+    model.on('error', (error) => {
+      early ??= error
+    })
     try {
       const channel = await unlessAborted(model.createConfirmChannel(), signal)
       const link = new Link(model, channel, place, handlers, clock)
@@ -149,13 +214,19 @@ export class Link {
   }
 
   /** Bytes of a frame at most, overhead included. */
-  get frameMax(): number { return this.inner.frameMax }
-  get isOpen(): boolean { return this.fault === undefined }
+  get frameMax(): number {
+    return this.inner.frameMax
+  }
+  get isOpen(): boolean {
+    return this.fault === undefined
+  }
 
   private listen(): void {
     const { model, channel, handlers } = this
     const number = (channel as unknown as { readonly ch: number }).ch
-    const reader = new DeliveryReader(number, (message) => { handlers.message?.(message) })
+    const reader = new DeliveryReader(number, (message) => {
+      handlers.message?.(message)
+    })
     const receive = this.inner.recvFrame.bind(this.inner)
     this.inner.recvFrame = () => {
       if (this.held) return false
@@ -163,19 +234,39 @@ export class Link {
       if (taken > 0) this.inner.rest = this.inner.rest.subarray(taken)
       return receive()
     }
-    model.on('error', (error) => { this.end(error) })
-    model.on('close', (error?: Error) => { this.end(error ?? new Disconnected('closed here')) })
-    model.on('blocked', (reason) => { this.blocked = true; handlers.blocked?.(this.place.scrub(reason)) })
-    model.on('unblocked', () => { this.blocked = false; handlers.blocked?.(undefined) })
-    channel.on('error', (error) => { this.end(error) })
+    model.on('error', (error) => {
+      this.end(error)
+    })
+    model.on('close', (error?: Error) => {
+      this.end(error ?? new Disconnected('closed here'))
+    })
+    model.on('blocked', (reason) => {
+      this.blocked = true
+      handlers.blocked?.(this.place.scrub(reason))
+    })
+    model.on('unblocked', () => {
+      this.blocked = false
+      handlers.blocked?.(undefined)
+    })
+    channel.on('error', (error) => {
+      this.end(error)
+    })
     // A connection that ends closes its channels first, and says why right after.
-    channel.on('close', () => { queueMicrotask(() => { if (!this.leaving) this.end(new Disconnected('the channel was closed')) }) })
+    channel.on('close', () => {
+      queueMicrotask(() => {
+        if (!this.leaving) this.end(new Disconnected('the channel was closed'))
+      })
+    })
     // The library keeps a place for a callback of each message it published itself; it published none.
     for (const event of ['ack', 'nack'] as const) {
       channel.removeAllListeners(event)
-      channel.on(event, ({ deliveryTag, multiple }: { readonly deliveryTag: number; readonly multiple: boolean }) => { handlers.confirmed?.(deliveryTag, multiple, event === 'ack') })
+      channel.on(event, ({ deliveryTag, multiple }: { readonly deliveryTag: number; readonly multiple: boolean }) => {
+        handlers.confirmed?.(deliveryTag, multiple, event === 'ack')
+      })
     }
-    channel.on('return', (message) => { handlers.returned?.(message) })
+    channel.on('return', (message) => {
+      handlers.returned?.(message)
+    })
   }
 
   private end(error: unknown): void {
@@ -189,26 +280,53 @@ export class Link {
   /** The broker's answer; or why the link ended, as soon as it does. */
   ask<T>(answer: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (this.fault !== undefined) { reject(this.fault); return }
+      if (this.fault !== undefined) {
+        reject(this.fault)
+        return
+      }
       // Not by way of `ended`, which would keep each of these for as long as the link lives.
       this.asking.add(reject)
       const asked = async (): Promise<T> => answer(this.channel)
-      asked().finally(() => { this.asking.delete(reject) }).then(resolve, (error: unknown) => { reject(this.fault ?? runningFault(error, this.handlers.doing, this.place)) })
+      asked()
+        .finally(() => {
+          this.asking.delete(reject)
+        })
+        .then(resolve, (error: unknown) => {
+          reject(this.fault ?? runningFault(error, this.handlers.doing, this.place))
+        })
     })
   }
 
   /** The consumer's tag; messages go to the handler. */
-  async consume(queue: string, options: { readonly consumerTag?: string; readonly exclusive?: boolean; readonly priority?: number; readonly arguments?: object }): Promise<string> {
-    const { consumerTag } = await this.ask((channel) => channel.consume(queue, (message) => { if (message === null) this.handlers.cancelled?.() }, options))
+  async consume(
+    queue: string,
+    options: {
+      readonly consumerTag?: string
+      readonly exclusive?: boolean
+      readonly priority?: number
+      readonly arguments?: object
+    },
+  ): Promise<string> {
+    const { consumerTag } = await this.ask((channel) =>
+      channel.consume(
+        queue,
+        (message) => {
+          if (message === null) this.handlers.cancelled?.()
+        },
+        options,
+      ),
+    )
     return consumerTag
   }
 
   /**
-   * Ends the consumer and gives back what it has not acknowledged. Of the ways to do so a nack alone is no failed delivery (`x-delivery-count` of quorum queues) to
-   * RabbitMQ 4.3 and later (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling); to 3.10, where each of them was tried, all count once, and twice
-   * what is given back to a consumer that is still there.
-   * @param upTo tags, ascending, none of them acknowledged: where earlier consumers of the channel ended. A quorum queue puts what comes back in one nack behind
-   * what came back before, by consumers in no order; so each consumer's messages go back by themselves.
+   * Ends the consumer and gives back what it has not acknowledged. Of the ways to do so a nack alone is no failed
+   * delivery (`x-delivery-count` of quorum queues) to RabbitMQ 4.3 and later
+   * (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling); to 3.10, where each of them was tried, all
+   * count once, and twice what is given back to a consumer that is still there.
+   * @param upTo tags, ascending, none of them acknowledged: where earlier consumers of the channel ended. A quorum
+   *   queue puts what comes back in one nack behind what came back before, by consumers in no order; so each consumer's
+   *   messages go back by themselves.
    */
   async giveBack(consumerTag: string, upTo: readonly number[]): Promise<void> {
     if (this.fault !== undefined || consumerTag === '') return
@@ -218,8 +336,9 @@ export class Link {
   }
 
   /**
-   * Offset of the last message of a stream, found by reading its last chunk on a channel of its own until nothing more comes; at once where it is `enough` or
-   * more. undefined: nothing came, for there is nothing. A passive declaration counts no messages of streams.
+   * Offset of the last message of a stream, found by reading its last chunk on a channel of its own until nothing more
+   * comes; at once where it is `enough` or more. undefined: nothing came, for there is nothing. A passive declaration
+   * counts no messages of streams.
    */
   async lastOffset(stream: string, enough: number): Promise<number | undefined> {
     let last: number | undefined
@@ -227,7 +346,10 @@ export class Link {
     return last
   }
 
-  /** Offset of the first message of a stream in a chunk that was written at this time or later: the broker knows no time of single messages. undefined: there is none. @param time seconds */
+  /**
+   * Offset of the first message of a stream in a chunk that was written at this time or later: the broker knows no time
+   * of single messages. undefined: there is none. @param time seconds
+   */
   async firstOffsetSince(stream: string, time: number): Promise<number | undefined> {
     let first: number | undefined
     await this.look(stream, { '!': 'timestamp', value: time }, (offset) => {
@@ -238,7 +360,11 @@ export class Link {
   }
 
   /** Reads until it was told that this is enough, or nothing more comes. */
-  private async look(stream: string, from: 'last' | { readonly '!': 'timestamp'; readonly value: number }, saw: (offset: number) => boolean): Promise<void> {
+  private async look(
+    stream: string,
+    from: 'last' | { readonly '!': 'timestamp'; readonly value: number },
+    saw: (offset: number) => boolean,
+  ): Promise<void> {
     const channel = await this.ask(() => this.model.createChannel())
     const quiet = new AbortController()
     let seen = false
@@ -247,15 +373,26 @@ export class Link {
     channel.on('error', () => undefined)
     try {
       await this.ask(() => channel.prefetch(CHUNK_MESSAGES))
-      await this.ask(() => channel.consume(stream, (message) => {
-        const offset = Number(message?.properties.headers?.['x-stream-offset'])
-        if (!Number.isInteger(offset)) return
-        seen = true
-        seenAt = this.clock.monotonic()
-        if (saw(offset)) quiet.abort(new Error('found'))
-      }, { arguments: { 'x-stream-offset': from } }))
+      await this.ask(() =>
+        channel.consume(
+          stream,
+          (message) => {
+            const offset = Number(message?.properties.headers?.['x-stream-offset'])
+            if (!Number.isInteger(offset)) return
+            seen = true
+            seenAt = this.clock.monotonic()
+            if (saw(offset)) quiet.abort(new Error('found'))
+          },
+          { arguments: { 'x-stream-offset': from } },
+        ),
+      )
       // A sleep that is cut short has found what was looked for: the loop looks at the signal itself.
-      while (this.fault === undefined && !quiet.signal.aborted && this.clock.monotonic() - seenAt < (seen ? QUIET_MS : EMPTY_MS)) await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
+      while (
+        this.fault === undefined &&
+        !quiet.signal.aborted &&
+        this.clock.monotonic() - seenAt < (seen ? QUIET_MS : EMPTY_MS)
+      )
+        await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
     } finally {
       // It was for looking only: where it cannot be closed, the link ends, and says why.
       await channel.close().catch(() => undefined)
@@ -289,14 +426,19 @@ export class Link {
   /** In one write. The broker counts them on from the last one. */
   publish(publications: readonly Publication[]): void {
     if (this.fault !== undefined) throw this.fault
-    this.inner.sendBytes(encodePublications(publications, (this.channel as unknown as { readonly ch: number }).ch, this.inner.frameMax))
+    this.inner.sendBytes(
+      encodePublications(publications, (this.channel as unknown as { readonly ch: number }).ch, this.inner.frameMax),
+    )
   }
 
   /** While held nothing is read from the socket, and the silence is no death. */
   hold(held: boolean): void {
     if (this.held === held || this.fault !== undefined) return
     this.held = held
-    if (held) this.awake = this.clock.every(1000, () => { this.inner.recvSinceLastCheck = true })
+    if (held)
+      this.awake = this.clock.every(1000, () => {
+        this.inner.recvSinceLastCheck = true
+      })
     else {
       this.awake?.stop()
       this.inner.stream.emit('readable')
@@ -310,7 +452,10 @@ export class Link {
     if (this.fault === undefined && !this.blocked) {
       const timer = new AbortController()
       // It goes away in any case; what the broker has not heard it takes back, and sends again.
-      const closing = this.channel.close().then(() => this.model.close()).catch(() => undefined)
+      const closing = this.channel
+        .close()
+        .then(() => this.model.close())
+        .catch(() => undefined)
       // The sleep ends early where an answer came.
       await Promise.race([closing, this.ended, this.clock.sleep(CLOSE_MS, timer.signal).catch(() => undefined)])
       timer.abort(new Error('closed'))

@@ -1,13 +1,15 @@
 /**
- * Deliveries taken straight off the bytes of a connection: what amqplib makes of them loses bytes (text that is no UTF-8, integers beyond 2^53) and costs
- * objects that nobody needs. Frames of any other kind are left where they are, for the library.
+ * Deliveries taken straight off the bytes of a connection: what amqplib makes of them loses bytes (text that is no
+ * UTF-8, integers beyond 2^53) and costs objects that nobody needs. Frames of any other kind are left where they are,
+ * for the library.
  *
- * AMQP 0-9-1, 2.3.5 (frames) and 4.2: type, channel, size, payload, 0xCE; a message is a method frame (basic.deliver), a header frame and body frames.
+ * AMQP 0-9-1, 2.3.5 (frames) and 4.2: type, channel, size, payload, 0xCE; a message is a method frame (basic.deliver),
+ * a header frame and body frames.
  */
 
 /**
- * One message as it came: views into the bytes that were read. They are made when they are asked for: most messages are asked for their body alone, and a view
- * costs more than the bytes of a small one.
+ * One message as it came: views into the bytes that were read. They are made when they are asked for: most messages are
+ * asked for their body alone, and a view costs more than the bytes of a small one.
  */
 export class Message {
   /** On the wire. */
@@ -20,10 +22,20 @@ export class Message {
   private first: Buffer = NOTHING
   private more: Buffer[] | undefined
 
-  /** @param method bytes that hold the method frame's payload @param at where its exchange's length is @param tag of its channel, counting up by one */
-  constructor(private readonly method: Buffer, private readonly at: number, readonly tag: number, readonly redelivered: boolean) {}
+  /**
+   * @param method bytes that hold the method frame's payload @param at where its exchange's length is @param tag of its
+   *   channel, counting up by one
+   */
+  constructor(
+    private readonly method: Buffer,
+    private readonly at: number,
+    readonly tag: number,
+    readonly redelivered: boolean,
+  ) {}
 
-  get hasHeader(): boolean { return this.header !== NOTHING }
+  get hasHeader(): boolean {
+    return this.header !== NOTHING
+  }
   setHeader(bytes: Buffer, start: number, end: number): void {
     this.header = bytes
     this.propertiesAt = start
@@ -35,10 +47,16 @@ export class Message {
     this.left -= body.length
   }
 
-  get exchange(): Buffer { return this.method.subarray(this.at + 1, this.keyAt) }
-  get routingKey(): Buffer { return this.method.subarray(this.keyAt + 1, this.keyAt + 1 + (this.method[this.keyAt] ?? 0)) }
+  get exchange(): Buffer {
+    return this.method.subarray(this.at + 1, this.keyAt)
+  }
+  get routingKey(): Buffer {
+    return this.method.subarray(this.keyAt + 1, this.keyAt + 1 + (this.method[this.keyAt] ?? 0))
+  }
   /** Property flags and property list of the header frame. */
-  get properties(): Buffer { return this.header.subarray(this.propertiesAt, this.headerEnd) }
+  get properties(): Buffer {
+    return this.header.subarray(this.propertiesAt, this.headerEnd)
+  }
   get body(): Buffer {
     if (this.more !== undefined) {
       this.first = Buffer.concat([this.first, ...this.more])
@@ -46,12 +64,18 @@ export class Message {
     }
     return this.first
   }
-  private get keyAt(): number { return this.at + 1 + (this.method[this.at] ?? 0) }
+  private get keyAt(): number {
+    return this.at + 1 + (this.method[this.at] ?? 0)
+  }
 }
 
 const NOTHING = Buffer.alloc(0)
-const METHOD = 1, HEADER = 2, BODY = 3, FRAME_END = 0xce
-const FRAME_HEAD = 7, FRAME_OVERHEAD = 8
+const METHOD = 1,
+  HEADER = 2,
+  BODY = 3,
+  FRAME_END = 0xce
+const FRAME_HEAD = 7,
+  FRAME_OVERHEAD = 8
 const BASIC_DELIVER = (60 << 16) | 60
 /** What `max_message_size` of RabbitMQ is at the most. */
 const MOST_BODY = 512 * 1024 * 1024
@@ -61,16 +85,23 @@ const HEADER_FIXED = 12
 export class DeliveryReader {
   private begun: Message | undefined
 
-  constructor(private readonly channel: number, private readonly deliver: (message: Message) => void) {}
+  constructor(
+    private readonly channel: number,
+    private readonly deliver: (message: Message) => void,
+  ) {}
 
-  /** Takes whole frames of deliveries off the front of the bytes, as long as they come. Returns how many bytes were taken. */
+  /**
+   * Takes whole frames of deliveries off the front of the bytes, as long as they come. Returns how many bytes were
+   * taken.
+   */
   take(bytes: Buffer): number {
     let at = 0
     while (bytes.length - at >= FRAME_OVERHEAD) {
       if (bytes.readUInt16BE(at + 1) !== this.channel) break
       const size = bytes.readUInt32BE(at + 3)
       const end = at + FRAME_HEAD + size
-      if (end >= bytes.length || bytes[end] !== FRAME_END || !this.frame(bytes, bytes[at] ?? 0, at + FRAME_HEAD, end)) break
+      if (end >= bytes.length || bytes[end] !== FRAME_END || !this.frame(bytes, bytes[at] ?? 0, at + FRAME_HEAD, end))
+        break
       at = end + 1
     }
     return at
@@ -82,11 +113,17 @@ export class DeliveryReader {
     if (type === METHOD) {
       if (message !== undefined || bytes.readUInt32BE(start) !== BASIC_DELIVER) return false
       const tag = start + 5 + (bytes[start + 4] ?? 0)
-      this.begun = message = new Message(bytes, tag + 9, bytes.readUInt32BE(tag) * 0x1_0000_0000 + bytes.readUInt32BE(tag + 4), ((bytes[tag + 8] ?? 0) & 1) === 1)
+      this.begun = message = new Message(
+        bytes,
+        tag + 9,
+        bytes.readUInt32BE(tag) * 0x1_0000_0000 + bytes.readUInt32BE(tag + 4),
+        ((bytes[tag + 8] ?? 0) & 1) === 1,
+      )
     } else if (message === undefined) return false
     else if (type === HEADER && !message.hasHeader) {
       message.left = bytes.readUInt32BE(start + 4) * 0x1_0000_0000 + bytes.readUInt32BE(start + 8)
-      if (message.left > MOST_BODY) throw new Error(`a message of ${message.left} bytes, more than the ${MOST_BODY} that a broker can hold`)
+      if (message.left > MOST_BODY)
+        throw new Error(`a message of ${message.left} bytes, more than the ${MOST_BODY} that a broker can hold`)
       message.setHeader(bytes, start + HEADER_FIXED, end)
     } else if (type === BODY && message.hasHeader) message.add(bytes.subarray(start, end))
     else return false

@@ -1,4 +1,7 @@
-/** What went wrong, in the words the core acts on. Knows the texts and codes of RabbitMQ and of amqplib 2.3, not the library. */
+/**
+ * What went wrong, in the words the core acts on. Knows the texts and codes of RabbitMQ and of amqplib 2.3, not the
+ * library.
+ */
 import { Disconnected, ManifoldError, Refused, lineOf } from '../../core/errors'
 
 /** What hints need to know. */
@@ -10,17 +13,33 @@ export interface Place {
 }
 
 const UNTRUSTED = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'CERT_UNTRUSTED', 'CERT_REJECTED', 'INVALID_CA',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'CERT_UNTRUSTED',
+  'CERT_REJECTED',
+  'INVALID_CA',
 ])
 const OUT_OF_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
-/** Reply codes of AMQP 0-9-1 (1.2) that time alone does not mend: not found, refused, locked, other arguments than it was declared with, not allowed, not implemented. */
+/**
+ * Reply codes of AMQP 0-9-1 (1.2) that time alone does not mend: not found, refused, locked, other arguments than it
+ * was declared with, not allowed, not implemented.
+ */
 const REFUSALS = new Set([403, 404, 405, 406, 530, 540])
 /** What amqplib says to bytes that are no frames. */
-const NO_FRAMES = /^Frame size \d+ exceeds|^Invalid frame|^Unknown frame type|^Frame on channel != 0|^Expected (?!ConnectionOpenOk)|below the protocol minimum|Unexpected type tag/
+const NO_FRAMES =
+  /^Frame size \d+ exceeds|^Invalid frame|^Unknown frame type|^Frame on channel != 0|^Expected (?!ConnectionOpenOk)|below the protocol minimum|Unexpected type tag/
 
 /** The connection went away because a message in flight was larger than the broker takes. */
 export class MessageTooLarge extends Disconnected {
-  constructor(message: string, readonly limit: number) { super(message) }
+  constructor(
+    message: string,
+    readonly limit: number,
+  ) {
+    super(message)
+  }
 }
 
 /** An error of name resolution, TCP, TLS or login. @param at HOST:PORT */
@@ -29,32 +48,83 @@ export function openingFault(error: unknown, at: string, place: Place): Manifold
   const code = (error as NodeJS.ErrnoException).code ?? ''
   const text = place.scrub(lineOf(error))
   const facts = { cause: error }
-  if (UNTRUSTED.has(code)) return new Refused(`the certificate of ${at} is not trusted (${code}): name the authority that signed it with ca=FILE`, facts)
-  if (OUT_OF_TIME.has(code)) return new Refused(`the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`, facts)
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return new Refused(`the certificate of ${at} is for another name: use a name that is in it, or give it with server-name=`, facts)
-  if (/^ERR_SSL_.*ALERT/.test(code)) return new Refused(`${at} ended the TLS handshake (${code}): it may want a client certificate, cert= and certkey=, or another one`, facts)
-  if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) return new Refused(`${at} does not speak TLS: is amqp:// meant instead of amqps://?`, facts)
-  if (code.startsWith('ERR_OSSL') || code === 'ERR_CRYPTO_OPERATION_FAILED') return new Refused(`ca=, cert= or certkey= is not usable (${code}): PEM is expected, with password= where the key has a passphrase`, facts)
+  if (UNTRUSTED.has(code))
+    return new Refused(
+      `the certificate of ${at} is not trusted (${code}): name the authority that signed it with ca=FILE`,
+      facts,
+    )
+  if (OUT_OF_TIME.has(code))
+    return new Refused(
+      `the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`,
+      facts,
+    )
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return new Refused(
+      `the certificate of ${at} is for another name: use a name that is in it, or give it with server-name=`,
+      facts,
+    )
+  if (/^ERR_SSL_.*ALERT/.test(code))
+    return new Refused(
+      `${at} ended the TLS handshake (${code}): it may want a client certificate, cert= and certkey=, or another one`,
+      facts,
+    )
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL_'))
+    return new Refused(`${at} does not speak TLS: is amqp:// meant instead of amqps://?`, facts)
+  if (code.startsWith('ERR_OSSL') || code === 'ERR_CRYPTO_OPERATION_FAILED')
+    return new Refused(
+      `ca=, cert= or certkey= is not usable (${code}): PEM is expected, with password= where the key has a passphrase`,
+      facts,
+    )
   if (/ACCESS_REFUSED - Login was refused|403 \(ACCESS-REFUSED\)/.test(text)) {
-    return new Refused(place.user === '' ? `${at} refuses the login by client certificate: no user there has the name that stands in it` : `${at} refuses the login of ${place.user}: the password is wrong, or there is no such user${place.user === 'guest' ? '; guest is let in from the broker\'s own machine only' : ''}`, facts)
+    return new Refused(
+      place.user === ''
+        ? `${at} refuses the login by client certificate: no user there has the name that stands in it`
+        : `${at} refuses the login of ${place.user}: the password is wrong, or there is no such user${place.user === 'guest' ? "; guest is let in from the broker's own machine only" : ''}`,
+      facts,
+    )
   }
-  if (/SASL mechanism (\S+) is not provided/.test(text)) return new Refused(`${at} has no ${/SASL mechanism (\S+)/.exec(text)?.[1] ?? ''} login: auth-mechanism= says how to log in`, facts)
-  if (isVhostClosed(error)) return new Refused(`${at} does not let ${place.user === '' ? 'this user' : place.user} into the vhost ${place.vhost}: there is none of that name, it is not open to this user, or it is down or full`, facts)
-  if (/Handshake terminated by server: (.*)/.test(text)) return new Disconnected(`${at} ended the login: ${text.replace(/^.*Handshake terminated by server: /, '')}`, facts)
-  if (NO_FRAMES.test(text)) return new Refused(`${at} does not speak AMQP 0-9-1${place.secure ? '' : ': is it another port, or amqps:// that is meant?'}`, facts)
-  if (/Socket closed abruptly|(read|write) (ECONNRESET|EPIPE)/.test(text)) return new Disconnected(`${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${place.secure ? '' : ' without TLS'}`, facts)
+  if (/SASL mechanism (\S+) is not provided/.test(text))
+    return new Refused(
+      `${at} has no ${/SASL mechanism (\S+)/.exec(text)?.[1] ?? ''} login: auth-mechanism= says how to log in`,
+      facts,
+    )
+  if (isVhostClosed(error))
+    return new Refused(
+      `${at} does not let ${place.user === '' ? 'this user' : place.user} into the vhost ${place.vhost}: there is none of that name, it is not open to this user, or it is down or full`,
+      facts,
+    )
+  if (/Handshake terminated by server: (.*)/.test(text))
+    return new Disconnected(`${at} ended the login: ${text.replace(/^.*Handshake terminated by server: /, '')}`, facts)
+  if (NO_FRAMES.test(text))
+    return new Refused(
+      `${at} does not speak AMQP 0-9-1${place.secure ? '' : ': is it another port, or amqps:// that is meant?'}`,
+      facts,
+    )
+  if (/Socket closed abruptly|(read|write) (ECONNRESET|EPIPE)/.test(text))
+    return new Disconnected(
+      `${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${place.secure ? '' : ' without TLS'}`,
+      facts,
+    )
   return new Disconnected(`no connection to ${at}: ${text}`, facts)
 }
 
 /** The library does not say why the broker ended the opening of the vhost, which is the last step (`vhost.ts`). */
-export function isVhostClosed(error: unknown): boolean { return /^Expected ConnectionOpenOk; got <ConnectionClose/.test(lineOf(error)) }
+export function isVhostClosed(error: unknown): boolean {
+  return /^Expected ConnectionOpenOk; got <ConnectionClose/.test(lineOf(error))
+}
 
 /** What the broker said instead. A vhost that is down comes back, and connections that are too many go. */
-export function vhostFault({ code, text }: { readonly code: number; readonly text: string }, at: string, { user, vhost, scrub }: Place): ManifoldError {
+export function vhostFault(
+  { code, text }: { readonly code: number; readonly text: string },
+  at: string,
+  { user, vhost, scrub }: Place,
+): ManifoldError {
   const said = scrub(text).replace(/^[A-Z_]+ - /, '')
   const message = `${at} does not let ${user === '' ? 'this user' : user} into the vhost ${vhost}: ${said}`
   if (!REFUSALS.has(code) || /connection limit/.test(said)) return new Disconnected(message)
-  return new Refused(/refused for user/.test(said) ? `${message} (a right that rabbitmqctl set_permissions -p VHOST gives)` : message)
+  return new Refused(
+    /refused for user/.test(said) ? `${message} (a right that rabbitmqctl set_permissions -p VHOST gives)` : message,
+  )
 }
 
 /** An error of a channel or a connection that was open. @param doing what was under way: "read queue 'jobs'" */
@@ -67,7 +137,11 @@ export function runningFault(error: unknown, doing: string, place: Pick<Place, '
   const said = /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text
   const large = /message size (\d+) is larger than configured max size (\d+)/.exec(said)
   if (large !== null) return new MessageTooLarge(`the broker closed the channel: ${said}`, Number(large[2]))
-  if (/delivery acknowledgement on channel \d+ timed out/.test(said)) return new Disconnected(`the broker took the messages back, for they were not acknowledged within its consumer_timeout: ${said}`, facts)
+  if (/delivery acknowledgement on channel \d+ timed out/.test(said))
+    return new Disconnected(
+      `the broker took the messages back, for they were not acknowledged within its consumer_timeout: ${said}`,
+      facts,
+    )
   if (/unknown delivery tag/.test(said)) return new Disconnected(`the broker closed the channel: ${said}`, facts)
   if (typeof code === 'number' && REFUSALS.has(code)) return new Refused(`${doing}: ${said}`, facts)
   if (code === 320) return new Disconnected(`the broker closed the connection: ${said}`, facts)

@@ -7,7 +7,10 @@ import { entryOf } from './properties'
 /** Of one delivery to the core. */
 const MOST_BYTES = 1024 * 1024
 const MOST_MESSAGES = 8192
-/** A delivery costs the same whatever is in it: less than this waits a moment for more, where others went before it just now. */
+/**
+ * A delivery costs the same whatever is in it: less than this waits a moment for more, where others went before it just
+ * now.
+ */
 const ENOUGH_BYTES = 64 * 1024
 const MOMENT_MS = 2
 
@@ -18,7 +21,9 @@ export class Inbox {
   /** On the wire, of what waits. */
   bytes = 0
 
-  get length(): number { return this.messages.length - this.at }
+  get length(): number {
+    return this.messages.length - this.at
+  }
 
   push(message: Message): void {
     this.messages.push(message)
@@ -32,7 +37,9 @@ export class Inbox {
     return true
   }
 
-  /** What waits, at most about 1 MiB and `most` messages; a larger message alone. @param now by the clock of `gather` */
+  /**
+   * What waits, at most about 1 MiB and `most` messages; a larger message alone. @param now by the clock of `gather`
+   */
   take(most: number, now: number): readonly Message[] {
     if (this.length === 0) return []
     this.takenAt = now
@@ -76,14 +83,24 @@ export class MessageBatch implements Batch {
   private text: Lines | undefined
 
   /** @param leave a header that is the broker's, not the message's */
-  constructor(private readonly messages: readonly Message[], private readonly leave?: string) {
+  constructor(
+    private readonly messages: readonly Message[],
+    private readonly leave?: string,
+  ) {
     this.count = messages.length
     let bytes = 0
     for (const message of messages) bytes += message.bytes
     this.bytes = this.retained = bytes
   }
 
-  entries(): readonly Entry[] { return (this.made ??= this.messages.map((message) => entryOf(message, this.leave))) }
+  entries(): readonly Entry[] {
+    return (this.made ??= this.messages.map((message) => entryOf(message, this.leave)))
+  }
   // One without body may stand for a record that has no value.
-  lines(): Lines { return (this.text ??= new EntryBatch(this.messages.map((message) => ({ value: message.body.length === 0 ? entryOf(message).value : message.body })), 0).lines()) }
+  lines(): Lines {
+    return (this.text ??= new EntryBatch(
+      this.messages.map((message) => ({ value: message.body.length === 0 ? entryOf(message).value : message.body })),
+      0,
+    ).lines())
+  }
 }

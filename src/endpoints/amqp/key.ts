@@ -4,7 +4,10 @@ import { jsonText } from '../../kit/json-scan'
 import { ROUTING_KEY } from './properties'
 import { SHORT_STRING } from './publishing'
 
-type Piece = { readonly text: string } | { readonly from: 'key' } | { readonly from: 'json'; readonly path: readonly string[] }
+type Piece =
+  | { readonly text: string }
+  | { readonly from: 'key' }
+  | { readonly from: 'json'; readonly path: readonly string[] }
 
 /** Throws what is expected instead. */
 export function parseKey(raw: string): readonly Piece[] {
@@ -16,7 +19,8 @@ export function parseKey(raw: string): readonly Piece[] {
     } else if (group === 'key') pieces.push({ from: 'key' })
     else {
       const path = /^json:(.+)$/.exec(group ?? '')?.[1]?.split('.')
-      if (path === undefined || path.includes('')) throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
+      if (path === undefined || path.includes(''))
+        throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
       pieces.push({ from: 'json', path })
     }
   }
@@ -32,11 +36,25 @@ export function keyOf(template: string): KeyOf {
     const fixed = checked(Buffer.from(template))
     return () => fixed
   }
-  if (pieces.length === 1 && pieces[0] !== undefined && 'from' in pieces[0] && pieces[0].from === 'key') return (entry) => checked(keyBytes(entry))
-  return (entry) => checked(Buffer.concat(pieces.map((piece) => ('text' in piece ? Buffer.from(piece.text) : piece.from === 'key' ? keyBytes(entry) : member(entry, piece.path)))))
+  if (pieces.length === 1 && pieces[0] !== undefined && 'from' in pieces[0] && pieces[0].from === 'key')
+    return (entry) => checked(keyBytes(entry))
+  return (entry) =>
+    checked(
+      Buffer.concat(
+        pieces.map((piece) =>
+          'text' in piece
+            ? Buffer.from(piece.text)
+            : piece.from === 'key'
+              ? keyBytes(entry)
+              : member(entry, piece.path),
+        ),
+      ),
+    )
 }
 
-/** A message of the default exchange has no key of its own, but goes to the queue of the same name on another broker. */
+/**
+ * A message of the default exchange has no key of its own, but goes to the queue of the same name on another broker.
+ */
 function keyBytes({ key, headers }: Entry): Buffer {
   if (key !== undefined) return key
   const address = headers?.find(([name]) => name === ROUTING_KEY)?.[1]

@@ -6,24 +6,53 @@ import type { AmqpOptions } from './options'
 import { GUEST, PORTS, vhostOf } from './settings'
 import { parseBinding } from './topology'
 
-export function meaning({ uri, options: { queue, exchange = '', key = '{key}' } }: Given<AmqpOptions>, role: Role): Meaning {
+export function meaning(
+  { uri, options: { queue, exchange = '', key = '{key}' } }: Given<AmqpOptions>,
+  role: Role,
+): Meaning {
   // The default exchange's keys are names of queues.
-  const target = role === 'source' ? queue ?? '' : queue ?? (exchange === '' && isFixedKey(key) ? key : undefined)
+  const target = role === 'source' ? (queue ?? '') : (queue ?? (exchange === '' && isFixedKey(key) ? key : undefined))
   const anonymous = uri.user === undefined && uri.password === undefined
   return {
     members: serversOf(uri, PORTS[uri.scheme === 'amqps' ? 'amqps' : 'amqp']),
     things: [`${named(uri.path)} ${target === undefined ? `exchange ${exchange}` : `queue ${target}`}`],
-    options: { queue: undefined, exchange: undefined, key: target === undefined ? key : undefined, user: anonymous ? GUEST : uri.user },
+    options: {
+      queue: undefined,
+      exchange: undefined,
+      key: target === undefined ? key : undefined,
+      user: anonymous ? GUEST : uri.user,
+    },
   }
 }
 
-function named(path: string): string { try { return vhostOf(path.replace(/(?<=.)\/+$/, '')) } catch { return path } }
+function named(path: string): string {
+  try {
+    return vhostOf(path.replace(/(?<=.)\/+$/, ''))
+  } catch {
+    return path
+  }
+}
 
-function isFixedKey(key: string): boolean { try { return parseKey(key).every((piece) => 'text' in piece) } catch { return false } }
+function isFixedKey(key: string): boolean {
+  try {
+    return parseKey(key).every((piece) => 'text' in piece)
+  } catch {
+    return false
+  }
+}
 
-/** Of one broker: the queue that is written is read, or is bound, by the line that reads it, to the exchange and key that are written to. */
-export function feeds(from: Given<AmqpOptions>, { uri, options: { exchange = '', key } }: Given<AmqpOptions>, same: boolean): boolean {
+/**
+ * Of one broker: the queue that is written is read, or is bound, by the line that reads it, to the exchange and key
+ * that are written to.
+ */
+export function feeds(
+  from: Given<AmqpOptions>,
+  { uri, options: { exchange = '', key } }: Given<AmqpOptions>,
+  same: boolean,
+): boolean {
   if (same) return true
-  const bound = from.options.bind.map(parseBinding).some((binding) => binding.exchange === exchange && (binding.key === '#' || binding.key === key))
+  const bound = from.options.bind
+    .map(parseBinding)
+    .some((binding) => binding.exchange === exchange && (binding.key === '#' || binding.key === key))
   return exchange !== '' && bound && named(from.uri.path) === named(uri.path)
 }

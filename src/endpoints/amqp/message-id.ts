@@ -1,4 +1,7 @@
-/** What tells a message from every other, and is the same when it is sent again: the incoming message's id, else the record's own. */
+/**
+ * What tells a message from every other, and is the same when it is sent again: the incoming message's id, else the
+ * record's own.
+ */
 import { hash } from 'node:crypto'
 import type { Entry, Origin } from '../../core/contract'
 import { SHORT_STRING } from './publishing'
@@ -14,7 +17,13 @@ export function messageId(entry: Entry, origin: () => Origin): string | undefine
   const { id, source, partition, position } = origin()
   if (id !== undefined) return Buffer.byteLength(id) <= SHORT_STRING ? id : hash('sha256', id, 'base64url')
   // With the value, for a file that was written anew in place has other records at the same offsets.
-  return LASTING.test(source) ? hash('sha256', Buffer.concat([Buffer.from(`${source}\n${partition}\n${place(position)}\n`), entry.value ?? Buffer.alloc(0)]), 'base64url') : undefined
+  return LASTING.test(source)
+    ? hash(
+        'sha256',
+        Buffer.concat([Buffer.from(`${source}\n${partition}\n${place(position)}\n`), entry.value ?? Buffer.alloc(0)]),
+        'base64url',
+      )
+    : undefined
 }
 
 /** A position that is an object holds more than the place, such as when reading began. */

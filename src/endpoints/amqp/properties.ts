@@ -1,15 +1,19 @@
 /**
- * A message as a record and back. Value: the body; key: the routing key; timestamp: the property of that name; headers: the message's own, and every other
- * property as `amqp.NAME`, so that it survives a file, a spool or Kafka. `amqp.exchange` tells where a message was published, `amqp.types` which headers are
- * of other types than text (`table.ts`).
+ * A message as a record and back. Value: the body; key: the routing key; timestamp: the property of that name; headers:
+ * the message's own, and every other property as `amqp.NAME`, so that it survives a file, a spool or Kafka.
+ * `amqp.exchange` tells where a message was published, `amqp.types` which headers are of other types than text
+ * (`table.ts`).
  *
- * Under the default exchange a routing key is the name of a queue, not the record's key: it is the header `amqp.routing-key` of the record. A record's own key
- * that is not the routing key travels in the message's header `manifold-key`, and is the key again where it is read.
+ * Under the default exchange a routing key is the name of a queue, not the record's key: it is the header
+ * `amqp.routing-key` of the record. A record's own key that is not the routing key travels in the message's header
+ * `manifold-key`, and is the key again where it is read.
  *
- * A record whose value is null (Kafka's tombstone) is a message without body that has the header `manifold-null`, and comes back as null. Milliseconds, for which
- * the property timestamp has no place, are in the header `timestamp_in_ms`, as RabbitMQ itself has them (https://www.rabbitmq.com/docs/message-interceptors).
+ * A record whose value is null (Kafka's tombstone) is a message without body that has the header `manifold-null`, and
+ * comes back as null. Milliseconds, for which the property timestamp has no place, are in the header `timestamp_in_ms`,
+ * as RabbitMQ itself has them (https://www.rabbitmq.com/docs/message-interceptors).
  *
- * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`, `x-acquired-count`) is not published again.
+ * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`, `x-acquired-count`) is not
+ * published again.
  */
 import { isUtf8 } from 'node:buffer'
 import type { Entry, HeaderValue } from '../../core/contract'
@@ -19,7 +23,22 @@ import { SHORT_STRING } from './publishing'
 import { decodeTable, encodeTable, type Field } from './table'
 
 /** As they follow each other in a header frame (AMQP 0-9-1, 1.8.3.1); flags begin at the highest bit. */
-const NAMES = ['content-type', 'content-encoding', 'headers', 'delivery-mode', 'priority', 'correlation-id', 'reply-to', 'expiration', 'message-id', 'timestamp', 'type', 'user-id', 'app-id', 'cluster-id'] as const
+const NAMES = [
+  'content-type',
+  'content-encoding',
+  'headers',
+  'delivery-mode',
+  'priority',
+  'correlation-id',
+  'reply-to',
+  'expiration',
+  'message-id',
+  'timestamp',
+  'type',
+  'user-id',
+  'app-id',
+  'cluster-id',
+] as const
 type Name = (typeof NAMES)[number]
 const PREFIX = 'amqp.'
 const TYPES = `${PREFIX}types`
@@ -33,13 +52,18 @@ const KEY = 'manifold-key'
 const MILLISECONDS = 'timestamp_in_ms'
 const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
-/** What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties. */
+/**
+ * What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties.
+ */
 const MORE = 1
 
 type Header = readonly [name: string, value: HeaderValue]
 
 /** @param leave a header that is the broker's, not the message's */
-export function entryOf({ body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>, leave?: string): Entry {
+export function entryOf(
+  { body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>,
+  leave?: string,
+): Entry {
   const headers: Header[] = []
   let timestamp: number | undefined
   let precise: HeaderValue | undefined
@@ -57,8 +81,7 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
           else if (each.name === NULL) none = body.length === 0
           else if (each.name === KEY) key = bytesOf(each.value)
         }
-      }
-      else if (name === 'delivery-mode') mode = Number(value)
+      } else if (name === 'delivery-mode') mode = Number(value)
       else if (name === 'timestamp' && isKeptAsTime(value)) timestamp = signed(value) * 1000
       else headers.push([PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
     })
@@ -71,12 +94,21 @@ export function entryOf({ body, routingKey, exchange, properties }: Pick<Message
   else if (routingKey.length > 0) headers.push([ROUTING_KEY, isUtf8(routingKey) ? routingKey.toString() : routingKey])
   // Not where somebody has set another time since.
   if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
-  return { value: none ? null : body, ...(key === undefined ? {} : { key }), ...(headers.length === 0 ? {} : { headers }), ...(timestamp === undefined ? {} : { timestamp }) }
+  return {
+    value: none ? null : body,
+    ...(key === undefined ? {} : { key }),
+    ...(headers.length === 0 ? {} : { headers }),
+    ...(timestamp === undefined ? {} : { timestamp }),
+  }
 }
 
 /** Seconds since 1970. Common clients write earlier times as two's complement, though the property is unsigned. */
-function signed(seconds: HeaderValue): number { return Number(BigInt.asIntN(64, BigInt(textOf(seconds)))) }
-function isKeptAsTime(seconds: HeaderValue): boolean { return Number.isSafeInteger(signed(seconds) * 1000) }
+function signed(seconds: HeaderValue): number {
+  return Number(BigInt.asIntN(64, BigInt(textOf(seconds))))
+}
+function isKeptAsTime(seconds: HeaderValue): boolean {
+  return Number.isSafeInteger(signed(seconds) * 1000)
+}
 
 function addFields(headers: Header[], fields: readonly Field[], leave: string | undefined): void {
   // Not as members of an object, which has a constructor before anything is put there.
@@ -128,7 +160,10 @@ export interface Fixed {
   /** Milliseconds. */
   readonly expiration?: number
   readonly priority?: number
-  /** The user who is logged in: the broker refuses messages in another's name (https://www.rabbitmq.com/docs/validated-user-id). */
+  /**
+   * The user who is logged in: the broker refuses messages in another's name
+   * (https://www.rabbitmq.com/docs/validated-user-id).
+   */
   readonly user?: string
 }
 
@@ -154,15 +189,22 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined,
   const { timestamp } = entry
   if (entry.value === null) fields.push({ name: NULL, value: true })
   if (key !== undefined) fields.push({ name: KEY, value: isUtf8(key) ? key.toString() : key })
-  values['delivery-mode'] = fixed.persistent === 'keep' ? Number(textOf(values['delivery-mode'] ?? PERSISTENT)) : fixed.persistent === 'true' ? PERSISTENT : 1
+  values['delivery-mode'] =
+    fixed.persistent === 'keep'
+      ? Number(textOf(values['delivery-mode'] ?? PERSISTENT))
+      : fixed.persistent === 'true'
+        ? PERSISTENT
+        : 1
   if (fixed.contentType !== undefined) values['content-type'] = fixed.contentType
   if (fixed.expiration !== undefined) values.expiration = String(fixed.expiration)
   if (fixed.priority !== undefined) values.priority = fixed.priority
   if (values['message-id'] === undefined && id !== undefined) values['message-id'] = id
   if (timestamp !== undefined && values.timestamp === undefined) {
-    if (!Number.isSafeInteger(Math.floor(timestamp))) throw new RangeError(`its timestamp, ${timestamp}, is no time in milliseconds`)
+    if (!Number.isSafeInteger(Math.floor(timestamp)))
+      throw new RangeError(`its timestamp, ${timestamp}, is no time in milliseconds`)
     values.timestamp = String(BigInt.asUintN(64, BigInt(Math.floor(timestamp / 1000))))
-    if (timestamp % 1000 !== 0 && !fields.some(({ name }) => name === MILLISECONDS)) fields.push({ name: MILLISECONDS, value: Math.floor(timestamp), type: 'l' })
+    if (timestamp % 1000 !== 0 && !fields.some(({ name }) => name === MILLISECONDS))
+      fields.push({ name: MILLISECONDS, value: Math.floor(timestamp), type: 'l' })
   }
   return written(values, fields)
 }
@@ -170,14 +212,20 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined,
 function typesOf(value: HeaderValue): ReadonlyMap<string, string> {
   try {
     const parsed: unknown = JSON.parse(textOf(value))
-    return new Map(typeof parsed === 'object' && parsed !== null ? Object.entries(parsed as Record<string, string>) : [])
+    return new Map(
+      typeof parsed === 'object' && parsed !== null ? Object.entries(parsed as Record<string, string>) : [],
+    )
   } catch {
     // Somebody else's header of that name: the others go as what they are.
     return new Map()
   }
 }
-function bytesOf(value: HeaderValue): Buffer { return Buffer.isBuffer(value) ? value : Buffer.from(String(value)) }
-function textOf(value: HeaderValue): string { return Buffer.isBuffer(value) ? value.toString() : String(value) }
+function bytesOf(value: HeaderValue): Buffer {
+  return Buffer.isBuffer(value) ? value : Buffer.from(String(value))
+}
+function textOf(value: HeaderValue): string {
+  return Buffer.isBuffer(value) ? value.toString() : String(value)
+}
 
 function written(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: readonly Field[]): Buffer {
   const parts: Buffer[] = [Buffer.alloc(2)]
@@ -199,11 +247,13 @@ function written(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: r
 function property(name: Name, value: HeaderValue): Buffer {
   if (name === 'delivery-mode' || name === 'priority') {
     const number = Number(textOf(value))
-    if (!Number.isInteger(number) || number < 0 || number > 255) throw new RangeError(`its ${name} is no number from 0 to 255`)
+    if (!Number.isInteger(number) || number < 0 || number > 255)
+      throw new RangeError(`its ${name} is no number from 0 to 255`)
     return Buffer.from([number])
   }
   // The broker closes the channel on any other.
-  if (name === 'expiration' && !(/^\d{1,10}$/.test(textOf(value)) && Number(textOf(value)) <= MAX_EXPIRATION)) throw new RangeError('its expiration is no number of milliseconds')
+  if (name === 'expiration' && !(/^\d{1,10}$/.test(textOf(value)) && Number(textOf(value)) <= MAX_EXPIRATION))
+    throw new RangeError('its expiration is no number of milliseconds')
   if (name === 'timestamp') {
     const out = Buffer.allocUnsafe(8)
     // Times before 1970 have twenty digits.

@@ -1,8 +1,9 @@
 /**
- * Messages as frames of basic.publish, many in one buffer: amqplib's own way makes several objects and a write for each.
+ * Messages as frames of basic.publish, many in one buffer: amqplib's own way makes several objects and a write for
+ * each.
  *
- * AMQP 0-9-1, 2.3.5 and 4.2: a method frame, a header frame, and the body in frames of at most frame_max. A header frame cannot be cut: what does not fit is
- * refused by the caller (`headerBytes`).
+ * AMQP 0-9-1, 2.3.5 and 4.2: a method frame, a header frame, and the body in frames of at most frame_max. A header
+ * frame cannot be cut: what does not fit is refused by the caller (`headerBytes`).
  */
 export interface Publication {
   readonly exchange: Buffer
@@ -13,19 +14,33 @@ export interface Publication {
   readonly body: Buffer
 }
 
-const METHOD = 1, HEADER = 2, BODY = 3, FRAME_END = 0xce
+const METHOD = 1,
+  HEADER = 2,
+  BODY = 3,
+  FRAME_END = 0xce
 export const FRAME_OVERHEAD = 8
-const BASIC = 60, PUBLISH = 40
+const BASIC = 60,
+  PUBLISH = 40
 /** Class, weight and body size before the flags of a header frame. */
 const HEADER_FIXED = 12
 /** Longest short string: its length is one byte. */
 export const SHORT_STRING = 255
 
 /** Of the header frame, overhead included. */
-export function headerBytes(properties: Buffer): number { return FRAME_OVERHEAD + HEADER_FIXED + properties.length }
+export function headerBytes(properties: Buffer): number {
+  return FRAME_OVERHEAD + HEADER_FIXED + properties.length
+}
 
 function sizeOf({ exchange, routingKey, properties, body }: Publication, maxBody: number): number {
-  return FRAME_OVERHEAD + 9 + exchange.length + routingKey.length + headerBytes(properties) + body.length + Math.ceil(body.length / maxBody) * FRAME_OVERHEAD
+  return (
+    FRAME_OVERHEAD +
+    9 +
+    exchange.length +
+    routingKey.length +
+    headerBytes(properties) +
+    body.length +
+    Math.ceil(body.length / maxBody) * FRAME_OVERHEAD
+  )
 }
 
 /** All of them, in order. @param frameMax of the connection, overhead included */

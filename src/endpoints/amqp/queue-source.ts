@@ -1,5 +1,6 @@
 /**
- * A queue. What was read lies with the broker until it is acknowledged, on the channel that brought it: the position is the delivery tag, the epoch counts channels.
+ * A queue. What was read lies with the broker until it is acknowledged, on the channel that brought it: the position is
+ * the delivery tag, the epoch counts channels.
  *
  * - Nothing of an old channel is handed on or acknowledged: the broker has taken it back and sends it again.
  * - What waits here unread at the end goes back to the queue.
@@ -62,7 +63,10 @@ export class QueueSource implements Source {
   async open(ctx: SourceContext): Promise<void> {
     this.ctx = ctx
     const { signal } = (this.life = linkedAbort(ctx.signal)).controller
-    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps') ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
+    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps')
+      ctx.log.warn(
+        "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
+      )
     const given = await this.target.resolve()
     const settings = await settingsOf(given, 'source')
     this.inbox.clear()
@@ -73,14 +77,31 @@ export class QueueSource implements Source {
     this.quiet = false
     this.ended = []
     this.partition = { name: this.queue, epoch: this.partition.epoch + 1 }
-    const { link, host } = await connect(settings, this.host, {
-      doing: `reading queue '${this.queue}'`,
-      message: (message) => { this.arrived(message) },
-      cancelled: () => { this.fail(new Disconnected(`the broker ended the consumer of queue '${this.queue}': the queue was deleted, or its node went away`)) },
-    }, ctx.clock, ctx.log, signal)
+    const { link, host } = await connect(
+      settings,
+      this.host,
+      {
+        doing: `reading queue '${this.queue}'`,
+        message: (message) => {
+          this.arrived(message)
+        },
+        cancelled: () => {
+          this.fail(
+            new Disconnected(
+              `the broker ended the consumer of queue '${this.queue}': the queue was deleted, or its node went away`,
+            ),
+          )
+        },
+      },
+      ctx.clock,
+      ctx.log,
+      signal,
+    )
     this.link = link
     this.host = host
-    void link.ended.then((fault) => { if (this.link === link) this.fail(fault) })
+    void link.ended.then((fault) => {
+      if (this.link === link) this.fail(fault)
+    })
     this.waiting = await link.ask((channel) => prepareQueue(channel, this.queue, given.options))
     await this.consume(link, this.prefetch.first)
     signal.throwIfAborted()
@@ -99,7 +120,7 @@ export class QueueSource implements Source {
         await this.notAStream(messages)
         return this.delivery(messages)
       }
-      if (this.quiet && await unlessAborted(this.emptied(), signal)) return null
+      if (this.quiet && (await unlessAborted(this.emptied(), signal))) return null
       await unlessAborted(this.wake.wait(), signal)
     }
   }
@@ -115,7 +136,9 @@ export class QueueSource implements Source {
 
   ends(): Promise<ReadonlyMap<string, Position | null>> {
     if (this.left === Infinity) this.left = this.waiting
-    this.looks ??= this.ctx?.clock.every(LOOK_MS, () => { this.look() })
+    this.looks ??= this.ctx?.clock.every(LOOK_MS, () => {
+      this.look()
+    })
     return Promise.resolve(new Map([[this.queue, this.left === 0 ? null : String(this.left)]]))
   }
 
@@ -139,7 +162,9 @@ export class QueueSource implements Source {
     if (this.newest > Math.max(this.acknowledged, this.ended.at(-1) ?? 0)) this.ended.push(this.newest)
     await link.ask((channel) => channel.prefetch(ahead))
     this.consumer = await link.consume(this.queue, {
-      exclusive, ...(consumer === undefined ? {} : { consumerTag: consumer }), ...(consumerPriority === undefined ? {} : { priority: consumerPriority }),
+      exclusive,
+      ...(consumer === undefined ? {} : { consumerTag: consumer }),
+      ...(consumerPriority === undefined ? {} : { priority: consumerPriority }),
     })
     this.ahead = ahead
     this.ctx?.gauge('prefetch', ahead)
@@ -158,19 +183,38 @@ export class QueueSource implements Source {
   private delivery(messages: readonly Message[]): Delivery {
     const { ctx, link } = this
     if (this.inbox.bytes < this.target.options.prefetchBytes) link?.hold(false)
-    const better = this.prefetch.better(this.ahead, this.newest - Math.max(this.began, this.acknowledged), this.newest - this.acknowledged)
+    const better = this.prefetch.better(
+      this.ahead,
+      this.newest - Math.max(this.began, this.acknowledged),
+      this.newest - this.acknowledged,
+    )
     if (better !== undefined && link !== undefined && !this.steering) void this.steer(link, better)
     if (this.redelivered > 0) ctx?.gauge('redelivered', this.redelivered)
     const first = messages[0]?.tag ?? 0
     this.handed = messages.at(-1)?.tag ?? 0
     this.left -= messages.length
     // Tags of a channel count up by one, and it has one consumer at a time.
-    return { batch: new MessageBatch(messages), partition: this.partition, last: String(this.handed), at: within(messages.length, (index) => String(first + index)) }
+    return {
+      batch: new MessageBatch(messages),
+      partition: this.partition,
+      last: String(this.handed),
+      at: within(messages.length, (index) => String(first + index)),
+    }
   }
 
-  /** Read as a queue, a stream would begin anew each time, at what is published next. The header alone may come from elsewhere. */
+  /**
+   * Read as a queue, a stream would begin anew each time, at what is published next. The header alone may come from
+   * elsewhere.
+   */
   private async notAStream([first]: readonly Message[]): Promise<void> {
-    if (this.handed > 0 || first === undefined || this.link === undefined || streamOffset(first.properties) === undefined || !await this.link.isStream(this.queue)) return
+    if (
+      this.handed > 0 ||
+      first === undefined ||
+      this.link === undefined ||
+      streamOffset(first.properties) === undefined ||
+      !(await this.link.isStream(this.queue))
+    )
+      return
     throw new Refused(`${this.queue} is a stream, whose position is kept here: add the word stream`)
   }
 
@@ -181,7 +225,9 @@ export class QueueSource implements Source {
       await this.consume(link, ahead)
     } catch (error) {
       if (this.link === link) this.fail(error as ManifoldError)
-    } finally { this.steering = false }
+    } finally {
+      this.steering = false
+    }
   }
 
   private look(): void {
@@ -190,7 +236,10 @@ export class QueueSource implements Source {
     if (this.quiet) this.wake.wake()
   }
 
-  /** Others have taken what was there. The broker may count a queue as empty while what it has taken out for us is under way: that comes before the next answer. */
+  /**
+   * Others have taken what was there. The broker may count a queue as empty while what it has taken out for us is under
+   * way: that comes before the next answer.
+   */
   private async emptied(): Promise<boolean> {
     const { link, newest } = this
     if (link === undefined) throw new Disconnected('not connected')

@@ -5,7 +5,10 @@ import { Refused, lineOf } from '../../core/errors'
 import type { Given, Role } from '../../options/define'
 import type { AmqpOptions } from './options'
 
-export interface Host { readonly host: string; readonly port: number }
+export interface Host {
+  readonly host: string
+  readonly port: number
+}
 export interface Settings {
   readonly secure: boolean
   /** In the order given. */
@@ -13,7 +16,14 @@ export interface Settings {
   readonly vhost: string
   /** undefined: the client certificate says who it is. */
   readonly login: { readonly user: string; readonly password: string } | undefined
-  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string; readonly passphrase?: string; readonly servername?: string; readonly rejectUnauthorized: boolean }
+  readonly tls: {
+    readonly ca?: string
+    readonly cert?: string
+    readonly key?: string
+    readonly passphrase?: string
+    readonly servername?: string
+    readonly rejectUnauthorized: boolean
+  }
   /** Seconds; undefined: the broker's. */
   readonly heartbeat: number | undefined
   readonly connectMs: number
@@ -28,32 +38,52 @@ export const PORTS = { amqp: 5672, amqps: 5671 } as const
 /** What a broker has where nobody has set it up, on loopback only; RabbitMQ's URIs mean it where no user is named. */
 export const GUEST = 'guest'
 
-/** Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be read. */
+/**
+ * Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be
+ * read.
+ */
 export async function settingsOf({ uri, options }: Given<AmqpOptions>, role: Role): Promise<Settings> {
   const secure = uri.scheme === 'amqps'
-  const [ca, cert, key] = await Promise.all([pem('ca', options.ca), pem('cert', options.cert), pem('certkey', options.certkey)])
+  const [ca, cert, key] = await Promise.all([
+    pem('ca', options.ca),
+    pem('cert', options.cert),
+    pem('certkey', options.certkey),
+  ])
   const anonymous = uri.user === undefined && uri.password === undefined
   const what = role === 'source' ? `from ${options.queue ?? ''}` : `to ${options.queue ?? options.exchange ?? ''}`
   return {
-    secure, vhost: vhostOf(uri.path),
+    secure,
+    vhost: vhostOf(uri.path),
     hosts: uri.hosts.map(({ host, port }) => ({ host, port: port ?? PORTS[secure ? 'amqps' : 'amqp'] })),
-    login: options.authMechanism === 'external' ? undefined : { user: anonymous ? GUEST : uri.user ?? '', password: anonymous ? GUEST : uri.password ?? '' },
+    login:
+      options.authMechanism === 'external'
+        ? undefined
+        : { user: anonymous ? GUEST : (uri.user ?? ''), password: anonymous ? GUEST : (uri.password ?? '') },
     tls: {
       rejectUnauthorized: !isInsecure(options),
-      ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }),
-      ...(options.password === undefined ? {} : { passphrase: options.password }), ...(options.serverName === undefined ? {} : { servername: options.serverName }),
+      ...(ca === undefined ? {} : { ca }),
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
+      ...(options.password === undefined ? {} : { passphrase: options.password }),
+      ...(options.serverName === undefined ? {} : { servername: options.serverName }),
     },
     heartbeat: options.heartbeat === undefined ? undefined : Math.ceil(options.heartbeat / 1000),
     connectMs: options.connectionTimeout,
     name: options.connectionName ?? `manifold ${what.trim()} (${hostname()}, ${process.pid})`,
-    frameMax: options.frameMax, channelMax: options.channelMax,
+    frameMax: options.frameMax,
+    channelMax: options.channelMax,
     scrub: scrubber([uri.password, options.password]),
   }
 }
 
-export function isInsecure(options: { readonly tlsInsecure: boolean; readonly verify: string }): boolean { return options.tlsInsecure || options.verify === 'verify_none' }
+export function isInsecure(options: { readonly tlsInsecure: boolean; readonly verify: string }): boolean {
+  return options.tlsInsecure || options.verify === 'verify_none'
+}
 
-/** `amqp://h`, `amqp://h/` and `amqp://h/%2F` are the vhost `/`: an empty one, which RabbitMQ's URIs make of the second, is nowhere. */
+/**
+ * `amqp://h`, `amqp://h/` and `amqp://h/%2F` are the vhost `/`: an empty one, which RabbitMQ's URIs make of the second,
+ * is nowhere.
+ */
 export function vhostOf(path: string): string {
   const typed = path.replace(/^\//, '')
   return typed === '' ? '/' : decodeURIComponent(typed)
@@ -61,8 +91,15 @@ export function vhostOf(path: string): string {
 
 async function pem(name: string, given: string | undefined): Promise<string | undefined> {
   if (given === undefined || given.includes('-----BEGIN')) return given
-  try { return await readFile(given, 'utf8') } catch (error) {
-    throw new Refused(name === 'certkey' ? `the file of certkey= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}` : `${name}= cannot be read: ${lineOf(error)}`, { cause: error })
+  try {
+    return await readFile(given, 'utf8')
+  } catch (error) {
+    throw new Refused(
+      name === 'certkey'
+        ? `the file of certkey= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`
+        : `${name}= cannot be read: ${lineOf(error)}`,
+      { cause: error },
+    )
   }
 }
 

@@ -2,11 +2,19 @@
  * Records as messages, one each, in their order. Delivered means: confirmed by the broker and not returned.
  *
  * - The message-id is the incoming message's; else the one that the core gives, which a resend has again.
- * - What no message can hold, and what the broker takes from nobody, is rejected; what it refuses for the moment (nack) goes again, and so does what comes back
- *   because a queue that declare= makes was deleted.
+ * - What no message can hold, and what the broker takes from nobody, is rejected; what it refuses for the moment (nack)
+ *   goes again, and so does what comes back because a queue that declare= makes was deleted.
  * - While the broker blocks publishers nothing is confirmed: that is its backpressure, not a stall.
  */
-import { CONFIRMED, type EndpointContext, type Limits, type Outcome, type Refusal, type Sink, type Write } from '../../core/contract'
+import {
+  CONFIRMED,
+  type EndpointContext,
+  type Limits,
+  type Outcome,
+  type Refusal,
+  type Sink,
+  type Write,
+} from '../../core/contract'
 import { Disconnected } from '../../core/errors'
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import { formatSize } from '../../kit/sizes'
@@ -59,7 +67,15 @@ class ExchangeSink implements Sink {
   constructor(private readonly target: Target<AmqpOptions>) {
     this.options = target.options
     const { queue, exchange = '', key, inFlight } = target.options
-    this.limits = { maxEntries: 2048, maxBytes: MIB, maxEntryBytes: MAX_MESSAGE + MIB, inFlight, ordered: true, unit: 'batch', confirms: 'each' }
+    this.limits = {
+      maxEntries: 2048,
+      maxBytes: MIB,
+      maxEntryBytes: MAX_MESSAGE + MIB,
+      inFlight,
+      ordered: true,
+      unit: 'batch',
+      confirms: 'each',
+    }
     this.exchange = Buffer.from(exchange)
     // A queue's name may hold braces.
     const named = queue === undefined ? undefined : Buffer.from(queue)
@@ -69,33 +85,60 @@ class ExchangeSink implements Sink {
   async open(ctx: EndpointContext): Promise<void> {
     this.ctx = ctx
     const { signal } = (this.life = linkedAbort(ctx.signal)).controller
-    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps') ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
+    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps')
+      ctx.log.warn(
+        "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
+      )
     const given = await this.target.resolve()
     const { options } = given
     this.options = options
     const settings = await settingsOf(given, 'sink')
     const { persistent, contentType, expiration, priority } = options
     this.fixed = {
-      persistent, ...(contentType === undefined ? {} : { contentType }), ...(expiration === undefined ? {} : { expiration: Math.round(expiration) }), ...(priority === undefined ? {} : { priority }),
+      persistent,
+      ...(contentType === undefined ? {} : { contentType }),
+      ...(expiration === undefined ? {} : { expiration: Math.round(expiration) }),
+      ...(priority === undefined ? {} : { priority }),
       ...(settings.login === undefined ? {} : { user: settings.login.user }),
     }
-    const confirms = this.confirms = new Confirms()
-    const { link, host } = await connect(settings, this.host, {
-      doing: options.queue === undefined ? `publishing to exchange '${options.exchange ?? ''}'` : `publishing to queue '${options.queue}'`,
-      confirmed: (tag, multiple, acked) => {
-        confirms.confirmed(tag, multiple, acked)
-        this.heard++
-        this.moved(ctx)
+    const confirms = (this.confirms = new Confirms())
+    const { link, host } = await connect(
+      settings,
+      this.host,
+      {
+        doing:
+          options.queue === undefined
+            ? `publishing to exchange '${options.exchange ?? ''}'`
+            : `publishing to queue '${options.queue}'`,
+        confirmed: (tag, multiple, acked) => {
+          confirms.confirmed(tag, multiple, acked)
+          this.heard++
+          this.moved(ctx)
+        },
+        returned: ({ content, properties, fields }) => {
+          const { replyText = 'returned' } = fields as { readonly replyText?: string }
+          if (
+            !confirms.returned(
+              content,
+              properties.messageId as string | undefined,
+              `the broker returned it: ${replyText} (exchange '${fields.exchange}', key '${fields.routingKey}')`,
+            )
+          )
+            ctx.log.warn('the broker returned a message that is not known here')
+        },
+        blocked: (reason) => {
+          this.block(reason, ctx)
+        },
       },
-      returned: ({ content, properties, fields }) => {
-        const { replyText = 'returned' } = fields as { readonly replyText?: string }
-        if (!confirms.returned(content, properties.messageId as string | undefined, `the broker returned it: ${replyText} (exchange '${fields.exchange}', key '${fields.routingKey}')`)) ctx.log.warn('the broker returned a message that is not known here')
-      },
-      blocked: (reason) => { this.block(reason, ctx) },
-    }, ctx.clock, ctx.log, signal)
+      ctx.clock,
+      ctx.log,
+      signal,
+    )
     this.link = link
     this.host = host
-    void link.ended.then((fault) => { confirms.end(fault) })
+    void link.ended.then((fault) => {
+      confirms.end(fault)
+    })
     await link.ask(async (channel) => {
       await prepareExchange(channel, options.exchange ?? '', options.exchangeType)
       if (options.queue !== undefined) await prepareQueue(channel, options.queue, options)
@@ -105,8 +148,9 @@ class ExchangeSink implements Sink {
   }
 
   /**
-   * Of what was on its way into a quorum queue that was deleted RabbitMQ 3.10 says nothing, ever, and its flow control may wait for that queue for good: where
-   * nothing is said the queue is asked for. Its absence ends the link; no answer is a dead one.
+   * Of what was on its way into a quorum queue that was deleted RabbitMQ 3.10 says nothing, ever, and its flow control
+   * may wait for that queue for good: where nothing is said the queue is asked for. Its absence ends the link; no
+   * answer is a dead one.
    */
   private look(queue: string, link: Link, ctx: EndpointContext): void {
     const { confirms } = this
@@ -119,8 +163,20 @@ class ExchangeSink implements Sink {
       else if (askedAt === undefined) {
         askedAt = ctx.clock.monotonic()
         // A refusal has ended the link, which says so.
-        link.ask((channel) => channel.checkQueue(queue)).then(() => { askedAt = undefined }, () => undefined)
-      } else if (ctx.clock.monotonic() - askedAt >= ANSWER_MS) confirms.end(new Disconnected(`the broker has confirmed nothing for ${Math.round((ctx.clock.monotonic() - askedAt + LOOK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`))
+        link
+          .ask((channel) => channel.checkQueue(queue))
+          .then(
+            () => {
+              askedAt = undefined
+            },
+            () => undefined,
+          )
+      } else if (ctx.clock.monotonic() - askedAt >= ANSWER_MS)
+        confirms.end(
+          new Disconnected(
+            `the broker has confirmed nothing for ${Math.round((ctx.clock.monotonic() - askedAt + LOOK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`,
+          ),
+        )
     })
   }
 
@@ -131,20 +187,37 @@ class ExchangeSink implements Sink {
     const publications: Publication[] = []
     const sent: Sent[] = []
     const indexes: number[] = []
-    this.prepare(write, link.frameMax, (index, publication, id) => { publications.push(publication); sent.push({ body: publication.body, id }); indexes.push(index) }, rejected)
+    this.prepare(
+      write,
+      link.frameMax,
+      (index, publication, id) => {
+        publications.push(publication)
+        sent.push({ body: publication.body, id })
+        indexes.push(index)
+      },
+      rejected,
+    )
     if (publications.length === 0) return { retry: [], rejected }
     try {
-      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked for.
+      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked
+      // for.
       link.publish(publications)
       const { nacked, returned } = await unlessAborted(confirms.await(sent), signal)
       if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
-      const retry = nacked.map((index) => ({ index: indexes[index] ?? 0, why: 'the broker refused it for now (nack): its queue is full, or not available', afterMs: AFTER_NACK_MS }))
+      const retry = nacked.map((index) => ({
+        index: indexes[index] ?? 0,
+        why: 'the broker refused it for now (nack): its queue is full, or not available',
+        afterMs: AFTER_NACK_MS,
+      }))
       const { queue, declare } = this.options
       // All that is not confirmed goes again, over another link: of some of it nothing may ever be said (`look`).
-      if (returned.length > 0 && queue !== undefined && declare !== 'false') throw new Disconnected(`queue '${queue}' was deleted; it is declared again`)
+      if (returned.length > 0 && queue !== undefined && declare !== 'false')
+        throw new Disconnected(`queue '${queue}' was deleted; it is declared again`)
       for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
       // One of several queues may have refused what the others have; the default exchange knows one.
-      return retry.length === 0 && rejected.length === 0 ? CONFIRMED : { retry, rejected, ...(retry.length === 0 || this.exchange.length === 0 ? {} : { doubtful: retry.length }) }
+      return retry.length === 0 && rejected.length === 0
+        ? CONFIRMED
+        : { retry, rejected, ...(retry.length === 0 || this.exchange.length === 0 ? {} : { doubtful: retry.length }) }
     } catch (error) {
       if (error instanceof MessageTooLarge) this.largest = Math.min(this.largest, error.limit)
       throw error
@@ -161,19 +234,33 @@ class ExchangeSink implements Sink {
     await link?.close()
   }
 
-  private prepare(write: Write, frameMax: number, found: (index: number, publication: Publication, id: string | undefined) => void, rejected: Refusal[]): void {
+  private prepare(
+    write: Write,
+    frameMax: number,
+    found: (index: number, publication: Publication, id: string | undefined) => void,
+    rejected: Refusal[],
+  ): void {
     if ('kind' in write.payload) throw new Error('a queue takes batches')
     const { exchange, fixed, largest } = this
     const { mandatory } = this.target.options
     write.payload.entries().forEach((entry, index) => {
       try {
         const body = entry.value ?? NOTHING
-        if (body.length > largest) throw new RangeError(`${formatSize(body.length)} are more than the ${formatSize(largest)} that the broker takes`)
+        if (body.length > largest)
+          throw new RangeError(
+            `${formatSize(body.length)} are more than the ${formatSize(largest)} that the broker takes`,
+          )
         const id = messageId(entry, () => write.origin(index))
         const routingKey = this.keyOf(entry)
         const { key } = entry
-        const properties = propertiesOf(entry, fixed, id, key === undefined || (exchange.length > 0 && key.equals(routingKey)) ? undefined : key)
-        if (headerBytes(properties) > frameMax) throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
+        const properties = propertiesOf(
+          entry,
+          fixed,
+          id,
+          key === undefined || (exchange.length > 0 && key.equals(routingKey)) ? undefined : key,
+        )
+        if (headerBytes(properties) > frameMax)
+          throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
         found(index, { exchange, routingKey, mandatory, properties, body }, id)
       } catch (error) {
         if (!(error instanceof RangeError)) throw error
@@ -194,14 +281,20 @@ class ExchangeSink implements Sink {
     const { blocked } = this
     this.unblock()
     if (reason === undefined) {
-      if (blocked !== undefined) ctx.log.info(`${this.target.label}: the broker takes messages again after ${Math.round((ctx.clock.monotonic() - blocked.since) / 1000)} s`)
+      if (blocked !== undefined)
+        ctx.log.info(
+          `${this.target.label}: the broker takes messages again after ${Math.round((ctx.clock.monotonic() - blocked.since) / 1000)} s`,
+        )
       return
     }
     ctx.log.warn(`${this.target.label}: the broker blocks publishers for now: ${reason}`)
     const since = ctx.clock.monotonic()
     const why = `blocked: ${reason}`
     // Seconds, and a word to the core that this is no stall.
-    const tell = (): void => { for (const name of ['blocked', why]) ctx.gauge(name, Math.max(1, Math.round((ctx.clock.monotonic() - since) / 1000))) }
+    const tell = (): void => {
+      for (const name of ['blocked', why])
+        ctx.gauge(name, Math.max(1, Math.round((ctx.clock.monotonic() - since) / 1000)))
+    }
     tell()
     this.blocked = { since, why, ticker: ctx.clock.every(1000, tell) }
   }

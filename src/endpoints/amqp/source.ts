@@ -5,4 +5,5 @@ import type { AmqpOptions } from './options'
 import { QueueSource } from './queue-source'
 import { StreamSource } from './stream-source'
 
-export const create: CreateSource<AmqpOptions> = (target) => (isStream(target.options) ? new StreamSource(target) : new QueueSource(target))
+export const create: CreateSource<AmqpOptions> = (target) =>
+  isStream(target.options) ? new StreamSource(target) : new QueueSource(target)

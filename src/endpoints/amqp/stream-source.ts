@@ -1,8 +1,10 @@
 /**
- * A stream. Nothing is taken from it, so the position is kept here: the offset of the last message that was handed on, and a hash of its value.
+ * A stream. Nothing is taken from it, so the position is kept here: the offset of the last message that was handed on,
+ * and a hash of its value.
  *
- * - It is resumed at that message, not after it: where it has another value, or the stream ends before it, the stream was made anew and is read from its start.
- *   (AMQP tells neither creation time nor id of a stream, and of one that is too short it would deliver nothing, in silence.)
+ * - It is resumed at that message, not after it: where it has another value, or the stream ends before it, the stream
+ *   was made anew and is read from its start. (AMQP tells neither creation time nor id of a stream, and of one that is
+ *   too short it would deliver nothing, in silence.)
  * - What retention has removed before it was read is a gap.
  * - Acknowledgements are mere credit: a message is acknowledged as it is handed on.
  */
@@ -56,28 +58,49 @@ export class StreamSource implements Source {
   async open(ctx: SourceContext): Promise<void> {
     this.ctx = ctx
     const { signal } = (this.life = linkedAbort(ctx.signal)).controller
-    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps') ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
+    if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps')
+      ctx.log.warn(
+        "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
+      )
     const given = await this.target.resolve()
     const settings = await settingsOf(given, 'source')
     this.inbox.clear()
     this.fault = undefined
     this.partition = { name: this.stream, epoch: this.partition.epoch + 1 }
-    const { link, host } = await connect(settings, this.host, {
-      doing: `reading stream '${this.stream}'`,
-      message: (message) => {
-        this.inbox.push(message)
-        this.wake.wake()
+    const { link, host } = await connect(
+      settings,
+      this.host,
+      {
+        doing: `reading stream '${this.stream}'`,
+        message: (message) => {
+          this.inbox.push(message)
+          this.wake.wake()
+        },
+        cancelled: () => {
+          this.fail(
+            new Disconnected(
+              `the broker ended the consumer of stream '${this.stream}': it was deleted, or its node went away`,
+            ),
+          )
+        },
       },
-      cancelled: () => { this.fail(new Disconnected(`the broker ended the consumer of stream '${this.stream}': it was deleted, or its node went away`)) },
-    }, ctx.clock, ctx.log, signal)
+      ctx.clock,
+      ctx.log,
+      signal,
+    )
     this.link = link
     this.host = host
-    void link.ended.then((fault) => { if (this.link === link) this.fail(fault) })
+    void link.ended.then((fault) => {
+      if (this.link === link) this.fail(fault)
+    })
     await link.ask((channel) => prepareQueue(channel, this.stream, given.options))
     const begin = await this.begin(link, ctx)
     const { consumer, prefetch } = given.options
     await link.ask((channel) => channel.prefetch(prefetch > 0 ? prefetch : AHEAD))
-    await link.consume(this.stream, { ...(consumer === undefined ? {} : { consumerTag: consumer }), arguments: { 'x-stream-offset': begin } })
+    await link.consume(this.stream, {
+      ...(consumer === undefined ? {} : { consumerTag: consumer }),
+      arguments: { 'x-stream-offset': begin },
+    })
     signal.throwIfAborted()
   }
 
@@ -89,7 +112,8 @@ export class StreamSource implements Source {
       if (this.fault !== undefined) throw this.fault
       const { resolved } = this
       this.resolved = undefined
-      if (resolved !== undefined) return { batch: EMPTY, partition: this.partition, last: resolved, at: within(0, () => resolved) }
+      if (resolved !== undefined)
+        return { batch: EMPTY, partition: this.partition, last: resolved, at: within(0, () => resolved) }
       if (this.bounded && (this.end === undefined || this.handed >= this.end)) return null
       if (await this.inbox.gather(clock, signal)) continue
       const messages = this.inbox.take(Infinity, clock.monotonic())
@@ -101,7 +125,9 @@ export class StreamSource implements Source {
     }
   }
 
-  async commit(): Promise<void> { /* The position is kept here. */ }
+  async commit(): Promise<void> {
+    /* The position is kept here. */
+  }
 
   async ends(): Promise<ReadonlyMap<string, Position | null>> {
     const { link } = this
@@ -144,19 +170,25 @@ export class StreamSource implements Source {
     if (stored !== undefined) return this.resumed(link, ctx, stored)
     const start = parseStart(this.target.options.start, ctx.clock.now())
     switch (start.kind) {
-      case 'first': return 'first'
-      case 'next': return this.after(await link.lastOffset(this.stream, Infinity), 0)
-      case 'offset': return this.atOffset(start.offset, await link.lastOffset(this.stream, start.offset), ctx)
+      case 'first':
+        return 'first'
+      case 'next':
+        return this.after(await link.lastOffset(this.stream, Infinity), 0)
+      case 'offset':
+        return this.atOffset(start.offset, await link.lastOffset(this.stream, start.offset), ctx)
       case 'time': {
         const first = await link.firstOffsetSince(this.stream, Math.floor(start.at / 1000))
         return first === undefined ? this.after(await link.lastOffset(this.stream, Infinity), 0) : this.from(first)
       }
-      case 'back': return this.after(await link.lastOffset(this.stream, Infinity), start.count)
+      case 'back':
+        return this.after(await link.lastOffset(this.stream, Infinity), start.count)
     }
   }
 
   /** What comes while we are away for a moment is not missed: it counts from what is there now. */
-  private after(last: number | undefined, back: number): number { return this.from(Math.max(0, (last ?? -1) + 1 - back)) }
+  private after(last: number | undefined, back: number): number {
+    return this.from(Math.max(0, (last ?? -1) + 1 - back))
+  }
   private from(begin: number): number {
     if (begin > 0) this.resolved = `${begin - 1}:`
     // What lies before it counts as handed on: it may be all that there is until the end.
@@ -167,7 +199,8 @@ export class StreamSource implements Source {
   /** Of an offset beyond the end the broker would send nothing until the stream has grown so far. */
   private atOffset(wanted: number, last: number | undefined, ctx: SourceContext): number {
     const next = (last ?? -1) + 1
-    if (wanted > next) ctx.log.warn(`start=${wanted} lies beyond the end of stream '${this.stream}', which is ${next}: it begins there`)
+    if (wanted > next)
+      ctx.log.warn(`start=${wanted} lies beyond the end of stream '${this.stream}', which is ${next}: it begins there`)
     return this.from(Math.min(wanted, next))
   }
 
@@ -184,7 +217,9 @@ export class StreamSource implements Source {
   }
 
   private madeAnew(ctx: SourceContext, why: string, offset: number): void {
-    ctx.log.warn(`stream '${this.stream}' was made anew: ${why}, and what was read last lay at ${offset}; it is read from its start`)
+    ctx.log.warn(
+      `stream '${this.stream}' was made anew: ${why}, and what was read last lay at ${offset}; it is read from its start`,
+    )
     this.anew = true
     this.handed = -1
   }
@@ -203,7 +238,14 @@ export class StreamSource implements Source {
       else if (offset <= known.offset) {
         this.madeAnew(ctx, 'its messages are others', known.offset)
         throw new Disconnected(`stream '${this.stream}' was made anew`)
-      } else if (offset > known.offset + 1) ctx.gap({ partition: this.stream, from: String(known.offset + 1), to: String(offset - 1), why: 'the stream\'s retention has removed them', records: offset - known.offset - 1 })
+      } else if (offset > known.offset + 1)
+        ctx.gap({
+          partition: this.stream,
+          from: String(known.offset + 1),
+          to: String(offset - 1),
+          why: "the stream's retention has removed them",
+          records: offset - known.offset - 1,
+        })
     }
     link.acknowledge(last.tag)
     const { end } = this
@@ -215,7 +257,12 @@ export class StreamSource implements Source {
     }
     this.handed = offsetOf(newest)
     if (end !== undefined && offsetOf(last) > end) this.handed = end
-    return { batch: new MessageBatch(messages, STREAM_OFFSET), partition: this.partition, last: positionOf(newest), at: within(messages.length, (index) => positionOf(messages[index] ?? newest)) }
+    return {
+      batch: new MessageBatch(messages, STREAM_OFFSET),
+      partition: this.partition,
+      last: positionOf(newest),
+      at: within(messages.length, (index) => positionOf(messages[index] ?? newest)),
+    }
   }
 
   private fail(fault: ManifoldError): void {
@@ -227,13 +274,18 @@ export class StreamSource implements Source {
 
 function offsetOf({ properties }: Message): number {
   const offset = streamOffset(properties)
-  if (offset === undefined) throw new Refused('its messages have no offset: it is a queue and not a stream, leave out stream')
+  if (offset === undefined)
+    throw new Refused('its messages have no offset: it is a queue and not a stream, leave out stream')
   return offset
 }
-function hashOf({ body }: Message): string { return createHash('sha256').update(body).digest('base64url').slice(0, 16) }
+function hashOf({ body }: Message): string {
+  return createHash('sha256').update(body).digest('base64url').slice(0, 16)
+}
 
 /** OFFSET:HASH of the last message; without hash where only its place was asked for. */
-function positionOf(message: Message): Position { return `${offsetOf(message)}:${hashOf(message)}` }
+function positionOf(message: Message): Position {
+  return `${offsetOf(message)}:${hashOf(message)}`
+}
 function parsePosition(position: Position): { readonly offset: number; readonly hash: string } {
   const [offset = '', hash = ''] = position.split(':')
   return { offset: Number(offset), hash }

@@ -1,9 +1,11 @@
 /**
- * Field tables (AMQP 0-9-1, 4.2.5.5, with RabbitMQ's type letters: https://www.rabbitmq.com/amqp-0-9-1-errata) as headers of records and back, without loss.
+ * Field tables (AMQP 0-9-1, 4.2.5.5, with RabbitMQ's type letters: https://www.rabbitmq.com/amqp-0-9-1-errata) as
+ * headers of records and back, without loss.
  *
- * Text, bytes, numbers, booleans and null are header values of their own; lists and tables become JSON text. A type that a value alone does not tell (any but
- * text and other bytes, for every destination knows these) is kept beside it by its letter, so that a header comes back as it was, also by way of Kafka or a file.
- * In JSON a long integer is a number, and what JSON cannot hold is `{"!":LETTER,"value":…}` or `{"!":LETTER,"base64":…}`.
+ * Text, bytes, numbers, booleans and null are header values of their own; lists and tables become JSON text. A type
+ * that a value alone does not tell (any but text and other bytes, for every destination knows these) is kept beside it
+ * by its letter, so that a header comes back as it was, also by way of Kafka or a file. In JSON a long integer is a
+ * number, and what JSON cannot hold is `{"!":LETTER,"value":…}` or `{"!":LETTER,"base64":…}`.
  */
 import { isUtf8 } from 'node:buffer'
 import type { HeaderValue } from '../../core/contract'
@@ -16,16 +18,34 @@ export interface Field {
 }
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json }
-interface Read { readonly letter: string; readonly value: bigint | number | boolean | null | Buffer; readonly end: number }
+interface Read {
+  readonly letter: string
+  readonly value: bigint | number | boolean | null | Buffer
+  readonly end: number
+}
 
-const LENGTHS: Readonly<Record<string, number>> = { b: 1, B: 1, s: 2, u: 2, I: 4, i: 4, l: 8, T: 8, f: 4, d: 8, t: 1, V: 0, D: 5 }
+const LENGTHS: Readonly<Record<string, number>> = {
+  b: 1,
+  B: 1,
+  s: 2,
+  u: 2,
+  I: 4,
+  i: 4,
+  l: 8,
+  T: 8,
+  f: 4,
+  d: 8,
+  t: 1,
+  V: 0,
+  D: 5,
+}
 const INT32 = 0x8000_0000
 const INT64 = 1n << 63n
 
 /** @param table without its length. Throws where it is none. */
 export function decodeTable(table: Buffer): readonly Field[] {
   const fields: Field[] = []
-  for (let at = 0; at < table.length;) {
+  for (let at = 0; at < table.length; ) {
     const { name, read } = member(table, at)
     const text = (read.letter === 'S' || read.letter === 'x') && isUtf8(read.value as Buffer)
     if (read.letter === 'S' && text) fields.push({ name, value: (read.value as Buffer).toString() })
@@ -57,62 +77,98 @@ function readValue(bytes: Buffer, at: number): Read {
 
 function scalar(bytes: Buffer, letter: string, at: number): Read['value'] {
   switch (letter) {
-    case 'b': return bytes.readInt8(at)
-    case 'B': return bytes.readUInt8(at)
-    case 's': return bytes.readInt16BE(at)
-    case 'u': return bytes.readUInt16BE(at)
-    case 'I': return bytes.readInt32BE(at)
-    case 'i': return bytes.readUInt32BE(at)
-    case 'l': return small(bytes.readBigInt64BE(at))
-    case 'T': return small(bytes.readBigUInt64BE(at))
-    case 'f': return bytes.readFloatBE(at)
-    case 'd': return bytes.readDoubleBE(at)
-    case 't': return bytes.readUInt8(at) !== 0
-    case 'D': return bytes.subarray(at, at + 5)
-    default: return null
+    case 'b':
+      return bytes.readInt8(at)
+    case 'B':
+      return bytes.readUInt8(at)
+    case 's':
+      return bytes.readInt16BE(at)
+    case 'u':
+      return bytes.readUInt16BE(at)
+    case 'I':
+      return bytes.readInt32BE(at)
+    case 'i':
+      return bytes.readUInt32BE(at)
+    case 'l':
+      return small(bytes.readBigInt64BE(at))
+    case 'T':
+      return small(bytes.readBigUInt64BE(at))
+    case 'f':
+      return bytes.readFloatBE(at)
+    case 'd':
+      return bytes.readDoubleBE(at)
+    case 't':
+      return bytes.readUInt8(at) !== 0
+    case 'D':
+      return bytes.subarray(at, at + 5)
+    default:
+      return null
   }
 }
-function small(value: bigint): bigint | number { return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value }
+function small(value: bigint): bigint | number {
+  return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value
+}
 
 function headerOf({ letter, value }: Read): HeaderValue {
   if (letter === 'D') return decimal(value as Buffer)
   return letter === 'A' || letter === 'F' ? JSON.stringify(jsonOf({ letter, value, end: 0 })) : value
 }
 /** PLACES:DIGITS. */
-function decimal(bytes: Buffer): string { return `${bytes.readUInt8(0)}:${bytes.readUInt32BE(1)}` }
+function decimal(bytes: Buffer): string {
+  return `${bytes.readUInt8(0)}:${bytes.readUInt32BE(1)}`
+}
 
 function jsonOf({ letter, value }: Read): Json {
   switch (letter) {
-    case 'S': return isUtf8(value as Buffer) ? (value as Buffer).toString() : { '!': 'S', base64: (value as Buffer).toString('base64') }
-    case 'x': return { '!': 'x', base64: (value as Buffer).toString('base64') }
-    case 't': return value as boolean
-    case 'V': return null
-    case 'l': return typeof value === 'number' ? value : { '!': 'l', value: String(value) }
-    case 'D': return { '!': 'D', value: decimal(value as Buffer) }
+    case 'S':
+      return isUtf8(value as Buffer)
+        ? (value as Buffer).toString()
+        : { '!': 'S', base64: (value as Buffer).toString('base64') }
+    case 'x':
+      return { '!': 'x', base64: (value as Buffer).toString('base64') }
+    case 't':
+      return value as boolean
+    case 'V':
+      return null
+    case 'l':
+      return typeof value === 'number' ? value : { '!': 'l', value: String(value) }
+    case 'D':
+      return { '!': 'D', value: decimal(value as Buffer) }
     case 'A': {
       const list: Json[] = []
-      for (let at = 0; at < (value as Buffer).length;) { const read = readValue(value as Buffer, at); list.push(jsonOf(read)); at = read.end }
+      for (let at = 0; at < (value as Buffer).length; ) {
+        const read = readValue(value as Buffer, at)
+        list.push(jsonOf(read))
+        at = read.end
+      }
       return list
     }
     case 'F': {
       const table = Object.create(null) as Record<string, Json>
-      for (let at = 0; at < (value as Buffer).length;) { const { name, read } = member(value as Buffer, at); table[name] = jsonOf(read); at = read.end }
+      for (let at = 0; at < (value as Buffer).length; ) {
+        const { name, read } = member(value as Buffer, at)
+        table[name] = jsonOf(read)
+        at = read.end
+      }
       return Object.hasOwn(table, '!') ? { '!': 'F', value: table } : table
     }
-    default: return { '!': letter, value: Object.is(value, -0) ? '-0' : String(value) }
+    default:
+      return { '!': letter, value: Object.is(value, -0) ? '-0' : String(value) }
   }
 }
 
 /** Without its length. Throws a RangeError that says which name is too long. */
 export function encodeTable(fields: readonly Field[]): Buffer {
   const parts: Buffer[] = []
-  for (const { name, value, type } of fields) parts.push(nameBytes(name), (type === undefined ? undefined : typed(value, type)) ?? natural(value))
+  for (const { name, value, type } of fields)
+    parts.push(nameBytes(name), (type === undefined ? undefined : typed(value, type)) ?? natural(value))
   return Buffer.concat(parts)
 }
 
 function nameBytes(name: string): Buffer {
   const length = Buffer.byteLength(name)
-  if (length > 255) throw new RangeError(`the header name ${JSON.stringify(name.slice(0, 40))}… is longer than 255 bytes`)
+  if (length > 255)
+    throw new RangeError(`the header name ${JSON.stringify(name.slice(0, 40))}… is longer than 255 bytes`)
   const bytes = Buffer.allocUnsafe(length + 1)
   bytes[0] = length
   bytes.write(name, 1)
@@ -132,7 +188,8 @@ function natural(value: HeaderValue): Buffer {
   if (Buffer.isBuffer(value)) return long(isUtf8(value) ? 'S' : 'x', value)
   if (value === null) return Buffer.from('V')
   if (typeof value === 'boolean') return Buffer.from(value ? 't\x01' : 't\0', 'latin1')
-  if (typeof value === 'bigint') return value >= -INT64 && value < INT64 ? fixed('l', value) : long('S', Buffer.from(String(value)))
+  if (typeof value === 'bigint')
+    return value >= -INT64 && value < INT64 ? fixed('l', value) : long('S', Buffer.from(String(value)))
   if (!Number.isSafeInteger(value) || Object.is(value, -0)) return fixed('d', value)
   return value >= -INT32 && value < INT32 ? fixed('I', value) : fixed('l', BigInt(value))
 }
@@ -141,16 +198,35 @@ function fixed(letter: string, value: number | bigint): Buffer {
   const out = Buffer.allocUnsafe(1 + (LENGTHS[letter] ?? 0))
   out.write(letter, 'latin1')
   switch (letter) {
-    case 'b': out.writeInt8(Number(value), 1); break
-    case 'B': out.writeUInt8(Number(value), 1); break
-    case 's': out.writeInt16BE(Number(value), 1); break
-    case 'u': out.writeUInt16BE(Number(value), 1); break
-    case 'I': out.writeInt32BE(Number(value), 1); break
-    case 'i': out.writeUInt32BE(Number(value), 1); break
-    case 'l': out.writeBigInt64BE(BigInt(value), 1); break
-    case 'T': out.writeBigUInt64BE(BigInt(value), 1); break
-    case 'f': out.writeFloatBE(Number(value), 1); break
-    default: out.writeDoubleBE(Number(value), 1)
+    case 'b':
+      out.writeInt8(Number(value), 1)
+      break
+    case 'B':
+      out.writeUInt8(Number(value), 1)
+      break
+    case 's':
+      out.writeInt16BE(Number(value), 1)
+      break
+    case 'u':
+      out.writeUInt16BE(Number(value), 1)
+      break
+    case 'I':
+      out.writeInt32BE(Number(value), 1)
+      break
+    case 'i':
+      out.writeUInt32BE(Number(value), 1)
+      break
+    case 'l':
+      out.writeBigInt64BE(BigInt(value), 1)
+      break
+    case 'T':
+      out.writeBigUInt64BE(BigInt(value), 1)
+      break
+    case 'f':
+      out.writeFloatBE(Number(value), 1)
+      break
+    default:
+      out.writeDoubleBE(Number(value), 1)
   }
   return out
 }
@@ -160,13 +236,25 @@ function typed(value: HeaderValue, letter: string): Buffer | undefined {
   const text = Buffer.isBuffer(value) ? value.toString() : String(value)
   try {
     switch (letter) {
-      case 'S': case 'x': return long(letter, Buffer.isBuffer(value) ? value : Buffer.from(text))
-      case 'V': return value === null || text === '' || text === 'null' ? Buffer.from('V') : undefined
-      case 't': return text === 'true' || text === 'false' ? natural(text === 'true') : undefined
-      case 'D': return decimalBytes(text)
-      case 'A': case 'F': return fromJson(JSON.parse(text) as Json, letter)
-      case 'f': case 'd': return text.trim() === '' || (text !== 'NaN' && Number.isNaN(Number(text))) ? undefined : fixed(letter, typeof value === 'number' ? value : Number(text))
-      default: return letter in LENGTHS ? fixed(letter, BigInt(text)) : undefined
+      case 'S':
+      case 'x':
+        return long(letter, Buffer.isBuffer(value) ? value : Buffer.from(text))
+      case 'V':
+        return value === null || text === '' || text === 'null' ? Buffer.from('V') : undefined
+      case 't':
+        return text === 'true' || text === 'false' ? natural(text === 'true') : undefined
+      case 'D':
+        return decimalBytes(text)
+      case 'A':
+      case 'F':
+        return fromJson(JSON.parse(text) as Json, letter)
+      case 'f':
+      case 'd':
+        return text.trim() === '' || (text !== 'NaN' && Number.isNaN(Number(text)))
+          ? undefined
+          : fixed(letter, typeof value === 'number' ? value : Number(text))
+      default:
+        return letter in LENGTHS ? fixed(letter, BigInt(text)) : undefined
     }
   } catch {
     // No number, no JSON, or beyond its type: it goes as what it is now.
@@ -186,7 +274,11 @@ function decimalBytes(text: string): Buffer | undefined {
 
 /** With its letter. @param wanted A or F: what it has to be */
 function fromJson(value: Json, wanted?: string): Buffer | undefined {
-  if (wanted !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value) !== (wanted === 'A'))) return undefined
+  if (
+    wanted !== undefined &&
+    (typeof value !== 'object' || value === null || Array.isArray(value) !== (wanted === 'A'))
+  )
+    return undefined
   if (typeof value === 'number' && Number.isSafeInteger(value)) return fixed('l', value)
   if (typeof value !== 'object' || value === null) return natural(value)
   if (isList(value)) return long('A', Buffer.concat(value.map((each) => fromJson(each) ?? natural(null))))
@@ -194,6 +286,11 @@ function fromJson(value: Json, wanted?: string): Buffer | undefined {
   if (typeof letter === 'string' && typeof base64 === 'string') return long(letter, Buffer.from(base64, 'base64'))
   if (typeof letter === 'string' && letter !== 'F' && typeof inner === 'string') return typed(inner, letter)
   const table = (letter === 'F' ? inner : value) as Readonly<Record<string, Json>>
-  return long('F', Buffer.concat(Object.entries(table).flatMap(([name, each]) => [nameBytes(name), fromJson(each) ?? natural(null)])))
+  return long(
+    'F',
+    Buffer.concat(Object.entries(table).flatMap(([name, each]) => [nameBytes(name), fromJson(each) ?? natural(null)])),
+  )
 }
-function isList(value: Json): value is readonly Json[] { return Array.isArray(value) }
+function isList(value: Json): value is readonly Json[] {
+  return Array.isArray(value)
+}

@@ -1,9 +1,15 @@
-/** What has to be at the broker before the first message: looked for, or made where the options say so. Making what is there, as it is there, is no fault. */
+/**
+ * What has to be at the broker before the first message: looked for, or made where the options say so. Making what is
+ * there, as it is there, is no fault.
+ */
 import type { Channel } from 'amqplib'
 import type { OptionsOf } from '../../options/define'
 import type { AmqpOptions } from './options'
 
-export interface Binding { readonly exchange: string; readonly key: string }
+export interface Binding {
+  readonly exchange: string
+  readonly key: string
+}
 /** `EXCHANGE:KEY`; without a colon the key is empty, which is all that fanout and headers exchanges ask for. */
 export function parseBinding(raw: string): Binding {
   const colon = raw.indexOf(':')
@@ -18,7 +24,9 @@ export function argumentOf(text: string): Argument {
 }
 
 type Options = OptionsOf<AmqpOptions>
-export function queueArguments(options: Pick<Options, 'declare' | 'argument' | 'singleActiveConsumer'>): Readonly<Record<string, Argument>> {
+export function queueArguments(
+  options: Pick<Options, 'declare' | 'argument' | 'singleActiveConsumer'>,
+): Readonly<Record<string, Argument>> {
   return {
     ...(options.declare === 'classic' || options.declare === 'false' ? {} : { 'x-queue-type': options.declare }),
     ...(options.singleActiveConsumer ? { 'x-single-active-consumer': true } : {}),
@@ -28,14 +36,19 @@ export function queueArguments(options: Pick<Options, 'declare' | 'argument' | '
 
 /** Of its consumers one is served: said by either option. */
 export function isSingleActive(options: Pick<Options, 'argument' | 'singleActiveConsumer'>): boolean {
-  return options.singleActiveConsumer || options.argument.some(([name, text]) => name === 'x-single-active-consumer' && argumentOf(text) === true)
+  return (
+    options.singleActiveConsumer ||
+    options.argument.some(([name, text]) => name === 'x-single-active-consumer' && argumentOf(text) === true)
+  )
 }
 
 /** Messages that lie in the queue as it stands. Rejects with the library's errors. */
 export async function prepareQueue(channel: Channel, queue: string, options: Options): Promise<number> {
   const { declare, durable, autoDelete, bind } = options
-  const { messageCount } = declare === 'false' ? await channel.checkQueue(queue)
-    : await channel.assertQueue(queue, { durable, autoDelete, arguments: queueArguments(options) })
+  const { messageCount } =
+    declare === 'false'
+      ? await channel.checkQueue(queue)
+      : await channel.assertQueue(queue, { durable, autoDelete, arguments: queueArguments(options) })
   for (const { exchange, key } of bind.map(parseBinding)) await channel.bindQueue(queue, exchange, key)
   return messageCount
 }

@@ -1,7 +1,8 @@
 /**
- * Why a broker does not let us into a vhost. amqplib tells that connection.open was answered with connection.close, not what stood in it; so the broker is asked
- * once more, over a connection that does nothing else, and listened to. RabbitMQ says whether there is none of that name (530), the user has no right to it (530),
- * as many are in as may be (530), or it is down (541).
+ * Why a broker does not let us into a vhost. amqplib tells that connection.open was answered with connection.close, not
+ * what stood in it; so the broker is asked once more, over a connection that does nothing else, and listened to.
+ * RabbitMQ says whether there is none of that name (530), the user has no right to it (530), as many are in as may be
+ * (530), or it is down (541).
  *
  * AMQP 0-9-1, 1.4: start, start-ok, tune, tune-ok, open, and then open-ok or close.
  */
@@ -9,10 +10,21 @@ import { connect as connectPlain, isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import type { Host, Settings } from './settings'
 
-export interface Closed { readonly code: number; readonly text: string }
+export interface Closed {
+  readonly code: number
+  readonly text: string
+}
 
-const METHOD = 1, FRAME_HEAD = 7, FRAME_END = 0xce
-const CONNECTION = 10, START = 10, START_OK = 11, TUNE = 30, TUNE_OK = 31, OPEN = 40, CLOSE = 50
+const METHOD = 1,
+  FRAME_HEAD = 7,
+  FRAME_END = 0xce
+const CONNECTION = 10,
+  START = 10,
+  START_OK = 11,
+  TUNE = 30,
+  TUNE_OK = 31,
+  OPEN = 40,
+  CLOSE = 50
 /** A frame of the handshake holds the broker's properties at most. */
 const MOST_BYTES = 1024 * 1024
 
@@ -20,7 +32,9 @@ const MOST_BYTES = 1024 * 1024
 export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): Promise<Closed | undefined> {
   return new Promise((resolve) => {
     const socket = dial(host, settings)
-    const leave = (): void => { done(undefined) }
+    const leave = (): void => {
+      done(undefined)
+    }
     const done = (why: Closed | undefined): void => {
       signal.removeEventListener('abort', leave)
       socket.destroy()
@@ -31,19 +45,27 @@ export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): 
     // The fault that is asked about is told of without its reason then.
     socket.on('error', leave)
     socket.on('close', leave)
-    socket.once(settings.secure ? 'secureConnect' : 'connect', () => { socket.write(Buffer.from('AMQP\0\0\x09\x01', 'latin1')) })
+    socket.once(settings.secure ? 'secureConnect' : 'connect', () => {
+      socket.write(Buffer.from('AMQP\0\0\x09\x01', 'latin1'))
+    })
     let rest: Buffer = Buffer.alloc(0)
     socket.on('data', (chunk: Buffer) => {
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
       while (rest.length >= FRAME_HEAD) {
         const end = FRAME_HEAD + rest.readUInt32BE(3)
-        if (end > MOST_BYTES) { leave(); return }
+        if (end > MOST_BYTES) {
+          leave()
+          return
+        }
         if (rest.length <= end) return
         const payload = rest[0] === METHOD ? rest.subarray(FRAME_HEAD, end) : undefined
         rest = rest.subarray(end + 1)
         if (payload === undefined || payload.length < 4 || payload.readUInt16BE(0) !== CONNECTION) continue
         const next = answer(payload, settings)
-        if (!Buffer.isBuffer(next)) { done(next); return }
+        if (!Buffer.isBuffer(next)) {
+          done(next)
+          return
+        }
         socket.write(next)
       }
     })
@@ -51,7 +73,9 @@ export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): 
 }
 
 function dial({ host, port }: Host, { secure, tls }: Settings): Socket {
-  return secure ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...tls }) : connectPlain(port, host)
+  return secure
+    ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...tls })
+    : connectPlain(port, host)
 }
 
 /** What to send next; or the end of it. */
@@ -59,15 +83,28 @@ function answer(payload: Buffer, { login, vhost }: Settings): Buffer | Closed | 
   switch (payload.readUInt16BE(2)) {
     case START: {
       const response = login === undefined ? '' : `\0${login.user}\0${login.password}`
-      return method(START_OK, long(''), short(login === undefined ? 'EXTERNAL' : 'PLAIN'), long(response), short('en_US'))
+      return method(
+        START_OK,
+        long(''),
+        short(login === undefined ? 'EXTERNAL' : 'PLAIN'),
+        long(response),
+        short('en_US'),
+      )
     }
-    case TUNE: return Buffer.concat([method(TUNE_OK, payload.subarray(4)), method(OPEN, short(vhost), short(''), Buffer.of(0))])
-    case CLOSE: return payload.length < 7 ? undefined : { code: payload.readUInt16BE(4), text: payload.toString('utf8', 7, 7 + payload.readUInt8(6)) }
-    default: return undefined
+    case TUNE:
+      return Buffer.concat([method(TUNE_OK, payload.subarray(4)), method(OPEN, short(vhost), short(''), Buffer.of(0))])
+    case CLOSE:
+      return payload.length < 7
+        ? undefined
+        : { code: payload.readUInt16BE(4), text: payload.toString('utf8', 7, 7 + payload.readUInt8(6)) }
+    default:
+      return undefined
   }
 }
 
-function short(text: string): Buffer { return Buffer.concat([Buffer.of(Buffer.byteLength(text)), Buffer.from(text)]) }
+function short(text: string): Buffer {
+  return Buffer.concat([Buffer.of(Buffer.byteLength(text)), Buffer.from(text)])
+}
 function long(text: string): Buffer {
   const length = Buffer.alloc(4)
   length.writeUInt32BE(Buffer.byteLength(text))

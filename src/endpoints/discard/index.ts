@@ -9,6 +9,7 @@ export default defineEndpoint({
   examples: ['manifold --from generate: count=1000000 --to discard:'],
   form: 'opaque',
   options,
-  check: ({ uri }) => (uri.path === '' ? [] : [`discard: takes nothing after the colon, but there is ${JSON.stringify(uri.path)}`]),
+  check: ({ uri }) =>
+    uri.path === '' ? [] : [`discard: takes nothing after the colon, but there is ${JSON.stringify(uri.path)}`],
   sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },
 })

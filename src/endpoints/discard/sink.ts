@@ -5,7 +5,15 @@ import type { options } from './options'
 export const create: CreateSink<typeof options> = ({ options: { delay } }) => new DiscardSink(delay)
 
 export class DiscardSink implements Sink {
-  readonly limits: Limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: 16 * 1024 * 1024, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: 'each' }
+  readonly limits: Limits = {
+    maxEntries: Number.MAX_SAFE_INTEGER,
+    maxBytes: 16 * 1024 * 1024,
+    maxEntryBytes: Number.MAX_SAFE_INTEGER,
+    inFlight: 1,
+    ordered: true,
+    unit: 'batch',
+    confirms: 'each',
+  }
   readonly wants = 'lines'
   private context: EndpointContext | undefined
 
@@ -21,5 +29,7 @@ export class DiscardSink implements Sink {
     return CONFIRMED
   }
 
-  close(): Promise<void> { return Promise.resolve() }
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
 }

@@ -1,4 +1,7 @@
-/** What was read of a file before, once more: for records that were lost behind us. Only from the very file: its content is compared. */
+/**
+ * What was read of a file before, once more: for records that were lost behind us. Only from the very file: its content
+ * is compared.
+ */
 import type { Delivery, Position } from '../../core/contract'
 import { only, within } from '../../core/batch'
 import { Fatal } from '../../core/errors'
@@ -10,20 +13,42 @@ import { decodePosition, type FilePosition } from './position'
 import { startOf } from './start'
 import { Cut, Moved, Tail } from './tail'
 
-export interface AgainFacts { readonly pattern: string; readonly compression: CompressionChoice; readonly framing: Framing; readonly maxRecord: number; readonly start: string }
+export interface AgainFacts {
+  readonly pattern: string
+  readonly compression: CompressionChoice
+  readonly framing: Framing
+  readonly maxRecord: number
+  readonly start: string
+}
 
-export async function* readAgain(facts: AgainFacts, name: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
+export async function* readAgain(
+  facts: AgainFacts,
+  name: string,
+  from: Position | undefined,
+  to: Position,
+  signal: AbortSignal,
+): AsyncGenerator<Delivery, void, undefined> {
   const end = decodePosition(to)
   if (end === undefined) throw new Fatal(`the stored position of ${name} cannot be understood`)
   const candidate = await fileOf(facts, name, end)
   if (candidate === undefined) throw new Fatal(`${end.path} is not there any more, or is not what was read before`)
   const begin = from === undefined ? undefined : decodePosition(from)
-  if (begin === undefined && startOf(facts.start) !== 'oldest') throw new Fatal(`where reading of ${end.path} began is not known any more`)
+  if (begin === undefined && startOf(facts.start) !== 'oldest')
+    throw new Fatal(`where reading of ${end.path} began is not known any more`)
   const { path, inode, born, since } = end
   // What was called so before is another file: of this one nothing was read.
   const known = begin?.since === since ? begin : { path, inode, born, since, offset: 0 }
   const { framing, maxRecord } = facts
-  const tail = new Tail({ partition: { name, epoch: 0 }, origin: path, candidate, known, since, framing, maxRecord, follow: false })
+  const tail = new Tail({
+    partition: { name, epoch: 0 },
+    origin: path,
+    candidate,
+    known,
+    since,
+    framing,
+    maxRecord,
+    follow: false,
+  })
   try {
     while (tail.offset < end.offset) {
       const more = await tail.wait(signal)
@@ -32,12 +57,20 @@ export async function* readAgain(facts: AgainFacts, name: string, from: Position
       else if (!more && delivery === undefined) throw new Fatal(`${candidate.path} ends before what was read of it`)
     }
   } catch (error) {
-    throw error instanceof Cut || error instanceof Moved || error instanceof OtherContent ? new Fatal(`${candidate.path} is not what was read before`, { cause: error }) : error
-  } finally { await tail.close() }
+    throw error instanceof Cut || error instanceof Moved || error instanceof OtherContent
+      ? new Fatal(`${candidate.path} is not what was read before`, { cause: error })
+      : error
+  } finally {
+    await tail.close()
+  }
 }
 
 /** By the rules by which a file is known again. */
-async function fileOf({ pattern, compression }: AgainFacts, name: string, position: FilePosition): Promise<Candidate | undefined> {
+async function fileOf(
+  { pattern, compression }: AgainFacts,
+  name: string,
+  position: FilePosition,
+): Promise<Candidate | undefined> {
   const known = [{ name, position }]
   const bound: Bound = new Map()
   const unknown = (): Promise<boolean> => Promise.resolve(false)
@@ -53,12 +86,20 @@ function upTo(delivery: Delivery, offset: number): Delivery {
   const reaches = (position: Position): boolean => (decodePosition(position)?.offset ?? 0) > offset
   if (!reaches(delivery.last)) return delivery
   let low = 0
-  for (let high = delivery.batch.count; low < high;) {
+  for (let high = delivery.batch.count; low < high; ) {
     const middle = (low + high) >> 1
     if (reaches(delivery.at(middle))) high = middle
     else low = middle + 1
   }
   const { unfit: _unfit, ...rest } = delivery
   const count = low
-  return { ...rest, batch: only(delivery.batch, Array.from({ length: count }, (_, index) => index)), last: count > 0 ? delivery.at(count - 1) : delivery.last, at: within(count, (index) => delivery.at(index)) }
+  return {
+    ...rest,
+    batch: only(
+      delivery.batch,
+      Array.from({ length: count }, (_, index) => index),
+    ),
+    last: count > 0 ? delivery.at(count - 1) : delivery.last,
+    at: within(count, (index) => delivery.at(index)),
+  }
 }

@@ -37,12 +37,16 @@ export async function findMatching(pattern: string, choice: CompressionChoice): 
 }
 
 /** What lies under the names that rotation gives to files of these paths. */
-export async function findRotated(originals: Iterable<string>, choice: CompressionChoice, except: ReadonlySet<string>): Promise<readonly Candidate[]> {
+export async function findRotated(
+  originals: Iterable<string>,
+  choice: CompressionChoice,
+  except: ReadonlySet<string>,
+): Promise<readonly Candidate[]> {
   const found = new Map<string, Candidate>()
   const listings = new Map<string, readonly string[]>()
   for (const original of new Set(originals)) {
     const folder = path.dirname(original)
-    const names = listings.get(folder) ?? await listed(folder)
+    const names = listings.get(folder) ?? (await listed(folder))
     listings.set(folder, names)
     const stem = path.parse(original).name
     const rotated = rotationOf(path.basename(original))
@@ -59,12 +63,14 @@ export async function findRotated(originals: Iterable<string>, choice: Compressi
 async function matching(pattern: string): Promise<readonly string[]> {
   const facts = await fs.stat(pattern).catch((error: unknown) => {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EACCES' || code === 'ELOOP' || code === 'ENAMETOOLONG') throw new Refused(`${pattern} cannot be looked at (${code})`, { cause: error })
+    if (code === 'EACCES' || code === 'ELOOP' || code === 'ENAMETOOLONG')
+      throw new Refused(`${pattern} cannot be looked at (${code})`, { cause: error })
     return undefined
   })
-  if (facts?.isDirectory() === true) throw new Refused(`${pattern} is a directory: name the files in it, such as '${path.join(pattern, '*')}'`)
+  if (facts?.isDirectory() === true)
+    throw new Refused(`${pattern} is a directory: name the files in it, such as '${path.join(pattern, '*')}'`)
   if (facts !== undefined) return [pattern]
-  return [...await glob(pattern)].sort()
+  return [...(await glob(pattern))].sort()
 }
 
 /** Folders that a glob leads into and that may not be read: the engine passes over them without a word. */
@@ -72,46 +78,80 @@ export async function closedFolders(pattern: string): Promise<readonly string[]>
   if (!isGlob(pattern)) return []
   const folders = new Set<string>()
   // What it meets on its way is what counts.
-  await glob(pattern, (folder) => { folders.add(path.resolve(folder)) })
+  await glob(pattern, (folder) => {
+    folders.add(path.resolve(folder))
+  })
   const closed: string[] = []
   for (const folder of [...folders].sort()) {
-    // Listing takes one permission, entering another. Not access(2), which asks for the user that started us, not for the one we are.
-    const open = await Promise.all([fs.opendir(pathOf(folder) as string).then((listing) => listing.close()), fs.stat(pathOf(`${folder}/.`))]).then(() => true, (error: unknown) => (error as NodeJS.ErrnoException).code !== 'EACCES')
+    // Listing takes one permission, entering another. Not access(2), which asks for the user that started us, not for
+    // the one we are.
+    const open = await Promise.all([
+      fs.opendir(pathOf(folder) as string).then((listing) => listing.close()),
+      fs.stat(pathOf(`${folder}/.`)),
+    ]).then(
+      () => true,
+      (error: unknown) => (error as NodeJS.ErrnoException).code !== 'EACCES',
+    )
     if (!open) closed.push(shownName(folder))
   }
   return closed
 }
 
-/** What a folder holds; nothing where it is gone, or may be entered and not listed: what is in it under its own name is read all the same. */
+/**
+ * What a folder holds; nothing where it is gone, or may be entered and not listed: what is in it under its own name is
+ * read all the same.
+ */
 async function listed(folder: string): Promise<readonly string[]> {
-  return fs.readdir(pathOf(folder), { encoding: 'buffer' }).then((names) => names.map(nameOf), (error: unknown) => {
-    if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
-    throw error
-  })
+  return fs.readdir(pathOf(folder), { encoding: 'buffer' }).then(
+    (names) => names.map(nameOf),
+    (error: unknown) => {
+      if (['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
+      throw error
+    },
+  )
 }
 
-/** undefined: gone meanwhile, a link that leads nowhere, or a directory. Throws Refused where it may not be looked at. */
+/**
+ * undefined: gone meanwhile, a link that leads nowhere, or a directory. Throws Refused where it may not be looked at.
+ */
 async function candidateOf(file: string, matched: boolean, choice: CompressionChoice): Promise<Candidate | undefined> {
   const facts = await fs.stat(pathOf(file), { bigint: true }).catch((error: unknown) => {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined
-    throw code === 'EACCES' ? new Refused(`${shownName(file)} may not be looked at: permission denied`, { cause: error }) : error
+    throw code === 'EACCES'
+      ? new Refused(`${shownName(file)} may not be looked at: permission denied`, { cause: error })
+      : error
   })
   if (facts === undefined || facts.isDirectory()) return undefined
   return {
-    path: file, matched, key: `${facts.dev}:${facts.ino}`, inode: String(facts.ino), born: String(facts.birthtimeMs), size: Number(facts.size), modified: Number(facts.mtimeMs),
-    kind: facts.isFile() ? 'file' : 'stream', compression: choice === 'auto' ? compressionOf(file) : choice,
+    path: file,
+    matched,
+    key: `${facts.dev}:${facts.ino}`,
+    inode: String(facts.ino),
+    born: String(facts.birthtimeMs),
+    size: Number(facts.size),
+    modified: Number(facts.mtimeMs),
+    kind: facts.isFile() ? 'file' : 'stream',
+    compression: choice === 'auto' ? compressionOf(file) : choice,
   }
 }
 
-export function isRotationOf(name: string, original: string): boolean { return path.dirname(name) === path.dirname(original) && rotationOf(path.basename(original)).test(path.basename(name)) }
+export function isRotationOf(name: string, original: string): boolean {
+  return path.dirname(name) === path.dirname(original) && rotationOf(path.basename(original)).test(path.basename(name))
+}
 
-/** Names that rotation gives: app.log.1, app.log-20260131, app-20260131.log, app.log.old, and these with .gz or .zst. */
+/**
+ * Names that rotation gives: app.log.1, app.log-20260131, app-20260131.log, app.log.old, and these with .gz or .zst.
+ */
 function rotationOf(base: string): RegExp {
   const extension = path.extname(base)
   const stem = escaped(base.slice(0, base.length - extension.length))
   const stamp = String.raw`[-._]\d[\d._T:-]*`
-  return new RegExp(`^(?:${escaped(base)}(?:${stamp}|[-._](?:old|bak|prev))|${stem}${stamp}${escaped(extension)})(?:\\.gz|\\.zst)?$`)
+  return new RegExp(
+    `^(?:${escaped(base)}(?:${stamp}|[-._](?:old|bak|prev))|${stem}${stamp}${escaped(extension)})(?:\\.gz|\\.zst)?$`,
+  )
 }
 
-function escaped(text: string): string { return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&') }
+function escaped(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
+}

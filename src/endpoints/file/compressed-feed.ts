@@ -6,8 +6,8 @@ import { CompressedReader, OtherContent } from './compressed-reader'
 import { PRINTED, printedLength, printOf, type FilePosition } from './position'
 
 /**
- * Fills a landing with the uncompressed bytes of a file from an offset on. There is no way into the middle of compressed data: what lies before is
- * decompressed and compared with what is known of it.
+ * Fills a landing with the uncompressed bytes of a file from an offset on. There is no way into the middle of
+ * compressed data: what lies before is decompressed and compared with what is known of it.
  */
 export class CompressedFeed {
   private readonly reader: CompressedReader
@@ -20,18 +20,26 @@ export class CompressedFeed {
   private checked = false
 
   /** @param most bytes of the file that are looked at */
-  constructor(file: fs.FileHandle, kind: Compression, private readonly landing: Landing & { push(bytes: Uint8Array): void }, private readonly known: FilePosition | undefined, most = Infinity) {
+  constructor(
+    file: fs.FileHandle,
+    kind: Compression,
+    private readonly landing: Landing & { push(bytes: Uint8Array): void },
+    private readonly known: FilePosition | undefined,
+    most = Infinity,
+  ) {
     this.reader = new CompressedReader(file, kind, most)
     this.parts = this.reader.parts()
   }
 
   /** Compressed bytes read. */
-  get consumed(): number { return this.reader.consumed }
+  get consumed(): number {
+    return this.reader.consumed
+  }
 
   /** As FileReader.wait. Throws OtherContent. */
   async wait(signal: AbortSignal): Promise<boolean> {
     while (this.landing.pending === 0) {
-      const next = await unlessAborted(this.ahead ??= this.start(), signal)
+      const next = await unlessAborted((this.ahead ??= this.start()), signal)
       this.ahead = undefined
       if (next.done === true) {
         if (!this.checked && this.known !== undefined && this.known.offset > 0) this.check()
@@ -54,7 +62,11 @@ export class CompressedFeed {
     if (this.head.length < PRINTED) this.head = Buffer.concat([this.head, part.subarray(0, PRINTED - this.head.length)])
     const skip = Math.min(part.length, Math.max(0, (this.known?.offset ?? 0) - this.seen))
     this.seen += skip
-    if (skip > 0) this.recent = skip >= PRINTED ? Buffer.from(part.subarray(skip - PRINTED, skip)) : Buffer.concat([this.recent, part.subarray(0, skip)]).subarray(-PRINTED)
+    if (skip > 0)
+      this.recent =
+        skip >= PRINTED
+          ? Buffer.from(part.subarray(skip - PRINTED, skip))
+          : Buffer.concat([this.recent, part.subarray(0, skip)]).subarray(-PRINTED)
     if (skip === part.length) return
     if (!this.checked) this.check()
     this.seen += part.length - skip
@@ -65,8 +77,10 @@ export class CompressedFeed {
     this.checked = true
     if (this.known === undefined) return
     const { offset, head, before } = this.known
-    const other = this.seen < offset || (head !== undefined && printOf(this.head.subarray(0, printedLength(head))) !== head)
-      || (before !== undefined && printOf(this.recent.subarray(this.recent.length - printedLength(before))) !== before)
+    const other =
+      this.seen < offset ||
+      (head !== undefined && printOf(this.head.subarray(0, printedLength(head))) !== head) ||
+      (before !== undefined && printOf(this.recent.subarray(this.recent.length - printedLength(before))) !== before)
     if (other) throw new OtherContent('its content is not what was read before')
   }
 

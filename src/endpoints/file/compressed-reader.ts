@@ -3,17 +3,24 @@ import { decompress } from '../../codec/compression'
 import type { Compression } from '../../core/contract'
 
 const BLOCK = 256 * 1024
-/** So much is decompressed at once: where data is damaged, ever less up to there, for of a write that fails the engine gives out nothing. */
+/**
+ * So much is decompressed at once: where data is damaged, ever less up to there, for of a write that fails the engine
+ * gives out nothing.
+ */
 const SIZES = [BLOCK, 4096, 128, 8, 1]
 
 /** The file is not the one whose position is known: its content differs, or ends before it. */
 export class OtherContent extends Error {}
 
 /** What the content itself is to blame for, not the system. */
-export function isDamage(error: unknown): boolean { return (error as NodeJS.ErrnoException).syscall === undefined && !(error instanceof OtherContent) }
+export function isDamage(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).syscall === undefined && !(error instanceof OtherContent)
+}
 
 /** Whole as far as it goes. */
-export function isCutShort(error: unknown): boolean { return error instanceof Error && error.message.endsWith('ends too early') }
+export function isCutShort(error: unknown): boolean {
+  return error instanceof Error && error.message.endsWith('ends too early')
+}
 
 /** The uncompressed bytes of a file: of a damaged one all that lies before the damage, then the error. */
 export class CompressedReader {
@@ -25,10 +32,14 @@ export class CompressedReader {
   private readonly careful: number[] = []
 
   /** @param most bytes of the file that are looked at */
-  constructor(private readonly file: fs.FileHandle, private readonly kind: Compression, private readonly most = Infinity) {}
+  constructor(
+    private readonly file: fs.FileHandle,
+    private readonly kind: Compression,
+    private readonly most = Infinity,
+  ) {}
 
   async *parts(): AsyncGenerator<Buffer, void, undefined> {
-    for (let seen = 0; ;) {
+    for (let seen = 0; ; ) {
       try {
         for await (const part of beyond(seen, decompress(this.kind)(this.blocks()))) {
           seen += part.length
@@ -46,7 +57,11 @@ export class CompressedReader {
   private async *blocks(): AsyncGenerator<Buffer, void, undefined> {
     for (;;) {
       const stage = this.careful.filter((from) => from <= this.consumed).length
-      const length = Math.min(SIZES[stage] ?? 1, (this.careful[stage] ?? this.most) - this.consumed, this.most - this.consumed)
+      const length = Math.min(
+        SIZES[stage] ?? 1,
+        (this.careful[stage] ?? this.most) - this.consumed,
+        this.most - this.consumed,
+      )
       if (length <= 0) return
       const { bytesRead, buffer } = await this.file.read(Buffer.allocUnsafe(length), 0, length, this.consumed)
       if (bytesRead === 0) return

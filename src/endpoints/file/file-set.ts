@@ -24,10 +24,11 @@ export interface FileSetFacts {
 }
 
 /**
- * Which files are being read. Each look around the disk tells which of them are still there, under what name, and which are new.
+ * Which files are being read. Each look around the disk tells which of them are still there, under what name, and which
+ * are new.
  *
- * A name of a partition is free again once its file is read up and no pattern leads to it any more: a file that is rotated every night for years
- * needs two names.
+ * A name of a partition is free again once its file is read up and no pattern leads to it any more: a file that is
+ * rotated every night for years needs two names.
  */
 export class FileSet {
   /** In the order of reading. */
@@ -40,7 +41,10 @@ export class FileSet {
   private first = true
 
   /** @param known by partition: what is stored, and what was handed over since */
-  constructor(private readonly facts: FileSetFacts, readonly known: Map<string, FilePosition>) {}
+  constructor(
+    private readonly facts: FileSetFacts,
+    readonly known: Map<string, FilePosition>,
+  ) {}
 
   async look(): Promise<void> {
     const { pattern, compression, start } = this.facts
@@ -48,21 +52,37 @@ export class FileSet {
     const known = [...this.known].map(([name, position]): Known => ({ name, position }))
     const bound: Bound = new Map()
     await bindByInode(bound, known, matched, this.trusted)
-    const missing = unbound(known, bound).sort((a, b) => b.position.since - a.position.since).slice(0, MOST_MISSING)
+    const missing = unbound(known, bound)
+      .sort((a, b) => b.position.since - a.position.since)
+      .slice(0, MOST_MISSING)
     const there = new Set(matched.map(({ key }) => key))
-    const astray = [...missing.map(({ position }) => position.path), ...this.tails.filter(({ key }) => !there.has(key)).map(({ origin }) => origin)]
+    const astray = [
+      ...missing.map(({ position }) => position.path),
+      ...this.tails.filter(({ key }) => !there.has(key)).map(({ origin }) => origin),
+    ]
     const rotated = await findRotated(astray, compression, there)
     await bindByInode(bound, missing, rotated, this.trusted)
     const candidates = [...rotated, ...matched]
     // What is open and has no position yet is no stranger.
     const young = new Set(this.tails.filter((tail) => !this.known.has(tail.partition.name)).map(({ key }) => key))
-    await bindByContent(bound, missing, candidates.filter(({ key }) => !young.has(key)))
+    await bindByContent(
+      bound,
+      missing,
+      candidates.filter(({ key }) => !young.has(key)),
+    )
     for (const [candidate, one] of bound) this.recognised.set(candidate.key, stateOf(candidate, one.name))
 
-    for (const tail of [...this.tails]) await this.settle(tail, candidates.find(({ key }) => key === tail.key), bound)
+    for (const tail of [...this.tails])
+      await this.settle(
+        tail,
+        candidates.find(({ key }) => key === tail.key),
+        bound,
+      )
     const fresh = this.first && known.length === 0 && start !== 'oldest'
     const places = this.places(bound)
-    for (const [candidate, one] of bound) if (!candidate.matched && !this.isReadUp(candidate, one.position)) this.begin(candidate, one.position.path, one, places)
+    for (const [candidate, one] of bound)
+      if (!candidate.matched && !this.isReadUp(candidate, one.position))
+        this.begin(candidate, one.position.path, one, places)
     for (const { candidate, origin } of this.unseen(rotated, bound)) this.begin(candidate, origin, undefined, places)
     for (const candidate of matched) {
       const one = bound.get(candidate)
@@ -90,7 +110,13 @@ export class FileSet {
   private readonly trusted = async ({ name }: Known, candidate: Candidate): Promise<boolean> => {
     if (this.recognised.get(candidate.key) === stateOf(candidate, name)) return true
     const tail = this.tails.find(({ key }) => key === candidate.key)
-    return tail !== undefined && tail.partition.name === name && tail.isOpen && candidate.compression === 'none' && !await tail.isCut()
+    return (
+      tail !== undefined &&
+      tail.partition.name === name &&
+      tail.isOpen &&
+      candidate.compression === 'none' &&
+      !(await tail.isCut())
+    )
   }
 
   /** What becomes of a file that is being read. */
@@ -104,7 +130,7 @@ export class FileSet {
     }
     const leaves = found?.matched !== true
     if (leaves && tail.leavingSince === undefined) tail.stirred = true
-    tail.leavingSince = leaves ? tail.leavingSince ?? this.facts.monotonic() : undefined
+    tail.leavingSince = leaves ? (tail.leavingSince ?? this.facts.monotonic()) : undefined
     if (found === undefined) return
     if (found.size !== tail.candidate.size || found.modified !== tail.candidate.modified) {
       // Compressed data has no end that could be gone on from.
@@ -118,11 +144,20 @@ export class FileSet {
   private places(bound: Bound): Places {
     const names = new Set(this.tails.map((tail) => tail.partition.name))
     for (const [file, { name, position }] of bound) if (file.matched || !this.isReadUp(file, position)) names.add(name)
-    return { keys: new Set(this.tails.map(({ key }) => key)), names, last: new Map(this.tails.map((tail) => [tail.origin, tail])) }
+    return {
+      keys: new Set(this.tails.map(({ key }) => key)),
+      names,
+      last: new Map(this.tails.map((tail) => [tail.origin, tail])),
+    }
   }
 
   /** @param origin the path under which rotation, or nobody yet, found it */
-  private begin(candidate: Candidate, origin: string, one: Known | undefined, { keys, names, last }: Places): Tail | undefined {
+  private begin(
+    candidate: Candidate,
+    origin: string,
+    one: Known | undefined,
+    { keys, names, last }: Places,
+  ): Tail | undefined {
     if (keys.has(candidate.key)) return undefined
     const { framing, maxRecord, follow, epoch } = this.facts
     const shown = shownName(origin)
@@ -132,7 +167,17 @@ export class FileSet {
       this.known.delete(name)
     }
     const after = last.get(origin)
-    const tail = new Tail({ partition: { name, epoch }, origin, candidate, since: one?.position.since ?? this.sinceOf(origin), framing, maxRecord, follow, ...(one === undefined ? {} : { known: one.position }), ...(after === undefined ? {} : { after }) })
+    const tail = new Tail({
+      partition: { name, epoch },
+      origin,
+      candidate,
+      since: one?.position.since ?? this.sinceOf(origin),
+      framing,
+      maxRecord,
+      follow,
+      ...(one === undefined ? {} : { known: one.position }),
+      ...(after === undefined ? {} : { after }),
+    })
     if (!candidate.matched) tail.leavingSince = this.facts.monotonic()
     this.tails.push(tail)
     keys.add(candidate.key)
@@ -141,9 +186,14 @@ export class FileSet {
     return tail
   }
 
-  /** Later than what is known of the path, also where the clock was set back: the order in which files came under one name rests on it. */
+  /**
+   * Later than what is known of the path, also where the clock was set back: the order in which files came under one
+   * name rests on it.
+   */
   private sinceOf(path: string): number {
-    const there = [...this.tails.map(({ origin, since }) => ({ path: origin, since })), ...this.known.values()].filter((one) => one.path === path)
+    const there = [...this.tails.map(({ origin, since }) => ({ path: origin, since })), ...this.known.values()].filter(
+      (one) => one.path === path,
+    )
     return there.reduce((latest, { since }) => Math.max(latest, since + 1), this.facts.now())
   }
 
@@ -153,24 +203,44 @@ export class FileSet {
   }
 
   /**
-   * Files that lay under a path while nobody looked: rotation has put them between the newest one known of the path and the one that is there now. Where
-   * the newest one is still at its path there are none, and what is older than it was read, or was there before we came.
+   * Files that lay under a path while nobody looked: rotation has put them between the newest one known of the path and
+   * the one that is there now. Where the newest one is still at its path there are none, and what is older than it was
+   * read, or was there before we came.
    */
-  private unseen(rotated: readonly Candidate[], bound: Bound): { readonly candidate: Candidate; readonly origin: string }[] {
+  private unseen(
+    rotated: readonly Candidate[],
+    bound: Bound,
+  ): { readonly candidate: Candidate; readonly origin: string }[] {
     const newest = new Map<string, { readonly name: string; readonly since: number }>()
-    const seen = [...this.tails.map((tail) => ({ name: tail.partition.name, path: tail.origin, since: tail.since })), ...[...this.known].map(([name, { path, since }]) => ({ name, path, since }))]
+    const seen = [
+      ...this.tails.map((tail) => ({ name: tail.partition.name, path: tail.origin, since: tail.since })),
+      ...[...this.known].map(([name, { path, since }]) => ({ name, path, since })),
+    ]
     for (const one of seen) if ((newest.get(one.path)?.since ?? -1) < one.since) newest.set(one.path, one)
     const gone = [...bound].filter(([file, one]) => !file.matched && newest.get(one.position.path)?.name === one.name)
     if (gone.length === 0) return []
     // In the order in which they were written last; within one tick of the clock the higher number is the older file.
-    return rotated.filter((candidate) => !bound.has(candidate)).sort((a, b) => a.modified - b.modified || (a.path < b.path ? 1 : -1)).flatMap((candidate) => {
-      const from = gone.find(([file, one]) => isRotationOf(candidate.path, one.position.path) && isYounger(candidate, file))
-      return from === undefined ? [] : [{ candidate, origin: from[1].position.path }]
-    })
+    return rotated
+      .filter((candidate) => !bound.has(candidate))
+      .sort((a, b) => a.modified - b.modified || (a.path < b.path ? 1 : -1))
+      .flatMap((candidate) => {
+        const from = gone.find(
+          ([file, one]) => isRotationOf(candidate.path, one.position.path) && isYounger(candidate, file),
+        )
+        return from === undefined ? [] : [{ candidate, origin: from[1].position.path }]
+      })
   }
 }
 
-interface Places { readonly keys: Set<string>; readonly names: Set<string>; readonly last: Map<string, Tail> }
+interface Places {
+  readonly keys: Set<string>
+  readonly names: Set<string>
+  readonly last: Map<string, Tail>
+}
 
-function isYounger(one: Candidate, other: Candidate): boolean { return one.modified > other.modified || (one.modified === other.modified && Number(one.born) >= Number(other.born)) }
-function stateOf({ size, modified }: Candidate, name: string): string { return `${size} ${modified} ${name}` }
+function isYounger(one: Candidate, other: Candidate): boolean {
+  return one.modified > other.modified || (one.modified === other.modified && Number(one.born) >= Number(other.born))
+}
+function stateOf({ size, modified }: Candidate, name: string): string {
+  return `${size} ${modified} ${name}`
+}

@@ -7,7 +7,9 @@ import { findMatching } from './candidates'
 import type { options } from './options'
 import { hasTimes, pathAt, rotatedPath } from './template'
 
-export function filesOf(given: Given<typeof options>, role: Role): Promise<Files> { return role === 'source' ? read(given) : Promise.resolve(written(given)) }
+export function filesOf(given: Given<typeof options>, role: Role): Promise<Files> {
+  return role === 'source' ? read(given) : Promise.resolve(written(given))
+}
 
 async function read({ uri }: Given<typeof options>): Promise<Files> {
   // Where something may not be looked at, opening says so.
@@ -15,7 +17,8 @@ async function read({ uri }: Given<typeof options>): Promise<Files> {
   const matches = isGlob(uri.path) ? matcherOf(realPattern(uri.path)) : undefined
   const plain = real(path.resolve(uri.path))
   return {
-    keys: found.filter(({ kind }) => kind === 'file').map(({ key }) => key), paths: [],
+    keys: found.filter(({ kind }) => kind === 'file').map(({ key }) => key),
+    paths: [],
     matches: (file) => file === plain || matches?.(file) === true,
   }
 }
@@ -35,10 +38,17 @@ function written({ uri, options: { rotateSize, rotateEvery } }: Given<typeof opt
 function realPattern(pattern: string): string {
   let folder = path.resolve(pattern)
   while (isGlob(folder)) folder = path.dirname(folder)
-  return path.join(real(unescaped(folder)).replace(/[\\*?[\]{}]/g, '\\$&'), path.relative(folder, path.resolve(pattern)))
+  return path.join(
+    real(unescaped(folder)).replace(/[\\*?[\]{}]/g, '\\$&'),
+    path.relative(folder, path.resolve(pattern)),
+  )
 }
 
 /** Of what does not exist, the folder's. */
 function real(name: string): string {
-  try { return realpathSync(name) } catch { return path.dirname(name) === name ? name : path.join(real(path.dirname(name)), path.basename(name)) }
+  try {
+    return realpathSync(name)
+  } catch {
+    return path.dirname(name) === name ? name : path.join(real(path.dirname(name)), path.basename(name))
+  }
 }

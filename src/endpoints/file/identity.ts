@@ -1,6 +1,7 @@
 /**
- * Which file on disk is which one that was read before: by inode and birth time first, then by what is in it among the names that rotation gives, for
- * a copy that was truncated at its origin or compressed is another inode. Content is always looked at: an inode alone proves nothing.
+ * Which file on disk is which one that was read before: by inode and birth time first, then by what is in it among the
+ * names that rotation gives, for a copy that was truncated at its origin or compressed is another inode. Content is
+ * always looked at: an inode alone proves nothing.
  */
 import * as fs from 'node:fs/promises'
 import { pathOf } from '../../kit/file-names'
@@ -8,29 +9,58 @@ import { isRotationOf, type Candidate } from './candidates'
 import { CompressedReader } from './compressed-reader'
 import { PRINTED, printedLength, printOf, type FilePosition } from './position'
 
-export interface Known { readonly name: string; readonly position: FilePosition }
+export interface Known {
+  readonly name: string
+  readonly position: FilePosition
+}
 
 export type Bound = Map<Candidate, Known>
 
-/** Binds what has the same inode, birth time and content. @param trusted says that a pair needs no look at its content */
-export async function bindByInode(bound: Bound, known: readonly Known[], candidates: readonly Candidate[], trusted: (known: Known, candidate: Candidate) => Promise<boolean>): Promise<void> {
-  const byInode = Map.groupBy(candidates.filter(({ kind }) => kind === 'file'), ({ inode }) => inode)
+/**
+ * Binds what has the same inode, birth time and content. @param trusted says that a pair needs no look at its content
+ */
+export async function bindByInode(
+  bound: Bound,
+  known: readonly Known[],
+  candidates: readonly Candidate[],
+  trusted: (known: Known, candidate: Candidate) => Promise<boolean>,
+): Promise<void> {
+  const byInode = Map.groupBy(
+    candidates.filter(({ kind }) => kind === 'file'),
+    ({ inode }) => inode,
+  )
   for (const one of unbound(known, bound)) {
     for (const candidate of byInode.get(one.position.inode) ?? []) {
       if (bound.has(candidate) || !sameBirth(one.position, candidate)) continue
-      if (await trusted(one, candidate) || await holds(candidate, one.position)) { bound.set(candidate, one); break }
+      if ((await trusted(one, candidate)) || (await holds(candidate, one.position))) {
+        bound.set(candidate, one)
+        break
+      }
     }
   }
 }
 
 /** Binds what lies under a rotated name and has the same content: copies, and what was compressed since. */
-export async function bindByContent(bound: Bound, known: readonly Known[], strangers: readonly Candidate[]): Promise<void> {
-  const latest = strangers.filter((candidate) => candidate.kind === 'file' && !bound.has(candidate)).sort((a, b) => b.modified - a.modified)
+export async function bindByContent(
+  bound: Bound,
+  known: readonly Known[],
+  strangers: readonly Candidate[],
+): Promise<void> {
+  const latest = strangers
+    .filter((candidate) => candidate.kind === 'file' && !bound.has(candidate))
+    .sort((a, b) => b.modified - a.modified)
   if (latest.length === 0) return
   for (const one of unbound(known, bound)) {
     if (one.position.offset === 0 || one.position.head === undefined) continue
     for (const candidate of latest) {
-      if (!bound.has(candidate) && isRotationOf(candidate.path, one.position.path) && await holds(candidate, one.position)) { bound.set(candidate, one); break }
+      if (
+        !bound.has(candidate) &&
+        isRotationOf(candidate.path, one.position.path) &&
+        (await holds(candidate, one.position))
+      ) {
+        bound.set(candidate, one)
+        break
+      }
     }
   }
 }
@@ -41,22 +71,33 @@ export function unbound(known: readonly Known[], bound: Bound): Known[] {
   return known.filter(({ name }) => !taken.has(name)).sort((a, b) => b.position.offset - a.position.offset)
 }
 
-function sameBirth(position: FilePosition, candidate: Candidate): boolean { return position.born === candidate.born || position.born === '0' || candidate.born === '0' }
+function sameBirth(position: FilePosition, candidate: Candidate): boolean {
+  return position.born === candidate.born || position.born === '0' || candidate.born === '0'
+}
 
-/** The file is long enough and its bytes are those that were read. Of a compressed one only the beginning is looked at: the rest is, when it is skipped. */
+/**
+ * The file is long enough and its bytes are those that were read. Of a compressed one only the beginning is looked at:
+ * the rest is, when it is skipped.
+ */
 async function holds(candidate: Candidate, { head, before, offset }: FilePosition): Promise<boolean> {
-  if (candidate.compression !== 'none') return head === undefined || printOf((await beginning(candidate)).subarray(0, printedLength(head))) === head
+  if (candidate.compression !== 'none')
+    return head === undefined || printOf((await beginning(candidate)).subarray(0, printedLength(head))) === head
   if (candidate.size < offset) return false
   if (head === undefined && before === undefined) return true
   let file: fs.FileHandle | undefined
   try {
     file = await fs.open(pathOf(candidate.path), 'r')
-    return (head === undefined || await printAt(file, 0, printedLength(head)) === head) && (before === undefined || await printAt(file, offset - printedLength(before), printedLength(before)) === before)
+    return (
+      (head === undefined || (await printAt(file, 0, printedLength(head))) === head) &&
+      (before === undefined || (await printAt(file, offset - printedLength(before), printedLength(before))) === before)
+    )
   } catch (error) {
     // Gone since it was listed: the next look tells.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
     throw error
-  } finally { await file?.close() }
+  } finally {
+    await file?.close()
+  }
 }
 
 /** Of `length` bytes at a position, or of as many as there are. */
@@ -78,9 +119,12 @@ async function beginning({ path: name, compression }: Candidate): Promise<Buffer
       if (length >= PRINTED) break
     }
   } catch (error) {
-    // Too short, damaged or gone: what was read of it decides. Where it cannot be read now, nothing does: taken for another file, it would come twice.
+    // Too short, damaged or gone: what was read of it decides. Where it cannot be read now, nothing does: taken for
+    // another file, it would come twice.
     const { code, syscall } = error as NodeJS.ErrnoException
     if (syscall !== undefined && code !== 'ENOENT') throw error
-  } finally { await file?.close() }
+  } finally {
+    await file?.close()
+  }
   return Buffer.concat(parts).subarray(0, PRINTED)
 }

@@ -1,9 +1,10 @@
 /**
- * Which write to a file is under way: a small file beside it (`.NAME.writing`), there only while it is written to. Each process that writes has one of its
- * own (`.NAME.2.writing` and so on), for several may write to one file.
+ * Which write to a file is under way: a small file beside it (`.NAME.writing`), there only while it is written to. Each
+ * process that writes has one of its own (`.NAME.2.writing` and so on), for several may write to one file.
  *
- * Two slots, written in turn and synced, each before the write that it tells of: where that is to begin, its length, and a checksum of each block of it. After a crash
- * the newest good slot decides whether the end of the file is a torn write of ours. Only what it proves to be ours goes: others may have appended since.
+ * Two slots, written in turn and synced, each before the write that it tells of: where that is to begin, its length,
+ * and a checksum of each block of it. After a crash the newest good slot decides whether the end of the file is a torn
+ * write of ours. Only what it proves to be ours goes: others may have appended since.
  */
 import { constants, fstatSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
@@ -11,8 +12,17 @@ import * as path from 'node:path'
 import { crc32 } from 'node:zlib'
 import { checksums, type Intent } from './torn'
 
-export interface FileIdentity { readonly inode: string; readonly born: string }
-interface Header extends FileIdentity { readonly count: number; readonly start: number; readonly length: number; readonly block: number; readonly blocks: number }
+export interface FileIdentity {
+  readonly inode: string
+  readonly born: string
+}
+interface Header extends FileIdentity {
+  readonly count: number
+  readonly start: number
+  readonly length: number
+  readonly block: number
+  readonly blocks: number
+}
 
 /** Room for the header, and for as many checksums as a write has blocks at most. */
 const HEADER = 256
@@ -20,18 +30,28 @@ const SLOT = 32 * 1024
 /** Processes that write to one file and are protected; more may write. */
 const MOST = 8
 
-function markerPath(file: string, number: number): string { return path.join(path.dirname(file), `.${path.basename(file)}.${number === 1 ? '' : `${number}.`}writing`) }
+function markerPath(file: string, number: number): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}.${number === 1 ? '' : `${number}.`}writing`)
+}
 
 export class Marker {
   private count = 0
 
-  private constructor(private readonly file: fs.FileHandle, private readonly name: string) {}
+  private constructor(
+    private readonly file: fs.FileHandle,
+    private readonly name: string,
+  ) {}
 
   /** To be made durable by an fsync of the folder. undefined: none can be made there, or there are enough of them. */
   static async create(target: string): Promise<Marker | undefined> {
     for (let number = 1; number <= MOST; number++) {
       const name = markerPath(target, number)
-      try { return new Marker(await fs.open(name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600), name) } catch (error) {
+      try {
+        return new Marker(
+          await fs.open(name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600),
+          name,
+        )
+      } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENAMETOOLONG') return undefined
         if (code !== 'EEXIST') throw error
@@ -41,11 +61,23 @@ export class Marker {
   }
 
   /** Whoever opened the file after us took it for the marker of a dead process. */
-  get isTaken(): boolean { return fstatSync(this.file.fd).nlink === 0 }
+  get isTaken(): boolean {
+    return fstatSync(this.file.fd).nlink === 0
+  }
 
-  /** Survives a kill when resolved, and a power cut after `sync`, which comes before the write: else a part of the write could be there, and nothing tell of it. */
+  /**
+   * Survives a kill when resolved, and a power cut after `sync`, which comes before the write: else a part of the write
+   * could be there, and nothing tell of it.
+   */
   async note(identity: FileIdentity, { start, length, block, sums }: Intent): Promise<void> {
-    const header = JSON.stringify({ ...identity, count: ++this.count, start, length, block, blocks: sums.length / 4 } satisfies Header)
+    const header = JSON.stringify({
+      ...identity,
+      count: ++this.count,
+      start,
+      length,
+      block,
+      blocks: sums.length / 4,
+    } satisfies Header)
     const slot = Buffer.alloc(HEADER + sums.length, ' ')
     slot.write(`${crc32(sums, crc32(header))} ${header}`)
     slot[HEADER - 1] = 0x0a
@@ -53,10 +85,14 @@ export class Marker {
     await this.file.write(slot, 0, slot.length, (this.count % 2) * SLOT)
   }
 
-  sync(): Promise<void> { return this.file.datasync() }
+  sync(): Promise<void> {
+    return this.file.datasync()
+  }
 
   /** Stays for whoever opens the file next. */
-  close(): Promise<void> { return this.file.close() }
+  close(): Promise<void> {
+    return this.file.close()
+  }
 
   /** Nothing of ours in the file is torn. */
   async remove(): Promise<void> {
@@ -67,8 +103,14 @@ export class Marker {
   }
 }
 
-/** What writers of a file that are gone had under way: each with its marker, which is to be removed once it was looked after. */
-export async function leftBehind(target: string, identity: FileIdentity): Promise<readonly { readonly marker: string; readonly intent: Intent | undefined }[]> {
+/**
+ * What writers of a file that are gone had under way: each with its marker, which is to be removed once it was looked
+ * after.
+ */
+export async function leftBehind(
+  target: string,
+  identity: FileIdentity,
+): Promise<readonly { readonly marker: string; readonly intent: Intent | undefined }[]> {
   const found: { readonly marker: string; readonly intent: Intent | undefined }[] = []
   for (let number = 1; number <= MOST; number++) {
     const marker = markerPath(target, number)
@@ -82,9 +124,13 @@ export async function leftBehind(target: string, identity: FileIdentity): Promis
 }
 
 function newest(slots: Buffer, { inode, born }: FileIdentity): Intent | undefined {
-  const good = [slotOf(slots.subarray(0, SLOT)), slotOf(slots.subarray(SLOT))].filter((slot) => slot !== undefined && slot.header.inode === inode && slot.header.born === born)
+  const good = [slotOf(slots.subarray(0, SLOT)), slotOf(slots.subarray(SLOT))].filter(
+    (slot) => slot !== undefined && slot.header.inode === inode && slot.header.born === born,
+  )
   const last = good.sort((a, b) => (b?.header.count ?? 0) - (a?.header.count ?? 0))[0]
-  return last === undefined ? undefined : { start: last.header.start, length: last.header.length, block: last.header.block, sums: last.sums }
+  return last === undefined
+    ? undefined
+    : { start: last.header.start, length: last.header.length, block: last.header.block, sums: last.sums }
 }
 
 function slotOf(slot: Buffer): { readonly header: Header; readonly sums: Buffer } | undefined {
@@ -94,8 +140,12 @@ function slotOf(slot: Buffer): { readonly header: Header; readonly sums: Buffer 
     const header = JSON.parse(text) as Header
     const sums = slot.subarray(HEADER, HEADER + 4 * header.blocks)
     return crc32(sums, crc32(text)) === Number(sum) ? { header, sums } : undefined
-  } catch { return undefined }
+  } catch {
+    return undefined
+  }
 }
 
 /** Of a write that begins at `start`, so large that it fits into a slot. */
-export function intentOf(start: number, chunks: readonly Buffer[]): Intent { return checksums(start, chunks, (SLOT - HEADER) / 4) }
+export function intentOf(start: number, chunks: readonly Buffer[]): Intent {
+  return checksums(start, chunks, (SLOT - HEADER) / 4)
+}

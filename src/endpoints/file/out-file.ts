@@ -30,8 +30,9 @@ export interface OutFileFacts {
 }
 
 /**
- * A file that grows by whole, confirmed writes, and by what others append: the kernel puts each write at the end as it then stands (O_APPEND), in one
- * piece. Nothing is cut off but what is known to be a torn write of ours, and nothing of ours stands in a line with somebody else's.
+ * A file that grows by whole, confirmed writes, and by what others append: the kernel puts each write at the end as it
+ * then stands (O_APPEND), in one piece. Nothing is cut off but what is known to be a torn write of ours, and nothing of
+ * ours stands in a line with somebody else's.
  */
 export class OutFile {
   /** Where the file ended after our last write; undefined: nobody knows. */
@@ -44,12 +45,20 @@ export class OutFile {
   private told = false
 
   private constructor(
-    readonly path: string, /** Without links. */ readonly real: string, private readonly facts: OutFileFacts, private readonly file: fs.FileHandle,
-    private marker: Marker | undefined, private readonly identity: FileIdentity, private length_: number, readonly modified: number,
+    readonly path: string,
+    /** Without links. */ readonly real: string,
+    private readonly facts: OutFileFacts,
+    private readonly file: fs.FileHandle,
+    private marker: Marker | undefined,
+    private readonly identity: FileIdentity,
+    private length_: number,
+    readonly modified: number,
   ) {}
 
   /** Bytes in it when it was last looked at. */
-  get length(): number { return this.length_ }
+  get length(): number {
+    return this.length_
+  }
 
   static async open(facts: OutFileFacts): Promise<OutFile> {
     if (facts.makeFolders) await makeSyncedFolders(path.dirname(facts.path))
@@ -78,7 +87,16 @@ export class OutFile {
       marker = await Marker.create(real)
       if (marker === undefined) facts.unmarked(path.dirname(real))
       await syncFolder(path.dirname(real))
-      return new OutFile(facts.path, real, facts, file, marker, identity, fstatSync(file.fd).size, Number(before.mtimeMs))
+      return new OutFile(
+        facts.path,
+        real,
+        facts,
+        file,
+        marker,
+        identity,
+        fstatSync(file.fd).size,
+        Number(before.mtimeMs),
+      )
     } catch (error) {
       await letGo(marker)
       await file.close()
@@ -90,10 +108,14 @@ export class OutFile {
   async append(chunks: readonly Buffer[]): Promise<void> {
     const { size } = fstatSync(this.file.fd)
     if (size < this.length_) this.tellTruncated()
-    const ours = size === this.end || size === 0 || !this.facts.lines || await endsLine(this.file, size) ? chunks : [LINE_END, ...chunks]
+    const ours =
+      size === this.end || size === 0 || !this.facts.lines || (await endsLine(this.file, size))
+        ? chunks
+        : [LINE_END, ...chunks]
     const intent = intentOf(size, ours)
     await this.announce(intent)
-    // Before the write, not with it: of a write that reached the disk without its announcement nobody could say later that it is torn.
+    // Before the write, not with it: of a write that reached the disk without its announcement nobody could say later
+    // that it is torn.
     await this.marker?.sync()
     this.isDoubtful = true
     await this.put(intent, ours)
@@ -105,12 +127,16 @@ export class OutFile {
     // Of what was cut off nobody can say whether a copy of it was made before.
     this.tellTruncated()
     this.isLeft = true
-    throw new Disconnected(`${this.path} was truncated while it was written to: what was being written is written again`)
+    throw new Disconnected(
+      `${this.path} was truncated while it was written to: what was being written is written again`,
+    )
   }
 
   /** In one piece: between several, others could write. */
   private async put({ start, length }: Intent, chunks: readonly Buffer[]): Promise<void> {
-    const { bytesWritten } = await this.file.writev(chunks.length <= MOST_BUFFERS ? [...chunks] : [Buffer.concat(chunks)])
+    const { bytesWritten } = await this.file.writev(
+      chunks.length <= MOST_BUFFERS ? [...chunks] : [Buffer.concat(chunks)],
+    )
     if (bytesWritten === length) return
     if (this.takeBack(start, bytesWritten)) this.isDoubtful = false
     // A disk that is full takes a part; the system says so only when asked for the rest.
@@ -128,12 +154,18 @@ export class OutFile {
   }
 
   /** Takes the last append back, where nobody has appended since. */
-  retract(): void { if (this.last !== undefined && !this.takeBack(this.last.start, this.last.length)) this.isLeft = true }
+  retract(): void {
+    if (this.last !== undefined && !this.takeBack(this.last.start, this.last.length)) this.isLeft = true
+  }
 
   /** Nothing happens between the look and the cut but what others do in a microsecond. */
   private takeBack(start: number, length: number): boolean {
     if (fstatSync(this.file.fd).size !== start + length) return false
-    try { ftruncateSync(this.file.fd, start) } catch { return false }
+    try {
+      ftruncateSync(this.file.fd, start)
+    } catch {
+      return false
+    }
     this.length_ = this.end = start
     return true
   }
@@ -159,26 +191,35 @@ export class OutFile {
       if (this.isDoubtful && this.last !== undefined) {
         const { size } = fstatSync(this.file.fd)
         // It will come again, as a whole.
-        if (['torn', 'whole'].includes(await standing(this.file, this.last, size)) && this.takeBack(this.last.start, size - this.last.start)) {
+        if (
+          ['torn', 'whole'].includes(await standing(this.file, this.last, size)) &&
+          this.takeBack(this.last.start, size - this.last.start)
+        ) {
           this.isDoubtful = false
           await this.file.datasync()
         }
       }
       await this.marker?.remove()
-    } catch { await letGo(this.marker) } finally { await letGo(this.file) }
+    } catch {
+      await letGo(this.marker)
+    } finally {
+      await letGo(this.file)
+    }
     return this.isDoubtful || this.isLeft
   }
 }
 
 /**
- * Gives a full file another name and makes that durable. The name is taken first, by an empty file that then is replaced: two processes never rename to the
- * same one. False: the name is somebody's.
+ * Gives a full file another name and makes that durable. The name is taken first, by an empty file that then is
+ * replaced: two processes never rename to the same one. False: the name is somebody's.
  */
 export async function renameDurably(from: string, to: string): Promise<boolean> {
-  const taken = await fs.open(to, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return undefined
-    throw error
-  })
+  const taken = await fs
+    .open(to, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+    .catch((error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return undefined
+      throw error
+    })
   if (taken === undefined) return false
   await taken.close()
   await fs.rename(from, to).catch(async (error: unknown) => {
@@ -193,34 +234,42 @@ export async function renameDurably(from: string, to: string): Promise<boolean> 
 /** Cuts off what writers that are gone have torn, and nothing else. */
 async function mend(facts: OutFileFacts, real: string, file: fs.FileHandle, identity: FileIdentity): Promise<void> {
   for (const { marker, intent } of await leftBehind(real, identity)) {
-    if (intent !== undefined && await isTorn(facts, file, intent)) {
+    if (intent !== undefined && (await isTorn(facts, file, intent))) {
       const { size } = fstatSync(file.fd)
-      if (await standing(file, intent, size) === 'torn') {
+      if ((await standing(file, intent, size)) === 'torn') {
         ftruncateSync(file.fd, intent.start)
         facts.cut(size - intent.start)
         await file.datasync()
       }
     }
-    await fs.rm(marker, { force: true }).catch((error: unknown) => { if (!['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error })
+    await fs.rm(marker, { force: true }).catch((error: unknown) => {
+      if (!['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    })
   }
 }
 
 /** And is so a little later: a writer that lives may be in the middle of it. */
 async function isTorn({ pause }: OutFileFacts, file: fs.FileHandle, intent: Intent): Promise<boolean> {
   const { size } = fstatSync(file.fd)
-  if (await standing(file, intent, size) !== 'torn') return false
+  if ((await standing(file, intent, size)) !== 'torn') return false
   await pause()
   return fstatSync(file.fd).size === size
 }
 
 async function openOrCreate(name: string): Promise<{ readonly file: fs.FileHandle; readonly isNew: boolean }> {
   const flags = constants.O_RDWR | constants.O_APPEND
-  try { return { file: await fs.open(name, flags), isNew: false } } catch (error) {
+  try {
+    return { file: await fs.open(name, flags), isNew: false }
+  } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
-  try { return { file: await fs.open(name, flags | constants.O_CREAT, 0o644), isNew: true } } catch (error) {
+  try {
+    return { file: await fs.open(name, flags | constants.O_CREAT, 0o644), isNew: true }
+  } catch (error) {
     if (!['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
-    throw new Refused(`${name} does not exist, and no file can be made in ${path.dirname(name)}: permission denied`, { cause: error })
+    throw new Refused(`${name} does not exist, and no file can be made in ${path.dirname(name)}: permission denied`, {
+      cause: error,
+    })
   }
 }
 
@@ -248,11 +297,17 @@ async function makeSyncedFolders(folder: string): Promise<void> {
   for (let made = folder; made.length >= first.length; made = path.dirname(made)) await syncFolder(path.dirname(made))
 }
 
-/** A folder that may be entered and not read cannot be opened to be synced; its file system syncs it in its own time. */
+/**
+ * A folder that may be entered and not read cannot be opened to be synced; its file system syncs it in its own time.
+ */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await fs.open(folder, constants.O_RDONLY | constants.O_DIRECTORY).catch((error: unknown) => {
     if (['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
     throw error
   })
-  try { await handle?.sync() } finally { await handle?.close() }
+  try {
+    await handle?.sync()
+  } finally {
+    await handle?.close()
+  }
 }

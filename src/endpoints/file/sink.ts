@@ -2,7 +2,16 @@ import { statSync } from 'node:fs'
 import * as path from 'node:path'
 import { compress, compressionOf } from '../../codec/compression'
 import { render } from '../../codec/framing'
-import { CONFIRMED, type Batch, type Compression, type EndpointContext, type Limits, type Outcome, type Sink, type Write } from '../../core/contract'
+import {
+  CONFIRMED,
+  type Batch,
+  type Compression,
+  type EndpointContext,
+  type Limits,
+  type Outcome,
+  type Sink,
+  type Write,
+} from '../../core/contract'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { unlessAborted } from '../../kit/signal'
 import type { CreateSink, OptionsOf } from '../../options/define'
@@ -11,8 +20,12 @@ import { OutFile, renameDurably } from './out-file'
 import { hasTimes, pathAt, rotatedPath } from './template'
 import { StreamFileSink } from './stream-sink'
 
-export const create: CreateSink<typeof options> = ({ options: given, uri }) => (isStream(uri.path) ? new StreamFileSink(uri.path, given) : new FileSink(uri.path, given))
-export type SinkOptions = Pick<OptionsOf<typeof options>, 'framing' | 'newline' | 'compression' | 'compressionLevel' | 'rotateSize' | 'rotateEvery'>
+export const create: CreateSink<typeof options> = ({ options: given, uri }) =>
+  isStream(uri.path) ? new StreamFileSink(uri.path, given) : new FileSink(uri.path, given)
+export type SinkOptions = Pick<
+  OptionsOf<typeof options>,
+  'framing' | 'newline' | 'compression' | 'compressionLevel' | 'rotateSize' | 'rotateEvery'
+>
 
 const MIB = 1024 * 1024
 /** Milliseconds after which a write that was seen half done is either done or torn. */
@@ -38,25 +51,41 @@ export class FileSink implements Sink {
   /** Of a write that was given up: closing waits for it. */
   private under: Promise<unknown> = Promise.resolve()
 
-  constructor(private readonly template: string, private readonly given: SinkOptions) {
+  constructor(
+    private readonly template: string,
+    private readonly given: SinkOptions,
+  ) {
     this.compression = given.compression === 'auto' ? compressionOf(template) : given.compression
     this.timed = hasTimes(template)
     this.wants = given.framing === 'lines' ? 'lines' : 'entries'
-    // Each write is compressed by itself: larger ones are worth more. What of a write was not confirmed is cut off before it comes again.
-    this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: (this.compression === 'none' ? 4 : 16) * MIB, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: 'each', recognises: true }
+    // Each write is compressed by itself: larger ones are worth more. What of a write was not confirmed is cut off
+    // before it comes again.
+    this.limits = {
+      maxEntries: Number.MAX_SAFE_INTEGER,
+      maxBytes: (this.compression === 'none' ? 4 : 16) * MIB,
+      maxEntryBytes: Number.MAX_SAFE_INTEGER,
+      inFlight: 1,
+      ordered: true,
+      unit: 'batch',
+      confirms: 'each',
+      recognises: true,
+    }
   }
 
   /** The file is opened, so that a path that cannot be written to is told of at once. */
   async open(context: EndpointContext): Promise<void> {
     this.context = context
-    if (!this.timed) await this.guarded(this.template, () => this.fileAt(path.resolve(this.template), context.clock.now()))
+    if (!this.timed)
+      await this.guarded(this.template, () => this.fileAt(path.resolve(this.template), context.clock.now()))
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
-    const { chunks, bytes, refused } = render(write.payload as Batch, this.given.framing, this.given.newline, (index) => write.origin(index))
+    const { chunks, bytes, refused } = render(write.payload as Batch, this.given.framing, this.given.newline, (index) =>
+      write.origin(index),
+    )
     if (bytes === 0) return refused.length === 0 ? CONFIRMED : { retry: [], rejected: refused }
     // The time of the records, not that of a retry hours later.
-    const at = this.timed ? write.origin(0).receivedAt : this.context?.clock.now() ?? 0
+    const at = this.timed ? write.origin(0).receivedAt : (this.context?.clock.now() ?? 0)
     const target = path.resolve(this.timed ? pathAt(this.template, at) : this.template)
     const done = this.guarded(target, async () => {
       const file = await this.fileAt(target, at)
@@ -82,7 +111,7 @@ export class FileSink implements Sink {
 
   /** The file to write to, rotated if that is due. */
   private async fileAt(target: string, now: number): Promise<OutFile> {
-    if (this.file !== undefined && (this.file.path !== target || await this.file.isElsewhere())) await this.finish()
+    if (this.file !== undefined && (this.file.path !== target || (await this.file.isElsewhere()))) await this.finish()
     this.file ??= await this.opened(target)
     if (!this.isFull(this.file, now)) return this.file
     const { real } = this.file
@@ -95,34 +124,53 @@ export class FileSink implements Sink {
   private isFull(file: OutFile, now: number): boolean {
     const { rotateSize, rotateEvery } = this.given
     if (file.length === 0) return false
-    return (rotateSize > 0 && file.length >= rotateSize) || (rotateEvery > 0 && Math.floor((this.wroteAt ?? file.modified) / rotateEvery) < Math.floor(now / rotateEvery))
+    return (
+      (rotateSize > 0 && file.length >= rotateSize) ||
+      (rotateEvery > 0 && Math.floor((this.wroteAt ?? file.modified) / rotateEvery) < Math.floor(now / rotateEvery))
+    )
   }
 
   private opened(target: string): Promise<OutFile> {
     const { context } = this
     return OutFile.open({
-      path: target, lines: this.compression === 'none', makeFolders: hasTimes(path.dirname(this.template)),
-      cut: (bytes) => { context?.log.warn(`${target}: ${bytes} bytes that were written and not confirmed before a crash were cut off`) },
-      truncated: () => { context?.log.warn(`${target} was truncated by somebody: it is gone on with at its new end`) },
-      unmarked: (folder) => { context?.log.info(`${folder} may not be written: what a kill leaves unfinished in ${path.basename(target)} stays there`) },
-      pause: async () => { await context?.clock.sleep(PAUSE, context.signal) },
+      path: target,
+      lines: this.compression === 'none',
+      makeFolders: hasTimes(path.dirname(this.template)),
+      cut: (bytes) => {
+        context?.log.warn(`${target}: ${bytes} bytes that were written and not confirmed before a crash were cut off`)
+      },
+      truncated: () => {
+        context?.log.warn(`${target} was truncated by somebody: it is gone on with at its new end`)
+      },
+      unmarked: (folder) => {
+        context?.log.info(
+          `${folder} may not be written: what a kill leaves unfinished in ${path.basename(target)} stays there`,
+        )
+      },
+      pause: async () => {
+        await context?.clock.sleep(PAUSE, context.signal)
+      },
     })
   }
 
   private async rotate(target: string, real: string, now: number): Promise<void> {
     let number = 0
-    while (!await renameDurably(real, rotatedPath(real, now, number))) number++
+    while (!(await renameDurably(real, rotatedPath(real, now, number)))) number++
     this.context?.log.info(`${target} is full and is ${path.basename(rotatedPath(real, now, number))} now`)
   }
 
   private async finish(): Promise<void> {
     const { file } = this
     this.file = undefined
-    if (await file?.close() === true) this.left = true
+    if ((await file?.close()) === true) this.left = true
   }
 
   private async guarded<T>(target: string, run: () => Promise<T>): Promise<T> {
-    try { return await run() } catch (error) { throw faultOf(target, error) }
+    try {
+      return await run()
+    } catch (error) {
+      throw faultOf(target, error)
+    }
   }
 
   async close(): Promise<void> {
@@ -135,12 +183,25 @@ export function faultOf(target: string, error: unknown): Error {
   if (error instanceof ManifoldError) return error
   const facts = { cause: error }
   switch ((error as NodeJS.ErrnoException).code) {
-    case 'ENOSPC': case 'EDQUOT': return new Disconnected(`${target}: the disk is full; writing goes on when there is room`, facts)
-    case 'EACCES': case 'EPERM': return new Refused(`${target} may not be written: permission denied`, facts)
-    case 'EROFS': return new Refused(`${target} lies on a file system that is mounted read-only`, facts)
-    case 'ENOENT': case 'ENOTDIR': return new Refused(`${target} cannot be created: its folder does not exist`, facts)
-    case 'EISDIR': return new Refused(`${target} is a directory: name a file in it`, facts)
-    case 'EFBIG': return new Fatal(`${target} has grown as large as a file can be here; rotate-size= begins a new one in time`, facts)
-    default: return new Disconnected(`writing ${target} failed: ${lineOf(error)}`, facts)
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new Disconnected(`${target}: the disk is full; writing goes on when there is room`, facts)
+    case 'EACCES':
+    case 'EPERM':
+      return new Refused(`${target} may not be written: permission denied`, facts)
+    case 'EROFS':
+      return new Refused(`${target} lies on a file system that is mounted read-only`, facts)
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new Refused(`${target} cannot be created: its folder does not exist`, facts)
+    case 'EISDIR':
+      return new Refused(`${target} is a directory: name a file in it`, facts)
+    case 'EFBIG':
+      return new Fatal(
+        `${target} has grown as large as a file can be here; rotate-size= begins a new one in time`,
+        facts,
+      )
+    default:
+      return new Disconnected(`writing ${target} failed: ${lineOf(error)}`, facts)
   }
 }

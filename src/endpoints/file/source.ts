@@ -18,9 +18,15 @@ import { Cut, Moved, type Tail } from './tail'
 import { Watcher } from './watcher'
 
 export const create: CreateSource<typeof options> = ({ options: given, uri }) => new FileSource(uri.path, given)
-export type SourceOptions = Pick<OptionsOf<typeof options>, 'framing' | 'maxRecord' | 'compression' | 'follow' | 'start' | 'pollEvery'>
+export type SourceOptions = Pick<
+  OptionsOf<typeof options>,
+  'framing' | 'maxRecord' | 'compression' | 'follow' | 'start' | 'pollEvery'
+>
 
-/** A file that no path leads to any more may still be written by who has it open: it is given up after so long without a byte, milliseconds. */
+/**
+ * A file that no path leads to any more may still be written by who has it open: it is given up after so long without a
+ * byte, milliseconds.
+ */
 const LINGER = 10_000
 /** Files that are open at once, where possible: each has memory of its own. */
 const MOST_OPEN = 16
@@ -45,7 +51,10 @@ export class FileSource implements Source {
   /** Where `--until end` stops: sizes by file. */
   private until: ReadonlyMap<string, number> | undefined
 
-  constructor(private readonly pattern: string, private readonly given: SourceOptions) {}
+  constructor(
+    private readonly pattern: string,
+    private readonly given: SourceOptions,
+  ) {}
 
   async open(context: SourceContext): Promise<void> {
     const { given, pattern } = this
@@ -58,9 +67,24 @@ export class FileSource implements Source {
     const before = known.size
     const { compression, framing, maxRecord, follow } = given
     this.context = context
-    this.set = new FileSet({ pattern, compression, framing, maxRecord, follow, start: startOf(given.start), epoch: ++this.opens, log: context.log, now: () => context.clock.now(), monotonic: () => context.clock.monotonic() }, known)
+    this.set = new FileSet(
+      {
+        pattern,
+        compression,
+        framing,
+        maxRecord,
+        follow,
+        start: startOf(given.start),
+        epoch: ++this.opens,
+        log: context.log,
+        now: () => context.clock.now(),
+        monotonic: () => context.clock.monotonic(),
+      },
+      known,
+    )
     await this.look(this.set)
-    for (const closed of await closedFolders(pattern)) context.log.warn(`${closed} may not be read: whatever matches ${pattern} in it is left out`)
+    for (const closed of await closedFolders(pattern))
+      context.log.warn(`${closed} may not be read: whatever matches ${pattern} in it is left out`)
     if (this.set.tails.length === 0 && before === 0) {
       if (!follow) throw new Refused(`no file matches ${pattern}`)
       context.log.warn(`no file matches ${pattern} yet; waiting for one`)
@@ -82,7 +106,11 @@ export class FileSource implements Source {
     })
   }
 
-  private watchFolders(set: FileSet): void { this.watcher?.folders(new Set([folderOf(this.pattern), ...set.tails.map((tail) => path.dirname(tail.candidate.path))])) }
+  private watchFolders(set: FileSet): void {
+    this.watcher?.folders(
+      new Set([folderOf(this.pattern), ...set.tails.map((tail) => path.dirname(tail.candidate.path))]),
+    )
+  }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
     const { set } = this
@@ -102,7 +130,10 @@ export class FileSource implements Source {
         }
         return this.handing(set, delivery)
       }
-      if (this.isFinished(set)) { this.tellSpoilt(); return null }
+      if (this.isFinished(set)) {
+        this.tellSpoilt()
+        return null
+      }
       if (this.given.follow && this.due(set).length === 0) {
         this.tellSpoilt()
         await unlessAborted(this.heard.wait(), signal)
@@ -128,7 +159,10 @@ export class FileSource implements Source {
 
   private isFinished(set: FileSet): boolean {
     if (!this.given.follow) return set.tails.length === 0
-    return this.until !== undefined && set.tails.every((tail) => tail.offset >= (this.until?.get(tail.key) ?? 0) || !tail.stirred)
+    return (
+      this.until !== undefined &&
+      set.tails.every((tail) => tail.offset >= (this.until?.get(tail.key) ?? 0) || !tail.stirred)
+    )
   }
 
   private handing(set: FileSet, delivery: Delivery): Delivery {
@@ -145,7 +179,7 @@ export class FileSource implements Source {
     try {
       // What is heard from here on counts for the next time.
       tail.stirred = false
-      tail.ended = !await tail.wait(signal)
+      tail.ended = !(await tail.wait(signal))
       tail.stirred ||= !tail.ended
       if (!tail.ended) return await tail.take(false)
       const over = !follow || tail.candidate.kind === 'stream' || tail.leavingSince === -Infinity
@@ -174,20 +208,25 @@ export class FileSource implements Source {
         // Still being written: it is looked into again when it has grown.
         tail.stirred = false
         await tail.park()
-      } else if (isDamage(error) || ['EACCES', 'EPERM', 'EIO'].includes((error as NodeJS.ErrnoException).code ?? '')) return this.passOver(set, tail, error)
+      } else if (isDamage(error) || ['EACCES', 'EPERM', 'EIO'].includes((error as NodeJS.ErrnoException).code ?? ''))
+        return this.passOver(set, tail, error)
       else throw faultOf(name, error)
     }
     return undefined
   }
 
-  /** One file that cannot be read keeps none of the others unread: it is named, and what is missing of it is a gap. Returns what is left of it. */
+  /**
+   * One file that cannot be read keeps none of the others unread: it is named, and what is missing of it is a gap.
+   * Returns what is left of it.
+   */
   private async passOver(set: FileSet, tail: Tail, error: unknown): Promise<Delivery | undefined> {
     const { path: name, size } = tail.candidate
     if (error instanceof ManifoldError) throw error
     const rest = error instanceof TrailingData ? await tail.rest() : undefined
     if (rest !== undefined) return rest
     const fault = faultOf(name, error)
-    if (this.told.get(tail.key) !== size) this.spoilt.push({ name: tail.partition.name, offset: tail.offset, why: fault.message })
+    if (this.told.get(tail.key) !== size)
+      this.spoilt.push({ name: tail.partition.name, offset: tail.offset, why: fault.message })
     this.told.set(tail.key, size)
     tail.spoilt = isDamage(error) ? 'damaged' : 'refused'
     if (!this.given.follow || tail.leavingSince === -Infinity) await set.drop(tail)
@@ -202,7 +241,8 @@ export class FileSource implements Source {
   }
 
   private tellSpoilt(): void {
-    for (const { name, offset, why } of this.spoilt.splice(0)) this.context?.gap({ partition: name, from: `${name}:${offset}`, to: 'its end', why })
+    for (const { name, offset, why } of this.spoilt.splice(0))
+      this.context?.gap({ partition: name, from: `${name}:${offset}`, to: 'its end', why })
   }
 
   /** After something was heard, or a while has passed. */
@@ -217,7 +257,7 @@ export class FileSource implements Source {
     const now = this.context?.clock.monotonic() ?? 0
     for (const tail of set.tails) {
       if (tail.leavingSince === undefined || tail.stirred) continue
-      if (now - tail.leavingSince >= LINGER || await tail.links() === 0) {
+      if (now - tail.leavingSince >= LINGER || (await tail.links()) === 0) {
         tail.leavingSince = -Infinity
         tail.stirred = true
       }
@@ -228,20 +268,35 @@ export class FileSource implements Source {
 
   private async look(set: FileSet): Promise<void> {
     this.lookedAt = this.context?.clock.monotonic() ?? 0
-    try { await set.look() } catch (error) { throw error instanceof ManifoldError ? error : faultOf(this.pattern, error) }
+    try {
+      await set.look()
+    } catch (error) {
+      throw error instanceof ManifoldError ? error : faultOf(this.pattern, error)
+    }
     this.context?.gauge('files', set.tails.length)
   }
 
   async ends(): Promise<ReadonlyMap<string, Position | null>> {
     const tails = this.set?.tails ?? []
     this.until = new Map(tails.map(({ key, candidate }) => [key, candidate.size]))
-    return Promise.resolve(new Map(tails.map((tail) => [tail.partition.name, tail.candidate.size === 0 ? null : encodePosition(tail.position(tail.candidate.size, {}))])))
+    return Promise.resolve(
+      new Map(
+        tails.map((tail) => [
+          tail.partition.name,
+          tail.candidate.size === 0 ? null : encodePosition(tail.position(tail.candidate.size, {})),
+        ]),
+      ),
+    )
   }
 
-  again(name: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery> { return readAgain({ pattern: this.pattern, ...this.given }, name, from, to, signal) }
+  again(name: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery> {
+    return readAgain({ pattern: this.pattern, ...this.given }, name, from, to, signal)
+  }
 
   /** A file's position lives with the flow. */
-  commit(): Promise<void> { return Promise.resolve() }
+  commit(): Promise<void> {
+    return Promise.resolve()
+  }
 
   async close(): Promise<void> {
     this.poll?.stop()
@@ -264,7 +319,8 @@ function faultOf(path: string, error: unknown): Error {
   const { code, syscall } = error as NodeJS.ErrnoException
   const facts = { cause: error }
   if (code === 'EACCES' || code === 'EPERM') return new Refused(`${name} may not be read: permission denied`, facts)
-  if (code === 'EMFILE' || code === 'ENFILE') return new Disconnected(`${name} cannot be opened: too many files are open`, facts)
+  if (code === 'EMFILE' || code === 'ENFILE')
+    return new Disconnected(`${name} cannot be opened: too many files are open`, facts)
   if (syscall !== undefined) return new Disconnected(`reading ${name} failed: ${lineOf(error)}`, facts)
   // What zlib says about the content: no retry changes it.
   return new Fatal(`${name}: ${lineOf(error)}; mend or move it, or say what it is with compression=`, facts)

@@ -7,7 +7,9 @@ import { PRINTED } from './position'
 const NEWLINE = 0x0a
 const BLOCK = 256 * 1024
 
-/** `oldest`, or how many lines before the end: `latest` is none, `-N` is N. Throws an Error that says what is allowed. */
+/**
+ * `oldest`, or how many lines before the end: `latest` is none, `-N` is N. Throws an Error that says what is allowed.
+ */
 export function startOf(text: string): 'oldest' | number {
   if (/^oldest$/i.test(text)) return 'oldest'
   if (/^latest$/i.test(text)) return 0
@@ -15,10 +17,13 @@ export function startOf(text: string): 'oldest' | number {
   throw new Error(`start=${text}: oldest, latest or -N (the last N lines) is expected`)
 }
 
-/** Offset at which the last so many whole lines begin. A line that is being written does not count: it is read once it is whole. */
+/**
+ * Offset at which the last so many whole lines begin. A line that is being written does not count: it is read once it
+ * is whole.
+ */
 export async function offsetOfLast(lines: number, file: fs.FileHandle, size: number): Promise<number> {
   let left = lines + 1
-  for (let end = size; end > 0;) {
+  for (let end = size; end > 0; ) {
     const begin = Math.max(0, end - BLOCK)
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(end - begin), 0, end - begin, begin)
     const block = buffer.subarray(0, bytesRead)
@@ -32,7 +37,7 @@ export async function offsetOfLast(lines: number, file: fs.FileHandle, size: num
 
 /** Where the line ends that goes on at an offset, as far as it is written. */
 export async function endOfLine(file: fs.FileHandle, offset: number): Promise<number> {
-  for (let at = offset; ;) {
+  for (let at = offset; ; ) {
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(BLOCK), 0, BLOCK, at)
     const newline = buffer.subarray(0, bytesRead).indexOf(NEWLINE)
     if (newline !== -1) return at + newline + 1
@@ -42,10 +47,14 @@ export async function endOfLine(file: fs.FileHandle, offset: number): Promise<nu
 }
 
 /**
- * The same of compressed data, whose end is found by reading it: once to count, and once more to find the line. What is damaged ends where it can be
- * read no further.
+ * The same of compressed data, whose end is found by reading it: once to count, and once more to find the line. What is
+ * damaged ends where it can be read no further.
  */
-export async function offsetOfLastIn(lines: number, file: fs.FileHandle, compression: Compression): Promise<{ readonly offset: number; readonly head: Buffer }> {
+export async function offsetOfLastIn(
+  lines: number,
+  file: fs.FileHandle,
+  compression: Compression,
+): Promise<{ readonly offset: number; readonly head: Buffer }> {
   let total = 0
   let head: Buffer = Buffer.alloc(0)
   for await (const part of contentOf(file, compression)) {
@@ -63,7 +72,11 @@ async function offsetAfter(newlines: number, parts: AsyncIterable<Buffer>): Prom
   if (left === 0) return 0
   for await (const part of parts) {
     const here = countNewlines(part)
-    if (here < left) { left -= here; offset += part.length; continue }
+    if (here < left) {
+      left -= here
+      offset += part.length
+      continue
+    }
     let end = -1
     for (; left > 0; left--) end = part.indexOf(NEWLINE, end + 1)
     return offset + end + 1
@@ -72,5 +85,9 @@ async function offsetAfter(newlines: number, parts: AsyncIterable<Buffer>): Prom
 }
 
 async function* contentOf(file: fs.FileHandle, compression: Compression): AsyncGenerator<Buffer, void, undefined> {
-  try { yield* new CompressedReader(file, compression).parts() } catch (error) { if (!isDamage(error)) throw error }
+  try {
+    yield* new CompressedReader(file, compression).parts()
+  } catch (error) {
+    if (!isDamage(error)) throw error
+  }
 }

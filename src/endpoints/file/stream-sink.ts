@@ -7,32 +7,59 @@ import { kindOf, PipeWriter } from '../../kit/pipes'
 import { unlessAborted } from '../../kit/signal'
 import type { Framing, Newline } from '../../options/shared'
 
-/** A FIFO, terminal or device. A FIFO without reader is waited for; one whose reader went away gets whole records when the next one comes. */
+/**
+ * A FIFO, terminal or device. A FIFO without reader is waited for; one whose reader went away gets whole records when
+ * the next one comes.
+ */
 export class StreamFileSink implements Sink {
-  readonly limits: Limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: 1024 * 1024, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: 'none' }
+  readonly limits: Limits = {
+    maxEntries: Number.MAX_SAFE_INTEGER,
+    maxBytes: 1024 * 1024,
+    maxEntryBytes: Number.MAX_SAFE_INTEGER,
+    inFlight: 1,
+    ordered: true,
+    unit: 'batch',
+    confirms: 'none',
+  }
   readonly wants: 'lines' | 'entries'
   private pipe: PipeWriter | undefined
   private device: number | undefined
 
-  constructor(private readonly path: string, private readonly given: { readonly framing: Framing; readonly newline: Newline }) { this.wants = given.framing === 'lines' ? 'lines' : 'entries' }
+  constructor(
+    private readonly path: string,
+    private readonly given: { readonly framing: Framing; readonly newline: Newline },
+  ) {
+    this.wants = given.framing === 'lines' ? 'lines' : 'entries'
+  }
 
   async open(): Promise<void> {
     // Opening a FIFO that nobody reads would block a thread for as long.
-    const fd = await promisify(open)(this.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY).catch((error: unknown) => {
-      const { code } = error as NodeJS.ErrnoException
-      throw code === 'ENXIO' ? new Disconnected(`nobody reads ${this.path}`, { cause: error }) : new Refused(`${this.path} cannot be opened for writing: ${lineOf(error)}`, { cause: error })
-    })
+    const fd = await promisify(open)(this.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY).catch(
+      (error: unknown) => {
+        const { code } = error as NodeJS.ErrnoException
+        throw code === 'ENXIO'
+          ? new Disconnected(`nobody reads ${this.path}`, { cause: error })
+          : new Refused(`${this.path} cannot be opened for writing: ${lineOf(error)}`, { cause: error })
+      },
+    )
     if (kindOf(fd) === 'device') this.device = fd
     else this.pipe = new PipeWriter(fd)
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
-    const { chunks, refused } = render(write.payload as Batch, this.given.framing, this.given.newline, (index) => write.origin(index))
+    const { chunks, refused } = render(write.payload as Batch, this.given.framing, this.given.newline, (index) =>
+      write.origin(index),
+    )
     try {
       await unlessAborted(this.put(chunks), signal)
     } catch (error) {
       if (signal.aborted) throw error
-      throw new Disconnected((error as NodeJS.ErrnoException).code === 'EPIPE' ? `the reader of ${this.path} went away` : `writing ${this.path} failed: ${lineOf(error)}`, { cause: error })
+      throw new Disconnected(
+        (error as NodeJS.ErrnoException).code === 'EPIPE'
+          ? `the reader of ${this.path} went away`
+          : `writing ${this.path} failed: ${lineOf(error)}`,
+        { cause: error },
+      )
     }
     return { retry: [], rejected: refused }
   }

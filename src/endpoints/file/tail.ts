@@ -31,7 +31,11 @@ export interface TailFacts {
   readonly follow: boolean
 }
 /** `handle` of files, `device` a bare descriptor; a pipe's belongs to its reader. */
-interface Opened { readonly feed: FileReader | CompressedFeed | PipeReader; readonly handle?: fs.FileHandle; readonly device?: number }
+interface Opened {
+  readonly feed: FileReader | CompressedFeed | PipeReader
+  readonly handle?: fs.FileHandle
+  readonly device?: number
+}
 
 /** The open file was truncated, or written anew. */
 export class Cut extends Error {}
@@ -63,7 +67,10 @@ export class Tail {
   before: string | undefined
   private whole: number | undefined
   private openedAt = 0
-  /** Where a file that is not followed ends: at the size that it had, or the end of the line that was being written then. */
+  /**
+   * Where a file that is not followed ends: at the size that it had, or the end of the line that was being written
+   * then.
+   */
   private end: number
 
   constructor(private readonly facts: TailFacts) {
@@ -83,17 +90,25 @@ export class Tail {
   }
 
   /** Nothing else comes before it. */
-  get isNext(): boolean { return this.facts.after?.stirred !== true }
-  get isOpen(): boolean { return this.opened !== undefined }
+  get isNext(): boolean {
+    return this.facts.after?.stirred !== true
+  }
+  get isOpen(): boolean {
+    return this.opened !== undefined
+  }
   /** Bytes that wait for the end of their line. */
-  get unfinished(): number { return this.framer.unfinished }
+  get unfinished(): number {
+    return this.framer.unfinished
+  }
 
   /** Resolves with false at the end of the file as it stands. Throws Moved, OtherContent, or what the system says. */
   async wait(signal: AbortSignal): Promise<boolean> {
     this.opened ??= await this.open()
     const { feed, handle } = this.opened
     if (await feed.wait(signal)) return true
-    return handle !== undefined && feed instanceof FileReader && await this.endsLater(handle) && await feed.wait(signal)
+    return (
+      handle !== undefined && feed instanceof FileReader && (await this.endsLater(handle)) && (await feed.wait(signal))
+    )
   }
 
   /** Half a line is none: what has been written of it since belongs to it. */
@@ -123,24 +138,47 @@ export class Tail {
     this.offset = framed.to
     // Printed once a delivery: a hash per record would cost more than reading it.
     const around = encodePosition(this.position(0, { head })).split(AT_ZERO)
-    return { ...deliveryOf(framed, this.partition, (offset) => around.join(`"offset":${offset},`)), last: encodePosition(this.position(framed.to, { head, before })) }
+    return {
+      ...deliveryOf(framed, this.partition, (offset) => around.join(`"offset":${offset},`)),
+      last: encodePosition(this.position(framed.to, { head, before })),
+    }
   }
 
   /** Mere progress: a compressed file was read to its end, and how long it was. */
   private wholly(final: boolean): Delivery | undefined {
     const feed = this.opened?.feed
-    if (!(final || this.ended) || !(feed instanceof CompressedFeed) || this.whole === feed.consumed || this.framer.unfinished > 0) return undefined
+    if (
+      !(final || this.ended) ||
+      !(feed instanceof CompressedFeed) ||
+      this.whole === feed.consumed ||
+      this.framer.unfinished > 0
+    )
+      return undefined
     this.whole = feed.consumed
     const position = encodePosition({ ...this.position(), whole: this.whole })
     return { batch: EMPTY, partition: this.partition, last: position, at: within(0, () => position) }
   }
 
-  position(offset = this.offset, { head, before }: { readonly head?: string | undefined; readonly before?: string | undefined } = this): FilePosition {
+  position(
+    offset = this.offset,
+    { head, before }: { readonly head?: string | undefined; readonly before?: string | undefined } = this,
+  ): FilePosition {
     const { inode, born } = this.candidate
-    return { path: this.origin, inode, born, offset, since: this.since, ...(head === undefined ? {} : { head }), ...(before === undefined ? {} : { before }) }
+    return {
+      path: this.origin,
+      inode,
+      born,
+      offset,
+      since: this.since,
+      ...(head === undefined ? {} : { head }),
+      ...(before === undefined ? {} : { before }),
+    }
   }
 
-  /** Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are read for it, to their end. */
+  /**
+   * Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are read
+   * for it, to their end.
+   */
   async begin(lines: number): Promise<Delivery> {
     const { path, size, compression } = this.candidate
     const handle = await fs.open(pathOf(path), 'r')
@@ -152,13 +190,20 @@ export class Tail {
         if (head.length > 0) this.head = printOf(head)
         this.headLength = head.length
       }
-    } finally { await handle.close() }
+    } finally {
+      await handle.close()
+    }
     this.framer = this.newFramer()
     if (compression === 'none') this.opened ??= await this.open()
     const position = compression === 'none' ? await this.printed(this.offset) : this.position()
     // Of many files not all can be open.
     await this.park()
-    return { batch: EMPTY, partition: this.partition, last: encodePosition(position), at: within(0, () => encodePosition(position)) }
+    return {
+      batch: EMPTY,
+      partition: this.partition,
+      last: encodePosition(position),
+      at: within(0, () => encodePosition(position)),
+    }
   }
 
   /** Whether the file was cut since, or written anew. Only of one that is open and whose data is plain. */
@@ -172,12 +217,19 @@ export class Tail {
   }
 
   /** Links that the open file still has; undefined where it is not open. */
-  async links(): Promise<number | undefined> { return (await this.opened?.handle?.stat())?.nlink }
+  async links(): Promise<number | undefined> {
+    return (await this.opened?.handle?.stat())?.nlink
+  }
 
   /** Bytes delivered since it was opened. Compressed data is not interrupted: it would begin anew. */
-  get taken(): number { return this.candidate.compression === 'none' ? this.offset - this.openedAt : 0 }
+  get taken(): number {
+    return this.candidate.compression === 'none' ? this.offset - this.openedAt : 0
+  }
 
-  /** Lets go of the file, to be opened by its path again with the next wait. What waits for the end of its line is read again. */
+  /**
+   * Lets go of the file, to be opened by its path again with the next wait. What waits for the end of its line is read
+   * again.
+   */
   async park(): Promise<void> {
     await this.close()
     this.framer = this.newFramer()
@@ -192,19 +244,38 @@ export class Tail {
     if (device !== undefined) await promisify(close)(device)
   }
 
-  private newFramer(): Framer { return createFramer(this.facts.framing, { maxRecord: this.facts.maxRecord, offset: this.offset }) }
+  private newFramer(): Framer {
+    return createFramer(this.facts.framing, { maxRecord: this.facts.maxRecord, offset: this.offset })
+  }
 
   private async open(): Promise<Opened> {
     const { path, kind, compression, key } = this.candidate
     this.openedAt = this.offset
     if (kind === 'stream') return this.openStream(path)
-    const handle = await fs.open(pathOf(path), 'r').catch((error: unknown) => { throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new Moved(path) : error })
+    const handle = await fs.open(pathOf(path), 'r').catch((error: unknown) => {
+      throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new Moved(path) : error
+    })
     try {
       const { dev, ino } = await handle.stat({ bigint: true })
       if (`${dev}:${ino}` !== key) throw new Moved(path)
-      if (compression !== 'none') return { feed: new CompressedFeed(handle, compression, this.framer, this.position(), await this.compressedEnd(handle)), handle }
+      if (compression !== 'none')
+        return {
+          feed: new CompressedFeed(handle, compression, this.framer, this.position(), await this.compressedEnd(handle)),
+          handle,
+        }
       await this.skipTerminator(handle)
-      return { feed: new FileReader(handle.fd, this.framer, this.offset, async () => { if (await this.isCut()) throw new Cut(path) }, () => this.end), handle }
+      return {
+        feed: new FileReader(
+          handle.fd,
+          this.framer,
+          this.offset,
+          async () => {
+            if (await this.isCut()) throw new Cut(path)
+          },
+          () => this.end,
+        ),
+        handle,
+      }
     } catch (error) {
       await handle.close()
       throw error
@@ -220,8 +291,13 @@ export class Tail {
 
   private async openStream(path: string): Promise<Opened> {
     // A FIFO that nobody writes to yet must not block, and one that is followed must not end with its writer.
-    const fd = await promisify(open)(pathOf(path), constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY))
-    return kindOf(fd) === 'device' ? { feed: new FileReader(fd, this.framer, null), device: fd } : { feed: new PipeReader(fd, this.framer) }
+    const fd = await promisify(open)(
+      pathOf(path),
+      constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY),
+    )
+    return kindOf(fd) === 'device'
+      ? { feed: new FileReader(fd, this.framer, null), device: fd }
+      : { feed: new PipeReader(fd, this.framer) }
   }
 
   /** A last line that was delivered without its newline: where that was written since, it is no empty line. */
@@ -236,11 +312,15 @@ export class Tail {
 
   /** Hashes of the first bytes and of those before what is taken now. */
   private async print(framed: Framed, final: boolean): Promise<void> {
-    const chunk = framed.batch.form === 'lines' && framed.misfits.length === 0 && !final ? framed.batch.lines().chunks.at(-1) : undefined
+    const chunk =
+      framed.batch.form === 'lines' && framed.misfits.length === 0 && !final
+        ? framed.batch.lines().chunks.at(-1)
+        : undefined
     await this.printHead(framed.to)
     if (framed.to <= PRINTED) this.before = undefined
     else if (chunk !== undefined && chunk.length >= PRINTED) this.before = printOf(chunk.subarray(-PRINTED))
-    else if (this.candidate.compression === 'none') this.before = printOf(await this.bytesAt(framed.to - PRINTED, PRINTED))
+    else if (this.candidate.compression === 'none')
+      this.before = printOf(await this.bytesAt(framed.to - PRINTED, PRINTED))
     else this.before = undefined
   }
 

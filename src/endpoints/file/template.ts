@@ -1,9 +1,11 @@
 /** Times in the path of a file that is written, always UTC. */
 const VARIABLE = /\{(\w+)\}/g
 const NAMES = ['yyyy', 'mm', 'dd', 'HH', 'MM', 'SS'] as const
-type Name = typeof NAMES[number]
+type Name = (typeof NAMES)[number]
 
-export function hasTimes(template: string): boolean { return /\{(?:yyyy|mm|dd|HH|MM|SS)\}/.test(template) }
+export function hasTimes(template: string): boolean {
+  return /\{(?:yyyy|mm|dd|HH|MM|SS)\}/.test(template)
+}
 
 /** @param ms epoch milliseconds */
 export function pathAt(template: string, ms: number): string {
@@ -14,7 +16,10 @@ export function pathAt(template: string, ms: number): string {
   return template.replace(VARIABLE, (whole, name: string) => values[name] ?? whole)
 }
 
-/** Where a file goes that is full: `feed.ndjson.gz` becomes `feed.ndjson-20260131T120000.gz`, for its last part says what it is compressed with. */
+/**
+ * Where a file goes that is full: `feed.ndjson.gz` becomes `feed.ndjson-20260131T120000.gz`, for its last part says
+ * what it is compressed with.
+ */
 export function rotatedPath(path: string, ms: number, number: number): string {
   const [, stem = path, suffix = ''] = /^(.*?)(\.gz|\.zst)?$/is.exec(path) ?? []
   const stamp = new Date(ms).toISOString().slice(0, 19).replace(/[-:]/g, '')
@@ -22,9 +27,15 @@ export function rotatedPath(path: string, ms: number, number: number): string {
 }
 
 export function templateFaults(template: string, { rotateEvery }: { readonly rotateEvery: number }): readonly string[] {
-  const unknown = [...template.matchAll(VARIABLE)].map(([, name]) => name).filter((name) => !NAMES.includes(name as Name))
+  const unknown = [...template.matchAll(VARIABLE)]
+    .map(([, name]) => name)
+    .filter((name) => !NAMES.includes(name as Name))
   return [
-    ...unknown.map((name) => `file:${template}: there is no {${name}}; a path knows ${NAMES.map((known) => `{${known}}`).join(' ')}`),
-    ...(hasTimes(template) && rotateEvery > 0 ? [`rotate-every: the times in file:${template} say already when a new file begins`] : []),
+    ...unknown.map(
+      (name) => `file:${template}: there is no {${name}}; a path knows ${NAMES.map((known) => `{${known}}`).join(' ')}`,
+    ),
+    ...(hasTimes(template) && rotateEvery > 0
+      ? [`rotate-every: the times in file:${template} say already when a new file begins`]
+      : []),
   ]
 }

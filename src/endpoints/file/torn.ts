@@ -1,12 +1,17 @@
 /**
- * Whether the end of a file is a torn write of ours. A kill or a power cut tears a write at a page of the file, or leaves NULs in place of pages: so each
- * page is known by its checksum, and an end that is neither is somebody else's.
+ * Whether the end of a file is a torn write of ours. A kill or a power cut tears a write at a page of the file, or
+ * leaves NULs in place of pages: so each page is known by its checksum, and an end that is neither is somebody else's.
  */
 import type * as fs from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 
 /** Blocks lie at multiples of their size in the file; the first and the last one may be parts. */
-export interface Intent { readonly start: number; readonly length: number; readonly block: number; /** Four bytes for each block. */ readonly sums: Buffer }
+export interface Intent {
+  readonly start: number
+  readonly length: number
+  readonly block: number /** Four bytes for each block. */
+  readonly sums: Buffer
+}
 /** none: nothing of it is there; other: what stands there is not ours, or not ours alone. */
 export type Standing = 'none' | 'torn' | 'whole' | 'other'
 
@@ -21,12 +26,15 @@ export function checksums(start: number, chunks: readonly Buffer[], most: number
   let crc = 0
   let at = start
   for (const chunk of chunks) {
-    for (let from = 0; from < chunk.length;) {
-      const to = Math.min(chunk.length, from + block - at % block)
+    for (let from = 0; from < chunk.length; ) {
+      const to = Math.min(chunk.length, from + block - (at % block))
       crc = crc32(chunk.subarray(from, to), crc)
       at += to - from
       from = to
-      if (at % block === 0) { sums.push(crc); crc = 0 }
+      if (at % block === 0) {
+        sums.push(crc)
+        crc = 0
+      }
     }
   }
   if (at % block !== 0) sums.push(crc)
@@ -36,14 +44,18 @@ export function checksums(start: number, chunks: readonly Buffer[], most: number
 }
 
 /** How a write stands in a file of that size. */
-export async function standing(file: fs.FileHandle, { start, length, block, sums }: Intent, size: number): Promise<Standing> {
+export async function standing(
+  file: fs.FileHandle,
+  { start, length, block, sums }: Intent,
+  size: number,
+): Promise<Standing> {
   if (size <= start) return 'none'
   const end = start + length
   if (size > end) return 'other'
   let whole = size === end
   const buffer = Buffer.allocUnsafe(block)
   for (let at = start, index = 0; at < size; index++) {
-    const to = Math.min(end, at + block - at % block)
+    const to = Math.min(end, at + block - (at % block))
     const bytes = buffer.subarray(0, Math.min(to, size) - at)
     const { bytesRead } = await file.read(bytes, 0, bytes.length, at)
     if (bytesRead < bytes.length) return 'other'

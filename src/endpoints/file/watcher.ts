@@ -3,8 +3,8 @@ import * as path from 'node:path'
 import { nameOf, pathOf } from '../../kit/file-names'
 
 /**
- * Tells of changes below folders as soon as the system does. Where it does not (network file systems, too many watches), nothing is told, and polling
- * has to do: a watch is never relied upon.
+ * Tells of changes below folders as soon as the system does. Where it does not (network file systems, too many
+ * watches), nothing is told, and polling has to do: a watch is never relied upon.
  */
 export class Watcher {
   private readonly watches = new Map<string, FSWatcher>()
@@ -13,16 +13,29 @@ export class Watcher {
   constructor(private readonly changed: (file: string, names: boolean) => void) {}
 
   folders(wanted: ReadonlySet<string>): void {
-    for (const [folder, watching] of this.watches) if (!wanted.has(folder)) { watching.close(); this.watches.delete(folder) }
+    for (const [folder, watching] of this.watches)
+      if (!wanted.has(folder)) {
+        watching.close()
+        this.watches.delete(folder)
+      }
     for (const folder of wanted) {
       if (this.watches.has(folder)) continue
       try {
-        const watching = watch(pathOf(folder), { persistent: false, encoding: 'buffer' }, (event, name) => { this.changed(name === null ? folder : path.join(folder, nameOf(name)), event === 'rename') })
-        watching.on('error', () => { watching.close(); this.watches.delete(folder) })
+        const watching = watch(pathOf(folder), { persistent: false, encoding: 'buffer' }, (event, name) => {
+          this.changed(name === null ? folder : path.join(folder, nameOf(name)), event === 'rename')
+        })
+        watching.on('error', () => {
+          watching.close()
+          this.watches.delete(folder)
+        })
         this.watches.set(folder, watching)
-      } catch { /* polling sees it */ }
+      } catch {
+        /* polling sees it */
+      }
     }
   }
 
-  close(): void { this.folders(new Set()) }
+  close(): void {
+    this.folders(new Set())
+  }
 }

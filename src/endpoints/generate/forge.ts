@@ -1,6 +1,6 @@
 /**
- * Makes numbered records quickly. Records whose numbers have the same digits have the same length: a run of them is a copy of a template, in which
- * the digits are written over.
+ * Makes numbered records quickly. Records whose numbers have the same digits have the same length: a run of them is a
+ * copy of a template, in which the digits are written over.
  */
 const LETTERS = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_')
 /** Bytes of the template: paddings repeat after so many, which is farther apart than gzip looks back. */
@@ -16,7 +16,10 @@ export class Forge {
   private template: { readonly digits: number; readonly row: number; readonly bytes: Buffer } | undefined
 
   /** @param size bytes of a record without its newline */
-  constructor(private readonly size: number, seed: number) {
+  constructor(
+    private readonly size: number,
+    seed: number,
+  ) {
     this.rows = Math.min(MOST_ROWS, Math.max(1, Math.floor(TEMPLATE / (size + 1))))
     this.pool = letters(this.rows * size, seed)
   }
@@ -27,7 +30,7 @@ export class Forge {
     const { row, bytes: template } = this.template?.digits === digits ? this.template : this.templateFor(digits)
     const count = Math.max(1, Math.min(allowed, Math.floor(bytes / row), 10 ** digits - first))
     const block = Buffer.allocUnsafeSlow(count * row)
-    for (let at = 0, number = first; at < block.length;) {
+    for (let at = 0, number = first; at < block.length; ) {
       const from = (number % this.rows) * row
       const copied = template.copy(block, at, from)
       at += copied
@@ -46,7 +49,13 @@ export class Forge {
   private templateFor(digits: number): { readonly digits: number; readonly row: number; readonly bytes: Buffer } {
     const head = `{"seq":${'0'.repeat(digits)}`
     const padding = this.size - head.length - ',"pad":""}'.length
-    const bytes = Buffer.from(Array.from({ length: this.rows }, (_, index) => (padding < 0 ? `${head}}\n` : `${head},"pad":"${this.pool.toString('latin1', index * this.size, index * this.size + padding)}"}\n`)).join(''))
+    const bytes = Buffer.from(
+      Array.from({ length: this.rows }, (_, index) =>
+        padding < 0
+          ? `${head}}\n`
+          : `${head},"pad":"${this.pool.toString('latin1', index * this.size, index * this.size + padding)}"}\n`,
+      ).join(''),
+    )
     this.template = { digits, row: bytes.length / this.rows, bytes }
     return this.template
   }

@@ -2,7 +2,8 @@
  * Numbered JSON records, made here: `{"seq":1,"pad":"…"}`, `{"seq":2,…`.
  *
  * - Record N is the same in every run with the same seed and size, whatever the rate and the cuts between deliveries.
- * - The position is the number of the last record: a flow that keeps state goes on with the next, and what its spool has lost is made again.
+ * - The position is the number of the last record: a flow that keeps state goes on with the next, and what its spool
+ *   has lost is made again.
  */
 import { defineEndpoint } from '../../options/define'
 import { options } from './options'
@@ -11,9 +12,13 @@ export default defineEndpoint({
   schemes: ['generate'],
   summary: 'Numbered records for tests and measurements',
   forms: ['generate:'],
-  examples: ['manifold --from generate: count=5 size=60 --to -', 'manifold --from generate: rate=1000 --to s3://lake/test'],
+  examples: [
+    'manifold --from generate: count=5 size=60 --to -',
+    'manifold --from generate: rate=1000 --to s3://lake/test',
+  ],
   form: 'opaque',
   options,
-  check: ({ uri }) => (uri.path === '' ? [] : [`generate: takes nothing after the colon, but there is ${JSON.stringify(uri.path)}`]),
+  check: ({ uri }) =>
+    uri.path === '' ? [] : [`generate: takes nothing after the colon, but there is ${JSON.stringify(uri.path)}`],
   source: { position: 'here', load: async () => (await import('./source.js')).create },
 })

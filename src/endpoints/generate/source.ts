@@ -4,7 +4,8 @@ import type { CreateSource } from '../../options/define'
 import { Forge } from './forge'
 import type { options } from './options'
 
-export const create: CreateSource<typeof options> = ({ options: { rate, count, size, seed } }) => new GenerateSource(rate, count, new Forge(size, seed))
+export const create: CreateSource<typeof options> = ({ options: { rate, count, size, seed } }) =>
+  new GenerateSource(rate, count, new Forge(size, seed))
 
 const PARTITION: Partition = { name: 'generate', epoch: 0 }
 /** Bytes of a delivery; about half of what the contract allows is still large enough. */
@@ -20,7 +21,11 @@ export class GenerateSource implements Source {
   /** When record `made` + 1 is due, milliseconds. */
   private due = 0
 
-  constructor(private readonly rate: number, private readonly count: number, private readonly forge: Forge) {}
+  constructor(
+    private readonly rate: number,
+    private readonly count: number,
+    private readonly forge: Forge,
+  ) {}
 
   open({ clock, resume }: SourceContext): Promise<void> {
     this.clock = clock
@@ -36,13 +41,18 @@ export class GenerateSource implements Source {
     const delivery = this.delivery(this.made, Math.min(left, await this.allowed(signal)))
     const { count } = delivery.batch
     this.made += count
-    if (this.rate > 0) this.due += count * 1000 / this.rate
+    if (this.rate > 0) this.due += (count * 1000) / this.rate
     return delivery
   }
 
   private delivery(made: number, allowed: number): Delivery {
     const { bytes, count } = this.forge.block(made + 1, allowed, BLOCK)
-    return { batch: new LineBatch([bytes], count), partition: PARTITION, last: String(made + count), at: within(count, (index) => String(made + 1 + index)) }
+    return {
+      batch: new LineBatch([bytes], count),
+      partition: PARTITION,
+      last: String(made + count),
+      at: within(count, (index) => String(made + 1 + index)),
+    }
   }
 
   /** Records that are due by now; waits until there is one. */
@@ -52,14 +62,19 @@ export class GenerateSource implements Source {
       const late = this.clock.monotonic() - this.due
       if (late >= 0) {
         this.due = Math.max(this.due, this.clock.monotonic() - CATCH_UP_MS)
-        return Math.floor((this.clock.monotonic() - this.due) * this.rate / 1000) + 1
+        return Math.floor(((this.clock.monotonic() - this.due) * this.rate) / 1000) + 1
       }
       await this.clock.sleep(Math.max(-late, TICK_MS), signal)
     }
   }
 
-  async *again(_partition: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncGenerator<Delivery, void, undefined> {
-    for (let made = Number(from ?? 0); made < Number(to) && !signal.aborted;) {
+  async *again(
+    _partition: string,
+    from: Position | undefined,
+    to: Position,
+    signal: AbortSignal,
+  ): AsyncGenerator<Delivery, void, undefined> {
+    for (let made = Number(from ?? 0); made < Number(to) && !signal.aborted; ) {
       // Others have their turn in between.
       await Promise.resolve()
       const delivery = this.delivery(made, Number(to) - made)
@@ -68,6 +83,10 @@ export class GenerateSource implements Source {
     }
   }
 
-  commit(): Promise<void> { return Promise.resolve() }
-  close(): Promise<void> { return Promise.resolve() }
+  commit(): Promise<void> {
+    return Promise.resolve()
+  }
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
 }

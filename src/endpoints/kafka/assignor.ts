@@ -1,33 +1,55 @@
 /**
- * Who reads what in a consumer group. Pure; run by the member that the coordinator makes the leader, for all members, Java's included.
+ * Who reads what in a consumer group. Pure; run by the member that the coordinator makes the leader, for all members,
+ * Java's included.
  *
  * Sticky (protocol `cooperative-sticky`):
  * - every partition of a topic that somebody subscribes to has one member in the plan, none has two;
- * - the plan is as even as the subscriptions allow: no chain of moves from a member leads to one that has two less. With equal subscriptions: within one;
+ * - the plan is as even as the subscriptions allow: no chain of moves from a member leads to one that has two less.
+ *   With equal subscriptions: within one;
  * - a member keeps what it holds as far as evenness lets it;
- * - two phases: a partition that moves is withheld from its new member until nobody claims it any more. Whoever is not given what it holds releases it and
- *   joins again, and the next round hands it on.
+ * - two phases: a partition that moves is withheld from its new member until nobody claims it any more. Whoever is not
+ *   given what it holds releases it and joins again, and the next round hands it on.
  *
- * Range: per topic, neighbouring partitions to members in order of their ids. Members of a range group hold nothing while they join, so one phase will do.
+ * Range: per topic, neighbouring partitions to members in order of their ids. Members of a range group hold nothing
+ * while they join, so one phase will do.
  */
 import { keyOf, type Subscription, type TopicPartition } from './consumer-protocol'
 
-export interface Member { readonly id: string; readonly instanceId?: string; readonly subscription: Subscription }
+export interface Member {
+  readonly id: string
+  readonly instanceId?: string
+  readonly subscription: Subscription
+}
 export type Assignment = ReadonlyMap<string, readonly TopicPartition[]>
 export type AssignorName = 'cooperative-sticky' | 'range'
 
 /** @param counts partitions of each topic; a topic that is not there gets nobody */
-export function assign(name: AssignorName, members: readonly Member[], counts: ReadonlyMap<string, number>): Assignment {
+export function assign(
+  name: AssignorName,
+  members: readonly Member[],
+  counts: ReadonlyMap<string, number>,
+): Assignment {
   return name === 'range' ? range(members, counts) : cooperative(members, counts)
 }
 
 function cooperative(members: readonly Member[], counts: ReadonlyMap<string, number>): Assignment {
   const plan = sticky(members, counts)
   const claimants = claims(members)
-  return new Map([...plan].map(([id, partitions]) => [id, partitions.filter((partition) => (claimants.get(keyOf(partition)) ?? []).every((claim) => claim.id === id))] as const))
+  return new Map(
+    [...plan].map(
+      ([id, partitions]) =>
+        [
+          id,
+          partitions.filter((partition) => (claimants.get(keyOf(partition)) ?? []).every((claim) => claim.id === id)),
+        ] as const,
+    ),
+  )
 }
 
-interface Claim { readonly id: string; readonly generation: number }
+interface Claim {
+  readonly id: string
+  readonly generation: number
+}
 
 function claims(members: readonly Member[]): ReadonlyMap<string, readonly Claim[]> {
   const found = new Map<string, Claim[]>()
@@ -51,7 +73,8 @@ export function sticky(members: readonly Member[], counts: ReadonlyMap<string, n
     if (table.subscribers(topic).length === 0) continue
     for (let partition = 0; partition < (counts.get(topic) ?? 0); partition++) {
       const holder = rightful(claimants.get(keyOf({ topic, partition })) ?? [])
-      if (holder !== undefined && table.subscribers(topic).includes(holder)) table.give({ topic, partition }, holder, true)
+      if (holder !== undefined && table.subscribers(topic).includes(holder))
+        table.give({ topic, partition }, holder, true)
       else open.push({ topic, partition })
     }
   }
@@ -67,7 +90,10 @@ function rightful(all: readonly Claim[]): string | undefined {
   return having.length === 1 ? having[0]?.id : undefined
 }
 
-interface Held { readonly partition: number; readonly before: boolean }
+interface Held {
+  readonly partition: number
+  readonly before: boolean
+}
 
 /** An assignment under way: per member and topic the partitions it would have. */
 class Table {
@@ -79,11 +105,14 @@ class Table {
     for (const { id, subscription } of [...members].sort((a, b) => (a.id < b.id ? -1 : 1))) {
       this.held.set(id, new Map())
       this.loads.set(id, 0)
-      for (const topic of new Set(subscription.topics)) this.bySubscription.set(topic, [...this.bySubscription.get(topic) ?? [], id])
+      for (const topic of new Set(subscription.topics))
+        this.bySubscription.set(topic, [...(this.bySubscription.get(topic) ?? []), id])
     }
   }
 
-  subscribers(topic: string): readonly string[] { return this.bySubscription.get(topic) ?? [] }
+  subscribers(topic: string): readonly string[] {
+    return this.bySubscription.get(topic) ?? []
+  }
 
   give({ topic, partition }: TopicPartition, to: string, before: boolean): void {
     const topics = this.held.get(to)
@@ -98,8 +127,9 @@ class Table {
   }
 
   /**
-   * Moves one partition's worth of load along the shortest chain of moves to a member that has at least two less. False: there is no such chain, which
-   * makes the assignment as even as it can be (semi-matchings: Harvey, Ladner, Lovász, Tamir).
+   * Moves one partition's worth of load along the shortest chain of moves to a member that has at least two less.
+   * False: there is no such chain, which makes the assignment as even as it can be (semi-matchings: Harvey, Ladner,
+   * Lovász, Tamir).
    */
   even(): boolean {
     for (const from of [...this.loads.keys()].sort((a, b) => this.load(b) - this.load(a))) {
@@ -112,10 +142,17 @@ class Table {
   }
 
   plan(): Assignment {
-    return new Map([...this.held].map(([id, topics]) => [id, [...topics].flatMap(([topic, all]) => all.map(({ partition }) => ({ topic, partition })))] as const))
+    return new Map(
+      [...this.held].map(
+        ([id, topics]) =>
+          [id, [...topics].flatMap(([topic, all]) => all.map(({ partition }) => ({ topic, partition })))] as const,
+      ),
+    )
   }
 
-  private load(id: string): number { return this.loads.get(id) ?? 0 }
+  private load(id: string): number {
+    return this.loads.get(id) ?? 0
+  }
 
   private chainFrom(from: string): readonly Step[] | undefined {
     if (this.load(from) < 2) return undefined
@@ -134,7 +171,8 @@ class Table {
             if (reached.has(taker)) continue
             reached.set(taker, { giver, taker, topic })
             next.push(taker)
-            if (this.load(taker) <= this.load(from) - 2 && (best === undefined || this.load(taker) < this.load(best))) best = taker
+            if (this.load(taker) <= this.load(from) - 2 && (best === undefined || this.load(taker) < this.load(best)))
+              best = taker
           }
         }
       }
@@ -156,9 +194,16 @@ class Table {
     this.give({ topic, partition: moved.partition }, taker, false)
   }
 }
-interface Step { readonly giver: string; readonly taker: string; readonly topic: string }
+interface Step {
+  readonly giver: string
+  readonly taker: string
+  readonly topic: string
+}
 
-/** As RangeAssignor of the Java client without racks: members in order of instance id, those without one after them by member id. */
+/**
+ * As RangeAssignor of the Java client without racks: members in order of instance id, those without one after them by
+ * member id.
+ */
 function range(members: readonly Member[], counts: ReadonlyMap<string, number>): Assignment {
   const ordered = [...members].sort((a, b) => {
     if ((a.instanceId === undefined) !== (b.instanceId === undefined)) return a.instanceId === undefined ? 1 : -1

@@ -1,5 +1,6 @@
 /**
- * Records of one batch as they were sent: a buffer and where its values lie. Lines and entries are made of it on demand.
+ * Records of one batch as they were sent: a buffer and where its values lie. Lines and entries are made of it on
+ * demand.
  *
  * Everything is checked once, when the block is made; what is made of it later cannot fail.
  */
@@ -14,7 +15,11 @@ const NEWLINE = 0x0a
 const LEAST_RECORD = 7
 
 /** Where the records of a batch are, and what they have in common. */
-export interface Section { readonly bytes: Buffer; /** Of the first record. */ readonly start: number; readonly head: BatchHead }
+export interface Section {
+  readonly bytes: Buffer /** Of the first record. */
+  readonly start: number
+  readonly head: BatchHead
+}
 
 export class Block {
   /**
@@ -23,22 +28,48 @@ export class Block {
    * @param valueBytes of all values @param bytes of values, keys and headers
    * @param deltas offset of each record less the batch's base, where they are not one after the other
    */
-  constructor(private readonly section: Section, private readonly start: number, readonly values: Int32Array, readonly count: number, readonly valueBytes: number, readonly bytes: number,
-    private readonly firstDelta: number, private readonly deltas: Int32Array | undefined) {}
+  constructor(
+    private readonly section: Section,
+    private readonly start: number,
+    readonly values: Int32Array,
+    readonly count: number,
+    readonly valueBytes: number,
+    readonly bytes: number,
+    private readonly firstDelta: number,
+    private readonly deltas: Int32Array | undefined,
+  ) {}
 
-  get source(): Buffer { return this.section.bytes }
-  get size(): number { return this.section.bytes.length }
+  get source(): Buffer {
+    return this.section.bytes
+  }
+  get size(): number {
+    return this.section.bytes.length
+  }
 
-  offset(index: number): number { return this.section.head.baseOffset + (this.deltas?.[index] ?? this.firstDelta + index) }
+  offset(index: number): number {
+    return this.section.head.baseOffset + (this.deltas?.[index] ?? this.firstDelta + index)
+  }
 
   /** The records below an offset; undefined where there are none. */
   below(offset: number): Block | undefined {
     let count = 0
     let valueBytes = 0
-    for (; count < this.count && this.offset(count) < offset; count++) valueBytes += Math.max(0, this.values[2 * count + 1] as number)
+    for (; count < this.count && this.offset(count) < offset; count++)
+      valueBytes += Math.max(0, this.values[2 * count + 1] as number)
     if (count === this.count) return this
     // Bytes of keys and headers in proportion: they are only counted.
-    return count === 0 ? undefined : new Block(this.section, this.start, this.values.subarray(0, 2 * count), count, valueBytes, valueBytes + Math.round((this.bytes - this.valueBytes) * count / this.count), this.firstDelta, this.deltas)
+    return count === 0
+      ? undefined
+      : new Block(
+          this.section,
+          this.start,
+          this.values.subarray(0, 2 * count),
+          count,
+          valueBytes,
+          valueBytes + Math.round(((this.bytes - this.valueBytes) * count) / this.count),
+          this.firstDelta,
+          this.deltas,
+        )
   }
 
   /** Appends the records as entries, views into the buffer. */
@@ -54,7 +85,12 @@ export class Block {
       const key = field(reader)
       const value = field(reader)
       const headers = headersOf(reader)
-      into.push({ value, ...(key === null ? {} : { key }), ...(headers === undefined ? {} : { headers }), ...(timestamp < 0 ? {} : { timestamp }) })
+      into.push({
+        value,
+        ...(key === null ? {} : { key }),
+        ...(headers === undefined ? {} : { headers }),
+        ...(timestamp < 0 ? {} : { timestamp }),
+      })
     }
   }
 }
@@ -85,8 +121,11 @@ function headersOf(reader: VarintReader): (readonly [string, Buffer | null])[] |
  */
 export function blocksOf(section: Section, from: number, most: number): readonly Block[] {
   const { head, bytes } = section
-  if (head.count > (bytes.length - section.start) / LEAST_RECORD) throw new Damaged('a record batch says that it holds more records than its bytes can be')
-  try { return scan(section, from - head.baseOffset, most) } catch (error) {
+  if (head.count > (bytes.length - section.start) / LEAST_RECORD)
+    throw new Damaged('a record batch says that it holds more records than its bytes can be')
+  try {
+    return scan(section, from - head.baseOffset, most)
+  } catch (error) {
     if (error instanceof RangeError) throw new Damaged(error.message, { cause: error })
     throw error
   }
@@ -106,7 +145,19 @@ function scan(section: Section, least: number, most: number): readonly Block[] {
   let before = -1
   let deltas: number[] | undefined
   const cut = (): void => {
-    if (kept > 0) blocks.push(new Block(section, start, values.subarray(0, 2 * kept), kept, valueBytes, size, first, deltas === undefined ? undefined : Int32Array.from(deltas)))
+    if (kept > 0)
+      blocks.push(
+        new Block(
+          section,
+          start,
+          values.subarray(0, 2 * kept),
+          kept,
+          valueBytes,
+          size,
+          first,
+          deltas === undefined ? undefined : Int32Array.from(deltas),
+        ),
+      )
     values = values.subarray(2 * kept)
     kept = valueBytes = size = 0
     deltas = undefined
@@ -130,7 +181,10 @@ function scan(section: Section, least: number, most: number): readonly Block[] {
     if (headers !== 0) passHeaders(reader, headers)
     if (reader.at !== end) throw new Damaged('a record is not as long as it says')
     if (delta < least) continue
-    if (kept === 0) { start = begin; first = delta }
+    if (kept === 0) {
+      start = begin
+      first = delta
+    }
     if (deltas !== undefined) deltas.push(delta)
     else if (delta !== first + kept) {
       deltas = Array.from({ length: kept }, (_, at) => first + at)
@@ -169,7 +223,10 @@ export class BlockBatch implements Batch {
   /** Of the memory that is used again. */
   private taken: Buffer | undefined
 
-  constructor(readonly blocks: readonly Block[], private readonly memory = new Memory()) {
+  constructor(
+    readonly blocks: readonly Block[],
+    private readonly memory = new Memory(),
+  ) {
     let count = 0
     let bytes = 0
     let valueBytes = 0
@@ -180,7 +237,8 @@ export class BlockBatch implements Batch {
       bytes += block.bytes
       valueBytes += block.valueBytes
       // A large batch is cut into blocks that share its buffer, each of which keeps all of it alive: counted in shares.
-      held += block.source === last || blocks.length > 1 ? Math.min(block.size, block.bytes + 32 * block.count) : block.size
+      held +=
+        block.source === last || blocks.length > 1 ? Math.min(block.size, block.bytes + 32 * block.count) : block.size
       last = block.source
     }
     this.count = count
@@ -209,7 +267,9 @@ export class BlockBatch implements Batch {
     return this.madeEntries
   }
 
-  lines(): Lines { return (this.madeLines ??= this.together() ?? this.oneByOne()) }
+  lines(): Lines {
+    return (this.madeLines ??= this.together() ?? this.oneByOne())
+  }
 
   /** Nobody looks at the lines any more. */
   release(): void {
@@ -219,11 +279,13 @@ export class BlockBatch implements Batch {
 
   /** Undefined where some value has a newline inside, which is seen by counting them all at once. */
   private together(): Lines | undefined {
-    const lines = this.gather(this.taken = this.memory.take(this.valueBytes + this.count), false)
+    const lines = this.gather((this.taken = this.memory.take(this.valueBytes + this.count)), false)
     return lines.chunks.reduce((sum, chunk) => sum + countNewlines(chunk), 0) === lines.count ? lines : undefined
   }
 
-  private oneByOne(): Lines { return this.gather(Buffer.allocUnsafeSlow(this.valueBytes + this.count), true) }
+  private oneByOne(): Lines {
+    return this.gather(Buffer.allocUnsafeSlow(this.valueBytes + this.count), true)
+  }
 
   /** All values behind one another. @param look into each, and name those that have a newline inside */
   private gather(out: Buffer, look: boolean): Lines {
@@ -234,8 +296,14 @@ export class BlockBatch implements Batch {
       for (let at = 0; at < 2 * count; at += 2, index++) {
         const from = values[at] as number
         const length = values[at + 1] as number
-        if (length < 0) { refused.push({ index, why: 'a null value has no line' }); continue }
-        if (look && length > 1 && source.subarray(from, from + length - 1).includes(NEWLINE)) { refused.push({ index, why: 'a newline inside the value' }); continue }
+        if (length < 0) {
+          refused.push({ index, why: 'a null value has no line' })
+          continue
+        }
+        if (look && length > 1 && source.subarray(from, from + length - 1).includes(NEWLINE)) {
+          refused.push({ index, why: 'a newline inside the value' })
+          continue
+        }
         source.copy(out, to, from, from + length)
         to += length
         // One newline at the end of a value is taken as the terminator that lines need anyway.

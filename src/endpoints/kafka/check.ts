@@ -15,14 +15,22 @@ function ofSource({ options, uri }: Given<KafkaOptions>): readonly string[] {
   const path = uri.path.replace(/^\//, '')
   try {
     const { names, pattern } = parseTopics(path)
-    if (names.length === 0 && pattern === undefined) faults.push('a topic is needed: kafka://HOST/TOPIC, or several: /TOPIC,TOPIC, /~REGEX')
+    if (names.length === 0 && pattern === undefined)
+      faults.push('a topic is needed: kafka://HOST/TOPIC, or several: /TOPIC,TOPIC, /~REGEX')
     for (const name of names) if (!isTopicName(name)) faults.push(`'${name}' cannot be the name of a topic`)
-    if (options.partition !== undefined && (names.length !== 1 || pattern !== undefined)) faults.push('option \'partition\' needs exactly one topic')
-  } catch { faults.push(`'${path}' has a regular expression after ~ that is none`) }
-  if (options.group !== undefined && options.partition !== undefined) faults.push('options \'group\' and \'partition\' exclude each other: in a group the brokers share the partitions out')
-  if (options.group === '') faults.push('option \'group\' is empty')
-  if (options.instanceId !== undefined && options.group === undefined) faults.push('option \'instance-id\' needs a group')
-  if (options.heartbeatEvery * 2 > options.sessionTimeout) faults.push('option \'heartbeat-every\' is more than half of session-timeout: a single heartbeat that is late would cost the membership')
+    if (options.partition !== undefined && (names.length !== 1 || pattern !== undefined))
+      faults.push("option 'partition' needs exactly one topic")
+  } catch {
+    faults.push(`'${path}' has a regular expression after ~ that is none`)
+  }
+  if (options.group !== undefined && options.partition !== undefined)
+    faults.push("options 'group' and 'partition' exclude each other: in a group the brokers share the partitions out")
+  if (options.group === '') faults.push("option 'group' is empty")
+  if (options.instanceId !== undefined && options.group === undefined) faults.push("option 'instance-id' needs a group")
+  if (options.heartbeatEvery * 2 > options.sessionTimeout)
+    faults.push(
+      "option 'heartbeat-every' is more than half of session-timeout: a single heartbeat that is late would cost the membership",
+    )
   return faults
 }
 
@@ -30,20 +38,40 @@ function ofSink({ options, uri }: Given<KafkaOptions>): readonly string[] {
   const faults: string[] = []
   const path = uri.path.replace(/^\//, '')
   if (path === '' && options.topic === undefined) faults.push('a topic is needed: kafka://HOST/TOPIC or topic=')
-  if (path !== '' && options.topic !== undefined) faults.push('the URI and option \'topic\' both name a topic: one of them is enough')
-  if (path !== '' && !isTopicName(path)) faults.push(path.includes(',') || path.startsWith('~') ? 'a sink writes to one topic, or to those that topic={json:PATH} names' : `'${path}' cannot be the name of a topic`)
+  if (path !== '' && options.topic !== undefined)
+    faults.push("the URI and option 'topic' both name a topic: one of them is enough")
+  if (path !== '' && !isTopicName(path))
+    faults.push(
+      path.includes(',') || path.startsWith('~')
+        ? 'a sink writes to one topic, or to those that topic={json:PATH} names'
+        : `'${path}' cannot be the name of a topic`,
+    )
   if (options.topic !== undefined && path === '') {
     try {
       const part = parsePart(options.topic)
       if (part.kind === 'text' && !isTopicName(part.text)) faults.push(`'${part.text}' cannot be the name of a topic`)
-      if (part.kind === 'json' && options.allowTopic.length === 0) faults.push('topic={json:PATH} needs allow-topic=NAME or allow-topic=~REGEX, for records may name any topic')
-      if (part.kind === 'text' && options.allowTopic.length > 0) faults.push('option \'allow-topic\' is for topic={json:PATH}')
-    } catch (error) { faults.push(`option 'topic': ${(error as Error).message}`) }
+      if (part.kind === 'json' && options.allowTopic.length === 0)
+        faults.push('topic={json:PATH} needs allow-topic=NAME or allow-topic=~REGEX, for records may name any topic')
+      if (part.kind === 'text' && options.allowTopic.length > 0)
+        faults.push("option 'allow-topic' is for topic={json:PATH}")
+    } catch (error) {
+      faults.push(`option 'topic': ${(error as Error).message}`)
+    }
   }
-  try { allowing(options.allowTopic) } catch { faults.push('option \'allow-topic\' has a regular expression after ~ that is none') }
-  if (options.key !== undefined) try { parsePart(options.key) } catch (error) { faults.push(`option 'key': ${(error as Error).message}`) }
-  if (options.key !== undefined && options.keySeparator !== undefined) faults.push('options \'key\' and \'key-separator\' exclude each other')
-  if (options.keySeparator === '') faults.push('option \'key-separator\' is empty')
+  try {
+    allowing(options.allowTopic)
+  } catch {
+    faults.push("option 'allow-topic' has a regular expression after ~ that is none")
+  }
+  if (options.key !== undefined)
+    try {
+      parsePart(options.key)
+    } catch (error) {
+      faults.push(`option 'key': ${(error as Error).message}`)
+    }
+  if (options.key !== undefined && options.keySeparator !== undefined)
+    faults.push("options 'key' and 'key-separator' exclude each other")
+  if (options.keySeparator === '') faults.push("option 'key-separator' is empty")
   return faults
 }
 
@@ -53,16 +81,29 @@ function ofConnection(given: Given<KafkaOptions>): readonly string[] {
   const mechanism = mechanismOf(given)
   const user = options.user ?? uri.user
   const password = options.password ?? uri.password
-  if (options.user !== undefined && uri.user !== undefined) faults.push('the URI and option \'user\' both name a user: one of them is enough')
-  if (options.password !== undefined && uri.password !== undefined) faults.push('the URI and option \'password\' both have a password: one of them is enough')
-  if (['plain', 'scram-sha-256', 'scram-sha-512'].includes(mechanism) && (user === undefined || password === undefined)) faults.push(`sasl=${mechanism} needs ${user === undefined ? 'user=' : 'password='}`)
+  if (options.user !== undefined && uri.user !== undefined)
+    faults.push("the URI and option 'user' both name a user: one of them is enough")
+  if (options.password !== undefined && uri.password !== undefined)
+    faults.push("the URI and option 'password' both have a password: one of them is enough")
+  if (['plain', 'scram-sha-256', 'scram-sha-512'].includes(mechanism) && (user === undefined || password === undefined))
+    faults.push(`sasl=${mechanism} needs ${user === undefined ? 'user=' : 'password='}`)
   if (mechanism === 'oauthbearer' && options.token === undefined) faults.push('sasl=oauthbearer needs token=')
-  if (mechanism !== 'oauthbearer' && options.token !== undefined) faults.push(`option 'token' is for sasl=oauthbearer, not ${mechanism}`)
-  if (['none', 'oauthbearer', 'aws-msk-iam'].includes(mechanism) && user !== undefined) faults.push(`sasl=${mechanism} takes no user; with one it is ${MECHANISMS.slice(1, 4).join(', ')}`)
-  if (mechanism === 'aws-msk-iam' && uri.scheme !== 'kafka+tls') faults.push('sasl=aws-msk-iam goes over TLS alone: write kafka+tls://')
-  if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined)) faults.push('options \'access-key-id\' and \'secret-access-key\' go together')
-  if ((options.cert === undefined) !== (options.certKey === undefined)) faults.push('options \'cert\' and \'cert-key\' go together')
-  if (uri.scheme === 'kafka') for (const name of ['ca', 'cert', 'certKey', 'serverName', 'certPassword'] as const) if (options[name] !== undefined) faults.push(`option '${name.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`)}' is for TLS: write kafka+tls://`)
-  if (uri.scheme === 'kafka' && options.tlsInsecure) faults.push('option \'tls-insecure\' is for TLS: write kafka+tls://')
+  if (mechanism !== 'oauthbearer' && options.token !== undefined)
+    faults.push(`option 'token' is for sasl=oauthbearer, not ${mechanism}`)
+  if (['none', 'oauthbearer', 'aws-msk-iam'].includes(mechanism) && user !== undefined)
+    faults.push(`sasl=${mechanism} takes no user; with one it is ${MECHANISMS.slice(1, 4).join(', ')}`)
+  if (mechanism === 'aws-msk-iam' && uri.scheme !== 'kafka+tls')
+    faults.push('sasl=aws-msk-iam goes over TLS alone: write kafka+tls://')
+  if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined))
+    faults.push("options 'access-key-id' and 'secret-access-key' go together")
+  if ((options.cert === undefined) !== (options.certKey === undefined))
+    faults.push("options 'cert' and 'cert-key' go together")
+  if (uri.scheme === 'kafka')
+    for (const name of ['ca', 'cert', 'certKey', 'serverName', 'certPassword'] as const)
+      if (options[name] !== undefined)
+        faults.push(
+          `option '${name.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`)}' is for TLS: write kafka+tls://`,
+        )
+  if (uri.scheme === 'kafka' && options.tlsInsecure) faults.push("option 'tls-insecure' is for TLS: write kafka+tls://")
   return faults
 }

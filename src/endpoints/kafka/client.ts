@@ -1,7 +1,9 @@
 /**
- * A cluster over @platformatic/kafka's connections, which load on first use: the only file that touches it, by way of client-*.ts. Nothing is retried here.
+ * A cluster over @platformatic/kafka's connections, which load on first use: the only file that touches it, by way of
+ * client-*.ts. Nothing is retried here.
  *
- * Connections are apart by purpose, for a broker answers each in order: a long poll, a join or a slow append holds up nothing else. Versions are asked for once per broker.
+ * Connections are apart by purpose, for a broker answers each in order: a long poll, a join or a slow append holds up
+ * nothing else. Versions are asked for once per broker.
  */
 import { handlerOf } from '../../aws/handler'
 import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
@@ -13,15 +15,40 @@ import { Link, type Sasl, type Versions } from './link'
 import { iamToken } from './msk-iam'
 import type { KafkaOptions } from './options'
 import { settingsOf, type Login, type Place, type Settings } from './settings'
-import type { Broker, Cluster, CommitAsk, Committed, Fetched, FetchAsk, FetchOptions, Joined, Joining, Membership, Metadata, OffsetAsk, OffsetFound, ProduceAsk, Produced, ProducerIdentity } from './wire'
+import type {
+  Broker,
+  Cluster,
+  CommitAsk,
+  Committed,
+  Fetched,
+  FetchAsk,
+  FetchOptions,
+  Joined,
+  Joining,
+  Membership,
+  Metadata,
+  OffsetAsk,
+  OffsetFound,
+  ProduceAsk,
+  Produced,
+  ProducerIdentity,
+} from './wire'
 
 export type Library = typeof import('./client-library')
 type Purpose = 'control' | 'fetch' | 'produce' | 'group' | 'join'
-interface Slot { readonly link: Promise<Link> }
+interface Slot {
+  readonly link: Promise<Link>
+}
 
 const MIB = 1024 * 1024
 /** Beyond what a fetch asks for, a broker sends a single batch whole, however large (`message.max.bytes`). */
-const MAX_ANSWER: Readonly<Record<Purpose, number>> = { control: 64 * MIB, fetch: 512 * MIB, produce: 16 * MIB, group: 64 * MIB, join: 64 * MIB }
+const MAX_ANSWER: Readonly<Record<Purpose, number>> = {
+  control: 64 * MIB,
+  fetch: 512 * MIB,
+  produce: 16 * MIB,
+  group: 64 * MIB,
+  join: 64 * MIB,
+}
 /** To connect to who tells them. */
 const CREDENTIALS_MS = 10_000
 /** A sync is answered once the leader has said who reads what. */
@@ -31,7 +58,10 @@ const SLACK_MS = 5000
 const NO_TOPIC_ID = '0'.repeat(32)
 const CONSUMER = 'consumer'
 
-/** Connects to the first broker that answers and has looked whether the login is good. Rejects with an error of `core/errors`, or the signal's reason. */
+/**
+ * Connects to the first broker that answers and has looked whether the login is good. Rejects with an error of
+ * `core/errors`, or the signal's reason.
+ */
 export async function openCluster(target: Target<KafkaOptions>, signal: AbortSignal): Promise<Cluster> {
   const settings = await settingsOf(target)
   const library = await import('./client-library.js')
@@ -45,11 +75,23 @@ export async function openCluster(target: Target<KafkaOptions>, signal: AbortSig
   }
 }
 
-export interface NativeCodecs { lz4Compress(data: Buffer): Buffer; lz4Decompress(data: Buffer): Buffer; snappyCompress(data: Buffer): Buffer; snappyDecompress(data: Buffer): Buffer }
+export interface NativeCodecs {
+  lz4Compress(data: Buffer): Buffer
+  lz4Decompress(data: Buffer): Buffer
+  snappyCompress(data: Buffer): Buffer
+  snappyDecompress(data: Buffer): Buffer
+}
 /** What Node has not: lz4 in frames, raw snappy. */
 export async function nativeCodecs(): Promise<NativeCodecs> {
-  const { compressionsAlgorithms: { lz4, snappy } } = await import('./client-codecs.js')
-  return { lz4Compress: lz4.compressSync, lz4Decompress: lz4.decompressSync, snappyCompress: snappy.compressSync, snappyDecompress: snappy.decompressSync }
+  const {
+    compressionsAlgorithms: { lz4, snappy },
+  } = await import('./client-codecs.js')
+  return {
+    lz4Compress: lz4.compressSync,
+    lz4Decompress: lz4.decompressSync,
+    snappyCompress: snappy.compressSync,
+    snappyDecompress: snappy.decompressSync,
+  }
 }
 
 class KafkaCluster implements Cluster {
@@ -61,32 +103,72 @@ class KafkaCluster implements Cluster {
   private brokers = new Map<number, Broker>()
   private closed = false
 
-  constructor(private readonly library: Library, private readonly settings: Settings) { this.apis = apisOf(library) }
+  constructor(
+    private readonly library: Library,
+    private readonly settings: Settings,
+  ) {
+    this.apis = apisOf(library)
+  }
 
   /** A broker that wants a login answers the question for versions without one, and hangs up at the next. */
   async greet(signal: AbortSignal): Promise<void> {
     const link = await this.any(signal)
-    try { await this.learn(link, [], signal) } catch (error) {
-      if (signal.aborted || !(error instanceof Disconnected) || !isHangUp(error) || this.settings.login !== undefined) throw error
-      throw new Refused(`${link.peer.at} hangs up at the first request: it may want a login (user=, password=, sasl=)`, { cause: error })
+    try {
+      await this.learn(link, [], signal)
+    } catch (error) {
+      if (signal.aborted || !(error instanceof Disconnected) || !isHangUp(error) || this.settings.login !== undefined)
+        throw error
+      throw new Refused(
+        `${link.peer.at} hangs up at the first request: it may want a login (user=, password=, sasl=)`,
+        { cause: error },
+      )
     }
   }
 
-  async metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata> { return this.learn(await this.any(signal), topics, signal) }
+  async metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata> {
+    return this.learn(await this.any(signal), topics, signal)
+  }
 
-  async fetch(broker: number, asks: readonly FetchAsk[], options: FetchOptions, signal: AbortSignal): Promise<readonly Fetched[]> {
-    const link = await this.to('fetch', await this.place(broker, signal), this.settings.requestMs + options.maxWaitMs, signal)
+  async fetch(
+    broker: number,
+    asks: readonly FetchAsk[],
+    options: FetchOptions,
+    signal: AbortSignal,
+  ): Promise<readonly Fetched[]> {
+    const link = await this.to(
+      'fetch',
+      await this.place(broker, signal),
+      this.settings.requestMs + options.maxWaitMs,
+      signal,
+    )
     const named = asks.every(({ topicId }) => topicId !== '' && topicId !== NO_TOPIC_ID)
     const api = this.pick(this.apis.fetch, link, named ? 13 : 12)
     const { error, partitions } = await link.call(api, [asks, options], 'send records', signal)
-    if (error !== 0) return asks.map(({ topic, partition }) => ({ topic, partition, error, highWatermark: -1, lastStableOffset: -1, logStartOffset: -1, aborted: [], preferredReplica: -1, records: Buffer.alloc(0) }))
+    if (error !== 0)
+      return asks.map(({ topic, partition }) => ({
+        topic,
+        partition,
+        error,
+        highWatermark: -1,
+        lastStableOffset: -1,
+        logStartOffset: -1,
+        aborted: [],
+        preferredReplica: -1,
+        records: Buffer.alloc(0),
+      }))
     if (api.version < 13) return partitions
     const names = new Map(asks.map(({ topic, topicId }) => [topicId, topic]))
     return partitions.map((each) => ({ ...each, topic: names.get(each.topic) ?? each.topic }))
   }
 
-  async produce(broker: number, asks: readonly ProduceAsk[], timeoutMs: number, signal: AbortSignal): Promise<readonly Produced[]> {
-    const connected = async (): Promise<Link> => this.to('produce', await this.place(broker, signal), timeoutMs + SLACK_MS, signal)
+  async produce(
+    broker: number,
+    asks: readonly ProduceAsk[],
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<readonly Produced[]> {
+    const connected = async (): Promise<Link> =>
+      this.to('produce', await this.place(broker, signal), timeoutMs + SLACK_MS, signal)
     // Whoever asked first sends first, however long it took to know where to.
     const turn = (this.turns.get(broker) ?? Promise.resolve()).then(connected, connected)
     this.turns.set(broker, turn)
@@ -94,97 +176,247 @@ class KafkaCluster implements Cluster {
     return link.call(this.pick(this.apis.produce, link), [asks, timeoutMs, link.park], 'confirm records', signal)
   }
 
-  async offsets(broker: number, asks: readonly OffsetAsk[], committedOnly: boolean, signal: AbortSignal): Promise<readonly OffsetFound[]> {
+  async offsets(
+    broker: number,
+    asks: readonly OffsetAsk[],
+    committedOnly: boolean,
+    signal: AbortSignal,
+  ): Promise<readonly OffsetFound[]> {
     const link = await this.to('control', await this.place(broker, signal), this.settings.requestMs, signal)
     const topics = byTopic(asks).map(([name, partitions]) => ({
-      name, partitions: partitions.map(({ partition, leaderEpoch, at }) => ({ partitionIndex: partition, currentLeaderEpoch: leaderEpoch, timestamp: at === 'latest' ? -1n : at === 'earliest' ? -2n : BigInt(Math.floor(at)) })),
+      name,
+      partitions: partitions.map(({ partition, leaderEpoch, at }) => ({
+        partitionIndex: partition,
+        currentLeaderEpoch: leaderEpoch,
+        timestamp: at === 'latest' ? -1n : at === 'earliest' ? -2n : BigInt(Math.floor(at)),
+      })),
     }))
-    const answer = await link.call(this.pick(this.apis.offsets, link), [-1, committedOnly ? 1 : 0, topics], 'tell offsets', signal)
-    return answer.topics.flatMap(({ name, partitions }) => partitions.map(({ partitionIndex, errorCode, offset }) => ({ topic: name, partition: partitionIndex, error: errorCode, offset: Number(offset) })))
+    const answer = await link.call(
+      this.pick(this.apis.offsets, link),
+      [-1, committedOnly ? 1 : 0, topics],
+      'tell offsets',
+      signal,
+    )
+    return answer.topics.flatMap(({ name, partitions }) =>
+      partitions.map(({ partitionIndex, errorCode, offset }) => ({
+        topic: name,
+        partition: partitionIndex,
+        error: errorCode,
+        offset: Number(offset),
+      })),
+    )
   }
 
   async producerIdentity(signal: AbortSignal): Promise<ProducerIdentity> {
     const link = await this.any(signal)
-    const { errorCode, producerId, producerEpoch } = await link.call(this.pick(this.apis.identity, link), [null, 60_000, -1n, -1], 'give a producer id', signal)
+    const { errorCode, producerId, producerEpoch } = await link.call(
+      this.pick(this.apis.identity, link),
+      [null, 60_000, -1n, -1],
+      'give a producer id',
+      signal,
+    )
     if (errorCode !== 0) throw codeFault(errorCode, 'asking for a producer id', '', 'WRITE')
     return { id: producerId, epoch: producerEpoch }
   }
 
-  async join({ group, memberId, instanceId, sessionTimeoutMs, rebalanceTimeoutMs, protocols }: Joining, signal: AbortSignal): Promise<Joined> {
+  async join(
+    { group, memberId, instanceId, sessionTimeoutMs, rebalanceTimeoutMs, protocols }: Joining,
+    signal: AbortSignal,
+  ): Promise<Joined> {
     const found = await this.coordinator(group, signal)
-    if (typeof found === 'number') return { error: found, generation: -1, protocol: '', leader: '', memberId, members: [], skipAssignment: false }
+    if (typeof found === 'number')
+      return { error: found, generation: -1, protocol: '', leader: '', memberId, members: [], skipAssignment: false }
     const link = await this.to('join', found, rebalanceTimeoutMs + this.settings.requestMs, signal)
-    const answer = await link.call(this.pick(this.apis.join, link), [group, sessionTimeoutMs, rebalanceTimeoutMs, memberId, instanceId ?? null, CONSUMER, protocols.map(({ name, metadata }) => ({ name, metadata })), null], 'let it join the group', signal)
+    const answer = await link.call(
+      this.pick(this.apis.join, link),
+      [
+        group,
+        sessionTimeoutMs,
+        rebalanceTimeoutMs,
+        memberId,
+        instanceId ?? null,
+        CONSUMER,
+        protocols.map(({ name, metadata }) => ({ name, metadata })),
+        null,
+      ],
+      'let it join the group',
+      signal,
+    )
     return {
-      error: answer.errorCode, generation: answer.generationId, protocol: answer.protocolName ?? '', leader: answer.leader, memberId: answer.memberId, skipAssignment: answer.skipAssignment ?? false,
-      members: answer.members.map((member) => ({ memberId: member.memberId, metadata: member.metadata ?? Buffer.alloc(0), ...(typeof member.groupInstanceId !== 'string' ? {} : { instanceId: member.groupInstanceId }) })),
+      error: answer.errorCode,
+      generation: answer.generationId,
+      protocol: answer.protocolName ?? '',
+      leader: answer.leader,
+      memberId: answer.memberId,
+      skipAssignment: answer.skipAssignment ?? false,
+      members: answer.members.map((member) => ({
+        memberId: member.memberId,
+        metadata: member.metadata ?? Buffer.alloc(0),
+        ...(typeof member.groupInstanceId !== 'string' ? {} : { instanceId: member.groupInstanceId }),
+      })),
     }
   }
 
-  async sync({ group, generation, memberId, instanceId }: Membership, protocol: string, assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[], signal: AbortSignal): Promise<{ readonly error: number; readonly assignment: Buffer }> {
+  async sync(
+    { group, generation, memberId, instanceId }: Membership,
+    protocol: string,
+    assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[],
+    signal: AbortSignal,
+  ): Promise<{ readonly error: number; readonly assignment: Buffer }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found, assignment: Buffer.alloc(0) }
     const link = await this.to('join', found, this.settings.requestMs + LEADER_MS, signal)
-    const answer = await link.call(this.pick(this.apis.sync, link), [group, generation, memberId, instanceId ?? null, CONSUMER, protocol, assignments.map((each) => ({ ...each }))], 'assign partitions', signal)
+    const answer = await link.call(
+      this.pick(this.apis.sync, link),
+      [group, generation, memberId, instanceId ?? null, CONSUMER, protocol, assignments.map((each) => ({ ...each }))],
+      'assign partitions',
+      signal,
+    )
     return { error: answer.errorCode, assignment: answer.assignment }
   }
 
-  async heartbeat({ group, generation, memberId, instanceId }: Membership, signal: AbortSignal): Promise<{ readonly error: number }> {
+  async heartbeat(
+    { group, generation, memberId, instanceId }: Membership,
+    signal: AbortSignal,
+  ): Promise<{ readonly error: number }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found }
     const link = await this.to('group', found, this.settings.requestMs, signal)
-    return { error: (await link.call(this.pick(this.apis.heartbeat, link), [group, generation, memberId, instanceId ?? null], 'take a heartbeat', signal)).errorCode }
+    return {
+      error: (
+        await link.call(
+          this.pick(this.apis.heartbeat, link),
+          [group, generation, memberId, instanceId ?? null],
+          'take a heartbeat',
+          signal,
+        )
+      ).errorCode,
+    }
   }
 
   async leave({ group, memberId, instanceId }: Membership, signal: AbortSignal): Promise<{ readonly error: number }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found }
     const link = await this.to('group', found, this.settings.requestMs, signal)
-    const { errorCode, members } = await link.call(this.pick(this.apis.leave, link), [group, [{ memberId, groupInstanceId: instanceId ?? null, reason: null }]], 'let it leave the group', signal)
-    return { error: errorCode !== 0 ? errorCode : members?.[0]?.errorCode ?? 0 }
+    const { errorCode, members } = await link.call(
+      this.pick(this.apis.leave, link),
+      [group, [{ memberId, groupInstanceId: instanceId ?? null, reason: null }]],
+      'let it leave the group',
+      signal,
+    )
+    return { error: errorCode !== 0 ? errorCode : (members?.[0]?.errorCode ?? 0) }
   }
 
-  async commit({ group, generation, memberId, instanceId }: Membership, offsets: readonly CommitAsk[], signal: AbortSignal): Promise<readonly { readonly topic: string; readonly partition: number; readonly error: number }[]> {
+  async commit(
+    { group, generation, memberId, instanceId }: Membership,
+    offsets: readonly CommitAsk[],
+    signal: AbortSignal,
+  ): Promise<readonly { readonly topic: string; readonly partition: number; readonly error: number }[]> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return offsets.map(({ topic, partition }) => ({ topic, partition, error: found }))
     const link = await this.to('group', found, this.settings.requestMs, signal)
-    const topics = byTopic(offsets).map(([name, partitions]) => ({ name, partitions: partitions.map(({ partition, offset, leaderEpoch }) => ({ partitionIndex: partition, committedOffset: BigInt(offset), committedLeaderEpoch: leaderEpoch, committedMetadata: '' })) }))
-    const answer = await link.call(this.pick(this.apis.commit, link), [group, generation, memberId, instanceId ?? null, topics], 'commit offsets', signal)
-    return answer.topics.flatMap(({ name, partitions }) => partitions.map(({ partitionIndex, errorCode }) => ({ topic: name, partition: partitionIndex, error: errorCode })))
+    const topics = byTopic(offsets).map(([name, partitions]) => ({
+      name,
+      partitions: partitions.map(({ partition, offset, leaderEpoch }) => ({
+        partitionIndex: partition,
+        committedOffset: BigInt(offset),
+        committedLeaderEpoch: leaderEpoch,
+        committedMetadata: '',
+      })),
+    }))
+    const answer = await link.call(
+      this.pick(this.apis.commit, link),
+      [group, generation, memberId, instanceId ?? null, topics],
+      'commit offsets',
+      signal,
+    )
+    return answer.topics.flatMap(({ name, partitions }) =>
+      partitions.map(({ partitionIndex, errorCode }) => ({ topic: name, partition: partitionIndex, error: errorCode })),
+    )
   }
 
-  async committed(group: string, partitions: readonly { readonly topic: string; readonly partition: number }[], signal: AbortSignal): Promise<readonly Committed[]> {
-    const failed = (error: number): Committed[] => partitions.map(({ topic, partition }) => ({ topic, partition, error, offset: -1, leaderEpoch: -1 }))
+  async committed(
+    group: string,
+    partitions: readonly { readonly topic: string; readonly partition: number }[],
+    signal: AbortSignal,
+  ): Promise<readonly Committed[]> {
+    const failed = (error: number): Committed[] =>
+      partitions.map(({ topic, partition }) => ({ topic, partition, error, offset: -1, leaderEpoch: -1 }))
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return failed(found)
     const link = await this.to('group', found, this.settings.requestMs, signal)
-    const topics = byTopic(partitions).map(([name, each]) => ({ name, partitionIndexes: each.map(({ partition }) => partition) }))
-    const answer = await link.call(this.pick(this.apis.committed, link), [[{ groupId: group, memberId: null, memberEpoch: -1, topics }], true], 'tell committed offsets', signal)
+    const topics = byTopic(partitions).map(([name, each]) => ({
+      name,
+      partitionIndexes: each.map(({ partition }) => partition),
+    }))
+    const answer = await link.call(
+      this.pick(this.apis.committed, link),
+      [[{ groupId: group, memberId: null, memberEpoch: -1, topics }], true],
+      'tell committed offsets',
+      signal,
+    )
     // Before version 8 the answer is about one group, and says so at the top.
     const [of] = answer.groups.length > 0 ? answer.groups : [answer as object as (typeof answer.groups)[number]]
     if (of === undefined || of.errorCode !== 0) return failed(of?.errorCode ?? -1)
-    return of.topics.flatMap(({ name, partitions: each }) => each.map(({ partitionIndex, errorCode, committedOffset, committedLeaderEpoch }) => ({ topic: name, partition: partitionIndex, error: errorCode, offset: Number(committedOffset), leaderEpoch: committedLeaderEpoch })))
+    return of.topics.flatMap(({ name, partitions: each }) =>
+      each.map(({ partitionIndex, errorCode, committedOffset, committedLeaderEpoch }) => ({
+        topic: name,
+        partition: partitionIndex,
+        error: errorCode,
+        offset: Number(committedOffset),
+        leaderEpoch: committedLeaderEpoch,
+      })),
+    )
   }
 
-  forgetCoordinator(): void { this.coordinators.clear() }
+  forgetCoordinator(): void {
+    this.coordinators.clear()
+  }
 
   async close(): Promise<void> {
     this.closed = true
     // One that could not be made has told whoever asked for it, and needs no end.
-    for (const { link } of [...this.links.values()]) void link.then((open) => { open.drop() }, () => undefined)
+    for (const { link } of [...this.links.values()])
+      void link.then(
+        (open) => {
+          open.drop()
+        },
+        () => undefined,
+      )
     this.links.clear()
   }
 
   private async learn(link: Link, topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata> {
     // A name that is typed wrong is not to become a topic.
-    const answer = await link.call(this.pick(this.apis.metadata, link), [topics === undefined ? null : [...topics], false, false], 'tell about topics', signal)
-    const brokers: readonly Broker[] = answer.brokers.map(({ nodeId, host, port, rack }) => ({ id: nodeId, host, port, ...(typeof rack === 'string' ? { rack } : {}) }))
+    const answer = await link.call(
+      this.pick(this.apis.metadata, link),
+      [topics === undefined ? null : [...topics], false, false],
+      'tell about topics',
+      signal,
+    )
+    const brokers: readonly Broker[] = answer.brokers.map(({ nodeId, host, port, rack }) => ({
+      id: nodeId,
+      host,
+      port,
+      ...(typeof rack === 'string' ? { rack } : {}),
+    }))
     this.brokers = new Map(brokers.map((broker) => [broker.id, broker]))
     return {
-      clusterId: answer.clusterId ?? '', brokers,
+      clusterId: answer.clusterId ?? '',
+      brokers,
       topics: answer.topics.map(({ name, topicId, errorCode, isInternal, partitions }) => ({
-        name: name ?? '', id: topicId.replaceAll('-', ''), error: errorCode, internal: isInternal,
-        partitions: partitions.map((each) => ({ partition: each.partitionIndex, error: each.errorCode, leader: each.leaderId, leaderEpoch: each.leaderEpoch })).sort((a, b) => a.partition - b.partition),
+        name: name ?? '',
+        id: topicId.replaceAll('-', ''),
+        error: errorCode,
+        internal: isInternal,
+        partitions: partitions
+          .map((each) => ({
+            partition: each.partitionIndex,
+            error: each.errorCode,
+            leader: each.leaderId,
+            leaderEpoch: each.leaderEpoch,
+          }))
+          .sort((a, b) => a.partition - b.partition),
       })),
     }
   }
@@ -194,7 +426,9 @@ class KafkaCluster implements Cluster {
     const known = this.coordinators.get(group)
     if (known !== undefined) return known
     const link = await this.any(signal)
-    const { coordinators: [found] } = await link.call(this.pick(this.apis.coordinator, link), [0, [group]], 'find the group\'s coordinator', signal)
+    const {
+      coordinators: [found],
+    } = await link.call(this.pick(this.apis.coordinator, link), [0, [group]], "find the group's coordinator", signal)
     if (found === undefined || found.errorCode !== 0) return found?.errorCode ?? -1
     this.coordinators.set(group, found)
     return found
@@ -209,24 +443,40 @@ class KafkaCluster implements Cluster {
 
   /** A connection to whichever broker can be reached. */
   private async any(signal: AbortSignal): Promise<Link> {
-    const places = new Map([...this.brokers.values(), ...this.settings.hosts].map((place) => [keyOf('control', place), place]))
+    const places = new Map(
+      [...this.brokers.values(), ...this.settings.hosts].map((place) => [keyOf('control', place), place]),
+    )
     for (const key of places.keys()) {
       const slot = this.links.get(key)
       // Why it could not be made was told to whoever asked for it; here the next one is looked at.
-      const open = slot === undefined ? undefined : await unlessAborted(slot.link.catch(() => undefined), signal)
+      const open =
+        slot === undefined
+          ? undefined
+          : await unlessAborted(
+              slot.link.catch(() => undefined),
+              signal,
+            )
       if (open?.isUsable === true) return open
     }
     const failures: unknown[] = []
     for (const place of places.values()) {
-      try { return await this.to('control', place, this.settings.requestMs, signal) } catch (error) {
+      try {
+        return await this.to('control', place, this.settings.requestMs, signal)
+      } catch (error) {
         if (signal.aborted || !(error instanceof ManifoldError) || error instanceof Refused) throw error
         failures.push(error)
       }
     }
-    throw new Disconnected(failures.length === 1 ? lineOf(failures[0]) : `no broker can be reached: ${failures.map(lineOf).join('; ')}`, { cause: failures[0] })
+    throw new Disconnected(
+      failures.length === 1 ? lineOf(failures[0]) : `no broker can be reached: ${failures.map(lineOf).join('; ')}`,
+      { cause: failures[0] },
+    )
   }
 
-  /** The connection of that purpose, made where there is none. Whoever asks while it is being made shares what comes of it. */
+  /**
+   * The connection of that purpose, made where there is none. Whoever asks while it is being made shares what comes of
+   * it.
+   */
   private async to(purpose: Purpose, place: Place, requestMs: number, signal: AbortSignal): Promise<Link> {
     if (this.closed) throw new Disconnected('closed here')
     const key = keyOf(purpose, place)
@@ -235,12 +485,28 @@ class KafkaCluster implements Cluster {
       const link = await unlessAborted(known.link, signal)
       if (link.isUsable) return link
     }
-    const slot: Slot = { link: this.open(purpose, place, requestMs, () => { if (this.links.get(key) === slot) this.links.delete(key) }, signal) }
+    const slot: Slot = {
+      link: this.open(
+        purpose,
+        place,
+        requestMs,
+        () => {
+          if (this.links.get(key) === slot) this.links.delete(key)
+        },
+        signal,
+      ),
+    }
     this.links.set(key, slot)
     return slot.link
   }
 
-  private async open(purpose: Purpose, { host, port }: Place, requestMs: number, forget: () => void, signal: AbortSignal): Promise<Link> {
+  private async open(
+    purpose: Purpose,
+    { host, port }: Place,
+    requestMs: number,
+    forget: () => void,
+    signal: AbortSignal,
+  ): Promise<Link> {
     const address = `${host}:${port}`
     const gone = (): void => {
       forget()
@@ -248,9 +514,20 @@ class KafkaCluster implements Cluster {
       this.versions.delete(address)
     }
     try {
-      const link = await Link.open(this.library, this.settings, saslOf(this.settings.login, host), { host, port, requestMs, maxAnswer: MAX_ANSWER[purpose] }, this.versions.get(address), gone, signal)
+      const link = await Link.open(
+        this.library,
+        this.settings,
+        saslOf(this.settings.login, host),
+        { host, port, requestMs, maxAnswer: MAX_ANSWER[purpose] },
+        this.versions.get(address),
+        gone,
+        signal,
+      )
       this.versions.set(address, link.versions)
-      if (this.closed) { link.drop(); throw new Disconnected('closed here') }
+      if (this.closed) {
+        link.drop()
+        throw new Disconnected('closed here')
+      }
       return link
     } catch (error) {
       gone()
@@ -258,31 +535,80 @@ class KafkaCluster implements Cluster {
     }
   }
 
-  private pick<A extends unknown[], R>(api: Versioned<A, R>, link: Link, most?: number): ReturnType<typeof newest<A, R>> { return newest(api, link.versions, link.peer.at, most) }
+  private pick<A extends unknown[], R>(
+    api: Versioned<A, R>,
+    link: Link,
+    most?: number,
+  ): ReturnType<typeof newest<A, R>> {
+    return newest(api, link.versions, link.peer.at, most)
+  }
 }
 
-function keyOf(purpose: Purpose, { host, port }: Place): string { return `${purpose} ${host}:${port}` }
+function keyOf(purpose: Purpose, { host, port }: Place): string {
+  return `${purpose} ${host}:${port}`
+}
 
 function saslOf(login: Login | undefined, host: string): Sasl | undefined {
   if (login === undefined) return undefined
   switch (login.mechanism) {
-    case 'oauthbearer': return { mechanism: 'OAUTHBEARER', token: login.token, oauthBearerExtensions: { ...login.extensions }, authBytesValidator: refuseToken }
-    case 'aws-msk-iam': return { mechanism: 'OAUTHBEARER', token: () => iamToken(login.aws, host, awsCredentials), authBytesValidator: refuseToken }
-    default: return { mechanism: login.mechanism.toUpperCase() as 'PLAIN', username: login.user, password: login.password }
+    case 'oauthbearer':
+      return {
+        mechanism: 'OAUTHBEARER',
+        token: login.token,
+        oauthBearerExtensions: { ...login.extensions },
+        authBytesValidator: refuseToken,
+      }
+    case 'aws-msk-iam':
+      return {
+        mechanism: 'OAUTHBEARER',
+        token: () => iamToken(login.aws, host, awsCredentials),
+        authBytesValidator: refuseToken,
+      }
+    default:
+      return { mechanism: login.mechanism.toUpperCase() as 'PLAIN', username: login.user, password: login.password }
   }
 }
 
 /** A broker that takes a token answers with nothing; else with a JSON object that says why not (RFC 7628, 3.2.3). */
 function refuseToken(answer: Buffer, callback: (error: Error | null, answer?: Buffer) => void): void {
-  if (answer.length === 0) { callback(null, answer); return }
+  if (answer.length === 0) {
+    callback(null, answer)
+    return
+  }
   callback(new Refused(`the broker refuses the token: ${lineOf(answer.toString('utf8').slice(0, 200))}`))
 }
 
-async function awsCredentials({ profile, roleArn, keys, region }: Extract<Login, { mechanism: 'aws-msk-iam' }>['aws']): Promise<{ readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string | undefined }> {
+async function awsCredentials({
+  profile,
+  roleArn,
+  keys,
+  region,
+}: Extract<Login, { mechanism: 'aws-msk-iam' }>['aws']): Promise<{
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken?: string | undefined
+}> {
   const { fromNodeProviderChain, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
   const requestHandler = await handlerOf({ connectMs: CREDENTIALS_MS, maxSockets: 4, mostBytes: MIB })
   const clientConfig = { requestHandler, ...(region === undefined ? {} : { region }) }
-  const base = keys === undefined ? fromNodeProviderChain({ parentClientConfig: clientConfig, ...(profile === undefined ? {} : { profile }) }) : () => Promise.resolve(keys)
-  const chain = roleArn === undefined ? base : fromTemporaryCredentials({ masterCredentials: base, params: { RoleArn: roleArn, RoleSessionName: 'manifold' }, clientConfig })
-  try { return await chain() } catch (error) { throw new Refused(`no AWS credentials for sasl=aws-msk-iam (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=`, { cause: error }) }
+  const base =
+    keys === undefined
+      ? fromNodeProviderChain({ parentClientConfig: clientConfig, ...(profile === undefined ? {} : { profile }) })
+      : () => Promise.resolve(keys)
+  const chain =
+    roleArn === undefined
+      ? base
+      : fromTemporaryCredentials({
+          masterCredentials: base,
+          params: { RoleArn: roleArn, RoleSessionName: 'manifold' },
+          clientConfig,
+        })
+  try {
+    return await chain()
+  } catch (error) {
+    throw new Refused(
+      `no AWS credentials for sasl=aws-msk-iam (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=`,
+      { cause: error },
+    )
+  }
 }

@@ -1,9 +1,9 @@
 /**
- * The records of a batch, compressed as brokers and the Java client have it: gzip and zstd as they are, lz4 in frames, snappy in the framing of
- * snappy-java (raw snappy is read as well: librdkafka and Go clients have written it).
+ * The records of a batch, compressed as brokers and the Java client have it: gzip and zstd as they are, lz4 in frames,
+ * snappy in the framing of snappy-java (raw snappy is read as well: librdkafka and Go clients have written it).
  *
- * What a peer sends grows to at most `most` bytes. gzip and zstd work in Node's thread pool; the other two come with the
- * client library, and are loaded on first use.
+ * What a peer sends grows to at most `most` bytes. gzip and zstd work in Node's thread pool; the other two come with
+ * the client library, and are loaded on first use.
  */
 import { constants, gunzip, gzip, zstdCompress, zstdDecompress } from 'node:zlib'
 import { promisify } from 'node:util'
@@ -28,9 +28,12 @@ const zstdDecompressAsync = promisify<Buffer, object, Buffer>(zstdDecompress)
 
 export async function compressRecords(codec: Exclude<Codec, 'none'>, records: Buffer): Promise<Buffer> {
   switch (codec) {
-    case 'gzip': return gzipAsync(records, { chunkSize: 256 * 1024 })
-    case 'zstd': return zstdCompressAsync(records, { chunkSize: 256 * 1024, params: { [constants.ZSTD_c_compressionLevel]: 3 } })
-    case 'lz4': return (await natives()).lz4Compress(records)
+    case 'gzip':
+      return gzipAsync(records, { chunkSize: 256 * 1024 })
+    case 'zstd':
+      return zstdCompressAsync(records, { chunkSize: 256 * 1024, params: { [constants.ZSTD_c_compressionLevel]: 3 } })
+    case 'lz4':
+      return (await natives()).lz4Compress(records)
     case 'snappy': {
       const { snappyCompress } = await natives()
       const parts: Buffer[] = [XERIAL]
@@ -47,11 +50,15 @@ export async function compressRecords(codec: Exclude<Codec, 'none'>, records: Bu
 
 /** @param most bytes @throws Damaged, Unreadable where it would be more */
 export async function decompressRecords(codec: Exclude<Codec, 'none'>, packed: Buffer, most: number): Promise<Buffer> {
-  const bound = (size: number): void => { if (size > most) throw tooLarge(most) }
+  const bound = (size: number): void => {
+    if (size > most) throw tooLarge(most)
+  }
   try {
     switch (codec) {
-      case 'gzip': return await gunzipAsync(packed, { maxOutputLength: most })
-      case 'zstd': return await zstdDecompressAsync(packed, { maxOutputLength: most })
+      case 'gzip':
+        return await gunzipAsync(packed, { maxOutputLength: most })
+      case 'zstd':
+        return await zstdDecompressAsync(packed, { maxOutputLength: most })
       case 'lz4': {
         bound(lz4Bound(packed))
         return (await natives()).lz4Decompress(packed)
@@ -60,7 +67,9 @@ export async function decompressRecords(codec: Exclude<Codec, 'none'>, packed: B
         const { snappyDecompress } = await natives()
         const blocks = snappyBlocks(packed)
         bound(blocks.reduce((sum, block) => sum + snappyLength(block), 0))
-        return blocks.length === 1 && blocks[0] !== undefined ? snappyDecompress(blocks[0]) : Buffer.concat(blocks.map((block) => snappyDecompress(block)))
+        return blocks.length === 1 && blocks[0] !== undefined
+          ? snappyDecompress(blocks[0])
+          : Buffer.concat(blocks.map((block) => snappyDecompress(block)))
       }
     }
   } catch (error) {
@@ -70,12 +79,14 @@ export async function decompressRecords(codec: Exclude<Codec, 'none'>, packed: B
   }
 }
 
-function tooLarge(most: number): Unreadable { return new Unreadable(`a record batch is larger than ${formatSize(most)} once it is decompressed`) }
+function tooLarge(most: number): Unreadable {
+  return new Unreadable(`a record batch is larger than ${formatSize(most)} once it is decompressed`)
+}
 
 function snappyBlocks(packed: Buffer): readonly Buffer[] {
   if (packed.length < XERIAL.length || packed.compare(XERIAL, 0, XERIAL_MAGIC, 0, XERIAL_MAGIC) !== 0) return [packed]
   const blocks: Buffer[] = []
-  for (let at = XERIAL.length; at < packed.length;) {
+  for (let at = XERIAL.length; at < packed.length; ) {
     const length = packed.length - at < 4 ? -1 : packed.readInt32BE(at)
     if (length < 0 || length > packed.length - at - 4) throw new Damaged('its snappy data is cut off')
     blocks.push(packed.subarray(at + 4, at + 4 + length))
@@ -96,14 +107,16 @@ function snappyLength(block: Buffer): number {
   throw new Damaged('its snappy data has no length')
 }
 
-/** The most that an lz4 frame can hold: its blocks, each at most as large as the frame says (LZ4 frame format 1.6.1). */
+/**
+ * The most that an lz4 frame can hold: its blocks, each at most as large as the frame says (LZ4 frame format 1.6.1).
+ */
 function lz4Bound(packed: Buffer): number {
   if (packed.length < 7 || packed.readUInt32LE(0) !== LZ4_MAGIC) throw new Damaged('its lz4 data is no lz4 frame')
   const flags = packed[4] ?? 0
   const largest = 1 << (8 + 2 * (((packed[5] ?? 0) >> 4) & 7))
   const afterBlock = (flags & LZ4_CHECKSUMMED_BLOCKS) === 0 ? 0 : 4
   let bound = 0
-  for (let at = 4 + 2 + ((flags & 8) === 0 ? 0 : 8) + ((flags & 1) === 0 ? 0 : 4) + 1; ;) {
+  for (let at = 4 + 2 + ((flags & 8) === 0 ? 0 : 8) + ((flags & 1) === 0 ? 0 : 4) + 1; ; ) {
     if (packed.length - at < 4) throw new Damaged('its lz4 data is cut off')
     const word = packed.readUInt32LE(at)
     if (word === 0) return bound
@@ -114,4 +127,6 @@ function lz4Bound(packed: Buffer): number {
   }
 }
 
-async function natives(): Promise<NativeCodecs> { return (await import('./client.js')).nativeCodecs() }
+async function natives(): Promise<NativeCodecs> {
+  return (await import('./client.js')).nativeCodecs()
+}

@@ -27,7 +27,10 @@ export interface Encoded {
   /** Records that may be there twice: the broker forgot who had sent them. */
   doubtful: number
 }
-interface Open { readonly writer: RecordWriter; readonly indexes: number[] }
+interface Open {
+  readonly writer: RecordWriter
+  readonly indexes: number[]
+}
 
 export class Encoder {
   private readonly sticky = new Map<string, Sticky>()
@@ -37,7 +40,11 @@ export class Encoder {
   private readonly memory = new Memory(KEPT)
   private readonly taken = new WeakMap<Batched, Buffer>()
 
-  constructor(private readonly routing: Routing, private readonly batchBytes: number, private readonly codec: Codec) {}
+  constructor(
+    private readonly routing: Routing,
+    private readonly batchBytes: number,
+    private readonly codec: Codec,
+  ) {}
 
   /** Topics that the write is for. */
   topicsOf(payload: Batch): readonly string[] {
@@ -45,8 +52,16 @@ export class Encoder {
     return [...new Set(routeAll(payload, this.routing).routed.map(({ topic }) => topic))]
   }
 
-  /** @param facts of a topic, or why records cannot go there @param now epoch milliseconds @param add told of each batch in the order in which their partition is to have them */
-  encode(payload: Batch, facts: (topic: string) => TopicFacts | string, now: number, add: (batch: Batched) => void): Encoded {
+  /**
+   * @param facts of a topic, or why records cannot go there @param now epoch milliseconds @param add told of each batch
+   *   in the order in which their partition is to have them
+   */
+  encode(
+    payload: Batch,
+    facts: (topic: string) => TopicFacts | string,
+    now: number,
+    add: (batch: Batched) => void,
+  ): Encoded {
     const encoded: Encoded = { payload, batches: [], rejected: [], now, doubtful: 0 }
     const done = (topic: string, partition: number, indexes: Batched['indexes'], writer: RecordWriter): void => {
       const batch = batched(topic, partition, indexes)
@@ -85,28 +100,40 @@ export class Encoder {
     const left = listOf(batch.indexes).filter((_, index) => !without.has(index))
     if (left.length === 0) return []
     const half = without.size > 0 ? left.length : Math.ceil(left.length / 2)
-    return [left.slice(0, half), left.slice(half)].filter((part) => part.length > 0).map((indexes) => {
-      const writer = new RecordWriter(SMALL)
-      for (const index of indexes) writer.add(this.entryAt(encoded.payload, index), encoded.now)
-      const made = batched(batch.topic, batch.partition, indexes)
-      this.writers.set(made, writer)
-      return made
-    })
+    return [left.slice(0, half), left.slice(half)]
+      .filter((part) => part.length > 0)
+      .map((indexes) => {
+        const writer = new RecordWriter(SMALL)
+        for (const index of indexes) writer.add(this.entryAt(encoded.payload, index), encoded.now)
+        const made = batched(batch.topic, batch.partition, indexes)
+        this.writers.set(made, writer)
+        return made
+      })
   }
 
   /** From now on. @param bytes what was too large, uncompressed or not */
-  shrink(topic: string, bytes: number): void { this.smaller.set(topic, Math.max(1024, Math.min(this.mostFor(topic), Math.floor(bytes / 2)))) }
+  shrink(topic: string, bytes: number): void {
+    this.smaller.set(topic, Math.max(1024, Math.min(this.mostFor(topic), Math.floor(bytes / 2))))
+  }
 
-  private mostFor(topic: string): number { return this.smaller.get(topic) ?? this.batchBytes }
+  private mostFor(topic: string): number {
+    return this.smaller.get(topic) ?? this.batchBytes
+  }
 
   private entryAt(payload: Batch, index: number): Entry {
     const entry = payload.entries()[index]
     const routed = entry === undefined ? undefined : this.routing.route(entry)
-    if (routed === undefined || 'why' in routed) throw new Error(`record ${index} was routed before and is not any more`)
+    if (routed === undefined || 'why' in routed)
+      throw new Error(`record ${index} was routed before and is not any more`)
     return routed.entry
   }
 
-  private encodeLines(payload: Batch, facts: TopicFacts, now: number, done: (topic: string, partition: number, indexes: Batched['indexes'], writer: RecordWriter) => void): void {
+  private encodeLines(
+    payload: Batch,
+    facts: TopicFacts,
+    now: number,
+    done: (topic: string, partition: number, indexes: Batched['indexes'], writer: RecordWriter) => void,
+  ): void {
     const { name: topic } = facts
     const most = this.mostFor(topic)
     const available = availableOf(facts)
@@ -120,8 +147,11 @@ export class Encoder {
     }
     let left = payload.lines().bytes
     for (const chunk of payload.lines().chunks) {
-      for (let at = 0; at < chunk.length;) {
-        writer ??= this.writerFor(Math.min(most, left + RECORD_OVERHEAD + (left < SMALL ? 20 * countNewlines(chunk) : Math.floor(left / 8))) + 64)
+      for (let at = 0; at < chunk.length; ) {
+        writer ??= this.writerFor(
+          Math.min(most, left + RECORD_OVERHEAD + (left < SMALL ? 20 * countNewlines(chunk) : Math.floor(left / 8))) +
+            64,
+        )
         const end = writer.addLines(chunk, at, now, most)
         left -= end - at
         at = end
@@ -131,7 +161,11 @@ export class Encoder {
     flush()
   }
 
-  private encodeEach(encoded: Encoded, facts: (topic: string) => TopicFacts | string, done: (topic: string, partition: number, indexes: Batched['indexes'], writer: RecordWriter) => void): void {
+  private encodeEach(
+    encoded: Encoded,
+    facts: (topic: string) => TopicFacts | string,
+    done: (topic: string, partition: number, indexes: Batched['indexes'], writer: RecordWriter) => void,
+  ): void {
     const { routed, refused } = routeAll(encoded.payload, this.routing)
     encoded.rejected.push(...refused)
     const open = new Map<string, Map<number, Open>>()
@@ -150,30 +184,40 @@ export class Encoder {
         continue
       }
       const size = entrySize(entry) + RECORD_OVERHEAD + HEADER_OVERHEAD * (entry.headers?.length ?? 0)
-      const partition = entry.key === undefined ? this.stickyOf(topic).choose(place.available, size) : partitionOf(entry.key, place.facts.partitions.length)
+      const partition =
+        entry.key === undefined
+          ? this.stickyOf(topic).choose(place.available, size)
+          : partitionOf(entry.key, place.facts.partitions.length)
       const partitions = open.get(topic) as Map<number, Open>
       let batch = partitions.get(partition)
       if (batch !== undefined && batch.writer.size + size > this.mostFor(topic)) {
         done(topic, partition, batch.indexes, batch.writer)
         batch = undefined
       }
-      if (batch === undefined) partitions.set(partition, batch = { writer: new RecordWriter(Math.max(1024, size)), indexes: [] })
+      if (batch === undefined)
+        partitions.set(partition, (batch = { writer: new RecordWriter(Math.max(1024, size)), indexes: [] }))
       batch.writer.add(entry, encoded.now)
       batch.indexes.push(index)
     }
-    for (const [topic, partitions] of open) for (const [partition, { writer, indexes }] of partitions) done(topic, partition, indexes, writer)
+    for (const [topic, partitions] of open)
+      for (const [partition, { writer, indexes }] of partitions) done(topic, partition, indexes, writer)
   }
 
-  private writerFor(bytes: number): RecordWriter { return new RecordWriter(bytes, bytes < SMALL ? undefined : this.memory) }
+  private writerFor(bytes: number): RecordWriter {
+    return new RecordWriter(bytes, bytes < SMALL ? undefined : this.memory)
+  }
 
   private stickyOf(topic: string): Sticky {
     let found = this.sticky.get(topic)
-    if (found === undefined) this.sticky.set(topic, found = new Sticky(this.mostFor(topic)))
+    if (found === undefined) this.sticky.set(topic, (found = new Sticky(this.mostFor(topic))))
     return found
   }
 }
 
-/** Deltas between timestamps are numbers here: whole milliseconds that a double holds, some 285,000 years to either side of 1970. */
+/**
+ * Deltas between timestamps are numbers here: whole milliseconds that a double holds, some 285,000 years to either side
+ * of 1970.
+ */
 function timestampFault({ timestamp }: Entry): string | undefined {
   if (timestamp === undefined || Math.abs(Math.floor(timestamp)) <= Number.MAX_SAFE_INTEGER / 2) return undefined
   return `its timestamp, ${timestamp}, is no time in milliseconds`

@@ -1,8 +1,25 @@
-/** What a failed connection, a lost answer or an error code means to the core. Knows the shape of the library's errors, not the library. */
+/**
+ * What a failed connection, a lost answer or an error code means to the core. Knows the shape of the library's errors,
+ * not the library.
+ */
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
 import {
-  CLUSTER_AUTHORIZATION_FAILED, GROUP_AUTHORIZATION_FAILED, ILLEGAL_SASL_STATE, INVALID_TOPIC_EXCEPTION, nameOfCode, NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, POLICY_VIOLATION, SASL_AUTHENTICATION_FAILED,
-  THROTTLING_QUOTA_EXCEEDED, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, UNSUPPORTED_COMPRESSION_TYPE, UNSUPPORTED_SASL_MECHANISM, UNSUPPORTED_VERSION,
+  CLUSTER_AUTHORIZATION_FAILED,
+  GROUP_AUTHORIZATION_FAILED,
+  ILLEGAL_SASL_STATE,
+  INVALID_TOPIC_EXCEPTION,
+  nameOfCode,
+  NOT_ENOUGH_REPLICAS,
+  NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+  POLICY_VIOLATION,
+  SASL_AUTHENTICATION_FAILED,
+  THROTTLING_QUOTA_EXCEEDED,
+  TOPIC_AUTHORIZATION_FAILED,
+  UNKNOWN_TOPIC_ID,
+  UNKNOWN_TOPIC_OR_PARTITION,
+  UNSUPPORTED_COMPRESSION_TYPE,
+  UNSUPPORTED_SASL_MECHANISM,
+  UNSUPPORTED_VERSION,
 } from './codes'
 
 /** The connection that failed, for messages. */
@@ -33,17 +50,20 @@ function chainOf(error: unknown): readonly unknown[] {
     found.push(next)
     const { cause, errors } = next as Shape
     if (cause !== undefined) queue.push(cause)
-    if (Array.isArray(errors)) queue.push(...errors as unknown[])
+    if (Array.isArray(errors)) queue.push(...(errors as unknown[]))
   }
   return found
 }
 
-const NETWORK = /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EAI_FAIL|EAI_NODATA|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENETRESET|EADDRNOTAVAIL|EMFILE|ENFILE|ERR_SOCKET_CLOSED|ERR_STREAM_DESTROYED)$/
+const NETWORK =
+  /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EAI_FAIL|EAI_NODATA|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENETRESET|EADDRNOTAVAIL|EMFILE|ENFILE|ERR_SOCKET_CLOSED|ERR_STREAM_DESTROYED)$/
 const CERTIFICATE = /^CERT_|CERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|HOSTNAME_MISMATCH/
 
 const HUNG_UP = 'the connection was closed'
 /** The peer ended the connection, and said nothing. */
-export function isHangUp({ message }: Error): boolean { return message.endsWith(HUNG_UP) || message.endsWith('ECONNRESET') }
+export function isHangUp({ message }: Error): boolean {
+  return message.endsWith(HUNG_UP) || message.endsWith('ECONNRESET')
+}
 
 /** @param doing what was asked for: `find out about topics` */
 export function classify(error: unknown, doing: string, peer: Peer): unknown {
@@ -56,49 +76,120 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
   const texts = chain.map((each) => (each instanceof Error ? each.message : '')).filter((text) => text !== '')
   const api = chain.find((each) => typeof (each as Shape).apiCode === 'number') as Shape | undefined
   if (api !== undefined) {
-    const refused = loginFault(api.apiCode as number, typeof api.serverErrorMessage === 'string' ? api.serverErrorMessage : '', peer)
+    const refused = loginFault(
+      api.apiCode as number,
+      typeof api.serverErrorMessage === 'string' ? api.serverErrorMessage : '',
+      peer,
+    )
     if (refused !== undefined) return new Refused(refused, facts)
   }
-  if (codes.includes('PLT_KFK_AUTHENTICATION')) return new Refused(`${at} and this program do not agree on the login (${peer.mechanism}): ${lineOf(texts.at(-1) ?? error)}`, facts)
+  if (codes.includes('PLT_KFK_AUTHENTICATION'))
+    return new Refused(
+      `${at} and this program do not agree on the login (${peer.mechanism}): ${lineOf(texts.at(-1) ?? error)}`,
+      facts,
+    )
   const certificate = codes.find((code) => CERTIFICATE.test(code))
-  if (certificate !== undefined) return new Refused(`the certificate of ${at} cannot be trusted (${certificate}): name its authority with ca=, the name it is made for with server-name=, or correct the host`, facts)
-  if (codes.some((code) => code.startsWith('ERR_SSL_TLSV1') || code.startsWith('ERR_SSL_SSLV3_ALERT') || /ALERT_.*CERT|CERTIFICATE_REQUIRED/.test(code))) return new Refused(`${at} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, or another one: cert= and cert-key=`, facts)
-  if (codes.includes('EPROTO') || codes.some((code) => code.startsWith('ERR_SSL_')) || texts.some((text) => text.startsWith('TLS handshake failed') || text.includes('before secure TLS connection'))) {
-    return new Refused(`${at} does not speak TLS: write kafka:// where it is a plain port, or name the port that does`, facts)
+  if (certificate !== undefined)
+    return new Refused(
+      `the certificate of ${at} cannot be trusted (${certificate}): name its authority with ca=, the name it is made for with server-name=, or correct the host`,
+      facts,
+    )
+  if (
+    codes.some(
+      (code) =>
+        code.startsWith('ERR_SSL_TLSV1') ||
+        code.startsWith('ERR_SSL_SSLV3_ALERT') ||
+        /ALERT_.*CERT|CERTIFICATE_REQUIRED/.test(code),
+    )
+  )
+    return new Refused(
+      `${at} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, or another one: cert= and cert-key=`,
+      facts,
+    )
+  if (
+    codes.includes('EPROTO') ||
+    codes.some((code) => code.startsWith('ERR_SSL_')) ||
+    texts.some((text) => text.startsWith('TLS handshake failed') || text.includes('before secure TLS connection'))
+  ) {
+    return new Refused(
+      `${at} does not speak TLS: write kafka:// where it is a plain port, or name the port that does`,
+      facts,
+    )
   }
   if (texts.includes('Broker requires TLS.')) return new Refused(`${at} speaks TLS: write kafka+tls://`, facts)
-  if (codes.some((code) => code.startsWith('ERR_OSSL') || code.startsWith('ERR_CRYPTO'))) return new Refused(`the client certificate of cert=, cert-key= and cert-password= cannot be used (${codes.find((code) => /^ERR_(OSSL|CRYPTO)/.test(code))})`, facts)
+  if (codes.some((code) => code.startsWith('ERR_OSSL') || code.startsWith('ERR_CRYPTO')))
+    return new Refused(
+      `the client certificate of cert=, cert-key= and cert-password= cannot be used (${codes.find((code) => /^ERR_(OSSL|CRYPTO)/.test(code))})`,
+      facts,
+    )
   const network = codes.find((code) => NETWORK.test(code))
-  const why = texts.some((text) => /timed out/i.test(text)) ? 'no answer in time' : texts.includes('Connection closed') ? HUNG_UP : network !== undefined ? lineOf(chain.find((each) => (each as Shape).code === network)) : lineOf(texts.at(-1) ?? error).replace(/\.$/, '')
-  if (network !== undefined || codes.some((code) => code.startsWith('PLT_KFK') || code === 'OUT_OF_BOUNDS')) return new Disconnected(`${at} could not ${doing}: ${why}`, facts)
+  const why = texts.some((text) => /timed out/i.test(text))
+    ? 'no answer in time'
+    : texts.includes('Connection closed')
+      ? HUNG_UP
+      : network !== undefined
+        ? lineOf(chain.find((each) => (each as Shape).code === network))
+        : lineOf(texts.at(-1) ?? error).replace(/\.$/, '')
+  if (network !== undefined || codes.some((code) => code.startsWith('PLT_KFK') || code === 'OUT_OF_BOUNDS'))
+    return new Disconnected(`${at} could not ${doing}: ${why}`, facts)
   return error
 }
 
 function loginFault(code: number, said: string, { at, mechanism, user }: Peer): string | undefined {
   const who = user === undefined ? '' : ` of user ${user}`
   switch (code) {
-    case SASL_AUTHENTICATION_FAILED: return `${at} refuses the login${who} (${mechanism})${said === '' ? '' : `: ${lineOf(said)}`}: correct ${mechanism === 'oauthbearer' ? 'token=' : mechanism === 'aws-msk-iam' ? 'the AWS credentials' : 'user and password'}`
-    case UNSUPPORTED_SASL_MECHANISM: return `${at} does not offer the login ${mechanism}: choose another with sasl=`
-    case ILLEGAL_SASL_STATE: return `${at} takes no login on this port: leave user, password and sasl= out, or name the port that does`
-    default: return undefined
+    case SASL_AUTHENTICATION_FAILED:
+      return `${at} refuses the login${who} (${mechanism})${said === '' ? '' : `: ${lineOf(said)}`}: correct ${mechanism === 'oauthbearer' ? 'token=' : mechanism === 'aws-msk-iam' ? 'the AWS credentials' : 'user and password'}`
+    case UNSUPPORTED_SASL_MECHANISM:
+      return `${at} does not offer the login ${mechanism}: choose another with sasl=`
+    case ILLEGAL_SASL_STATE:
+      return `${at} takes no login on this port: leave user, password and sasl= out, or name the port that does`
+    default:
+      return undefined
   }
 }
 
 export type Kind = 'topic' | 'group' | 'cluster'
-/** What an error code means where nothing more is known about it. @param doing begins the message: `writing to topic orders` @param what the topic or group */
-export function codeFault(code: number, doing: string, what: string, access: 'READ' | 'WRITE' | 'DESCRIBE', said?: string): ManifoldError {
+/**
+ * What an error code means where nothing more is known about it. @param doing begins the message: `writing to topic
+ * orders` @param what the topic or group
+ */
+export function codeFault(
+  code: number,
+  doing: string,
+  what: string,
+  access: 'READ' | 'WRITE' | 'DESCRIBE',
+  said?: string,
+): ManifoldError {
   const why = said === undefined || said === '' ? nameOfCode(code) : `${nameOfCode(code)}: ${lineOf(said)}`
   switch (code) {
-    case UNKNOWN_TOPIC_OR_PARTITION: case UNKNOWN_TOPIC_ID: return new Refused(`${doing}: there is no such topic: create it, correct its name, or let the principal DESCRIBE it`)
-    case INVALID_TOPIC_EXCEPTION: return new Refused(`${doing}: ${what} cannot be the name of a topic`)
-    case TOPIC_AUTHORIZATION_FAILED: return new Refused(`${doing}: no permission: the principal needs ${access} on topic ${what}`)
-    case GROUP_AUTHORIZATION_FAILED: return new Refused(`${doing}: no permission: the principal needs READ on group ${what}`)
-    case CLUSTER_AUTHORIZATION_FAILED: return new Refused(`${doing}: no permission: the principal needs IDEMPOTENT_WRITE on the cluster`)
-    case POLICY_VIOLATION: return new Refused(`${doing}: the broker's policy forbids it (${why})`)
-    case UNSUPPORTED_COMPRESSION_TYPE: return new Refused(`${doing}: the broker does not know this compression: choose another with compression=`)
-    case UNSUPPORTED_VERSION: return new Fatal(`${doing}: the broker is too old or too new for this request (${why})`)
-    case NOT_ENOUGH_REPLICAS: case NOT_ENOUGH_REPLICAS_AFTER_APPEND: return new Throttled(`${doing}: fewer replicas are in sync than the topic's min.insync.replicas (${why})`, { afterMs: 1000 })
-    case THROTTLING_QUOTA_EXCEEDED: return new Throttled(`${doing}: the quota is used up (${why})`, { afterMs: 1000 })
-    default: return new Disconnected(`${doing}: ${why}`)
+    case UNKNOWN_TOPIC_OR_PARTITION:
+    case UNKNOWN_TOPIC_ID:
+      return new Refused(
+        `${doing}: there is no such topic: create it, correct its name, or let the principal DESCRIBE it`,
+      )
+    case INVALID_TOPIC_EXCEPTION:
+      return new Refused(`${doing}: ${what} cannot be the name of a topic`)
+    case TOPIC_AUTHORIZATION_FAILED:
+      return new Refused(`${doing}: no permission: the principal needs ${access} on topic ${what}`)
+    case GROUP_AUTHORIZATION_FAILED:
+      return new Refused(`${doing}: no permission: the principal needs READ on group ${what}`)
+    case CLUSTER_AUTHORIZATION_FAILED:
+      return new Refused(`${doing}: no permission: the principal needs IDEMPOTENT_WRITE on the cluster`)
+    case POLICY_VIOLATION:
+      return new Refused(`${doing}: the broker's policy forbids it (${why})`)
+    case UNSUPPORTED_COMPRESSION_TYPE:
+      return new Refused(`${doing}: the broker does not know this compression: choose another with compression=`)
+    case UNSUPPORTED_VERSION:
+      return new Fatal(`${doing}: the broker is too old or too new for this request (${why})`)
+    case NOT_ENOUGH_REPLICAS:
+    case NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+      return new Throttled(`${doing}: fewer replicas are in sync than the topic's min.insync.replicas (${why})`, {
+        afterMs: 1000,
+      })
+    case THROTTLING_QUOTA_EXCEEDED:
+      return new Throttled(`${doing}: the quota is used up (${why})`, { afterMs: 1000 })
+    default:
+      return new Disconnected(`${doing}: ${why}`)
   }
 }

@@ -1,10 +1,12 @@
 /**
  * Keeps fetches under way, one per broker, and what they bring at hand, decoded, in the order of each partition.
  *
- * - While one answer is decoded the next is already asked for: where a partition goes on is seen from the heads of its batches.
- * - Nothing is asked while `buffer` bytes wait to be read: at most that, and per broker one answer being decoded and one on its way, are in memory.
- * - A partition's fault (another leader, an offset out of range) stops only that partition until `resume`; a broker that cannot be reached is told of, and
- *   asked again once `moved` finds partitions that are to be read from it.
+ * - While one answer is decoded the next is already asked for: where a partition goes on is seen from the heads of its
+ *   batches.
+ * - Nothing is asked while `buffer` bytes wait to be read: at most that, and per broker one answer being decoded and
+ *   one on its way, are in memory.
+ * - A partition's fault (another leader, an offset out of range) stops only that partition until `resume`; a broker
+ *   that cannot be reached is told of, and asked again once `moved` finds partitions that are to be read from it.
  */
 import type { Clock } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
@@ -19,7 +21,10 @@ const DELIVERY_BYTES = 1024 * 1024
 /** So many answers without records, over so long, say that a leader has none. */
 const EMPTY_ANSWERS = 3
 const EMPTY_MS = 2000
-/** The broker notes the high-water mark before it reads, and the log grows meanwhile: only offsets that lie absurdly far beyond it are damage. */
+/**
+ * The broker notes the high-water mark before it reads, and the log grows meanwhile: only offsets that lie absurdly far
+ * beyond it are damage.
+ */
 const GROWTH = 2 ** 32
 /** A partition that could not even send one batch is asked for as much as that needs, up to this. */
 const MOST_ASKED = 1024 * 1024 * 1024
@@ -53,7 +58,9 @@ export class Fetcher {
 
   constructor(private readonly parts: FetcherParts) {}
 
-  get all(): readonly Track[] { return this.tracks }
+  get all(): readonly Track[] {
+    return this.tracks
+  }
 
   add(tracks: readonly Track[]): void {
     this.tracks.push(...tracks)
@@ -68,7 +75,9 @@ export class Fetcher {
   }
 
   /** Nothing more is asked for; what was fetched of it is still read. */
-  retire(track: Track): void { this.tracks = this.tracks.filter((other) => other !== track) }
+  retire(track: Track): void {
+    this.tracks = this.tracks.filter((other) => other !== track)
+  }
 
   /** A fault has been dealt with; where `next` was changed, what was fetched of it is dropped. */
   resume(track: Track): void {
@@ -97,7 +106,9 @@ export class Fetcher {
       if (broker < 0 || this.loops.has(broker)) continue
       const wake = new Wake()
       // Once it is stopped here, whatever ends the loop is its end.
-      const done = this.loop(broker, wake).catch((error: unknown) => { if (!this.parts.signal.aborted) this.parts.failed(error) })
+      const done = this.loop(broker, wake).catch((error: unknown) => {
+        if (!this.parts.signal.aborted) this.parts.failed(error)
+      })
       this.loops.set(broker, { wake, done })
     }
     this.wakeAll()
@@ -131,20 +142,32 @@ export class Fetcher {
       return { track, blocks, bytes, next }
     }
     track.handed = Math.max(end, track.handed)
-    return { track, blocks: blocks.map((block) => block.below(end)).filter((block) => block !== undefined), bytes, next: track.handed }
+    return {
+      track,
+      blocks: blocks.map((block) => block.below(end)).filter((block) => block !== undefined),
+      bytes,
+      next: track.handed,
+    }
   }
 
   /** After the signal has aborted: all is at rest. */
-  async settled(): Promise<void> { await Promise.all([...this.loops.values()].map(({ done }) => done)) }
+  async settled(): Promise<void> {
+    await Promise.all([...this.loops.values()].map(({ done }) => done))
+  }
 
-  private wakeAll(): void { for (const { wake } of this.loops.values()) wake.wake() }
+  private wakeAll(): void {
+    for (const { wake } of this.loops.values()) wake.wake()
+  }
 
   private async loop(broker: number, wake: Wake): Promise<void> {
     const { signal } = this.parts
     let flying: Promise<Answers | Failed> | undefined
     for (;;) {
       flying ??= this.ask(broker)
-      if (flying === undefined) { await unlessAborted(wake.wait(), signal); continue }
+      if (flying === undefined) {
+        await unlessAborted(wake.wait(), signal)
+        continue
+      }
       const answers = await flying
       signal.throwIfAborted()
       if ('error' in answers) {
@@ -167,16 +190,35 @@ export class Fetcher {
     if (signal.aborted) throw signal.reason
     if (this.buffered >= buffer) return undefined
     const now = clock.monotonic()
-    const tracks = this.tracks.filter((track) => track.broker(now) === broker && !track.stalled && !track.finished && (track.end === undefined || track.next < track.end) && (track.busy.count === 0 || track.busy.broker === broker))
+    const tracks = this.tracks.filter(
+      (track) =>
+        track.broker(now) === broker &&
+        !track.stalled &&
+        !track.finished &&
+        (track.end === undefined || track.next < track.end) &&
+        (track.busy.count === 0 || track.busy.broker === broker),
+    )
     if (tracks.length === 0) return undefined
     for (const track of tracks) track.busy = { broker, count: track.busy.count + 1 }
-    const asks = tracks.map(({ topic, topicId, partition, leaderEpoch, next, maxBytes }): FetchAsk => ({ topic, topicId, partition, leaderEpoch, offset: next, maxBytes }))
+    const asks = tracks.map(
+      ({ topic, topicId, partition, leaderEpoch, next, maxBytes }): FetchAsk => ({
+        topic,
+        topicId,
+        partition,
+        leaderEpoch,
+        offset: next,
+        maxBytes,
+      }),
+    )
     const largest = Math.max(fetch.maxBytes, ...tracks.map(({ maxBytes }) => maxBytes))
     const from = tracks.map(({ next }) => next)
-    return cluster.fetch(broker, asks, { ...fetch, maxBytes: largest }, signal).then((fetched) => ({ broker, tracks, from, fetched }), (error: unknown) => {
-      for (const track of tracks) track.busy.count--
-      return { error }
-    })
+    return cluster.fetch(broker, asks, { ...fetch, maxBytes: largest }, signal).then(
+      (fetched) => ({ broker, tracks, from, fetched }),
+      (error: unknown) => {
+        for (const track of tracks) track.busy.count--
+        return { error }
+      },
+    )
   }
 
   /** Notes how far each partition is and says what is to be decoded. */
@@ -190,7 +232,10 @@ export class Fetcher {
       const answer = byName.get(`${track.topic} ${track.partition}`)
       const offset = from[index] ?? track.next
       // What was asked before a fault was dealt with is of no use any more.
-      if (answer === undefined || !this.tracks.includes(track) || track.stalled || offset !== track.next) { track.busy.count--; return }
+      if (answer === undefined || !this.tracks.includes(track) || track.stalled || offset !== track.next) {
+        track.busy.count--
+        return
+      }
       if (answer.error !== 0) {
         track.busy.count--
         track.stalled = true
@@ -206,7 +251,8 @@ export class Fetcher {
       }
       if (answer.records.length === 0) {
         track.busy.count--
-        // A leader that has room for records and sends none has none: what was there before the end is gone. But one that throttles us sends none either.
+        // A leader that has room for records and sends none has none: what was there before the end is gone. But one
+        // that throttles us sends none either.
         if (track.end === undefined || track.next >= track.end || !nothing || track.replica !== undefined) return
         track.empty = { times: (track.empty?.times ?? 0) + 1, since: track.empty?.since ?? clock.monotonic() }
         if (track.empty.times < EMPTY_ANSWERS || clock.monotonic() - track.empty.since < EMPTY_MS) return
@@ -222,7 +268,10 @@ export class Fetcher {
     })
     // Those that were served stand behind the others next time: a broker fills its answer in the order of the request.
     if (served.size > 0 && served.size < this.tracks.length) {
-      this.tracks = [...this.tracks.filter((track) => !served.has(track)), ...this.tracks.filter((track) => served.has(track))]
+      this.tracks = [
+        ...this.tracks.filter((track) => !served.has(track)),
+        ...this.tracks.filter((track) => served.has(track)),
+      ]
     }
     return work
   }
@@ -231,12 +280,23 @@ export class Fetcher {
     const { committedOnly } = this.parts.fetch
     for (const { track, from, next, answer } of work) {
       try {
-        const set = await decodeRecordSet(answer.records, { from, before: answer.highWatermark + GROWTH, committedOnly, aborted: answer.aborted, blockBytes: DELIVERY_BYTES })
-        // Where reading goes on elsewhere meanwhile it is of no use; a partition that has lost its leader has it all the same.
+        const set = await decodeRecordSet(answer.records, {
+          from,
+          before: answer.highWatermark + GROWTH,
+          committedOnly,
+          aborted: answer.aborted,
+          blockBytes: DELIVERY_BYTES,
+        })
+        // Where reading goes on elsewhere meanwhile it is of no use; a partition that has lost its leader has it all
+        // the same.
         if (track.gone || track.next !== next) continue
         if (set.cutOff > track.maxBytes) track.maxBytes = Math.min(MOST_ASKED, set.cutOff)
         this.push(track, set.blocks, from, set.next)
-      } catch (error) { throw faultOf(track, error) } finally { track.busy.count-- }
+      } catch (error) {
+        throw faultOf(track, error)
+      } finally {
+        track.busy.count--
+      }
     }
   }
 
@@ -260,12 +320,25 @@ export class Fetcher {
   }
 }
 
-interface Answers { readonly broker: number; readonly tracks: readonly Track[]; readonly from: readonly number[]; readonly fetched: readonly Fetched[] }
-interface Failed { readonly error: unknown }
-interface Work { readonly track: Track; readonly from: number; readonly next: number; readonly answer: Fetched }
+interface Answers {
+  readonly broker: number
+  readonly tracks: readonly Track[]
+  readonly from: readonly number[]
+  readonly fetched: readonly Fetched[]
+}
+interface Failed {
+  readonly error: unknown
+}
+interface Work {
+  readonly track: Track
+  readonly from: number
+  readonly next: number
+  readonly answer: Fetched
+}
 
 function faultOf(track: Track, error: unknown): unknown {
   if (error instanceof Unreadable) return new Fatal(`${track.name}: ${error.message}`, { cause: error })
-  if (error instanceof Damaged) return new Disconnected(`${track.name}: what the broker sent is damaged: ${error.message}`, { cause: error })
+  if (error instanceof Damaged)
+    return new Disconnected(`${track.name}: what the broker sent is damaged: ${error.message}`, { cause: error })
   return error
 }

@@ -25,7 +25,20 @@ export interface Kept {
   epochs: number
 }
 
-export function nobody(): Kept { return { memberId: '', membership: undefined, synced: undefined, generation: -1, owned: new Map(), target: [], topics: '', leading: undefined, seated: false, epochs: 0 } }
+export function nobody(): Kept {
+  return {
+    memberId: '',
+    membership: undefined,
+    synced: undefined,
+    generation: -1,
+    owned: new Map(),
+    target: [],
+    topics: '',
+    leading: undefined,
+    seated: false,
+    epochs: 0,
+  }
+}
 
 /** Epochs go on: what was read under an old one stays old. */
 export function forget(kept: Kept, memberId: string): void {

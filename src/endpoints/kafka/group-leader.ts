@@ -1,4 +1,7 @@
-/** What the member does that the coordinator has made the leader: it says who reads what, and looks whether that has to be said anew. */
+/**
+ * What the member does that the coordinator has made the leader: it says who reads what, and looks whether that has to
+ * be said anew.
+ */
 import { lineOf } from '../../core/errors'
 import { assign } from './assignor'
 import { decodeSubscription, encodeAssignment, type Subscription } from './consumer-protocol'
@@ -12,25 +15,49 @@ export interface Leading {
   readonly counts: ReadonlyMap<string, number>
 }
 
-export async function lead(joined: Joined, { group, assignor }: GroupSettings, { partitionsOf, log }: Pick<GroupGround, 'partitionsOf' | 'log'>, signal: AbortSignal): Promise<Leading> {
-  const members = joined.members.map(({ memberId, instanceId, metadata }) => ({ id: memberId, ...(instanceId === undefined ? {} : { instanceId }), subscription: read(memberId, metadata) }))
+export async function lead(
+  joined: Joined,
+  { group, assignor }: GroupSettings,
+  { partitionsOf, log }: Pick<GroupGround, 'partitionsOf' | 'log'>,
+  signal: AbortSignal,
+): Promise<Leading> {
+  const members = joined.members.map(({ memberId, instanceId, metadata }) => ({
+    id: memberId,
+    ...(instanceId === undefined ? {} : { instanceId }),
+    subscription: read(memberId, metadata),
+  }))
   const topics = [...new Set(members.flatMap(({ subscription }) => subscription.topics))].sort()
   const counts = await partitionsOf(topics, signal)
   if (joined.skipAssignment) return { assignments: [], topics, counts }
   const plan = assign(assignor, members, counts)
-  log.debug(`group ${group}: leads ${members.length} members in generation ${joined.generation}`, Object.fromEntries([...plan].map(([id, partitions]) => [id, partitions.length])))
-  return { assignments: [...plan].map(([memberId, partitions]) => ({ memberId, assignment: encodeAssignment(partitions) })), topics, counts }
+  log.debug(
+    `group ${group}: leads ${members.length} members in generation ${joined.generation}`,
+    Object.fromEntries([...plan].map(([id, partitions]) => [id, partitions.length])),
+  )
+  return {
+    assignments: [...plan].map(([memberId, partitions]) => ({ memberId, assignment: encodeAssignment(partitions) })),
+    topics,
+    counts,
+  }
 
   function read(memberId: string, metadata: Buffer): Subscription {
-    try { return decodeSubscription(metadata) } catch (error) {
-      log.warn(`group ${group}: the subscription of member ${memberId} cannot be read (${lineOf(error)}): it is given nothing`)
+    try {
+      return decodeSubscription(metadata)
+    } catch (error) {
+      log.warn(
+        `group ${group}: the subscription of member ${memberId} cannot be read (${lineOf(error)}): it is given nothing`,
+      )
       return { topics: [], owned: [], generation: -1 }
     }
   }
 }
 
 /** Topics of the group have more partitions now, or are there now, or are gone. */
-export async function hasChanged({ topics, counts }: Leading, { partitionsOf }: Pick<GroupGround, 'partitionsOf'>, signal: AbortSignal): Promise<boolean> {
+export async function hasChanged(
+  { topics, counts }: Leading,
+  { partitionsOf }: Pick<GroupGround, 'partitionsOf'>,
+  signal: AbortSignal,
+): Promise<boolean> {
   const now = await partitionsOf(topics, signal)
   return topics.some((topic) => now.get(topic) !== counts.get(topic))
 }

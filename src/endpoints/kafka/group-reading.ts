@@ -1,16 +1,24 @@
 /**
  * What the source does in a group: begins and gives up partitions as membership says, and commits through it.
  *
- * A partition begins where the group has committed, but for one that this process has read before and nobody has since: what it has read is still on its way
- * to the sinks, so reading goes on after that. Without a commit it begins where `start` says, but at its oldest where it, or its topic (a pattern's), has
- * appeared since: nothing of it may be passed over. A commit lies behind all that was read before it, under whichever epoch.
+ * A partition begins where the group has committed, but for one that this process has read before and nobody has since:
+ * what it has read is still on its way to the sinks, so reading goes on after that. Without a commit it begins where
+ * `start` says, but at its oldest where it, or its topic (a pattern's), has appeared since: nothing of it may be passed
+ * over. A commit lies behind all that was read before it, under whichever epoch.
  */
 import type { Partition, SourceContext } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
 import { GroupMember, keyOf, type TopicPartition } from './group'
 import { GroupEnd, type Extent } from './group-end'
 import type { KafkaOptions } from './options'
-import { decodePosition, encodePosition, isSameTopic, parsePartitionName, partitionName, type KafkaPosition } from './position'
+import {
+  decodePosition,
+  encodePosition,
+  isSameTopic,
+  parsePartitionName,
+  partitionName,
+  type KafkaPosition,
+} from './position'
 import type { Beginning } from './start'
 import type { Cluster, TopicFacts } from './wire'
 
@@ -56,20 +64,34 @@ export class GroupReading {
   constructor(group: string, options: OptionsOf<KafkaOptions>) {
     const { instanceId, assignor, rack, sessionTimeout, rebalanceTimeout, heartbeatEvery, metadataEvery } = options
     this.member = new GroupMember({
-      group, sessionTimeoutMs: sessionTimeout, rebalanceTimeoutMs: rebalanceTimeout, heartbeatMs: Math.min(heartbeatEvery, sessionTimeout / 3), assignor, metadataMs: metadataEvery,
-      ...(instanceId === undefined ? {} : { instanceId }), ...(rack === undefined ? {} : { rack }),
+      group,
+      sessionTimeoutMs: sessionTimeout,
+      rebalanceTimeoutMs: rebalanceTimeout,
+      heartbeatMs: Math.min(heartbeatEvery, sessionTimeout / 3),
+      assignor,
+      metadataMs: metadataEvery,
+      ...(instanceId === undefined ? {} : { instanceId }),
+      ...(rack === undefined ? {} : { rack }),
     })
   }
 
   /** Something was assigned, and all of it has begun. */
-  get isSettled(): boolean { return this.assigned && this.beginning === 0 }
+  get isSettled(): boolean {
+    return this.assigned && this.beginning === 0
+  }
   /** For a member that holds nothing: the group has committed what there was at the start. */
-  get isOver(): boolean { return this.end.isReached }
+  get isOver(): boolean {
+    return this.end.isReached
+  }
 
   /** Whether `endAt` is to be told where partitions ended. */
-  get wantsEnds(): boolean { return !this.end.isKnown }
+  get wantsEnds(): boolean {
+    return !this.end.isKnown
+  }
   /** Of all partitions that are meant, as they stand: `--until end`. */
-  endAt(extents: readonly Extent[]): void { this.end.startedWith(extents) }
+  endAt(extents: readonly Extent[]): void {
+    this.end.startedWith(extents)
+  }
 
   /** Rejects with what `open` is to throw. */
   async start(parts: ReadingParts): Promise<void> {
@@ -79,20 +101,44 @@ export class GroupReading {
     this.held.clear()
     const { ctx, cluster, signal, run, fail } = parts
     this.tickers = [
-      ctx.clock.every(HELD_LOOK_MS, () => { if (ctx.held().length > 0) run(this.lookForCommits(parts)) }),
-      ctx.clock.every(END_LOOK_MS, () => { if (this.end.isKnown && this.member.isAssigned && parts.isIdle()) run(this.end.look((topic) => parts.topics().has(topic), (partitions) => this.member.committed(partitions, signal))) }),
+      ctx.clock.every(HELD_LOOK_MS, () => {
+        if (ctx.held().length > 0) run(this.lookForCommits(parts))
+      }),
+      ctx.clock.every(END_LOOK_MS, () => {
+        if (this.end.isKnown && this.member.isAssigned && parts.isIdle())
+          run(
+            this.end.look(
+              (topic) => parts.topics().has(topic),
+              (partitions) => this.member.committed(partitions, signal),
+            ),
+          )
+      }),
     ]
-    await this.member.start({
-      wire: cluster, clock: ctx.clock, log: ctx.log,
-      hooks: {
-        assigned: (partitions, epoch) => { run(this.take(parts, partitions, epoch)) },
-        revoked: (partitions, withinMs) => this.give(parts, partitions, withinMs),
-        lost: (partitions) => { this.lose(parts, partitions) },
-        failed: fail,
+    await this.member.start(
+      {
+        wire: cluster,
+        clock: ctx.clock,
+        log: ctx.log,
+        hooks: {
+          assigned: (partitions, epoch) => {
+            run(this.take(parts, partitions, epoch))
+          },
+          revoked: (partitions, withinMs) => this.give(parts, partitions, withinMs),
+          lost: (partitions) => {
+            this.lose(parts, partitions)
+          },
+          failed: fail,
+        },
+        topics: () => [...parts.topics().keys()],
+        partitionsOf: async (topics, during) =>
+          new Map(
+            (await cluster.metadata(topics, during)).topics
+              .filter(({ error }) => error === 0)
+              .map(({ name, partitions }) => [name, partitions.length]),
+          ),
       },
-      topics: () => [...parts.topics().keys()],
-      partitionsOf: async (topics, during) => new Map((await cluster.metadata(topics, during)).topics.filter(({ error }) => error === 0).map(({ name, partitions }) => [name, partitions.length])),
-    }, signal)
+      signal,
+    )
   }
 
   /** @param again it follows a fault, and will be started again */
@@ -106,11 +152,16 @@ export class GroupReading {
   async commit(partition: Partition, offset: number): Promise<void> {
     const at = parsePartitionName(partition.name)
     if (at === undefined) return
-    await this.member.commit([{ ...at, offset, leaderEpoch: this.parts?.leaderEpoch(partition.name) ?? -1 }], partition.epoch)
+    await this.member.commit(
+      [{ ...at, offset, leaderEpoch: this.parts?.leaderEpoch(partition.name) ?? -1 }],
+      partition.epoch,
+    )
     this.known.set(partition.name, offset)
   }
 
-  topicsChanged(): void { this.member.subscriptionChanged() }
+  topicsChanged(): void {
+    this.member.subscriptionChanged()
+  }
 
   private async take(parts: ReadingParts, partitions: readonly TopicPartition[], epoch: number): Promise<void> {
     this.beginning++
@@ -118,11 +169,19 @@ export class GroupReading {
     try {
       for (const at of partitions) this.held.set(nameOf(at), epoch)
       const topics = parts.topics()
-      const isOf = (at: TopicPartition, position: KafkaPosition | undefined): boolean => isSameTopic(position?.topicId, topics.get(at.topic)?.id)
-      const known = partitions.filter((at) => this.epochs.get(nameOf(at)) === epoch && parts.handed(nameOf(at)) !== undefined && isOf(at, parts.handed(nameOf(at))))
+      const isOf = (at: TopicPartition, position: KafkaPosition | undefined): boolean =>
+        isSameTopic(position?.topicId, topics.get(at.topic)?.id)
+      const known = partitions.filter(
+        (at) =>
+          this.epochs.get(nameOf(at)) === epoch &&
+          parts.handed(nameOf(at)) !== undefined &&
+          isOf(at, parts.handed(nameOf(at))),
+      )
       const fresh = partitions.filter((at) => !known.includes(at))
       // Of all partitions of their topics: one without a commit among others that have some has been added since.
-      const siblings = [...new Set(fresh.map(({ topic }) => topic))].flatMap((topic) => (topics.get(topic)?.partitions ?? []).map(({ partition }) => ({ topic, partition })))
+      const siblings = [...new Set(fresh.map(({ topic }) => topic))].flatMap((topic) =>
+        (topics.get(topic)?.partitions ?? []).map(({ partition }) => ({ topic, partition })),
+      )
       const committed = await this.member.committed(siblings, parts.signal)
       const begun = new Set([...committed.values()].map(({ topic }) => topic))
       for (const answer of committed.values()) this.tell(parts, answer, answer.offset)
@@ -132,11 +191,24 @@ export class GroupReading {
           const name = nameOf(at)
           const offset = committed.get(keyOf(at))?.offset
           const stored = parts.ctx.resume(name)
-          if (stored !== undefined && !isOf(at, decodePosition(stored))) return { ...at, epoch, deleted: stored, ...(offset === undefined ? {} : { at: offset }) }
+          if (stored !== undefined && !isOf(at, decodePosition(stored)))
+            return { ...at, epoch, deleted: stored, ...(offset === undefined ? {} : { at: offset }) }
           const handed = parts.handed(name)?.offset
-          if (handed !== undefined && (offset === undefined || (offset <= handed && offset >= (this.known.get(name) ?? 0)))) return { ...at, epoch, at: handed, again: true }
+          if (
+            handed !== undefined &&
+            (offset === undefined || (offset <= handed && offset >= (this.known.get(name) ?? 0)))
+          )
+            return { ...at, epoch, at: handed, again: true }
           if (offset !== undefined) this.known.set(name, offset)
-          return { ...at, epoch, ...(offset !== undefined ? { at: offset } : begun.has(at.topic) || this.first?.has(at.topic) === false ? { at: 'oldest' as const } : {}) }
+          return {
+            ...at,
+            epoch,
+            ...(offset !== undefined
+              ? { at: offset }
+              : begun.has(at.topic) || this.first?.has(at.topic) === false
+                ? { at: 'oldest' as const }
+                : {}),
+          }
         }),
       ].filter((one) => this.held.get(nameOf(one)) === epoch && topics.has(one.topic))
       await parts.begin(beginnings)
@@ -147,11 +219,18 @@ export class GroupReading {
         else parts.giveUp(name)
       }
       this.assigned = true
-    } finally { this.beginning-- }
+    } finally {
+      this.beginning--
+    }
   }
 
   private async give(parts: ReadingParts, partitions: readonly TopicPartition[], withinMs: number): Promise<void> {
-    const given = partitions.map((at): Partition => ({ name: nameOf(at), epoch: this.member.owned.get(keyOf(at))?.epoch ?? this.held.get(nameOf(at)) ?? 0 }))
+    const given = partitions.map(
+      (at): Partition => ({
+        name: nameOf(at),
+        epoch: this.member.owned.get(keyOf(at))?.epoch ?? this.held.get(nameOf(at)) ?? 0,
+      }),
+    )
     for (const { name } of given) {
       this.held.delete(name)
       parts.giveUp(name)
@@ -172,8 +251,13 @@ export class GroupReading {
 
   private async lookForCommits(parts: ReadingParts): Promise<void> {
     const topics = parts.topics()
-    const partitions = parts.ctx.held().map(parsePartitionName).filter((at) => at !== undefined).filter(({ topic }) => topics.has(topic))
-    for (const answer of (await this.member.committed(partitions, parts.signal)).values()) this.tell(parts, answer, answer.offset)
+    const partitions = parts.ctx
+      .held()
+      .map(parsePartitionName)
+      .filter((at) => at !== undefined)
+      .filter(({ topic }) => topics.has(topic))
+    for (const answer of (await this.member.committed(partitions, parts.signal)).values())
+      this.tell(parts, answer, answer.offset)
   }
 
   private tell(parts: ReadingParts, at: TopicPartition, offset: number): void {
@@ -182,4 +266,6 @@ export class GroupReading {
   }
 }
 
-function nameOf({ topic, partition }: TopicPartition): string { return partitionName(topic, partition) }
+function nameOf({ topic, partition }: TopicPartition): string {
+  return partitionName(topic, partition)
+}

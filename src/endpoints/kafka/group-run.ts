@@ -9,15 +9,26 @@
  *                  rebalance in progress, other topics, fenced
  *
  * - resuming: a member of an earlier run; nothing is announced before the coordinator has said that it knows us.
- * - joining: JoinGroup under way. The broker keeps a member that waits in it alive, so there are no heartbeats; commits go out under the old generation.
+ * - joining: JoinGroup under way. The broker keeps a member that waits in it alive, so there are no heartbeats; commits
+ *   go out under the old generation.
  * - syncing: of the new generation, without assignment. The broker takes no commits: they wait.
  * - stable: holds its assignment.
- * - releasing: the assignment lacks partitions that are held. They are drained, then the next join does not name them any more.
+ * - releasing: the assignment lacks partitions that are held. They are drained, then the next join does not name them
+ *   any more.
  */
 import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
 import { Disconnected, lineOf } from '../../core/errors'
 import { decodeAssignment, encodeSubscription, keyOf, type TopicPartition } from './consumer-protocol'
-import { FENCED_INSTANCE_ID, groupFault, ILLEGAL_GENERATION, isFenced, isMoved, MEMBER_ID_REQUIRED, REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID } from './group-codes'
+import {
+  FENCED_INSTANCE_ID,
+  groupFault,
+  ILLEGAL_GENERATION,
+  isFenced,
+  isMoved,
+  MEMBER_ID_REQUIRED,
+  REBALANCE_IN_PROGRESS,
+  UNKNOWN_MEMBER_ID,
+} from './group-codes'
 import { GroupCommits } from './group-commits'
 import { forget, type Kept } from './group-kept'
 import { hasChanged, lead } from './group-leader'
@@ -52,25 +63,44 @@ export class GroupRun {
   private calmAt: number
   private fence = new AbortController()
 
-  constructor(private readonly settings: GroupSettings, private readonly ground: GroupGround, private readonly kept: Kept, signal: AbortSignal) {
+  constructor(
+    private readonly settings: GroupSettings,
+    private readonly ground: GroupGround,
+    private readonly kept: Kept,
+    signal: AbortSignal,
+  ) {
     const { clock, wire } = ground
     this.abort = linkedAbort(signal)
     this.heardAt = this.calmAt = clock.monotonic()
-    this.begun = new Promise((accepted, refused) => { this.settleBegun = { accepted, refused } })
+    this.begun = new Promise((accepted, refused) => {
+      this.settleBegun = { accepted, refused }
+    })
     this.commits = new GroupCommits({
-      asked: settings, wire, signal: this.signal,
+      asked: settings,
+      wire,
+      signal: this.signal,
       membership: () => kept.membership,
       holds: (ask, epoch) => kept.owned.get(keyOf(ask))?.epoch === epoch,
       answerable: () => this.until(() => this.state !== 'syncing' && this.state !== 'resuming'),
       settled: () => this.settled(),
       rebalancing: () => this.rebalancing(),
-      fenced: (code) => { this.fenced(code) },
+      fenced: (code) => {
+        this.fenced(code)
+      },
     })
     this.tickers = [
-      clock.every(settings.heartbeatMs, () => void this.beat().catch((error: unknown) => { this.fail(error) })),
+      clock.every(
+        settings.heartbeatMs,
+        () =>
+          void this.beat().catch((error: unknown) => {
+            this.fail(error)
+          }),
+      ),
       clock.every(settings.metadataMs, () => void this.look()),
     ]
-    this.whole = this.live().catch((error: unknown) => { this.fail(error) })
+    this.whole = this.live().catch((error: unknown) => {
+      this.fail(error)
+    })
   }
 
   /** Stops heartbeats and commits. Never throws. */
@@ -79,23 +109,34 @@ export class GroupRun {
     await this.whole
   }
 
-  commit(asks: readonly CommitAsk[], epoch: number): Promise<void> { return unlessAborted(this.commits.send(asks, epoch), this.signal) }
+  commit(asks: readonly CommitAsk[], epoch: number): Promise<void> {
+    return unlessAborted(this.commits.send(asks, epoch), this.signal)
+  }
 
   subscriptionChanged(): void {
     if (this.topics().join(' ') !== this.kept.topics) this.due()
     else void this.look()
   }
 
-  private get signal(): AbortSignal { return this.abort.controller.signal }
-  private get name(): string { return `group ${this.settings.group}` }
-  private held(): readonly TopicPartition[] { return [...this.kept.owned.values()].map(({ at }) => at) }
-  private topics(): readonly string[] { return [...new Set(this.ground.topics())].sort() }
+  private get signal(): AbortSignal {
+    return this.abort.controller.signal
+  }
+  private get name(): string {
+    return `group ${this.settings.group}`
+  }
+  private held(): readonly TopicPartition[] {
+    return [...this.kept.owned.values()].map(({ at }) => at)
+  }
+  private topics(): readonly string[] {
+    return [...new Set(this.ground.topics())].sort()
+  }
 
   private async live(): Promise<void> {
     if (this.kept.membership !== undefined) await this.resume(this.kept.membership)
     for (;;) {
       if (this.state === 'resuming' || this.rejoinDue) {
-        if (this.settings.assignor === 'range') await this.release(this.held(), this.calmAt - this.ground.clock.monotonic())
+        if (this.settings.assignor === 'range')
+          await this.release(this.held(), this.calmAt - this.ground.clock.monotonic())
         await this.join()
       }
       await this.hold()
@@ -105,10 +146,15 @@ export class GroupRun {
   /** A heartbeat under the old generation tells whether we are a member still. */
   private async resume(membership: Membership): Promise<void> {
     const { synced, topics } = this.kept
-    const { error } = await this.asLongAsItMoves('coming back', () => this.ground.wire.heartbeat(membership, this.signal))
+    const { error } = await this.asLongAsItMoves('coming back', () =>
+      this.ground.wire.heartbeat(membership, this.signal),
+    )
     // A join that was cut off may have been answered: what it claimed is still ours, if the next one finds us known.
     if (error === ILLEGAL_GENERATION && synced !== membership) return
-    if (isFenced(error)) { this.fenced(error); return }
+    if (isFenced(error)) {
+      this.fenced(error)
+      return
+    }
     if (error !== 0 && error !== REBALANCE_IN_PROGRESS) throw this.fault(error, 'coming back')
     this.announce()
     this.to('stable')
@@ -126,15 +172,38 @@ export class GroupRun {
       const topics = this.topics()
       kept.topics = topics.join(' ')
       const joined = await this.asLongAsItMoves('joining', () => {
-        const metadata = encodeSubscription({ topics, owned: this.held(), generation: kept.generation, ...(settings.rack === undefined ? {} : { rack: settings.rack }) })
-        return wire.join({ ...settings, memberId: kept.memberId, protocols: [{ name: settings.assignor, metadata }] }, this.signal)
+        const metadata = encodeSubscription({
+          topics,
+          owned: this.held(),
+          generation: kept.generation,
+          ...(settings.rack === undefined ? {} : { rack: settings.rack }),
+        })
+        return wire.join(
+          { ...settings, memberId: kept.memberId, protocols: [{ name: settings.assignor, metadata }] },
+          this.signal,
+        )
       })
-      if (joined.error === MEMBER_ID_REQUIRED) { kept.memberId = joined.memberId; this.accepted(); continue }
-      if (joined.error === REBALANCE_IN_PROGRESS) { await clock.sleep(PACE_MS, this.signal); continue }
-      if (isFenced(joined.error) && kept.memberId !== '') { this.fenced(joined.error); continue }
+      if (joined.error === MEMBER_ID_REQUIRED) {
+        kept.memberId = joined.memberId
+        this.accepted()
+        continue
+      }
+      if (joined.error === REBALANCE_IN_PROGRESS) {
+        await clock.sleep(PACE_MS, this.signal)
+        continue
+      }
+      if (isFenced(joined.error) && kept.memberId !== '') {
+        this.fenced(joined.error)
+        continue
+      }
       if (joined.error !== 0) throw this.fault(joined.error, 'joining')
       kept.memberId = joined.memberId
-      kept.membership = { group: settings.group, generation: joined.generation, memberId: joined.memberId, ...(settings.instanceId === undefined ? {} : { instanceId: settings.instanceId }) }
+      kept.membership = {
+        group: settings.group,
+        generation: joined.generation,
+        memberId: joined.memberId,
+        ...(settings.instanceId === undefined ? {} : { instanceId: settings.instanceId }),
+      }
       this.announce()
       if (await this.sync(joined, kept.membership)) return
       await clock.sleep(PACE_MS, this.signal)
@@ -145,10 +214,18 @@ export class GroupRun {
   private async sync(joined: Joined, membership: Membership): Promise<boolean> {
     const { kept } = this
     this.to('syncing')
-    kept.leading = joined.leader === joined.memberId ? await unlessAborted(lead(joined, this.settings, this.ground, this.signal), this.signal) : undefined
+    kept.leading =
+      joined.leader === joined.memberId
+        ? await unlessAborted(lead(joined, this.settings, this.ground, this.signal), this.signal)
+        : undefined
     const assignments = kept.leading?.assignments ?? []
-    const { error, assignment } = await this.asLongAsItMoves('waiting for the assignment', () => this.ground.wire.sync(membership, joined.protocol, assignments, this.signal))
-    if (isFenced(error)) { this.fenced(error); return false }
+    const { error, assignment } = await this.asLongAsItMoves('waiting for the assignment', () =>
+      this.ground.wire.sync(membership, joined.protocol, assignments, this.signal),
+    )
+    if (isFenced(error)) {
+      this.fenced(error)
+      return false
+    }
     if (error === REBALANCE_IN_PROGRESS) return false
     if (error !== 0) throw this.fault(error, 'waiting for the assignment')
     this.heardAt = this.calmAt = this.ground.clock.monotonic()
@@ -170,10 +247,14 @@ export class GroupRun {
       for (const at of added) kept.owned.set(keyOf(at), { at, epoch })
       ground.hooks.assigned(added, epoch)
     }
-    if (added.length > 0 || leaving.length > 0) ground.log.info(`${this.name}: generation ${kept.generation}: ${kept.target.length} partitions, ${added.length} new${leaving.length > 0 ? `, ${leaving.length} to give up` : ''}`)
-    // A static member that was killed while it drained comes back without a rebalance, to what it was left with: what it was to give up is nobody's until
-    // somebody joins anew. It cannot know, so it does; nothing moves by that.
-    if (this.settings.instanceId !== undefined && this.settings.assignor !== 'range' && !kept.seated) this.rejoinDue = true
+    if (added.length > 0 || leaving.length > 0)
+      ground.log.info(
+        `${this.name}: generation ${kept.generation}: ${kept.target.length} partitions, ${added.length} new${leaving.length > 0 ? `, ${leaving.length} to give up` : ''}`,
+      )
+    // A static member that was killed while it drained comes back without a rebalance, to what it was left with: what
+    // it was to give up is nobody's until somebody joins anew. It cannot know, so it does; nothing moves by that.
+    if (this.settings.instanceId !== undefined && this.settings.assignor !== 'range' && !kept.seated)
+      this.rejoinDue = true
     kept.seated = true
     if (leaving.length > 0) {
       await this.release(leaving, 0)
@@ -182,7 +263,10 @@ export class GroupRun {
     while (!this.rejoinDue) await unlessAborted(this.rejoin.wait(), this.signal)
   }
 
-  /** Until drained, the deadline, or there is nothing left to give up because it was lost. @param offsetMs when the rebalance began, relative to now */
+  /**
+   * Until drained, the deadline, or there is nothing left to give up because it was lost. @param offsetMs when the
+   * rebalance began, relative to now
+   */
   private async release(partitions: readonly TopicPartition[], offsetMs: number): Promise<void> {
     if (partitions.length === 0) return
     const { clock, hooks } = this.ground
@@ -192,7 +276,10 @@ export class GroupRun {
     const bound = linkedAbort(this.signal, fence)
     try {
       // The hook keeps the deadline itself; a slip of it must not cost us the membership.
-      await unlessAborted(Promise.race([hooks.revoked(partitions, within), clock.sleep(within + PACE_MS, bound.controller.signal)]), bound.controller.signal)
+      await unlessAborted(
+        Promise.race([hooks.revoked(partitions, within), clock.sleep(within + PACE_MS, bound.controller.signal)]),
+        bound.controller.signal,
+      )
     } catch (error) {
       this.signal.throwIfAborted()
       // Fenced: there is nothing left to give up.
@@ -229,10 +316,16 @@ export class GroupRun {
     const { wire, clock, log } = this.ground
     const bound = linkedAbort(this.signal)
     const { signal } = bound.controller
-    // A slow answer does no harm, for the broker has heard; a connection that is dead has to be replaced before the session ends.
+    // A slow answer does no harm, for the broker has heard; a connection that is dead has to be replaced before the
+    // session ends.
     const late = new Disconnected(`${this.name}: no answer to a heartbeat within half of the session timeout`)
     // Answered in time: the sleep ends by the signal.
-    clock.sleep(this.settings.sessionTimeoutMs / 2, signal).then(() => { bound.controller.abort(late) }, () => undefined)
+    clock.sleep(this.settings.sessionTimeoutMs / 2, signal).then(
+      () => {
+        bound.controller.abort(late)
+      },
+      () => undefined,
+    )
     try {
       const { error } = await unlessAborted(wire.heartbeat(membership, signal), signal)
       if (!isMoved(error)) return error
@@ -250,18 +343,24 @@ export class GroupRun {
     return undefined
   }
 
-  /** A broker that went away comes back, or another takes the group over, mostly within the session: nothing is lost then. */
-  private unheard(error: unknown): void { if (this.ground.clock.monotonic() - this.heardAt >= this.settings.sessionTimeoutMs) this.fail(error) }
+  /**
+   * A broker that went away comes back, or another takes the group over, mostly within the session: nothing is lost
+   * then.
+   */
+  private unheard(error: unknown): void {
+    if (this.ground.clock.monotonic() - this.heardAt >= this.settings.sessionTimeoutMs) this.fail(error)
+  }
 
   /** As the leader: have partitions been added to any of the group's topics? */
   private async look(): Promise<void> {
     const { leading } = this.kept
     if (leading === undefined || this.state !== 'stable') return
     try {
-      if (await hasChanged(leading, this.ground, this.signal) && this.kept.leading === leading) this.due()
+      if ((await hasChanged(leading, this.ground, this.signal)) && this.kept.leading === leading) this.due()
     } catch (error) {
       // It is asked again at the next look; a run that ends needs no answer.
-      if (!this.signal.aborted) this.ground.log.debug(`${this.name}: the partitions of its topics could not be asked for: ${lineOf(error)}`)
+      if (!this.signal.aborted)
+        this.ground.log.debug(`${this.name}: the partitions of its topics could not be asked for: ${lineOf(error)}`)
     }
   }
 
@@ -275,7 +374,9 @@ export class GroupRun {
     const gone = this.held()
     forget(kept, code === ILLEGAL_GENERATION ? kept.memberId : '')
     if (gone.length > 0) {
-      ground.log.warn(`${this.name}: no member any more (${code === UNKNOWN_MEMBER_ID ? 'the session has timed out' : `code ${code}`}): ${gone.length} partitions are lost, what is not committed of them will be read again`)
+      ground.log.warn(
+        `${this.name}: no member any more (${code === UNKNOWN_MEMBER_ID ? 'the session has timed out' : `code ${code}`}): ${gone.length} partitions are lost, what is not committed of them will be read again`,
+      )
       ground.hooks.lost(gone)
     }
     this.fence.abort(new Error('fenced'))
@@ -287,7 +388,12 @@ export class GroupRun {
   /** What an earlier run held is told to the source of this one, under the epochs it had. */
   private announce(): void {
     this.heardAt = this.ground.clock.monotonic()
-    if (!this.announced) for (const [epoch, held] of Map.groupBy(this.kept.owned.values(), (each) => each.epoch)) this.ground.hooks.assigned(held.map(({ at }) => at), epoch)
+    if (!this.announced)
+      for (const [epoch, held] of Map.groupBy(this.kept.owned.values(), (each) => each.epoch))
+        this.ground.hooks.assigned(
+          held.map(({ at }) => at),
+          epoch,
+        )
     this.announced = true
     this.accepted()
   }
@@ -298,9 +404,12 @@ export class GroupRun {
   }
 
   /** Asks again, at a pace, while the answer is that the coordinator moves or loads; for as long as a session lasts. */
-  private async asLongAsItMoves<T extends { readonly error: number }>(doing: string, ask: () => Promise<T>): Promise<T> {
+  private async asLongAsItMoves<T extends { readonly error: number }>(
+    doing: string,
+    ask: () => Promise<T>,
+  ): Promise<T> {
     const { clock, wire } = this.ground
-    for (const giveUpAt = clock.monotonic() + this.settings.sessionTimeoutMs; ;) {
+    for (const giveUpAt = clock.monotonic() + this.settings.sessionTimeoutMs; ; ) {
       const answer = await unlessAborted(ask(), this.signal)
       if (!isMoved(answer.error)) return answer
       wire.forgetCoordinator()
@@ -309,18 +418,29 @@ export class GroupRun {
     }
   }
 
-  private settled(): Promise<void> { return this.until(() => this.state === 'stable' || this.state === 'releasing') }
+  private settled(): Promise<void> {
+    return this.until(() => this.state === 'stable' || this.state === 'releasing')
+  }
 
   private async rebalancing(): Promise<void> {
     // The next join waits for the release, and the release for this commit: it can only be tried again.
-    if (this.state === 'releasing') { await this.ground.clock.sleep(PACE_MS, this.signal); return }
+    if (this.state === 'releasing') {
+      await this.ground.clock.sleep(PACE_MS, this.signal)
+      return
+    }
     if (this.state === 'stable') this.due()
     const { membership } = this.kept
     await this.until(() => this.kept.membership !== membership)
   }
 
   private async until(holds: () => boolean): Promise<void> {
-    while (!holds()) await unlessAborted(new Promise<void>((resolve) => { this.changes.add(resolve) }), this.signal)
+    while (!holds())
+      await unlessAborted(
+        new Promise<void>((resolve) => {
+          this.changes.add(resolve)
+        }),
+        this.signal,
+      )
   }
 
   private to(state: State): void {
@@ -345,5 +465,7 @@ export class GroupRun {
     this.settleBegun = undefined
   }
 
-  private fault(code: number, doing: string): Error { return groupFault(code, { ...this.settings, doing }) }
+  private fault(code: number, doing: string): Error {
+    return groupFault(code, { ...this.settings, doing })
+  }
 }

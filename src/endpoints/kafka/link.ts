@@ -1,6 +1,7 @@
 /**
- * One connection to one broker: opened with TLS and login, bounded in what it takes, dropped as soon as nobody waits for it any more. The library's
- * `Connection` does the work; it has neither a way to abandon a call nor a bound on an answer's size.
+ * One connection to one broker: opened with TLS and login, bounded in what it takes, dropped as soon as nobody waits
+ * for it any more. The library's `Connection` does the work; it has neither a way to abandon a call nor a bound on an
+ * answer's size.
  */
 import type { API, Connection, SASLOptions } from '@platformatic/kafka'
 import { Disconnected, Refused } from '../../core/errors'
@@ -23,7 +24,10 @@ export interface LinkOptions {
 export type Versions = ReadonlyMap<number, { readonly min: number; readonly max: number }>
 export type Sasl = SASLOptions
 
-/** Requests that a broker works on at once for one connection: with more an idempotent producer loses its order (KIP-98, `max.in.flight.requests.per.connection`). */
+/**
+ * Requests that a broker works on at once for one connection: with more an idempotent producer loses its order (KIP-98,
+ * `max.in.flight.requests.per.connection`).
+ */
 const IN_FLIGHT = 5
 
 export class Link {
@@ -31,19 +35,46 @@ export class Link {
   versions: Versions = new Map()
   private usable = true
   private fault: Error | undefined
-  /** What the socket said at its end: of a TLS alert that comes after the handshake each call is told no more than that it is over. */
+  /**
+   * What the socket said at its end: of a TLS alert that comes after the handshake each call is told no more than that
+   * it is over.
+   */
   private broke: Error | undefined
   private readonly parking = new Parking()
-  private constructor(private readonly connection: Connection, readonly peer: Peer, private readonly onDrop: () => void) {}
+  private constructor(
+    private readonly connection: Connection,
+    readonly peer: Peer,
+    private readonly onDrop: () => void,
+  ) {}
 
-  /** Rejects with a classified error, or the signal's reason. @param versions what is known of this broker: asked for where it is nothing @param onDrop called once, when it cannot be used any more */
-  static async open(library: Library, settings: Settings, sasl: Sasl | undefined, options: LinkOptions, versions: Versions | undefined, onDrop: () => void, signal: AbortSignal): Promise<Link> {
+  /**
+   * Rejects with a classified error, or the signal's reason. @param versions what is known of this broker: asked for
+   * where it is nothing @param onDrop called once, when it cannot be used any more
+   */
+  static async open(
+    library: Library,
+    settings: Settings,
+    sasl: Sasl | undefined,
+    options: LinkOptions,
+    versions: Versions | undefined,
+    onDrop: () => void,
+    signal: AbortSignal,
+  ): Promise<Link> {
     signal.throwIfAborted()
     const { host, port } = options
     const { login, tls } = settings
-    const peer: Peer = { at: `${host.includes(':') ? `[${host}]` : host}:${port}`, tls: tls !== undefined, mechanism: login?.mechanism ?? 'none', ...(login !== undefined && 'user' in login ? { user: login.user } : {}) }
+    const peer: Peer = {
+      at: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+      tls: tls !== undefined,
+      mechanism: login?.mechanism ?? 'none',
+      ...(login !== undefined && 'user' in login ? { user: login.user } : {}),
+    }
     const connection = new library.Connection(settings.clientId, {
-      connectTimeout: settings.connectMs, requestTimeout: options.requestMs, maxInflights: IN_FLIGHT, ...(tls === undefined ? {} : { tls: { ...tls } }), ...(sasl === undefined ? {} : { sasl }),
+      connectTimeout: settings.connectMs,
+      requestTimeout: options.requestMs,
+      maxInflights: IN_FLIGHT,
+      ...(tls === undefined ? {} : { tls: { ...tls } }),
+      ...(sasl === undefined ? {} : { sasl }),
     })
     const link = new Link(connection, peer, onDrop)
     // What fails is told to each call by its callback; without a listener the event would end the process.
@@ -51,32 +82,51 @@ export class Link {
       link.broke ??= error
       link.lose()
     })
-    connection.on('close', () => { link.lose() })
-    const abandon = (): void => { link.drop() }
+    connection.on('close', () => {
+      link.lose()
+    })
+    const abandon = (): void => {
+      link.drop()
+    }
     signal.addEventListener('abort', abandon, { once: true })
     try {
       await new Promise<void>((resolve, reject) => {
-        void connection.connect(host, port, (error) => { if (error === null || error === undefined) resolve(); else reject(error) })
+        void connection.connect(host, port, (error) => {
+          if (error === null || error === undefined) resolve()
+          else reject(error)
+        })
         link.guard(options.maxAnswer)
       })
       if (connection.socket !== undefined) link.parking.watch(connection.socket)
-      link.versions = versions ?? await link.askVersions(library, signal)
+      link.versions = versions ?? (await link.askVersions(library, signal))
       return link
     } catch (error) {
       link.drop()
       if (signal.aborted) throw signal.reason
       throw link.fault ?? classify(error, 'be connected', peer)
-    } finally { signal.removeEventListener('abort', abandon) }
+    } finally {
+      signal.removeEventListener('abort', abandon)
+    }
   }
 
-  get isUsable(): boolean { return this.usable }
+  get isUsable(): boolean {
+    return this.usable
+  }
   /** For requests whose body is to go out as it lies in memory. */
-  get park(): Park { return this.parking.park }
+  get park(): Park {
+    return this.parking.park
+  }
 
-  /** Answers with error codes resolve as others do. Rejects with a classified error, or, at once, with the signal's reason; the connection is then of no use any more. */
+  /**
+   * Answers with error codes resolve as others do. Rejects with a classified error, or, at once, with the signal's
+   * reason; the connection is then of no use any more.
+   */
   call<A extends unknown[], R>(api: Call<A, R>, args: A, doing: string, signal: AbortSignal): Promise<R> {
     return new Promise<R>((resolve, reject) => {
-      if (signal.aborted) { reject(signal.reason as Error); return }
+      if (signal.aborted) {
+        reject(signal.reason as Error)
+        return
+      }
       const abandon = (): void => {
         this.drop()
         reject(signal.reason as Error)
@@ -84,9 +134,15 @@ export class Link {
       signal.addEventListener('abort', abandon, { once: true })
       const answered = (error: Error | null, answer?: R): void => {
         signal.removeEventListener('abort', abandon)
-        if (error === null || error === undefined) { resolve(answer as R); return }
+        if (error === null || error === undefined) {
+          resolve(answer as R)
+          return
+        }
         const coded = (error as { readonly response?: R }).response
-        if (coded !== undefined) { resolve(coded); return }
+        if (coded !== undefined) {
+          resolve(coded)
+          return
+        }
         this.drop()
         const fault = this.fault ?? classify(this.broke ?? error, doing, this.peer)
         reject(fault instanceof Error ? fault : error)
@@ -113,11 +169,16 @@ export class Link {
   private async askVersions(library: Library, signal: AbortSignal): Promise<Versions> {
     // Version 2 is understood by every broker since 0.11; newer ones change only what is told about the client.
     const answer = await this.call(library.apiVersionsV2.api, ['', ''], 'say which versions it speaks', signal)
-    if (answer.errorCode === UNSUPPORTED_VERSION) throw new Refused(`${this.peer.at} is too old a broker: Kafka 2.1 is the oldest that is spoken to`)
-    return new Map(answer.apiKeys.map(({ apiKey, minVersion, maxVersion }) => [apiKey, { min: minVersion, max: maxVersion }]))
+    if (answer.errorCode === UNSUPPORTED_VERSION)
+      throw new Refused(`${this.peer.at} is too old a broker: Kafka 2.1 is the oldest that is spoken to`)
+    return new Map(
+      answer.apiKeys.map(({ apiKey, minVersion, maxVersion }) => [apiKey, { min: minVersion, max: maxVersion }]),
+    )
   }
 
-  /** Sees to it that no answer is larger than `most`, before the library gathers it, and that it is Kafka who answers. */
+  /**
+   * Sees to it that no answer is larger than `most`, before the library gathers it, and that it is Kafka who answers.
+   */
   private guard(most: number): void {
     const { socket } = this.connection
     const head = Buffer.alloc(4)
@@ -125,7 +186,7 @@ export class Link {
     let left = 0
     let answers = 0
     socket?.on('data', (chunk: Buffer) => {
-      for (let at = 0; at < chunk.length && this.usable;) {
+      for (let at = 0; at < chunk.length && this.usable; ) {
         if (left > 0) {
           const taken = Math.min(left, chunk.length - at)
           left -= taken
@@ -136,8 +197,14 @@ export class Link {
         if (have < 4) continue
         have = 0
         left = head.readInt32BE(0)
-        if (left >= 4 && left <= most) { answers++; continue }
-        this.fault = answers === 0 ? this.foreign(chunk) : new Disconnected(`${this.peer.at} sent an answer of ${left} bytes, more than the ${most} that are taken`)
+        if (left >= 4 && left <= most) {
+          answers++
+          continue
+        }
+        this.fault =
+          answers === 0
+            ? this.foreign(chunk)
+            : new Disconnected(`${this.peer.at} sent an answer of ${left} bytes, more than the ${most} that are taken`)
         this.drop()
       }
     })
@@ -146,8 +213,14 @@ export class Link {
   private foreign(chunk: Buffer): Error {
     const { at, tls } = this.peer
     // A TLS record (RFC 8446, 5.1): mostly the alert of a server that takes our request for a handshake.
-    if (!tls && (chunk[0] ?? 0) >= 0x14 && (chunk[0] ?? 0) <= 0x17 && chunk[1] === 3) return new Refused(`${at} speaks TLS: write kafka+tls://`)
-    const shown = chunk.subarray(0, 24).toString('latin1').split(/[\r\n]/, 1)[0]?.replace(/[^\x20-\x7e]/g, '.') ?? ''
+    if (!tls && (chunk[0] ?? 0) >= 0x14 && (chunk[0] ?? 0) <= 0x17 && chunk[1] === 3)
+      return new Refused(`${at} speaks TLS: write kafka+tls://`)
+    const shown =
+      chunk
+        .subarray(0, 24)
+        .toString('latin1')
+        .split(/[\r\n]/, 1)[0]
+        ?.replace(/[^\x20-\x7e]/g, '.') ?? ''
     return new Refused(`${at} is no Kafka broker: it answers '${shown}'`)
   }
 }

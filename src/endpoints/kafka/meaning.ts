@@ -9,8 +9,11 @@ export function meaning({ uri, options }: Given<KafkaOptions>, role: Role): Mean
   const { topic, partition } = options
   return {
     members: serversOf(uri, PORTS[uri.scheme === 'kafka+tls' ? 'kafka+tls' : 'kafka']),
-    things: role === 'sink' ? [path === '' ? topic ?? '' : path] : topicsOf(path),
-    options: { topic: undefined, ...(role === 'sink' ? {} : { partition: partition === undefined ? undefined : sorted(partition) }) },
+    things: role === 'sink' ? [path === '' ? (topic ?? '') : path] : topicsOf(path),
+    options: {
+      topic: undefined,
+      ...(role === 'sink' ? {} : { partition: partition === undefined ? undefined : sorted(partition) }),
+    },
   }
 }
 
@@ -18,18 +21,29 @@ function topicsOf(path: string): readonly string[] {
   try {
     const { names, pattern } = parseTopics(path)
     return pattern === undefined ? names : [...names, path.slice(path.indexOf('~'))]
-  } catch { return [path] }
+  } catch {
+    return [path]
+  }
 }
 
 function sorted(partition: string): string {
   try {
-    return [...parsePartitions(partition)].sort(([a], [b]) => a - b).map(([number, offset]) => (offset === undefined ? `${number}` : `${number}:${offset}`)).join(',')
-  } catch { return partition }
+    return [...parsePartitions(partition)]
+      .sort(([a], [b]) => a - b)
+      .map(([number, offset]) => (offset === undefined ? `${number}` : `${number}:${offset}`))
+      .join(',')
+  } catch {
+    return partition
+  }
 }
 
 /** Of one cluster: the topic that is written is read by its name, or fits what is read. */
 export function feeds({ uri }: Given<KafkaOptions>, to: Given<KafkaOptions>, same: boolean): boolean {
   if (same) return true
   const topic = to.uri.path.replace(/^\/|\/+$/g, '') || (to.options.topic ?? '')
-  try { return parseTopics(uri.path.replace(/^\/|\/+$/g, '')).pattern?.test(topic) === true } catch { return false }
+  try {
+    return parseTopics(uri.path.replace(/^\/|\/+$/g, '')).pattern?.test(topic) === true
+  } catch {
+    return false
+  }
 }

@@ -1,4 +1,7 @@
-/** Memory for lines and batches, used again and again: fresh memory by the gigabyte costs more than the copying, in page faults and in garbage collections. */
+/**
+ * Memory for lines and batches, used again and again: fresh memory by the gigabyte costs more than the copying, in page
+ * faults and in garbage collections.
+ */
 export class Memory {
   private readonly free: Buffer[] = []
   /** @param kept pieces at the most that wait to be used again */
@@ -11,7 +14,9 @@ export class Memory {
     return found ?? Buffer.allocUnsafeSlow(Math.max(size, LEAST_MEMORY))
   }
 
-  give(memory: Buffer): void { if (memory.length <= MOST_MEMORY && this.free.length < this.kept) this.free.push(memory) }
+  give(memory: Buffer): void {
+    if (memory.length <= MOST_MEMORY && this.free.length < this.kept) this.free.push(memory)
+  }
 }
 
 /** A delivery's lines, or a batch, and a little more. */

@@ -1,6 +1,7 @@
 /**
- * Produce requests go out as they lie in memory. The library gathers every request in fresh memory before it writes it, which for megabytes of records costs
- * as much as encoding them. So it is given a ticket instead of the request, and where the ticket is written to the socket, the request takes its place.
+ * Produce requests go out as they lie in memory. The library gathers every request in fresh memory before it writes it,
+ * which for megabytes of records costs as much as encoding them. So it is given a ticket instead of the request, and
+ * where the ticket is written to the socket, the request takes its place.
  */
 import type { Socket } from 'node:net'
 
@@ -64,7 +65,10 @@ function gathered(parts: readonly Buffer[]): readonly Buffer[] {
   }
   for (const part of parts) {
     if (part.length < SMALL) small.push(part)
-    else { flush(); out.push(part) }
+    else {
+      flush()
+      out.push(part)
+    }
   }
   flush()
   return out

@@ -20,8 +20,12 @@ export function murmur2(key: Uint8Array): number {
   return hash ^ (hash >>> 15)
 }
 
-/** @param partitions all of the topic, those without a leader too: a key's place does not change while a broker is away */
-export function partitionOf(key: Uint8Array, partitions: number): number { return (murmur2(key) & 0x7fffffff) % partitions }
+/**
+ * @param partitions all of the topic, those without a leader too: a key's place does not change while a broker is away
+ */
+export function partitionOf(key: Uint8Array, partitions: number): number {
+  return (murmur2(key) & 0x7fffffff) % partitions
+}
 
 /** Records without a key fill one partition for a while, then another, so that batches are few and large. */
 export class Sticky {
@@ -29,7 +33,10 @@ export class Sticky {
   private bytes = 0
 
   /** @param enough bytes after which another partition is chosen */
-  constructor(private readonly enough: number, private readonly random: () => number = Math.random) {}
+  constructor(
+    private readonly enough: number,
+    private readonly random: () => number = Math.random,
+  ) {}
 
   /** @param available those that have a leader; all of them where none has @param size bytes that will go there */
   choose(available: readonly number[], size: number): number {

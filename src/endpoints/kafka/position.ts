@@ -1,4 +1,7 @@
-/** A position within a partition: the offset to read next, and the topic's id, which tells a topic from one that was made anew under its name. */
+/**
+ * A position within a partition: the offset to read next, and the topic's id, which tells a topic from one that was
+ * made anew under its name.
+ */
 
 export interface KafkaPosition {
   /** Next to read. */
@@ -10,7 +13,9 @@ export interface KafkaPosition {
 const NO_ID = /^0*$/
 
 /** `1200`, or `1200@TOPICID`. */
-export function encodePosition({ offset, topicId }: KafkaPosition): string { return topicId === undefined || NO_ID.test(topicId) ? String(offset) : `${offset}@${topicId}` }
+export function encodePosition({ offset, topicId }: KafkaPosition): string {
+  return topicId === undefined || NO_ID.test(topicId) ? String(offset) : `${offset}@${topicId}`
+}
 
 /** undefined: it is none of ours. */
 export function decodePosition(text: string): KafkaPosition | undefined {
@@ -29,10 +34,17 @@ export function isSameTopic(a: string | undefined, b: string | undefined): boole
 export function covers(upTo: string, position: string): boolean {
   const committed = decodePosition(upTo)
   const at = decodePosition(position)
-  return committed !== undefined && at !== undefined && isSameTopic(committed.topicId, at.topicId) && committed.offset >= at.offset
+  return (
+    committed !== undefined &&
+    at !== undefined &&
+    isSameTopic(committed.topicId, at.topicId) &&
+    committed.offset >= at.offset
+  )
 }
 
-export function partitionName(topic: string, partition: number): string { return `${topic}-${partition}` }
+export function partitionName(topic: string, partition: number): string {
+  return `${topic}-${partition}`
+}
 
 /** undefined: it is none of ours. */
 export function parsePartitionName(name: string): { readonly topic: string; readonly partition: number } | undefined {

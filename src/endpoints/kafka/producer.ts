@@ -1,12 +1,16 @@
 /**
- * What an idempotent producer has to remember so that a record is in its partition once (KIP-98): who it is, and for each partition which batches are not
- * confirmed yet, in their order, each with the sequence number of its first record. It outlives connections.
+ * What an idempotent producer has to remember so that a record is in its partition once (KIP-98): who it is, and for
+ * each partition which batches are not confirmed yet, in their order, each with the sequence number of its first
+ * record. It outlives connections.
  *
- * - A batch that may have arrived is sent again with the same bytes and the same sequence: the broker knows its last five batches of a producer by them.
- * - Sequences have no holes: a batch that the broker refuses for good gives its numbers to those after it. The broker cannot have any of these, for it
- *   takes nothing out of order.
- * - A broker that knows nothing of the producer in a partition takes any number there: until the first batch is confirmed, none follows it.
- * - A broker that has forgotten the producer, or has lost records that it had confirmed, gets a new identity; what is unconfirmed then begins at 0 anew.
+ * - A batch that may have arrived is sent again with the same bytes and the same sequence: the broker knows its last
+ *   five batches of a producer by them.
+ * - Sequences have no holes: a batch that the broker refuses for good gives its numbers to those after it. The broker
+ *   cannot have any of these, for it takes nothing out of order.
+ * - A broker that knows nothing of the producer in a partition takes any number there: until the first batch is
+ *   confirmed, none follows it.
+ * - A broker that has forgotten the producer, or has lost records that it had confirmed, gets a new identity; what is
+ *   unconfirmed then begins at 0 anew.
  */
 import { stampBatch, type EncodedBatch } from './record-writer'
 import type { ProducerIdentity } from './wire'
@@ -22,10 +26,15 @@ export interface Batched {
   /** Known once it is sealed. */
   bytes: EncodedBatch | undefined
   sequence: number
-  /** Nothing before it in its partition was unconfirmed when it was sent last: only then does "out of order" mean that the broker has lost something. */
+  /**
+   * Nothing before it in its partition was unconfirmed when it was sent last: only then does "out of order" mean that
+   * the broker has lost something.
+   */
   first: boolean
   confirmed: boolean
-  /** Sent without an answer, or with one that does not say that it is not there, once or more: the broker may have it. */
+  /**
+   * Sent without an answer, or with one that does not say that it is not there, once or more: the broker may have it.
+   */
   lost: boolean
   stamped: string
   /** Resolves, whatever the answer, once it was dealt with; undefined where it was never sent. */
@@ -34,22 +43,52 @@ export interface Batched {
 /** A run of records, or each by its number. */
 export type Indexes = { readonly from: number; readonly count: number } | readonly number[]
 
-export function countOf(indexes: Indexes): number { return 'from' in indexes ? indexes.count : indexes.length }
-export function listOf(indexes: Indexes): readonly number[] { return 'from' in indexes ? Array.from({ length: indexes.count }, (_, index) => indexes.from + index) : indexes }
-export function batched(topic: string, partition: number, indexes: Indexes): Batched { return { topic, partition, indexes, bytes: undefined, sequence: -1, first: false, confirmed: false, lost: false, stamped: '', answered: undefined } }
+export function countOf(indexes: Indexes): number {
+  return 'from' in indexes ? indexes.count : indexes.length
+}
+export function listOf(indexes: Indexes): readonly number[] {
+  return 'from' in indexes ? Array.from({ length: indexes.count }, (_, index) => indexes.from + index) : indexes
+}
+export function batched(topic: string, partition: number, indexes: Indexes): Batched {
+  return {
+    topic,
+    partition,
+    indexes,
+    bytes: undefined,
+    sequence: -1,
+    first: false,
+    confirmed: false,
+    lost: false,
+    stamped: '',
+    answered: undefined,
+  }
+}
 
-interface Ledger { next: number; waiting: Batched[]; /** The broker has a batch of this producer; when that was, epoch milliseconds. */ knownAt: number }
-/** Brokers forget a producer that is silent for a day (`producer.id.expiration.ms`), or for less where they are told so. */
+interface Ledger {
+  next: number
+  waiting: Batched[] /** The broker has a batch of this producer; when that was, epoch milliseconds. */
+  knownAt: number
+}
+/**
+ * Brokers forget a producer that is silent for a day (`producer.id.expiration.ms`), or for less where they are told so.
+ */
 const KNOWN_MS = 60_000
 
 export class Producer {
   private identity: ProducerIdentity | undefined
   private readonly ledgers = new Map<string, Ledger>()
 
-  get isKnown(): boolean { return this.identity !== undefined }
-  get id(): bigint | undefined { return this.identity?.id }
+  get isKnown(): boolean {
+    return this.identity !== undefined
+  }
+  get id(): bigint | undefined {
+    return this.identity?.id
+  }
 
-  /** Of a producer that is new to the brokers. To be called while nothing is under way: all that is unconfirmed is numbered anew, in order. */
+  /**
+   * Of a producer that is new to the brokers. To be called while nothing is under way: all that is unconfirmed is
+   * numbered anew, in order.
+   */
   become(identity: ProducerIdentity): void {
     this.identity = identity
     for (const ledger of this.ledgers.values()) {
@@ -60,7 +99,9 @@ export class Producer {
   }
 
   /** The broker does not know it any more, or not as it was. */
-  forget(): void { this.identity = undefined }
+  forget(): void {
+    this.identity = undefined
+  }
 
   /** The next of its partition. */
   add(batch: Batched): void {
@@ -72,7 +113,8 @@ export class Producer {
   /** Just before it is sent. */
   stamp(batch: Batched): void {
     const { identity } = this
-    if (identity === undefined || batch.bytes === undefined) throw new Error('a batch without bytes or producer cannot be sent')
+    if (identity === undefined || batch.bytes === undefined)
+      throw new Error('a batch without bytes or producer cannot be sent')
     batch.first = this.ledgerOf(batch).waiting[0] === batch
     const stamp = `${identity.id} ${identity.epoch} ${batch.sequence}`
     if (batch.stamped === stamp) return
@@ -81,7 +123,9 @@ export class Producer {
   }
 
   /** The oldest of its partition that is not confirmed. */
-  head(batch: Batched): Batched | undefined { return this.ledgerOf(batch).waiting[0] }
+  head(batch: Batched): Batched | undefined {
+    return this.ledgerOf(batch).waiting[0]
+  }
 
   /** Whether it may be sent now. @param now epoch milliseconds */
   mayGo(batch: Batched, now: number): boolean {
@@ -120,7 +164,7 @@ export class Producer {
   private ledgerOf({ topic, partition }: Batched): Ledger {
     const key = `${topic} ${partition}`
     let ledger = this.ledgers.get(key)
-    if (ledger === undefined) this.ledgers.set(key, ledger = { next: 0, waiting: [], knownAt: -Infinity })
+    if (ledger === undefined) this.ledgers.set(key, (ledger = { next: 0, waiting: [], knownAt: -Infinity }))
     return ledger
   }
 }

@@ -1,7 +1,9 @@
 /**
- * The head of a record batch, format v2 ("magic 2"), as brokers store and send it (Kafka protocol guide, "Record Batch"). Big-endian.
+ * The head of a record batch, format v2 ("magic 2"), as brokers store and send it (Kafka protocol guide, "Record
+ * Batch"). Big-endian.
  *
- * The checksum covers everything from the attributes on. What stands before it is the broker's own and unguarded: base offset, length, leader epoch.
+ * The checksum covers everything from the attributes on. What stands before it is the broker's own and unguarded: base
+ * offset, length, leader epoch.
  */
 export const HEADER_BYTES = 61
 export const MAGIC_AT = 16
@@ -54,33 +56,52 @@ export function batchSize(bytes: Buffer, at: number): number {
 /** Of a batch that is there as a whole; its checksum is not looked at. */
 export function readHead(bytes: Buffer, at: number): BatchHead {
   const size = batchSize(bytes, at)
-  const magic = size > MAGIC_AT ? bytes[at + MAGIC_AT] ?? 0 : -1
-  if (magic === 0 || magic === 1) throw new Unreadable(`its messages are in format ${magic}, of before Kafka 0.11, which is not read; a topic that is rewritten (by a compaction, or by copying it) has the present one`)
+  const magic = size > MAGIC_AT ? (bytes[at + MAGIC_AT] ?? 0) : -1
+  if (magic === 0 || magic === 1)
+    throw new Unreadable(
+      `its messages are in format ${magic}, of before Kafka 0.11, which is not read; a topic that is rewritten (by a compaction, or by copying it) has the present one`,
+    )
   if (magic !== 2 || size < HEADER_BYTES) throw new Damaged('what is there is no record batch')
   const attributes = bytes.readInt16BE(at + ATTRIBUTES_AT)
   const codec = CODECS[attributes & 7]
-  if (codec === undefined) throw new Unreadable(`it is compressed by a method (${attributes & 7}) that is not known here`)
+  if (codec === undefined)
+    throw new Unreadable(`it is compressed by a method (${attributes & 7}) that is not known here`)
   const baseOffset = long(bytes, at)
   const lastDelta = bytes.readInt32BE(at + LAST_DELTA_AT)
   const count = bytes.readInt32BE(at + BASE_SEQUENCE_AT + 4)
-  if (lastDelta < 0 || count < 0 || count > lastDelta + 1 || baseOffset < 0) throw new Damaged('the head of a record batch contradicts itself')
+  if (lastDelta < 0 || count < 0 || count > lastDelta + 1 || baseOffset < 0)
+    throw new Damaged('the head of a record batch contradicts itself')
   return {
-    size, baseOffset, lastOffset: baseOffset + lastDelta, codec, count,
+    size,
+    baseOffset,
+    lastOffset: baseOffset + lastDelta,
+    codec,
+    count,
     baseTimestamp: long(bytes, at + BASE_TIMESTAMP_AT),
     appendTime: (attributes & LOG_APPEND_TIME) === 0 ? undefined : long(bytes, at + BASE_TIMESTAMP_AT + 8),
     producerId: bytes.readBigInt64BE(at + PRODUCER_ID_AT),
-    transactional: (attributes & TRANSACTIONAL) !== 0, control: (attributes & CONTROL) !== 0,
+    transactional: (attributes & TRANSACTIONAL) !== 0,
+    control: (attributes & CONTROL) !== 0,
   }
 }
 
 /** 64 bits, exact up to 2^53. */
-function long(bytes: Buffer, at: number): number { return bytes.readInt32BE(at) * 0x1_0000_0000 + bytes.readUInt32BE(at + 4) }
+function long(bytes: Buffer, at: number): number {
+  return bytes.readInt32BE(at) * 0x1_0000_0000 + bytes.readUInt32BE(at + 4)
+}
 
-/** Offset after the last whole batch of a record set; `from` where there is none. Nothing is checked: what is asked for next is seen before it is decoded. */
+/**
+ * Offset after the last whole batch of a record set; `from` where there is none. Nothing is checked: what is asked for
+ * next is seen before it is decoded.
+ */
 export function nextOffset(records: Buffer, from: number): number {
   let next = from
   let at = 0
-  for (let size = batchSize(records, at); size >= HEADER_BYTES && size <= records.length - at; size = batchSize(records, at)) {
+  for (
+    let size = batchSize(records, at);
+    size >= HEADER_BYTES && size <= records.length - at;
+    size = batchSize(records, at)
+  ) {
     next = Math.max(next, long(records, at) + records.readInt32BE(at + LAST_DELTA_AT) + 1)
     at += size
   }

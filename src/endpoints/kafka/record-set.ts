@@ -2,8 +2,9 @@
  * What a fetch brings: record batches one after the other, each checked once and then left as it is.
  *
  * - A batch that is cut off at the end is not looked at: it comes again, whole.
- * - Left out: records below the asked offset (a batch is always sent whole), control batches, and with `committedOnly` what belongs to aborted
- *   transactions, told by the list that comes with the records and the abort markers among them.
+ * - Left out: records below the asked offset (a batch is always sent whole), control batches, and with `committedOnly`
+ *   what belongs to aborted transactions, told by the list that comes with the records and the abort markers among
+ *   them.
  * - Offsets may have holes (compaction, markers); `next` is beyond everything that was looked at.
  */
 import { blocksOf, type Block } from './block'
@@ -44,10 +45,15 @@ export async function decodeRecordSet(records: Buffer, ask: RecordSetAsk): Promi
   let at = 0
   for (let size = batchSize(records, at); size > 0 && size <= records.length - at; size = batchSize(records, at)) {
     const head = readHead(records, at)
-    if (checksum([records.subarray(at + ATTRIBUTES_AT, at + size)]) !== records.readUInt32BE(at + CRC_AT)) throw new Damaged(`the record batch at offset ${head.baseOffset} has a wrong checksum`)
+    if (checksum([records.subarray(at + ATTRIBUTES_AT, at + size)]) !== records.readUInt32BE(at + CRC_AT))
+      throw new Damaged(`the record batch at offset ${head.baseOffset} has a wrong checksum`)
     // Base offsets are not under the checksum.
-    if (head.baseOffset < after) throw new Damaged(`the offsets of record batches are not in order (${head.baseOffset} after ${after - 1})`)
-    if (head.lastOffset >= ask.before) throw new Damaged(`a record batch reaches to offset ${head.lastOffset}, beyond the end of its partition (${ask.before})`)
+    if (head.baseOffset < after)
+      throw new Damaged(`the offsets of record batches are not in order (${head.baseOffset} after ${after - 1})`)
+    if (head.lastOffset >= ask.before)
+      throw new Damaged(
+        `a record batch reaches to offset ${head.lastOffset}, beyond the end of its partition (${ask.before})`,
+      )
     const aborted = transactions?.isAborted(head, records, at) === true
     if (head.lastOffset >= ask.from && !head.control && !aborted && head.count > 0) wanted.push({ head, at })
     after = head.lastOffset + 1
@@ -68,20 +74,33 @@ async function recordsOf(records: Buffer, head: BatchHead, at: number): Promise<
   return head.codec === 'none' ? packed : decompressRecords(head.codec, packed, MOST_DECOMPRESSED)
 }
 
-/** Which producers are within an aborted transaction, as the batches go by. The broker lists those that overlap what it sent, in no order. */
+/**
+ * Which producers are within an aborted transaction, as the batches go by. The broker lists those that overlap what it
+ * sent, in no order.
+ */
 class Transactions {
   private readonly coming: Fetched['aborted'][number][]
   private readonly open = new Set<bigint>()
 
-  constructor(aborted: Fetched['aborted']) { this.coming = aborted.toSorted((a, b) => a.firstOffset - b.firstOffset) }
+  constructor(aborted: Fetched['aborted']) {
+    this.coming = aborted.toSorted((a, b) => a.firstOffset - b.firstOffset)
+  }
 
   isAborted(head: BatchHead, records: Buffer, at: number): boolean {
-    for (let first = this.coming[0]; first !== undefined && first.firstOffset <= head.lastOffset; first = this.coming[0]) {
+    for (
+      let first = this.coming[0];
+      first !== undefined && first.firstOffset <= head.lastOffset;
+      first = this.coming[0]
+    ) {
       this.open.add(first.producerId)
       this.coming.shift()
     }
-    // A marker ends the producer's transaction; of one that began before what was asked for only the marker may be here.
-    if (head.control) { if (controlType(head, records, at) === ABORT) this.open.delete(head.producerId); return false }
+    // A marker ends the producer's transaction; of one that began before what was asked for only the marker may be
+    // here.
+    if (head.control) {
+      if (controlType(head, records, at) === ABORT) this.open.delete(head.producerId)
+      return false
+    }
     return head.transactional && this.open.has(head.producerId)
   }
 }

@@ -10,7 +10,17 @@ import type { Entry, HeaderValue } from '../../core/contract'
 import { checksum } from './checksum'
 import { compressRecords, type Codec } from './compression'
 import type { Memory } from './memory'
-import { ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CODECS, CRC_AT, HEADER_BYTES, MAGIC_AT, PRODUCER_EPOCH_AT, PRODUCER_ID_AT } from './record-batch'
+import {
+  ATTRIBUTES_AT,
+  BASE_SEQUENCE_AT,
+  BASE_TIMESTAMP_AT,
+  CODECS,
+  CRC_AT,
+  HEADER_BYTES,
+  MAGIC_AT,
+  PRODUCER_EPOCH_AT,
+  PRODUCER_ID_AT,
+} from './record-batch'
 import { putVarint, varintSize } from './varint'
 import type { ProducerIdentity } from './wire'
 
@@ -28,17 +38,27 @@ export class RecordWriter {
   private base: number | undefined
   private newest = -1
 
-  /** @param capacity bytes to begin with; it grows as needed @param memory where they come from, in place of fresh ones */
-  constructor(capacity: number, private readonly memory?: Memory) { this.bytes = this.allocate(Math.max(HEADER_BYTES + 64, capacity)) }
+  /**
+   * @param capacity bytes to begin with; it grows as needed @param memory where they come from, in place of fresh ones
+   */
+  constructor(
+    capacity: number,
+    private readonly memory?: Memory,
+  ) {
+    this.bytes = this.allocate(Math.max(HEADER_BYTES + 64, capacity))
+  }
 
   /** Once it is sealed: the memory that the batch lies in, to be given back when nobody looks at the batch any more. */
   taken: Buffer | undefined
 
   /** Bytes of the batch so far, uncompressed, header included. */
-  get size(): number { return this.at }
+  get size(): number {
+    return this.at
+  }
 
   /**
-   * Adds lines from an offset of the chunk on, until the batch would be larger than `most` bytes; a first line larger than that is taken all the same.
+   * Adds lines from an offset of the chunk on, until the batch would be larger than `most` bytes; a first line larger
+   * than that is taken all the same.
    * @param chunk whole newline-terminated lines @param timestamp epoch milliseconds, of all of them
    * @returns where the next line begins: the chunk's length when all are in
    */
@@ -67,13 +87,19 @@ export class RecordWriter {
   }
 
   /** @param now epoch milliseconds for an entry that has no time of its own */
-  add(entry: Entry, now: number): void { this.put(entry.key, entry.value, entry.headers, entry.timestamp === undefined ? now : Math.floor(entry.timestamp)) }
+  add(entry: Entry, now: number): void {
+    this.put(entry.key, entry.value, entry.headers, entry.timestamp === undefined ? now : Math.floor(entry.timestamp))
+  }
 
   /** One record: the same as `add`, without an entry. */
   put(key: Buffer | undefined, value: Buffer | null, headers: Entry['headers'], timestamp: number): void {
     const delta = this.delta(timestamp)
-    const fields = (headers ?? []).map(([name, content]): readonly [Buffer, Buffer | null] => [Buffer.from(name), headerBytes(content)])
-    let size = 1 + varintSize(delta) + varintSize(this.count) + sizeOf(key ?? null) + sizeOf(value) + varintSize(fields.length)
+    const fields = (headers ?? []).map(([name, content]): readonly [Buffer, Buffer | null] => [
+      Buffer.from(name),
+      headerBytes(content),
+    ])
+    let size =
+      1 + varintSize(delta) + varintSize(this.count) + sizeOf(key ?? null) + sizeOf(value) + varintSize(fields.length)
     for (const [name, content] of fields) size += sizeOf(name) + sizeOf(content)
     this.room(size + 5)
     const { bytes } = this
@@ -123,7 +149,9 @@ export class RecordWriter {
     this.bytes = larger
   }
 
-  private allocate(size: number): Buffer { return this.memory?.take(size) ?? Buffer.allocUnsafeSlow(size) }
+  private allocate(size: number): Buffer {
+    return this.memory?.take(size) ?? Buffer.allocUnsafeSlow(size)
+  }
 }
 
 /** Writes who produced it, the sequence of its first record (-1 both: nobody) and the checksum of all that. */
@@ -136,9 +164,13 @@ export function stampBatch(batch: EncodedBatch, identity: ProducerIdentity, sequ
   header.writeUInt32BE(checksum([header.subarray(ATTRIBUTES_AT), ...batch.slice(1)]), CRC_AT)
 }
 
-function headerBytes(value: HeaderValue): Buffer | null { return value === null || Buffer.isBuffer(value) ? value : Buffer.from(String(value)) }
+function headerBytes(value: HeaderValue): Buffer | null {
+  return value === null || Buffer.isBuffer(value) ? value : Buffer.from(String(value))
+}
 
-function sizeOf(bytes: Buffer | null): number { return bytes === null ? 1 : varintSize(bytes.length) + bytes.length }
+function sizeOf(bytes: Buffer | null): number {
+  return bytes === null ? 1 : varintSize(bytes.length) + bytes.length
+}
 
 function putBytes(bytes: Buffer, at: number, content: Buffer | null): number {
   if (content === null) return putVarint(bytes, at, -1)

@@ -5,7 +5,9 @@ import type { OptionsOf } from '../../options/define'
 import type { KafkaOptions } from './options'
 
 /** A text for all records, or what stands at a path of each. */
-export type Part = { readonly kind: 'text'; readonly text: string } | { readonly kind: 'json'; readonly path: readonly string[] }
+export type Part =
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'json'; readonly path: readonly string[] }
 
 /** `{json:user.id}` or any other text. Throws. */
 export function parsePart(raw: string): Part {
@@ -20,17 +22,24 @@ export function parsePart(raw: string): Part {
 }
 
 /** A topic: 1 to 249 of these, and not . or .. (Kafka's Topic.validate). */
-export function isTopicName(name: string): boolean { return /^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..' }
+export function isTopicName(name: string): boolean {
+  return /^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..'
+}
 
 /** Whether a topic is among `NAME` and `~REGEX`. Throws where a pattern is none. */
 export function allowing(allowed: readonly string[]): (topic: string) => boolean {
   const names = new Set(allowed.filter((each) => !each.startsWith('~')))
-  const patterns = allowed.filter((each) => each.startsWith('~')).map((each) => new RegExp(`^(?:${each.slice(1)})$`, 'u'))
+  const patterns = allowed
+    .filter((each) => each.startsWith('~'))
+    .map((each) => new RegExp(`^(?:${each.slice(1)})$`, 'u'))
   return (topic) => names.has(topic) || patterns.some((pattern) => pattern.test(topic))
 }
 
 /** Where one record goes, in what form. */
-export interface Routed { readonly topic: string; readonly entry: Entry }
+export interface Routed {
+  readonly topic: string
+  readonly entry: Entry
+}
 export interface Routing {
   /** The only topic there is; undefined: records name it. */
   readonly topic?: string
@@ -41,7 +50,7 @@ export interface Routing {
 
 /** @param inUri topic of the URI; empty: none. Options are known to be good. */
 export function routingOf(options: OptionsOf<KafkaOptions>, inUri: string): Routing {
-  const topicPart = parsePart(inUri === '' ? options.topic ?? '' : inUri)
+  const topicPart = parsePart(inUri === '' ? (options.topic ?? '') : inUri)
   const allowed = allowing(options.allowTopic)
   const keyed = keying(options)
   const fixed = topicPart.kind === 'text' ? topicPart.text : undefined
@@ -51,7 +60,8 @@ export function routingOf(options: OptionsOf<KafkaOptions>, inUri: string): Rout
     route: (entry) => {
       const topic = fixed ?? textAt(entry.value, topicPart)
       if (topic === undefined) return { why: `no topic: ${missing(entry, topicPart)}` }
-      if (fixed === undefined && !(isTopicName(topic) && allowed(topic))) return { why: `allow-topic does not name the topic '${topic.slice(0, 249)}'` }
+      if (fixed === undefined && !(isTopicName(topic) && allowed(topic)))
+        return { why: `allow-topic does not name the topic '${topic.slice(0, 249)}'` }
       const made = keyed?.(entry) ?? entry
       return 'why' in made ? made : { topic, entry: made }
     },
@@ -64,7 +74,9 @@ function keying({ key, keySeparator }: OptionsOf<KafkaOptions>): Keying | undefi
     const separator = Buffer.from(keySeparator)
     return (entry) => {
       const at = entry.value === null ? -1 : entry.value.indexOf(separator)
-      return at === -1 || entry.value === null ? entry : { ...entry, key: entry.value.subarray(0, at), value: entry.value.subarray(at + separator.length) }
+      return at === -1 || entry.value === null
+        ? entry
+        : { ...entry, key: entry.value.subarray(0, at), value: entry.value.subarray(at + separator.length) }
     }
   }
   if (key === undefined) return undefined
@@ -79,14 +91,19 @@ function keying({ key, keySeparator }: OptionsOf<KafkaOptions>): Keying | undefi
   }
 }
 
-function textAt(value: Buffer | null, part: Part): string | undefined { return part.kind === 'text' ? part.text : value === null ? undefined : jsonText(value, part.path) }
+function textAt(value: Buffer | null, part: Part): string | undefined {
+  return part.kind === 'text' ? part.text : value === null ? undefined : jsonText(value, part.path)
+}
 function missing({ value }: Entry, part: Part): string {
   const path = part.kind === 'json' ? part.path.join('.') : ''
   return value === null ? `a null value has nothing at ${path}` : `the record is not JSON with something at ${path}`
 }
 
 /** All of a batch's records, each with its index, as they go; those that cannot are named. */
-export function routeAll(batch: Batch, routing: Routing): { readonly routed: readonly (Routed & { readonly index: number })[]; readonly refused: readonly Refusal[] } {
+export function routeAll(
+  batch: Batch,
+  routing: Routing,
+): { readonly routed: readonly (Routed & { readonly index: number })[]; readonly refused: readonly Refusal[] } {
   const routed: (Routed & { readonly index: number })[] = []
   const refused: Refusal[] = []
   batch.entries().forEach((entry, index) => {

@@ -4,7 +4,10 @@ import type { Given, Target } from '../../options/define'
 import { Refused, lineOf } from '../../core/errors'
 import { PORTS, type KafkaOptions, type MECHANISMS } from './options'
 
-export interface Place { readonly host: string; readonly port: number }
+export interface Place {
+  readonly host: string
+  readonly port: number
+}
 export interface TlsSettings {
   readonly ca?: string
   readonly cert?: string
@@ -15,9 +18,17 @@ export interface TlsSettings {
 }
 export type Mechanism = (typeof MECHANISMS)[number]
 export type Login =
-  | { readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; readonly user: string; readonly password: string }
+  | {
+      readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'
+      readonly user: string
+      readonly password: string
+    }
   /** `token` is asked for at every login. */
-  | { readonly mechanism: 'oauthbearer'; readonly token: () => Promise<string>; readonly extensions: Readonly<Record<string, string>> }
+  | {
+      readonly mechanism: 'oauthbearer'
+      readonly token: () => Promise<string>
+      readonly extensions: Readonly<Record<string, string>>
+    }
   | { readonly mechanism: 'aws-msk-iam'; readonly aws: AwsSettings }
 export interface AwsSettings {
   readonly region?: string
@@ -37,27 +48,42 @@ export interface Settings {
 
 /** Which login the options ask for. */
 export function mechanismOf({ options, uri }: Given<KafkaOptions>): Mechanism {
-  return options.sasl ?? (options.token !== undefined ? 'oauthbearer' : (options.user ?? uri.user) !== undefined ? 'plain' : 'none')
+  return (
+    options.sasl ??
+    (options.token !== undefined ? 'oauthbearer' : (options.user ?? uri.user) !== undefined ? 'plain' : 'none')
+  )
 }
 
-/** Resolves placeholders and reads the files that options name, at every open: certificates and tokens are renewed. Throws `Refused` where one cannot be read. */
+/**
+ * Resolves placeholders and reads the files that options name, at every open: certificates and tokens are renewed.
+ * Throws `Refused` where one cannot be read.
+ */
 export async function settingsOf(target: Target<KafkaOptions>): Promise<Settings> {
   const given = await target.resolve()
   const { options, uri } = given
   const secure = uri.scheme === 'kafka+tls'
-  const [ca, cert, key] = secure ? await Promise.all([pem('ca', options.ca), pem('cert', options.cert), pem('cert-key', options.certKey)]) : []
+  const [ca, cert, key] = secure
+    ? await Promise.all([pem('ca', options.ca), pem('cert', options.cert), pem('cert-key', options.certKey)])
+    : []
   const login = loginOf(given, target)
   return {
     hosts: uri.hosts.map(({ host, port }) => ({ host, port: port ?? PORTS[secure ? 'kafka+tls' : 'kafka'] })),
-    clientId: options.clientId, connectMs: options.connectTimeout, requestMs: options.requestTimeout,
+    clientId: options.clientId,
+    connectMs: options.connectTimeout,
+    requestMs: options.requestTimeout,
     ...(login === undefined ? {} : { login }),
-    ...(!secure ? {} : {
-      tls: {
-        rejectUnauthorized: !options.tlsInsecure,
-        ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }),
-        ...(options.certPassword === undefined ? {} : { passphrase: options.certPassword }), ...(options.serverName === undefined ? {} : { servername: options.serverName }),
-      },
-    }),
+    ...(!secure
+      ? {}
+      : {
+          tls: {
+            rejectUnauthorized: !options.tlsInsecure,
+            ...(ca === undefined ? {} : { ca }),
+            ...(cert === undefined ? {} : { cert }),
+            ...(key === undefined ? {} : { key }),
+            ...(options.certPassword === undefined ? {} : { passphrase: options.certPassword }),
+            ...(options.serverName === undefined ? {} : { servername: options.serverName }),
+          },
+        }),
   }
 }
 
@@ -65,20 +91,45 @@ function loginOf(given: Given<KafkaOptions>, target: Target<KafkaOptions>): Logi
   const { options, uri } = given
   const mechanism = mechanismOf(given)
   switch (mechanism) {
-    case 'none': return undefined
-    case 'oauthbearer': return { mechanism, extensions: Object.fromEntries(options.tokenExtension), token: async () => (await target.resolve()).options.token ?? '' }
+    case 'none':
+      return undefined
+    case 'oauthbearer':
+      return {
+        mechanism,
+        extensions: Object.fromEntries(options.tokenExtension),
+        token: async () => (await target.resolve()).options.token ?? '',
+      }
     case 'aws-msk-iam': {
       const { region, profile, roleArn, accessKeyId, secretAccessKey, sessionToken } = options
-      const keys = accessKeyId === undefined || secretAccessKey === undefined ? undefined : { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) }
-      return { mechanism, aws: { ...(region === undefined ? {} : { region }), ...(profile === undefined ? {} : { profile }), ...(roleArn === undefined ? {} : { roleArn }), ...(keys === undefined ? {} : { keys }) } }
+      const keys =
+        accessKeyId === undefined || secretAccessKey === undefined
+          ? undefined
+          : { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) }
+      return {
+        mechanism,
+        aws: {
+          ...(region === undefined ? {} : { region }),
+          ...(profile === undefined ? {} : { profile }),
+          ...(roleArn === undefined ? {} : { roleArn }),
+          ...(keys === undefined ? {} : { keys }),
+        },
+      }
     }
-    default: return { mechanism, user: options.user ?? uri.user ?? '', password: options.password ?? uri.password ?? '' }
+    default:
+      return { mechanism, user: options.user ?? uri.user ?? '', password: options.password ?? uri.password ?? '' }
   }
 }
 
 async function pem(name: string, given: string | undefined): Promise<string | undefined> {
   if (given === undefined || given.includes('-----BEGIN')) return given
-  try { return await readFile(given, 'utf8') } catch (error) {
-    throw new Refused(name === 'cert-key' ? `the file of cert-key= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}` : `${name}= cannot be read: ${lineOf(error)}`, { cause: error })
+  try {
+    return await readFile(given, 'utf8')
+  } catch (error) {
+    throw new Refused(
+      name === 'cert-key'
+        ? `the file of cert-key= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`
+        : `${name}= cannot be read: ${lineOf(error)}`,
+      { cause: error },
+    )
   }
 }

@@ -1,19 +1,42 @@
 /**
  * Records into topics, acks=all, by an idempotent producer.
  *
- * - A write is made into batches once, and kept with its sequence numbers until all of it is confirmed or refused: over reconnects and leaders' changes a
- *   resend is the same bytes, which the broker recognises.
- * - Writes are prepared side by side and leave in the order in which they came, at most five requests under way at once: a broker knows the last five
- *   batches of a producer by their sequences, no more.
- * - Within a partition records keep their order: after a failure a broker refuses what comes later, and the core sends all of it again, in order.
+ * - A write is made into batches once, and kept with its sequence numbers until all of it is confirmed or refused: over
+ *   reconnects and leaders' changes a resend is the same bytes, which the broker recognises.
+ * - Writes are prepared side by side and leave in the order in which they came, at most five requests under way at
+ *   once: a broker knows the last five batches of a producer by their sequences, no more.
+ * - Within a partition records keep their order: after a failure a broker refuses what comes later, and the core sends
+ *   all of it again, in order.
  */
-import { CONFIRMED, type EndpointContext, type Limits, type Outcome, type Refusal, type Sink, type Write } from '../../core/contract'
+import {
+  CONFIRMED,
+  type EndpointContext,
+  type Limits,
+  type Outcome,
+  type Refusal,
+  type Sink,
+  type Write,
+} from '../../core/contract'
 import { Disconnected, Throttled, type ManifoldError } from '../../core/errors'
 import type { CreateSink, Target } from '../../options/define'
 import { openCluster } from './client'
 import {
-  DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_RECORD, INVALID_TIMESTAMP, INVALID_TOPIC_EXCEPTION, LEADER_NOT_AVAILABLE, MESSAGE_TOO_LARGE, nameOfCode, NONE, OUT_OF_ORDER_SEQUENCE_NUMBER,
-  PRODUCER_FENCED, RECORD_LIST_TOO_LARGE, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_PRODUCER_ID, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+  DUPLICATE_SEQUENCE_NUMBER,
+  INVALID_PRODUCER_EPOCH,
+  INVALID_RECORD,
+  INVALID_TIMESTAMP,
+  INVALID_TOPIC_EXCEPTION,
+  LEADER_NOT_AVAILABLE,
+  MESSAGE_TOO_LARGE,
+  nameOfCode,
+  NONE,
+  OUT_OF_ORDER_SEQUENCE_NUMBER,
+  PRODUCER_FENCED,
+  RECORD_LIST_TOO_LARGE,
+  TOPIC_AUTHORIZATION_FAILED,
+  UNKNOWN_PRODUCER_ID,
+  UNKNOWN_TOPIC_ID,
+  UNKNOWN_TOPIC_OR_PARTITION,
 } from './codes'
 import { Encoder, type Encoded } from './encode'
 import { codeFault } from './errors'
@@ -32,7 +55,12 @@ const TOO_LARGE = new Set([MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE])
 const FAULTY = new Set([INVALID_RECORD, INVALID_TIMESTAMP])
 const FORGOTTEN = new Set([INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED])
 /** Of a topic that a record names: the record's fault, not the endpoint's. */
-const NO_PLACE = new Set([UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_TOPIC_EXCEPTION, TOPIC_AUTHORIZATION_FAILED])
+const NO_PLACE = new Set([
+  UNKNOWN_TOPIC_OR_PARTITION,
+  UNKNOWN_TOPIC_ID,
+  INVALID_TOPIC_EXCEPTION,
+  TOPIC_AUTHORIZATION_FAILED,
+])
 
 export const create: CreateSink<KafkaOptions> = (target) => new TopicSink(target)
 
@@ -54,14 +82,26 @@ class TopicSink implements Sink {
 
   constructor(private readonly target: Target<KafkaOptions>) {
     const { maxRecord, batchSize, compression } = target.options
-    this.limits = { maxEntries: 1_000_000, maxBytes: 4 * MIB, maxEntryBytes: maxRecord, inFlight: 4, ordered: true, unit: 'batch', confirms: 'each', recognises: true }
+    this.limits = {
+      maxEntries: 1_000_000,
+      maxBytes: 4 * MIB,
+      maxEntryBytes: maxRecord,
+      inFlight: 4,
+      ordered: true,
+      unit: 'batch',
+      confirms: 'each',
+      recognises: true,
+    }
     this.routing = routingOf(target.options, topicIn(target.uri.path))
     this.encoder = new Encoder(this.routing, batchSize, compression)
   }
 
   async open(ctx: EndpointContext): Promise<void> {
     this.ctx = ctx
-    if (this.target.options.tlsInsecure) ctx.log.warn('tls-insecure: the brokers\' certificates are not checked; whoever sits between can read and change everything')
+    if (this.target.options.tlsInsecure)
+      ctx.log.warn(
+        "tls-insecure: the brokers' certificates are not checked; whoever sits between can read and change everything",
+      )
     const cluster = await openCluster(this.target, ctx.signal)
     this.cluster = cluster
     this.topics.clear()
@@ -78,7 +118,10 @@ class TopicSink implements Sink {
       await turn.toPrepare
       if (this.broken !== undefined) throw new Throttled('an earlier write failed', { afterMs: 1, cause: this.broken })
       const known = this.writes.get(write.id)
-      await this.prepare(known === undefined ? this.encoder.topicsOf(payload) : [...new Set(known.batches.map(({ topic }) => topic))], signal)
+      await this.prepare(
+        known === undefined ? this.encoder.topicsOf(payload) : [...new Set(known.batches.map(({ topic }) => topic))],
+        signal,
+      )
       const encoded = known ?? this.encode(write.id, payload)
       turn.prepared()
       await this.seal(encoded)
@@ -86,7 +129,13 @@ class TopicSink implements Sink {
       await this.send(encoded, turn.sent, signal)
       this.writes.delete(write.id)
       const { rejected, doubtful } = encoded
-      return rejected.length === 0 && doubtful === 0 ? CONFIRMED : { retry: [], rejected: [...rejected].sort((a, b) => a.index - b.index), ...(doubtful === 0 ? {} : { doubtful }) }
+      return rejected.length === 0 && doubtful === 0
+        ? CONFIRMED
+        : {
+            retry: [],
+            rejected: [...rejected].sort((a, b) => a.index - b.index),
+            ...(doubtful === 0 ? {} : { doubtful }),
+          }
     } catch (error) {
       this.broken ??= error
       throw error
@@ -109,19 +158,31 @@ class TopicSink implements Sink {
     const now = ctx.clock.monotonic()
     const stale = names.filter((name) => {
       const known = this.topics.get(name)
-      return known === undefined || now - known.at > (typeof known.facts === 'string' ? ABSENT_MS : this.target.options.metadataEvery)
+      return (
+        known === undefined ||
+        now - known.at > (typeof known.facts === 'string' ? ABSENT_MS : this.target.options.metadataEvery)
+      )
     })
     if (stale.length > 0) await this.learn(stale, signal)
   }
 
   private encode(id: string, payload: Encoded['payload']): Encoded {
     const now = Math.floor(this.running().ctx.clock.now())
-    const encoded = this.encoder.encode(payload, (topic) => this.topics.get(topic)?.facts ?? `nothing is known of topic ${topic}`, now, (batch) => { this.producer.add(batch) })
+    const encoded = this.encoder.encode(
+      payload,
+      (topic) => this.topics.get(topic)?.facts ?? `nothing is known of topic ${topic}`,
+      now,
+      (batch) => {
+        this.producer.add(batch)
+      },
+    )
     this.writes.set(id, encoded)
     return encoded
   }
 
-  private async seal({ batches }: Encoded): Promise<void> { await Promise.all(batches.map((batch) => this.encoder.seal(batch))) }
+  private async seal({ batches }: Encoded): Promise<void> {
+    await Promise.all(batches.map((batch) => this.encoder.seal(batch)))
+  }
 
   /** One batch of each partition a round. @param sent called when the last round of those known at first has left */
   private async send(encoded: Encoded, sent: () => void, signal: AbortSignal): Promise<void> {
@@ -132,16 +193,27 @@ class TopicSink implements Sink {
       const answers: Promise<void>[] = []
       let held = false
       for (const round of rounds) {
-        held = !await this.mayGo(round)
+        held = !(await this.mayGo(round))
         if (held) break
         const free = await this.slots.take()
         // What is under way has to come back first; of several faults this one came before they could be sent.
-        try { answers.push(this.produce(encoded, round, signal).finally(free)) } catch (error) { free(); await Promise.allSettled(answers); throw error }
+        try {
+          answers.push(this.produce(encoded, round, signal).finally(free))
+        } catch (error) {
+          free()
+          await Promise.allSettled(answers)
+          throw error
+        }
       }
       if (!held) sent()
-      const faults = (await Promise.allSettled(answers)).flatMap((each) => (each.status === 'rejected' ? [each.reason as Error] : []))
+      const faults = (await Promise.allSettled(answers)).flatMap((each) =>
+        each.status === 'rejected' ? [each.reason as Error] : [],
+      )
       // Which of several matters: what waiting does not mend, else what lost the connection, before mere consequences.
-      const worst = faults.find((each) => !(each instanceof Throttled || each instanceof Disconnected)) ?? faults.find((each) => each instanceof Disconnected) ?? faults[0]
+      const worst =
+        faults.find((each) => !(each instanceof Throttled || each instanceof Disconnected)) ??
+        faults.find((each) => each instanceof Disconnected) ??
+        faults[0]
       if (worst !== undefined) throw worst
       if (held && answers.length === 0) throw new Throttled('an earlier write has to go first', { afterMs: 1 })
     }
@@ -165,16 +237,28 @@ class TopicSink implements Sink {
     const asked: Promise<void>[] = []
     for (const [leader, batches] of Map.groupBy(round, (batch) => this.leaderOf(batch))) {
       for (const batch of batches) this.producer.stamp(batch)
-      const answered = cluster.produce(leader, batches.map(({ topic, partition, bytes }) => ({ topic, partition, batch: bytes ?? [] })), requestTimeout, signal)
-      const settled = answered.then((answers) => { this.settle(encoded, batches, answers) }, (error: unknown) => {
-        for (const batch of batches) batch.lost = true
-        throw error
-      })
+      const answered = cluster.produce(
+        leader,
+        batches.map(({ topic, partition, bytes }) => ({ topic, partition, batch: bytes ?? [] })),
+        requestTimeout,
+        signal,
+      )
+      const settled = answered.then(
+        (answers) => {
+          this.settle(encoded, batches, answers)
+        },
+        (error: unknown) => {
+          for (const batch of batches) batch.lost = true
+          throw error
+        },
+      )
       // Told to whoever awaits `asked`; who waits for its turn only waits for its end.
       for (const batch of batches) batch.answered = settled.catch(() => undefined)
       asked.push(settled)
     }
-    return Promise.allSettled(asked).then((all) => { for (const each of all) if (each.status === 'rejected') throw each.reason })
+    return Promise.allSettled(asked).then((all) => {
+      for (const each of all) if (each.status === 'rejected') throw each.reason
+    })
   }
 
   /** Throws the first fault, after every batch's answer was looked at. */
@@ -182,7 +266,13 @@ class TopicSink implements Sink {
     const faults: unknown[] = []
     for (const batch of batches) {
       const answer = answers.find(({ topic, partition }) => topic === batch.topic && partition === batch.partition)
-      if (answer === undefined) { batch.lost = true; faults.push(new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`)); continue }
+      if (answer === undefined) {
+        batch.lost = true
+        faults.push(
+          new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`),
+        )
+        continue
+      }
       if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) {
         this.producer.confirm(batch, this.running().ctx.clock.monotonic())
         this.encoder.free(batch)
@@ -194,25 +284,44 @@ class TopicSink implements Sink {
     if (faults.length > 0) throw faults[0]
   }
 
-  /** undefined: the records that are to blame are rejected, and what is left of the batch goes in its place; or it has to wait for such a one. */
-  private refused(encoded: Encoded, batch: Batched, { error, message, recordErrors }: Produced): ManifoldError | undefined {
+  /**
+   * undefined: the records that are to blame are rejected, and what is left of the batch goes in its place; or it has
+   * to wait for such a one.
+   */
+  private refused(
+    encoded: Encoded,
+    batch: Batched,
+    { error, message, recordErrors }: Produced,
+  ): ManifoldError | undefined {
     const { log } = this.running().ctx
     const where = `${batch.topic}-${batch.partition}`
     const said = `${nameOfCode(error)}${message === undefined ? '' : `: ${message}`}`
     if (TOO_LARGE.has(error) || FAULTY.has(error)) {
       const count = countOf(batch.indexes)
-      const named = new Map(recordErrors.filter(({ index }) => index >= 0 && index < count).map((each) => [each.index, each.message]))
+      const named = new Map(
+        recordErrors.filter(({ index }) => index >= 0 && index < count).map((each) => [each.index, each.message]),
+      )
       const blamed = FAULTY.has(error) && named.size > 0 ? new Set(named.keys()) : new Set(count === 1 ? [0] : [])
-      if (TOO_LARGE.has(error) && count > 1) this.encoder.shrink(batch.topic, (batch.bytes ?? []).reduce((sum, { length }) => sum + length, 0))
+      if (TOO_LARGE.has(error) && count > 1)
+        this.encoder.shrink(
+          batch.topic,
+          (batch.bytes ?? []).reduce((sum, { length }) => sum + length, 0),
+        )
       const indexes = listOf(batch.indexes)
-      this.reject(encoded, [...blamed].map((at) => ({ index: indexes[at] ?? 0, why: `${batch.topic}: ${named.get(at) ?? said}` })))
+      this.reject(
+        encoded,
+        [...blamed].map((at) => ({ index: indexes[at] ?? 0, why: `${batch.topic}: ${named.get(at) ?? said}` })),
+      )
       const others = this.encoder.again(encoded, batch, blamed)
       this.producer.replace(batch, others)
       encoded.batches.splice(encoded.batches.indexOf(batch), 1, ...others)
       return undefined
     }
     if (this.routing.topic === undefined && NO_PLACE.has(error)) {
-      this.reject(encoded, listOf(batch.indexes).map((index) => ({ index, why: `topic ${batch.topic}: ${said}` })))
+      this.reject(
+        encoded,
+        listOf(batch.indexes).map((index) => ({ index, why: `topic ${batch.topic}: ${said}` })),
+      )
       this.producer.replace(batch, [])
       this.topics.delete(batch.topic)
       return undefined
@@ -220,11 +329,15 @@ class TopicSink implements Sink {
     if (error === OUT_OF_ORDER_SEQUENCE_NUMBER && !batch.first) {
       // Behind a batch of the same write that was refused: it goes again after what takes that one's place.
       const head = this.producer.head(batch)
-      return head !== undefined && encoded.batches.includes(head) ? undefined : new Throttled(`${where}: an earlier batch has to go first`, { afterMs: 1 })
+      return head !== undefined && encoded.batches.includes(head)
+        ? undefined
+        : new Throttled(`${where}: an earlier batch has to go first`, { afterMs: 1 })
     }
     if (FORGOTTEN.has(error) || error === OUT_OF_ORDER_SEQUENCE_NUMBER) {
       this.producer.forget()
-      log.warn(`${where}: the broker does not know this producer any more (${said}): it goes on as a new one; what was under way may be there twice`)
+      log.warn(
+        `${where}: the broker does not know this producer any more (${said}): it goes on as a new one; what was under way may be there twice`,
+      )
       return new Throttled(`${where}: ${said}`, { afterMs: 1 })
     }
     // Some faults come after it was appended: the followers are behind, or the leader is one no more.
@@ -232,12 +345,15 @@ class TopicSink implements Sink {
     return codeFault(error, `writing to ${where}`, batch.topic, 'WRITE', message)
   }
 
-  private reject(encoded: Encoded, refusals: readonly Refusal[]): void { encoded.rejected.push(...refusals) }
+  private reject(encoded: Encoded, refusals: readonly Refusal[]): void {
+    encoded.rejected.push(...refusals)
+  }
 
   private async introduce(cluster: Cluster, { signal, log }: EndpointContext): Promise<void> {
     this.producer.become(await cluster.producerIdentity(signal))
     // As a new one it is not recognised by what it has sent as another.
-    for (const encoded of this.writes.values()) encoded.doubtful += countAll(encoded.batches.filter(({ confirmed, lost }) => !confirmed && lost))
+    for (const encoded of this.writes.values())
+      encoded.doubtful += countAll(encoded.batches.filter(({ confirmed, lost }) => !confirmed && lost))
     log.debug(`producer id ${this.producer.id}`)
   }
 
@@ -248,14 +364,20 @@ class TopicSink implements Sink {
     for (const facts of (await cluster.metadata(names, signal)).topics) {
       if (facts.error === LEADER_NOT_AVAILABLE) throw new Disconnected(`topic ${facts.name} is being made`)
       if (facts.error === NONE && facts.partitions.length > 0) this.topics.set(facts.name, { facts, at })
-      else if (this.routing.topic !== undefined || !NO_PLACE.has(facts.error)) throw codeFault(facts.error, `writing to topic ${facts.name}`, facts.name, 'WRITE')
-      else this.topics.set(facts.name, { facts: `topic ${facts.name}: ${facts.error === TOPIC_AUTHORIZATION_FAILED ? 'no permission' : 'there is no such topic'}`, at })
+      else if (this.routing.topic !== undefined || !NO_PLACE.has(facts.error))
+        throw codeFault(facts.error, `writing to topic ${facts.name}`, facts.name, 'WRITE')
+      else
+        this.topics.set(facts.name, {
+          facts: `topic ${facts.name}: ${facts.error === TOPIC_AUTHORIZATION_FAILED ? 'no permission' : 'there is no such topic'}`,
+          at,
+        })
     }
   }
 
   private leaderOf({ topic, partition }: Batched): number {
     const facts = this.topics.get(topic)?.facts
-    const leader = typeof facts === 'object' ? facts.partitions.find((each) => each.partition === partition)?.leader ?? -1 : -1
+    const leader =
+      typeof facts === 'object' ? (facts.partitions.find((each) => each.partition === partition)?.leader ?? -1) : -1
     if (leader < 0) throw new Disconnected(`${topic}-${partition} has no leader at the moment`)
     return leader
   }
@@ -267,7 +389,9 @@ class TopicSink implements Sink {
   }
 }
 
-function countAll(batches: readonly Batched[]): number { return batches.reduce((sum, { indexes }) => sum + countOf(indexes), 0) }
+function countAll(batches: readonly Batched[]): number {
+  return batches.reduce((sum, { indexes }) => sum + countOf(indexes), 0)
+}
 
 /** The first batches of all partitions, then the second ones. */
 function roundsOf(batches: readonly Batched[]): readonly (readonly Batched[])[] {
@@ -285,4 +409,6 @@ function roundsOf(batches: readonly Batched[]): readonly (readonly Batched[])[] 
 }
 
 /** The URI's path without its slash. */
-export function topicIn(path: string): string { return path.replace(/^\//, '') }
+export function topicIn(path: string): string {
+  return path.replace(/^\//, '')
+}

@@ -1,12 +1,13 @@
 /**
  * Topics as a source. Each partition is one of the flow's: `orders-3`.
  *
- * - Without a group the position lives with us; with one, in the group: partitions begin and end as membership says (group-reading.ts).
- * - `start` counts for partitions that exist and have no position when reading begins; it is resolved at once and noted by an empty delivery. What appears
- *   later begins at its oldest.
+ * - Without a group the position lives with us; with one, in the group: partitions begin and end as membership says
+ *   (group-reading.ts).
+ * - `start` counts for partitions that exist and have no position when reading begins; it is resolved at once and noted
+ *   by an empty delivery. What appears later begins at its oldest.
  * - Offsets that are out of range, and a topic made anew under its name, are gaps; then `on-gap` decides.
- * - A partition that moved, or whose broker is lost, is looked for at a pace while the others go on (watch.ts). Where nothing can go on all of it ends, for
- *   the core to open again.
+ * - A partition that moved, or whose broker is lost, is looked for at a pace while the others go on (watch.ts). Where
+ *   nothing can go on all of it ends, for the core to open again.
  */
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
@@ -49,7 +50,10 @@ class KafkaSource implements Source {
   private until: 'end' | number | undefined
   /** Where each partition was handed on to by this process, over openings and assignments. */
   private readonly handed = new Map<string, KafkaPosition>()
-  /** Gaps of deleted topics that were told already, for opening again finds them again: partitions with the new topic's id. */
+  /**
+   * Gaps of deleted topics that were told already, for opening again finds them again: partitions with the new topic's
+   * id.
+   */
   private readonly told = new Set<string>()
 
   constructor(private readonly target: Target<KafkaOptions>) {
@@ -63,26 +67,82 @@ class KafkaSource implements Source {
     this.failure = undefined
     this.opening = true
     this.start ??= parseStart(options.start, ctx.clock.now())
-    const life = this.life = linkedAbort(ctx.signal)
+    const life = (this.life = linkedAbort(ctx.signal))
     const { signal } = life.controller
-    const cluster = this.cluster = await openCluster(this.target, signal)
+    const cluster = (this.cluster = await openCluster(this.target, signal))
     const { found, missing } = await findTopics(cluster, this.wanted, signal)
     if (missing.length > 0) throw missingFault(missing)
     if (found.size === 0) ctx.log.warn(`no topic of ${label} exists yet; waiting for one`)
     const fetcher = new Fetcher({
-      cluster, clock: ctx.clock, signal, buffer: options.fetchMaxBytes, replicaMs: options.metadataEvery,
-      fetch: { maxWaitMs: options.fetchWait, minBytes: options.fetchMinBytes, maxBytes: options.fetchMaxBytes, committedOnly: options.isolation === 'committed', rack: options.rack ?? '' },
-      changed: () => { this.wake.wake() }, seen: (track) => { ctx.gauge(`lag ${track.name}`, track.lag) },
-      refused: (track: Track, fetched: Fetched) => { watch.refused(track, fetched) }, reached: (broker) => { watch.reached(broker) }, unreachable: (broker, error) => { watch.unreachable(broker, error) }, failed: (error) => { this.fail(error) },
+      cluster,
+      clock: ctx.clock,
+      signal,
+      buffer: options.fetchMaxBytes,
+      replicaMs: options.metadataEvery,
+      fetch: {
+        maxWaitMs: options.fetchWait,
+        minBytes: options.fetchMinBytes,
+        maxBytes: options.fetchMaxBytes,
+        committedOnly: options.isolation === 'committed',
+        rack: options.rack ?? '',
+      },
+      changed: () => {
+        this.wake.wake()
+      },
+      seen: (track) => {
+        ctx.gauge(`lag ${track.name}`, track.lag)
+      },
+      refused: (track: Track, fetched: Fetched) => {
+        watch.refused(track, fetched)
+      },
+      reached: (broker) => {
+        watch.reached(broker)
+      },
+      unreachable: (broker, error) => {
+        watch.unreachable(broker, error)
+      },
+      failed: (error) => {
+        this.fail(error)
+      },
     })
-    const reading: Reading = this.reading = { ctx, cluster, fetcher, signal, options, label, wanted: this.wanted, topics: found }
-    const run = (work: Promise<void>): void => { this.run(work) }
-    const fail = (error: unknown): void => { this.fail(error) }
+    const reading: Reading = (this.reading = {
+      ctx,
+      cluster,
+      fetcher,
+      signal,
+      options,
+      label,
+      wanted: this.wanted,
+      topics: found,
+    })
+    const run = (work: Promise<void>): void => {
+      this.run(work)
+    }
+    const fail = (error: unknown): void => {
+      this.fail(error)
+    }
     const begin = (beginnings: readonly Beginning[]): Promise<void> => this.begin(beginnings, reading)
-    const watch = this.watch = new Watch(reading, { run, fail, begin, looked: () => this.looked(reading) })
+    const watch = (this.watch = new Watch(reading, { run, fail, begin, looked: () => this.looked(reading) }))
     if (this.group === undefined) await begin(this.partitions(reading).map((one) => this.resumed(one, reading)))
-    else await this.group.start({ ctx, cluster, signal, topics: () => reading.topics, run, fail, begin, giveUp: (name) => { this.giveUp(name) }, handed: (name) => this.handed.get(name), isIdle: () => fetcher.all.length === 0 && this.tasks.size === 0, leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1 })
-    this.timer = ctx.clock.every(options.metadataEvery, () => { watch.refresh() })
+    else
+      await this.group.start({
+        ctx,
+        cluster,
+        signal,
+        topics: () => reading.topics,
+        run,
+        fail,
+        begin,
+        giveUp: (name) => {
+          this.giveUp(name)
+        },
+        handed: (name) => this.handed.get(name),
+        isIdle: () => fetcher.all.length === 0 && this.tasks.size === 0,
+        leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1,
+      })
+    this.timer = ctx.clock.every(options.metadataEvery, () => {
+      watch.refresh()
+    })
     this.opening = false
   }
 
@@ -98,7 +158,21 @@ class KafkaSource implements Source {
         reading.ctx.gauge(`lag ${track.name}`, track.lag)
         this.handed.set(track.name, { offset: next, topicId: track.topicId })
         const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks, this.memory)
-        return { batch: batch ?? EMPTY, partition: track.place, last: track.position(next), at: within(batch?.count ?? 0, (index) => track.position(batch === undefined ? next : batch.offset(index) + 1)), ...(batch === undefined ? {} : { release: () => { batch.release() } }) }
+        return {
+          batch: batch ?? EMPTY,
+          partition: track.place,
+          last: track.position(next),
+          at: within(batch?.count ?? 0, (index) =>
+            track.position(batch === undefined ? next : batch.offset(index) + 1),
+          ),
+          ...(batch === undefined
+            ? {}
+            : {
+                release: () => {
+                  batch.release()
+                },
+              }),
+        }
       }
       if (this.isFinished(reading.fetcher)) return null
       await unlessAborted(this.wake.wait(), signal)
@@ -109,14 +183,25 @@ class KafkaSource implements Source {
     const position = decodePosition(upTo)
     const track = this.track(partition.name)
     // The offset of a topic that is gone says nothing about the one that has its name now.
-    if (this.group === undefined || position === undefined || (track !== undefined && !isSameTopic(track.topicId, position.topicId))) return
+    if (
+      this.group === undefined ||
+      position === undefined ||
+      (track !== undefined && !isSameTopic(track.topicId, position.topicId))
+    )
+      return
     await this.group.commit(partition, position.offset)
   }
 
-  covers(upTo: Position, position: Position): boolean { return covers(upTo, position) }
+  covers(upTo: Position, position: Position): boolean {
+    return covers(upTo, position)
+  }
 
-  ends(): Promise<ReadonlyMap<string, Position | null>> { return this.endAt('end') }
-  endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> { return this.endAt(time) }
+  ends(): Promise<ReadonlyMap<string, Position | null>> {
+    return this.endAt('end')
+  }
+  endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> {
+    return this.endAt(time)
+  }
 
   async close(): Promise<void> {
     const { life, reading, cluster, watch } = this
@@ -132,10 +217,14 @@ class KafkaSource implements Source {
 
   /** Work beside reading: where it fails, reading does. */
   private run(work: Promise<void>): void {
-    const task = work.catch((error: unknown) => { this.fail(error) }).finally(() => {
-      this.tasks.delete(task)
-      this.wake.wake()
-    })
+    const task = work
+      .catch((error: unknown) => {
+        this.fail(error)
+      })
+      .finally(() => {
+        this.tasks.delete(task)
+        this.wake.wake()
+      })
     this.tasks.add(task)
   }
 
@@ -145,7 +234,9 @@ class KafkaSource implements Source {
     this.wake.wake()
   }
 
-  private track(name: string): Track | undefined { return this.reading?.fetcher.all.find((track) => track.name === name) }
+  private track(name: string): Track | undefined {
+    return this.reading?.fetcher.all.find((track) => track.name === name)
+  }
 
   private giveUp(name: string): void {
     const track = this.track(name)
@@ -155,24 +246,40 @@ class KafkaSource implements Source {
   }
 
   /** Those that are to be read without a group, all of them or as `partition` names them. */
-  private partitions({ topics, options }: Reading): readonly { readonly topic: string; readonly partition: number; readonly offset?: number }[] {
+  private partitions({
+    topics,
+    options,
+  }: Reading): readonly { readonly topic: string; readonly partition: number; readonly offset?: number }[] {
     const asked = options.partition === undefined ? undefined : parsePartitions(options.partition)
     return [...topics.values()].flatMap(({ name, partitions }) => {
-      const unknown = [...asked?.keys() ?? []].find((number) => !partitions.some(({ partition }) => partition === number))
-      if (unknown !== undefined) throw new Fatal(`topic ${name} has no partition ${unknown}: it has ${partitions.length}, the first of which is 0`)
-      return partitions.filter(({ partition }) => asked?.has(partition) ?? true).map(({ partition }) => {
-        const offset = asked?.get(partition)
-        return { topic: name, partition, ...(offset === undefined ? {} : { offset }) }
-      })
+      const unknown = [...(asked?.keys() ?? [])].find(
+        (number) => !partitions.some(({ partition }) => partition === number),
+      )
+      if (unknown !== undefined)
+        throw new Fatal(
+          `topic ${name} has no partition ${unknown}: it has ${partitions.length}, the first of which is 0`,
+        )
+      return partitions
+        .filter(({ partition }) => asked?.has(partition) ?? true)
+        .map(({ partition }) => {
+          const offset = asked?.get(partition)
+          return { topic: name, partition, ...(offset === undefined ? {} : { offset }) }
+        })
     })
   }
 
   /** Without a group: at the position that we keep; where others of this source have one, it is new since then. */
-  private resumed({ topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset?: number }, { ctx, topics }: Reading): Beginning {
+  private resumed(
+    { topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset?: number },
+    { ctx, topics }: Reading,
+  ): Beginning {
     const stored = ctx.resume(partitionName(topic, partition))
     const position = stored === undefined ? undefined : decodePosition(stored)
     const place = { topic, partition, epoch: ONLY_EPOCH }
-    if (stored !== undefined && position !== undefined) return isSameTopic(position.topicId, topics.get(topic)?.id) ? { ...place, at: position.offset } : { ...place, deleted: stored }
+    if (stored !== undefined && position !== undefined)
+      return isSameTopic(position.topicId, topics.get(topic)?.id)
+        ? { ...place, at: position.offset }
+        : { ...place, deleted: stored }
     if (offset !== undefined) return { ...place, at: offset, named: true }
     return ctx.resumable().length > 0 ? { ...place, at: 'oldest' } : place
   }
@@ -184,30 +291,52 @@ class KafkaSource implements Source {
     if (start === undefined || beginnings.length === 0) return
     const begun = new Map<Beginning, Begun>()
     const unresolved = beginnings.filter((one) => typeof one.at !== 'number')
-    for (const [kind, some] of Map.groupBy(unresolved, (one) => one.at === 'oldest' ? 'oldest' : one.deleted !== undefined ? options.onGap : 'start')) {
+    for (const [kind, some] of Map.groupBy(unresolved, (one) =>
+      one.at === 'oldest' ? 'oldest' : one.deleted !== undefined ? options.onGap : 'start',
+    )) {
       const from: Start = kind === 'start' ? start : { kind: kind === 'latest' ? 'latest' : 'oldest' }
-      const found = await resolveStart(from, cluster, await led(reading, some), committedOnly(reading), offsetFault, signal)
+      const found = await resolveStart(
+        from,
+        cluster,
+        await led(reading, some),
+        committedOnly(reading),
+        offsetFault,
+        signal,
+      )
       some.forEach((one, index) => {
         const at = found[index]
         if (at === undefined) return
         begun.set(one, at)
-        if (from.kind === 'offset' && from.offset > at.latest) ctx.log.warn(beyondEnd(`start=${from.offset}`, one, at.latest))
+        if (from.kind === 'offset' && from.offset > at.latest)
+          ctx.log.warn(beyondEnd(`start=${from.offset}`, one, at.latest))
       })
     }
-    await refuseBeyondEnd(beginnings.filter(({ named }) => named === true), reading)
+    await refuseBeyondEnd(
+      beginnings.filter(({ named }) => named === true),
+      reading,
+    )
     const { topics } = reading
     const tracks: Track[] = []
     const noted: Track[] = []
     for (const one of beginnings) {
       const { topic, partition, epoch, at, deleted } = one
       const facts = partitionFacts(topics, topic, partition) ?? { leader: -1, leaderEpoch: -1 }
-      const track = new Track(topic, topics.get(topic)?.id ?? '', partition, epoch, begun.get(one)?.offset ?? (typeof at === 'number' ? at : 0), facts, options.partitionMaxBytes)
+      const track = new Track(
+        topic,
+        topics.get(topic)?.id ?? '',
+        partition,
+        epoch,
+        begun.get(one)?.offset ?? (typeof at === 'number' ? at : 0),
+        facts,
+        options.partitionMaxBytes,
+      )
       if (this.track(track.name) !== undefined) continue
       if (deleted !== undefined) this.madeAnew(track, deleted, reading)
       if (facts.leader < 0) track.stalled = track.lost = true
       tracks.push(track)
       // Also where it was given: the position is known before the first record.
-      if (begun.has(one) || one.again === true || (this.group === undefined && ctx.resume(track.name) === undefined)) noted.push(track)
+      if (begun.has(one) || one.again === true || (this.group === undefined && ctx.resume(track.name) === undefined))
+        noted.push(track)
     }
     await this.setEnds(tracks, reading)
     signal.throwIfAborted()
@@ -229,12 +358,20 @@ class KafkaSource implements Source {
 
   /** What appears while we read begins at its oldest. */
   private async looked(reading: Reading): Promise<void> {
-    if (this.group !== undefined) { this.group.topicsChanged(); return }
-    const added = this.partitions(reading).filter(({ topic, partition }) => this.track(partitionName(topic, partition)) === undefined)
-    await this.begin(added.map((one): Beginning => {
-      const found = this.resumed(one, reading)
-      return found.at === undefined && found.deleted === undefined ? { ...found, at: 'oldest' } : found
-    }), reading)
+    if (this.group !== undefined) {
+      this.group.topicsChanged()
+      return
+    }
+    const added = this.partitions(reading).filter(
+      ({ topic, partition }) => this.track(partitionName(topic, partition)) === undefined,
+    )
+    await this.begin(
+      added.map((one): Beginning => {
+        const found = this.resumed(one, reading)
+        return found.at === undefined && found.deleted === undefined ? { ...found, at: 'oldest' } : found
+      }),
+      reading,
+    )
   }
 
   private async endAt(until: 'end' | number): Promise<ReadonlyMap<string, Position | null>> {
@@ -245,7 +382,12 @@ class KafkaSource implements Source {
     await this.setEnds(fetcher.all, reading)
     if (this.group?.wantsEnds === true) this.group.endAt(await this.extents(until, reading))
     fetcher.moved()
-    return new Map(fetcher.all.map((track) => [track.name, track.end === undefined || track.end <= track.handed ? null : track.position(track.end)]))
+    return new Map(
+      fetcher.all.map((track) => [
+        track.name,
+        track.end === undefined || track.end <= track.handed ? null : track.position(track.end),
+      ]),
+    )
   }
 
   private async setEnds(tracks: readonly Track[], reading: Reading): Promise<void> {
@@ -253,12 +395,19 @@ class KafkaSource implements Source {
     const open = tracks.filter((track) => track.end === undefined)
     if (until === undefined || open.length === 0) return
     const ends = await this.endsOf(open, until, reading)
-    open.forEach((track, index) => { track.end = ends[index] ?? 0 })
+    open.forEach((track, index) => {
+      track.end = ends[index] ?? 0
+    })
   }
 
-  private async endsOf(partitions: readonly { readonly topic: string; readonly partition: number }[], until: 'end' | number, reading: Reading): Promise<readonly number[]> {
+  private async endsOf(
+    partitions: readonly { readonly topic: string; readonly partition: number }[],
+    until: 'end' | number,
+    reading: Reading,
+  ): Promise<readonly number[]> {
     const asked = await led(reading, partitions)
-    const at = (when: 'latest' | number): Promise<readonly number[]> => offsetsAt(reading.cluster, asked, when, committedOnly(reading), offsetFault, reading.signal)
+    const at = (when: 'latest' | number): Promise<readonly number[]> =>
+      offsetsAt(reading.cluster, asked, when, committedOnly(reading), offsetFault, reading.signal)
     const [latest, timed] = await Promise.all([at('latest'), until === 'end' ? undefined : at(until)])
     return latest.map((end, index) => {
       const then = timed?.[index] ?? -1
@@ -268,9 +417,14 @@ class KafkaSource implements Source {
 
   /** Of all partitions that are meant, whoever of the group reads them. */
   private async extents(until: 'end' | number, reading: Reading): Promise<readonly Extent[]> {
-    const all = [...reading.topics.values()].flatMap(({ name, partitions }) => partitions.map(({ partition }) => ({ topic: name, partition })))
+    const all = [...reading.topics.values()].flatMap(({ name, partitions }) =>
+      partitions.map(({ partition }) => ({ topic: name, partition })),
+    )
     const asked = await led(reading, all)
-    const [ends, oldest] = await Promise.all([this.endsOf(all, until, reading), offsetsAt(reading.cluster, asked, 'earliest', false, offsetFault, reading.signal)])
+    const [ends, oldest] = await Promise.all([
+      this.endsOf(all, until, reading),
+      offsetsAt(reading.cluster, asked, 'earliest', false, offsetFault, reading.signal),
+    ])
     return all.map((at, index) => ({ ...at, oldest: oldest[index] ?? 0, end: ends[index] ?? 0 }))
   }
 
@@ -287,7 +441,10 @@ function beyondEnd(what: string, { topic, partition }: Beginning, end: number): 
   return `${what} lies beyond the end of ${partitionName(topic, partition)}, which is ${end}: it begins there`
 }
 
-/** Whoever names an offset that is not there yet means another one: reading anything else, or nothing, would be a surprise. */
+/**
+ * Whoever names an offset that is not there yet means another one: reading anything else, or nothing, would be a
+ * surprise.
+ */
 async function refuseBeyondEnd(named: readonly Beginning[], reading: Reading): Promise<void> {
   if (named.length === 0) return
   const asked = await led(reading, named)
@@ -295,6 +452,8 @@ async function refuseBeyondEnd(named: readonly Beginning[], reading: Reading): P
   named.forEach(({ topic, partition, at }, index) => {
     const end = ends[index] ?? 0
     if (typeof at !== 'number' || at <= end) return
-    throw new Fatal(`partition=${partition}:${at} lies beyond the end of ${partitionName(topic, partition)}, which is ${end}: correct the offset`)
+    throw new Fatal(
+      `partition=${partition}:${at} lies beyond the end of ${partitionName(topic, partition)}, which is ${end}: correct the offset`,
+    )
   })
 }

@@ -4,23 +4,41 @@ import { NONE } from './codes'
 import { codeFault } from './errors'
 import type { Cluster, PartitionFacts, TopicFacts } from './wire'
 
-export interface WantedTopics { readonly names: readonly string[]; readonly pattern?: RegExp }
+export interface WantedTopics {
+  readonly names: readonly string[]
+  readonly pattern?: RegExp
+}
 
-/** `orders,returns,~^audit-`: names, and a pattern last, for it may hold commas. A topic is meant where the pattern fits its whole name. Throws an Error. */
+/**
+ * `orders,returns,~^audit-`: names, and a pattern last, for it may hold commas. A topic is meant where the pattern fits
+ * its whole name. Throws an Error.
+ */
 export function parseTopics(path: string): WantedTopics {
   const tilde = path === '' ? -1 : path.startsWith('~') ? 0 : path.indexOf(',~') + 1
   const raw = tilde > 0 || path.startsWith('~') ? path.slice(tilde + 1) : undefined
   const listed = raw === undefined ? path : path.slice(0, Math.max(0, tilde - 1))
-  const names = [...new Set(listed.split(',').map((name) => name.trim()).filter((name) => name !== ''))]
+  const names = [
+    ...new Set(
+      listed
+        .split(',')
+        .map((name) => name.trim())
+        .filter((name) => name !== ''),
+    ),
+  ]
   if (raw === undefined) return { names }
   return { names, pattern: new RegExp(`^(?:${raw})$`, 'u') }
 }
 
 /**
- * Topics that are meant and exist, by name, with all that is known of them. A named one that does not exist is left out: `missing` says so.
+ * Topics that are meant and exist, by name, with all that is known of them. A named one that does not exist is left
+ * out: `missing` says so.
  * @throws Refused no permission, and the like; Disconnected
  */
-export async function findTopics(cluster: Cluster, wanted: WantedTopics, signal: AbortSignal): Promise<{ readonly found: ReadonlyMap<string, TopicFacts>; readonly missing: readonly string[] }> {
+export async function findTopics(
+  cluster: Cluster,
+  wanted: WantedTopics,
+  signal: AbortSignal,
+): Promise<{ readonly found: ReadonlyMap<string, TopicFacts>; readonly missing: readonly string[] }> {
   const { names, pattern } = wanted
   const { topics } = await cluster.metadata(pattern === undefined ? names : undefined, signal)
   const found = new Map<string, TopicFacts>()
@@ -28,7 +46,8 @@ export async function findTopics(cluster: Cluster, wanted: WantedTopics, signal:
     const named = names.includes(facts.name)
     if (!named && (facts.internal || pattern?.test(facts.name) !== true)) continue
     if (facts.error === NONE) found.set(facts.name, facts)
-    else if (named && !isMissing(facts.error)) throw codeFault(facts.error, `reading topic ${facts.name}`, facts.name, 'READ')
+    else if (named && !isMissing(facts.error))
+      throw codeFault(facts.error, `reading topic ${facts.name}`, facts.name, 'READ')
   }
   return { found, missing: names.filter((name) => !found.has(name)) }
 }
@@ -37,13 +56,21 @@ const isMissing = (code: number): boolean => code === 3 || code === 100
 
 export function missingFault(names: readonly string[]): Refused {
   const [first = '', ...more] = names
-  return new Refused(`there is no topic ${first}${more.length === 0 ? '' : ` (nor ${more.join(', ')})`}: create it, correct its name, or let the principal DESCRIBE it`)
+  return new Refused(
+    `there is no topic ${first}${more.length === 0 ? '' : ` (nor ${more.join(', ')})`}: create it, correct its name, or let the principal DESCRIBE it`,
+  )
 }
 
 /** Error codes of a partition after which it has to be asked anew who leads it. */
-export function isLeaderFault(code: number): boolean { return LEADER_FAULTS.has(code) }
+export function isLeaderFault(code: number): boolean {
+  return LEADER_FAULTS.has(code)
+}
 const LEADER_FAULTS: ReadonlySet<number> = new Set([3, 5, 6, 8, 9, 13, 56, 74, 75, 78, 100, 103])
 
-export function partitionFacts(topics: ReadonlyMap<string, TopicFacts>, topic: string, partition: number): PartitionFacts | undefined {
+export function partitionFacts(
+  topics: ReadonlyMap<string, TopicFacts>,
+  topic: string,
+  partition: number,
+): PartitionFacts | undefined {
   return topics.get(topic)?.partitions.find((one) => one.partition === partition)
 }

@@ -4,7 +4,12 @@ import type { Block } from './block'
 import { encodePosition, partitionName } from './position'
 
 /** What has been fetched and waits to be read. */
-export interface Ready { readonly track: Track; readonly blocks: readonly Block[]; readonly bytes: number; /** Offset after it. */ readonly next: number }
+export interface Ready {
+  readonly track: Track
+  readonly blocks: readonly Block[]
+  readonly bytes: number /** Offset after it. */
+  readonly next: number
+}
 
 export class Track {
   readonly name: string
@@ -35,7 +40,15 @@ export class Track {
   private told = false
 
   /** @param next offset to ask for */
-  constructor(readonly topic: string, readonly topicId: string, readonly partition: number, epoch: number, public next: number, led: { readonly leader: number; readonly leaderEpoch: number }, maxBytes: number) {
+  constructor(
+    readonly topic: string,
+    readonly topicId: string,
+    readonly partition: number,
+    epoch: number,
+    public next: number,
+    led: { readonly leader: number; readonly leaderEpoch: number },
+    maxBytes: number,
+  ) {
     this.name = partitionName(topic, partition)
     this.place = { name: this.name, epoch }
     this.leader = led.leader
@@ -50,12 +63,18 @@ export class Track {
   }
 
   /** All of it up to the end has been handed on. */
-  get finished(): boolean { return this.end !== undefined && (this.handed >= this.end || (this.exhausted && this.handed >= this.next)) }
+  get finished(): boolean {
+    return this.end !== undefined && (this.handed >= this.end || (this.exhausted && this.handed >= this.next))
+  }
 
   /** Records that were not handed on yet, holes counted. */
-  get lag(): number { return Math.max(0, this.highWatermark - this.handed) }
+  get lag(): number {
+    return Math.max(0, this.highWatermark - this.handed)
+  }
 
-  position(offset: number): string { return encodePosition({ offset, topicId: this.topicId }) }
+  position(offset: number): string {
+    return encodePosition({ offset, topicId: this.topicId })
+  }
 
   /** Once per fault, so that a log is not filled with it. */
   tell(fault: boolean): boolean {

@@ -11,7 +11,9 @@ export interface Turn {
   leave(): void
 }
 
-/** Two doors in a row: whoever enters passes each in the order of entering, so that work between the doors may overlap. */
+/**
+ * Two doors in a row: whoever enters passes each in the order of entering, so that work between the doors may overlap.
+ */
 export class Turns {
   private lastPrepared: Promise<void> = Promise.resolve()
   private lastSent: Promise<void> = Promise.resolve()
@@ -23,10 +25,18 @@ export class Turns {
     this.lastPrepared = toPrepare.then(() => isPrepared)
     this.lastSent = toSend.then(() => isSent)
     return {
-      toPrepare, toSend,
-      prepared: () => { prepared(undefined) },
-      sent: () => { sent(undefined) },
-      leave: () => { prepared(undefined); sent(undefined) },
+      toPrepare,
+      toSend,
+      prepared: () => {
+        prepared(undefined)
+      },
+      sent: () => {
+        sent(undefined)
+      },
+      leave: () => {
+        prepared(undefined)
+        sent(undefined)
+      },
     }
   }
 }
@@ -39,7 +49,10 @@ export class Slots {
   /** Resolves with what gives the place back. */
   async take(): Promise<() => void> {
     if (this.free > 0) this.free--
-    else await new Promise<void>((resolve) => { this.waiting.push(resolve) })
+    else
+      await new Promise<void>((resolve) => {
+        this.waiting.push(resolve)
+      })
     return () => {
       const next = this.waiting.shift()
       if (next === undefined) this.free++

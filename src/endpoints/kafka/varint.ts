@@ -1,4 +1,7 @@
-/** Variable-length integers of record batches: seven bits a byte, the lowest first, zigzag (Kafka protocol guide, "Record Batch"). */
+/**
+ * Variable-length integers of record batches: seven bits a byte, the lowest first, zigzag (Kafka protocol guide,
+ * "Record Batch").
+ */
 
 /** Bytes that `putVarint` takes for a number of -2^52 … 2^52. */
 export function varintSize(value: number): number {
@@ -21,7 +24,11 @@ export function putVarint(bytes: Buffer, at: number, value: number): number {
 
 /** Reads one after the other; what goes beyond `end`, or is longer than a varint can be, throws a RangeError. */
 export class VarintReader {
-  constructor(readonly bytes: Buffer, public at: number, readonly end: number) {}
+  constructor(
+    readonly bytes: Buffer,
+    public at: number,
+    readonly end: number,
+  ) {}
 
   /** 32 bits. */
   int(): number {

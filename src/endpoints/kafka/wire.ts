@@ -1,13 +1,24 @@
 /**
- * What the parts of this endpoint need of a cluster, without its client library: `client.ts` implements it. Offsets and counts are safe integers;
- * times are milliseconds since the epoch.
+ * What the parts of this endpoint need of a cluster, without its client library: `client.ts` implements it. Offsets and
+ * counts are safe integers; times are milliseconds since the epoch.
  *
- * Every call rejects with an error of `core/errors` where the connection, the credentials or the broker as a whole fail; faults of single topics and
- * partitions come back as protocol error codes (`error`, 0: none), for what they mean differs from call to call.
+ * Every call rejects with an error of `core/errors` where the connection, the credentials or the broker as a whole
+ * fail; faults of single topics and partitions come back as protocol error codes (`error`, 0: none), for what they mean
+ * differs from call to call.
  */
 
-export interface Broker { readonly id: number; readonly host: string; readonly port: number; readonly rack?: string }
-export interface PartitionFacts { readonly partition: number; readonly error: number; /** -1: none at the moment. */ readonly leader: number; readonly leaderEpoch: number }
+export interface Broker {
+  readonly id: number
+  readonly host: string
+  readonly port: number
+  readonly rack?: string
+}
+export interface PartitionFacts {
+  readonly partition: number
+  readonly error: number /** -1: none at the moment. */
+  readonly leader: number
+  readonly leaderEpoch: number
+}
 export interface TopicFacts {
   readonly name: string
   /** Changes when a topic is deleted and made again: 32 hex digits, all 0 where the broker knows none. */
@@ -16,9 +27,20 @@ export interface TopicFacts {
   readonly internal: boolean
   readonly partitions: readonly PartitionFacts[]
 }
-export interface Metadata { readonly clusterId: string; readonly brokers: readonly Broker[]; readonly topics: readonly TopicFacts[] }
+export interface Metadata {
+  readonly clusterId: string
+  readonly brokers: readonly Broker[]
+  readonly topics: readonly TopicFacts[]
+}
 
-export interface FetchAsk { readonly topic: string; readonly topicId: string; readonly partition: number; readonly leaderEpoch: number; readonly offset: number; readonly maxBytes: number }
+export interface FetchAsk {
+  readonly topic: string
+  readonly topicId: string
+  readonly partition: number
+  readonly leaderEpoch: number
+  readonly offset: number
+  readonly maxBytes: number
+}
 export interface FetchOptions {
   readonly maxWaitMs: number
   readonly minBytes: number
@@ -37,11 +59,18 @@ export interface Fetched {
   readonly aborted: readonly { readonly producerId: bigint; readonly firstOffset: number }[]
   /** Broker nearer to us that has it too; -1: none. */
   readonly preferredReplica: number
-  /** Record batches one after the other, as the broker stores them; the last may be cut off. Ours alone: nobody else writes to it. */
+  /**
+   * Record batches one after the other, as the broker stores them; the last may be cut off. Ours alone: nobody else
+   * writes to it.
+   */
   readonly records: Buffer
 }
 
-export interface ProduceAsk { readonly topic: string; readonly partition: number; /** One record batch (v2), encoded. */ readonly batch: readonly Buffer[] }
+export interface ProduceAsk {
+  readonly topic: string
+  readonly partition: number /** One record batch (v2), encoded. */
+  readonly batch: readonly Buffer[]
+}
 export interface Produced {
   readonly topic: string
   readonly partition: number
@@ -54,11 +83,24 @@ export interface Produced {
 }
 
 /** `at`: a time, or 'earliest' | 'latest'. */
-export interface OffsetAsk { readonly topic: string; readonly partition: number; readonly leaderEpoch: number; readonly at: number | 'earliest' | 'latest' }
-export interface OffsetFound { readonly topic: string; readonly partition: number; readonly error: number; /** -1: no record is that young. */ readonly offset: number }
+export interface OffsetAsk {
+  readonly topic: string
+  readonly partition: number
+  readonly leaderEpoch: number
+  readonly at: number | 'earliest' | 'latest'
+}
+export interface OffsetFound {
+  readonly topic: string
+  readonly partition: number
+  readonly error: number /** -1: no record is that young. */
+  readonly offset: number
+}
 
 /** Identity of a producer. A resend under the same identity and sequence is recognised by the broker. */
-export interface ProducerIdentity { readonly id: bigint; readonly epoch: number }
+export interface ProducerIdentity {
+  readonly id: bigint
+  readonly epoch: number
+}
 
 export interface Joining {
   readonly group: string
@@ -81,24 +123,54 @@ export interface Joined {
   /** The coordinator keeps the assignment as it is (a static member that came back): nothing is to be assigned. */
   readonly skipAssignment: boolean
 }
-export interface Membership { readonly group: string; readonly generation: number; readonly memberId: string; readonly instanceId?: string }
-export interface CommitAsk { readonly topic: string; readonly partition: number; /** Next to read. */ readonly offset: number; readonly leaderEpoch: number }
-export interface Committed { readonly topic: string; readonly partition: number; readonly error: number; /** -1: none. */ readonly offset: number; readonly leaderEpoch: number }
+export interface Membership {
+  readonly group: string
+  readonly generation: number
+  readonly memberId: string
+  readonly instanceId?: string
+}
+export interface CommitAsk {
+  readonly topic: string
+  readonly partition: number /** Next to read. */
+  readonly offset: number
+  readonly leaderEpoch: number
+}
+export interface Committed {
+  readonly topic: string
+  readonly partition: number
+  readonly error: number /** -1: none. */
+  readonly offset: number
+  readonly leaderEpoch: number
+}
 
 /**
- * The calls of a group, at its coordinator. Each finds the coordinator anew where it is not known (any more); an error code that finding it brings is the
- * call's own (`error`; for commit and committed that of every partition).
+ * The calls of a group, at its coordinator. Each finds the coordinator anew where it is not known (any more); an error
+ * code that finding it brings is the call's own (`error`; for commit and committed that of every partition).
  *
- * `join` is answered once every member has joined: after as long as the rebalance timeout. A broker answers a connection's requests in order, so that it
- * needs a connection of its own: heartbeats and commits go on beside it. After a call was aborted or has rejected, the next one may use a new connection.
+ * `join` is answered once every member has joined: after as long as the rebalance timeout. A broker answers a
+ * connection's requests in order, so that it needs a connection of its own: heartbeats and commits go on beside it.
+ * After a call was aborted or has rejected, the next one may use a new connection.
  */
 export interface GroupWire {
   join(ask: Joining, signal: AbortSignal): Promise<Joined>
-  sync(membership: Membership, protocol: string, assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[], signal: AbortSignal): Promise<{ readonly error: number; readonly assignment: Buffer }>
+  sync(
+    membership: Membership,
+    protocol: string,
+    assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[],
+    signal: AbortSignal,
+  ): Promise<{ readonly error: number; readonly assignment: Buffer }>
   heartbeat(membership: Membership, signal: AbortSignal): Promise<{ readonly error: number }>
   leave(membership: Membership, signal: AbortSignal): Promise<{ readonly error: number }>
-  commit(membership: Membership, offsets: readonly CommitAsk[], signal: AbortSignal): Promise<readonly { readonly topic: string; readonly partition: number; readonly error: number }[]>
-  committed(group: string, partitions: readonly { readonly topic: string; readonly partition: number }[], signal: AbortSignal): Promise<readonly Committed[]>
+  commit(
+    membership: Membership,
+    offsets: readonly CommitAsk[],
+    signal: AbortSignal,
+  ): Promise<readonly { readonly topic: string; readonly partition: number; readonly error: number }[]>
+  committed(
+    group: string,
+    partitions: readonly { readonly topic: string; readonly partition: number }[],
+    signal: AbortSignal,
+  ): Promise<readonly Committed[]>
   /** NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE: the next call asks who it is. */
   forgetCoordinator(): void
 }
@@ -106,10 +178,25 @@ export interface GroupWire {
 export interface Cluster extends GroupWire {
   /** All topics where none are named. Fresh from a broker each time. */
   metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata>
-  fetch(broker: number, asks: readonly FetchAsk[], options: FetchOptions, signal: AbortSignal): Promise<readonly Fetched[]>
+  fetch(
+    broker: number,
+    asks: readonly FetchAsk[],
+    options: FetchOptions,
+    signal: AbortSignal,
+  ): Promise<readonly Fetched[]>
   /** acks=all. Resolves in the order of calls per broker. */
-  produce(broker: number, asks: readonly ProduceAsk[], timeoutMs: number, signal: AbortSignal): Promise<readonly Produced[]>
-  offsets(broker: number, asks: readonly OffsetAsk[], committedOnly: boolean, signal: AbortSignal): Promise<readonly OffsetFound[]>
+  produce(
+    broker: number,
+    asks: readonly ProduceAsk[],
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<readonly Produced[]>
+  offsets(
+    broker: number,
+    asks: readonly OffsetAsk[],
+    committedOnly: boolean,
+    signal: AbortSignal,
+  ): Promise<readonly OffsetFound[]>
   producerIdentity(signal: AbortSignal): Promise<ProducerIdentity>
   /** Never throws. */
   close(): Promise<void>

@@ -1,6 +1,7 @@
 /**
- * Many user records in one of Kinesis, as the Kinesis Producer Library writes them ("KPL Aggregated Record Format", aggregation-format.md of
- * awslabs/amazon-kinesis-producer): the magic number F3 89 9A C2, a protobuf message, and the message's MD5.
+ * Many user records in one of Kinesis, as the Kinesis Producer Library writes them ("KPL Aggregated Record Format",
+ * aggregation-format.md of awslabs/amazon-kinesis-producer): the magic number F3 89 9A C2, a protobuf message, and the
+ * message's MD5.
  *
  *     AggregatedRecord { repeated string partition_key_table = 1; repeated string explicit_hash_key_table = 2; repeated Record records = 3 }
  *     Record { required uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2; required bytes data = 3; repeated Tag tags = 4 }
@@ -11,20 +12,31 @@ import { Reader, Writer } from 'protobufjs/minimal'
 const MAGIC = Buffer.from([0xf3, 0x89, 0x9a, 0xc2])
 const DIGEST_BYTES = 16
 /** Field numbers and wire types, as they stand before a field. */
-const PARTITION_KEY = 1 << 3 | 2
-const HASH_KEY = 2 << 3 | 2
-const RECORD = 3 << 3 | 2
+const PARTITION_KEY = (1 << 3) | 2
+const HASH_KEY = (2 << 3) | 2
+const RECORD = (3 << 3) | 2
 const KEY_INDEX = 1 << 3
 const HASH_INDEX = 2 << 3
-const DATA = 3 << 3 | 2
+const DATA = (3 << 3) | 2
 
-export interface UserRecord { readonly partitionKey: string; readonly explicitHashKey?: string; /** A view into the aggregate, where it was taken out of one. */ readonly data: Buffer }
+export interface UserRecord {
+  readonly partitionKey: string
+  readonly explicitHashKey?: string /** A view into the aggregate, where it was taken out of one. */
+  readonly data: Buffer
+}
 
 /** The user records in their order. undefined: it is no aggregate, also where it only looks like one. */
 export function disaggregate(data: Buffer): readonly UserRecord[] | undefined {
-  if (data.length < MAGIC.length + DIGEST_BYTES || data.compare(MAGIC, 0, MAGIC.length, 0, MAGIC.length) !== 0) return undefined
+  if (data.length < MAGIC.length + DIGEST_BYTES || data.compare(MAGIC, 0, MAGIC.length, 0, MAGIC.length) !== 0)
+    return undefined
   const message = data.subarray(MAGIC.length, data.length - DIGEST_BYTES)
-  if (!createHash('md5').update(message).digest().equals(data.subarray(data.length - DIGEST_BYTES))) return undefined
+  if (
+    !createHash('md5')
+      .update(message)
+      .digest()
+      .equals(data.subarray(data.length - DIGEST_BYTES))
+  )
+    return undefined
   try {
     return read(message)
   } catch {
@@ -77,19 +89,33 @@ export class Aggregate {
   private readonly records: { readonly key: number; readonly hash: number | undefined; readonly data: Buffer }[] = []
   private bytes = MAGIC.length + DIGEST_BYTES
 
-  get size(): number { return this.bytes }
-  get count(): number { return this.records.length }
+  get size(): number {
+    return this.bytes
+  }
+  get count(): number {
+    return this.records.length
+  }
 
   /** Bytes that it would have more with this record. */
   cost({ partitionKey, explicitHashKey, data }: UserRecord): number {
-    return sized(data.length) + MOST_AROUND + (this.keys.has(partitionKey) ? 0 : sized(Buffer.byteLength(partitionKey)))
-      + (explicitHashKey === undefined || this.hashes.has(explicitHashKey) ? 0 : sized(Buffer.byteLength(explicitHashKey)))
+    return (
+      sized(data.length) +
+      MOST_AROUND +
+      (this.keys.has(partitionKey) ? 0 : sized(Buffer.byteLength(partitionKey))) +
+      (explicitHashKey === undefined || this.hashes.has(explicitHashKey)
+        ? 0
+        : sized(Buffer.byteLength(explicitHashKey)))
+    )
   }
 
   add(record: UserRecord): void {
     this.bytes += this.cost(record)
     const { partitionKey, explicitHashKey, data } = record
-    this.records.push({ key: indexIn(this.keys, partitionKey), hash: explicitHashKey === undefined ? undefined : indexIn(this.hashes, explicitHashKey), data })
+    this.records.push({
+      key: indexIn(this.keys, partitionKey),
+      hash: explicitHashKey === undefined ? undefined : indexIn(this.hashes, explicitHashKey),
+      data,
+    })
   }
 
   encode(): Buffer {
@@ -109,7 +135,9 @@ export class Aggregate {
 /** Of a record without its data: tag and length, two indices with their tags. */
 const MOST_AROUND = 6 + 2 * 6
 /** A field of so many bytes, with tag and length. */
-function sized(bytes: number): number { return 6 + bytes }
+function sized(bytes: number): number {
+  return 6 + bytes
+}
 
 function indexIn(table: Map<string, number>, text: string): number {
   const known = table.get(text)

@@ -19,13 +19,20 @@ export class UnitBatch implements Batch {
   private madeLines: Lines | undefined
 
   /** @param retained bytes of the buffers that the data are views into */
-  constructor(private readonly units: readonly Unit[], readonly retained: number) {
+  constructor(
+    private readonly units: readonly Unit[],
+    readonly retained: number,
+  ) {
     this.count = units.length
     this.bytes = units.reduce((sum, { data, partitionKey }) => sum + data.length + partitionKey.length, 0)
   }
 
   entries(): readonly Entry[] {
-    return (this.madeEntries ??= this.units.map(({ data, partitionKey, arrivedAt }) => ({ value: data, key: Buffer.from(partitionKey), ...(arrivedAt === undefined ? {} : { timestamp: arrivedAt }) })))
+    return (this.madeEntries ??= this.units.map(({ data, partitionKey, arrivedAt }) => ({
+      value: data,
+      key: Buffer.from(partitionKey),
+      ...(arrivedAt === undefined ? {} : { timestamp: arrivedAt }),
+    })))
   }
 
   lines(): Lines {
@@ -36,11 +43,19 @@ export class UnitBatch implements Batch {
       this.units.forEach(({ data }, index) => {
         const inner = data.indexOf(NEWLINE)
         // One newline at the end of a value is taken as the terminator that lines need anyway.
-        if (inner !== -1 && inner !== data.length - 1) { refused.push({ index, why: 'a newline inside the value' }); return }
+        if (inner !== -1 && inner !== data.length - 1) {
+          refused.push({ index, why: 'a newline inside the value' })
+          return
+        }
         at += data.copy(bytes, at)
         if (inner === -1) bytes[at++] = NEWLINE
       })
-      this.madeLines = { chunks: at === 0 ? [] : [bytes.subarray(0, at)], bytes: at, count: this.units.length - refused.length, refused }
+      this.madeLines = {
+        chunks: at === 0 ? [] : [bytes.subarray(0, at)],
+        bytes: at,
+        count: this.units.length - refused.length,
+        refused,
+      }
     }
     return this.madeLines
   }

@@ -1,7 +1,13 @@
-/** Memory that all shards share: what was read and waits, and what is being asked for. First come, first served; one that is larger than all of it goes alone. */
+/**
+ * Memory that all shards share: what was read and waits, and what is being asked for. First come, first served; one
+ * that is larger than all of it goes alone.
+ */
 import { unlessAborted } from '../../kit/signal'
 
-interface Waiter { readonly bytes: number; go(): void }
+interface Waiter {
+  readonly bytes: number
+  go(): void
+}
 
 export class Budget {
   private used = 0
@@ -12,10 +18,17 @@ export class Budget {
   /** Resolves once there is room, which is taken then. */
   async take(bytes: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
-    if (this.waiters.length === 0 && this.fits(bytes)) { this.used += bytes; return }
+    if (this.waiters.length === 0 && this.fits(bytes)) {
+      this.used += bytes
+      return
+    }
     let waiter: Waiter | undefined
-    const turn = new Promise<void>((resolve) => { this.waiters.push(waiter = { bytes, go: resolve }) })
-    try { await unlessAborted(turn, signal) } catch (error) {
+    const turn = new Promise<void>((resolve) => {
+      this.waiters.push((waiter = { bytes, go: resolve }))
+    })
+    try {
+      await unlessAborted(turn, signal)
+    } catch (error) {
       if (waiter !== undefined) {
         if (this.waiters.includes(waiter)) this.waiters = this.waiters.filter((one) => one !== waiter)
         else this.give(bytes)
@@ -25,7 +38,9 @@ export class Budget {
   }
 
   /** What is there already, whether there is room or not. */
-  add(bytes: number): void { this.used += bytes }
+  add(bytes: number): void {
+    this.used += bytes
+  }
 
   give(bytes: number): void {
     this.used -= bytes
@@ -36,5 +51,7 @@ export class Budget {
     }
   }
 
-  private fits(bytes: number): boolean { return this.used <= 0 || this.used + bytes <= this.most }
+  private fits(bytes: number): boolean {
+    return this.used <= 0 || this.used + bytes <= this.most
+  }
 }

@@ -1,8 +1,15 @@
 /**
- * The wire: the few requests that reading and writing need, with the SDK's errors turned into the core's. The SDK loads on first use and does not retry
- * (the core does). Amazon's own endpoints speak HTTP/2; a server at http:// speaks HTTP/1.1.
+ * The wire: the few requests that reading and writing need, with the SDK's errors turned into the core's. The SDK loads
+ * on first use and does not retry (the core does). Amazon's own endpoints speak HTTP/2; a server at http:// speaks
+ * HTTP/1.1.
  */
-import type { KinesisClient, _Record as SdkRecord, ShardIteratorType, StartingPosition, SubscribeToShardEventStream } from '@aws-sdk/client-kinesis'
+import type {
+  KinesisClient,
+  _Record as SdkRecord,
+  ShardIteratorType,
+  StartingPosition,
+  SubscribeToShardEventStream,
+} from '@aws-sdk/client-kinesis'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
 import { handlerOf } from '../../aws/handler'
 import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
@@ -10,13 +17,27 @@ import type { OptionsOf, Target } from '../../options/define'
 import { classify, type Doing, isForbidden, isInvalid, isMissing, type Place } from './errors'
 import type { KinesisOptions } from './options'
 import { type Address, streamOf } from './settings'
-import { SequenceRefused, type Beginning, type Consumer, type KinesisWire, type PolledPage, type PushedPage, type Put, type PutEntry, type Shard, type StreamFacts, type StreamRecord } from './wire'
+import {
+  SequenceRefused,
+  type Beginning,
+  type Consumer,
+  type KinesisWire,
+  type PolledPage,
+  type PushedPage,
+  type Put,
+  type PutEntry,
+  type Shard,
+  type StreamFacts,
+  type StreamRecord,
+} from './wire'
 
 type Sdk = typeof import('@aws-sdk/client-kinesis')
 
 /** An establishing of a connection longer than this has failed. */
 const CONNECT_MS = 10_000
-/** What GetRecords answers is 10 MiB at most, in base64, with a key of up to 256 characters for each of 10,000 records. */
+/**
+ * What GetRecords answers is 10 MiB at most, in base64, with a key of up to 256 characters for each of 10,000 records.
+ */
 const MOST_BYTES = 64 * 1024 * 1024
 /** Region of servers that are not Amazon's, which ask for none. */
 const ANY_REGION = 'us-east-1'
@@ -25,28 +46,66 @@ const LIST_SHARDS = 1000
 class StreamWire implements KinesisWire {
   private facts: StreamFacts | undefined
 
-  constructor(private readonly sdk: Sdk, private readonly client: KinesisClient, private readonly address: Address, private readonly place: Place) {}
+  constructor(
+    private readonly sdk: Sdk,
+    private readonly client: KinesisClient,
+    private readonly address: Address,
+    private readonly place: Place,
+  ) {}
 
-  get stream(): StreamFacts { return this.facts ?? { name: this.address.name, arn: this.address.arn ?? '', status: 'UNKNOWN', createdAt: 0, retentionMs: 0 } }
+  get stream(): StreamFacts {
+    return (
+      this.facts ?? {
+        name: this.address.name,
+        arn: this.address.arn ?? '',
+        status: 'UNKNOWN',
+        createdAt: 0,
+        retentionMs: 0,
+      }
+    )
+  }
 
   async describe(signal: AbortSignal): Promise<StreamFacts> {
-    const { StreamDescriptionSummary: found } = await this.ask('DescribeStreamSummary', 'look at the stream', signal, (during) => this.client.send(new this.sdk.DescribeStreamSummaryCommand(this.which()), during))
-    if (found?.StreamName === undefined) throw new Refused(`what answers${this.place.endpoint === '' ? '' : ` at ${this.place.endpoint}`} is not Kinesis (its answer tells nothing of the stream): correct endpoint=`)
-    return this.facts = {
-      name: found.StreamName, arn: found.StreamARN ?? '', status: found.StreamStatus ?? '', createdAt: found.StreamCreationTimestamp?.getTime() ?? 0, retentionMs: (found.RetentionPeriodHours ?? 24) * 3_600_000,
-      ...optional('maxRecordBytes', found.MaxRecordSizeInKiB === undefined ? undefined : found.MaxRecordSizeInKiB * 1024), ...(found.RecordDistributionStrategy === 'AUTO' ? { ignoresKeys: true as const } : {}),
-    }
+    const { StreamDescriptionSummary: found } = await this.ask(
+      'DescribeStreamSummary',
+      'look at the stream',
+      signal,
+      (during) => this.client.send(new this.sdk.DescribeStreamSummaryCommand(this.which()), during),
+    )
+    if (found?.StreamName === undefined)
+      throw new Refused(
+        `what answers${this.place.endpoint === '' ? '' : ` at ${this.place.endpoint}`} is not Kinesis (its answer tells nothing of the stream): correct endpoint=`,
+      )
+    return (this.facts = {
+      name: found.StreamName,
+      arn: found.StreamARN ?? '',
+      status: found.StreamStatus ?? '',
+      createdAt: found.StreamCreationTimestamp?.getTime() ?? 0,
+      retentionMs: (found.RetentionPeriodHours ?? 24) * 3_600_000,
+      ...optional(
+        'maxRecordBytes',
+        found.MaxRecordSizeInKiB === undefined ? undefined : found.MaxRecordSizeInKiB * 1024,
+      ),
+      ...(found.RecordDistributionStrategy === 'AUTO' ? { ignoresKeys: true as const } : {}),
+    })
   }
 
   async shards(signal: AbortSignal): Promise<readonly Shard[]> {
     const all: Shard[] = []
-    for (let token: string | undefined; ;) {
-      const input = token === undefined ? { ...this.which(), MaxResults: LIST_SHARDS } : { NextToken: token, MaxResults: LIST_SHARDS }
-      const { Shards = [], NextToken } = await this.ask('ListShards', 'list the shards', signal, (during) => this.client.send(new this.sdk.ListShardsCommand(input), during))
+    for (let token: string | undefined; ; ) {
+      const input =
+        token === undefined
+          ? { ...this.which(), MaxResults: LIST_SHARDS }
+          : { NextToken: token, MaxResults: LIST_SHARDS }
+      const { Shards = [], NextToken } = await this.ask('ListShards', 'list the shards', signal, (during) =>
+        this.client.send(new this.sdk.ListShardsCommand(input), during),
+      )
       for (const { ShardId, ParentShardId, AdjacentParentShardId, HashKeyRange, SequenceNumberRange } of Shards) {
         all.push({
-          id: ShardId ?? '', parents: [ParentShardId, AdjacentParentShardId].filter((id) => id !== undefined && id !== null),
-          hashes: { from: BigInt(HashKeyRange?.StartingHashKey ?? 0), to: BigInt(HashKeyRange?.EndingHashKey ?? 0) }, startingSequence: SequenceNumberRange?.StartingSequenceNumber ?? '0',
+          id: ShardId ?? '',
+          parents: [ParentShardId, AdjacentParentShardId].filter((id) => id !== undefined && id !== null),
+          hashes: { from: BigInt(HashKeyRange?.StartingHashKey ?? 0), to: BigInt(HashKeyRange?.EndingHashKey ?? 0) },
+          startingSequence: SequenceNumberRange?.StartingSequenceNumber ?? '0',
           ...optional('endingSequence', SequenceNumberRange?.EndingSequenceNumber),
         })
       }
@@ -57,79 +116,185 @@ class StreamWire implements KinesisWire {
 
   async iterator(shard: string, from: Beginning, signal: AbortSignal): Promise<string> {
     const { Type, SequenceNumber, Timestamp } = positionOf(from)
-    const { ShardIterator } = await this.ask('GetShardIterator', `find the beginning of ${shard}`, signal, (during) => this.client.send(new this.sdk.GetShardIteratorCommand({
-      ...this.which(), ShardId: shard, ShardIteratorType: Type, ...(SequenceNumber === undefined ? {} : { StartingSequenceNumber: SequenceNumber }), ...(Timestamp === undefined ? {} : { Timestamp }),
-    }), during), (error) => refusedSequence(error, shard, from))
-    if (ShardIterator === undefined) throw new Disconnected(`Kinesis could not find the beginning of ${shard}: its answer has no iterator`)
+    const { ShardIterator } = await this.ask(
+      'GetShardIterator',
+      `find the beginning of ${shard}`,
+      signal,
+      (during) =>
+        this.client.send(
+          new this.sdk.GetShardIteratorCommand({
+            ...this.which(),
+            ShardId: shard,
+            ShardIteratorType: Type,
+            ...(SequenceNumber === undefined ? {} : { StartingSequenceNumber: SequenceNumber }),
+            ...(Timestamp === undefined ? {} : { Timestamp }),
+          }),
+          during,
+        ),
+      (error) => refusedSequence(error, shard, from),
+    )
+    if (ShardIterator === undefined)
+      throw new Disconnected(`Kinesis could not find the beginning of ${shard}: its answer has no iterator`)
     return ShardIterator
   }
 
   async records(iterator: string, limit: number, signal: AbortSignal): Promise<PolledPage> {
     const { arn } = this.address
-    const { Records, NextShardIterator, MillisBehindLatest, ChildShards } = await this.ask('GetRecords', 'read', signal, (during) => this.client.send(new this.sdk.GetRecordsCommand({ ShardIterator: iterator, Limit: limit, ...(arn === undefined ? {} : { StreamARN: arn }) }), during))
+    const { Records, NextShardIterator, MillisBehindLatest, ChildShards } = await this.ask(
+      'GetRecords',
+      'read',
+      signal,
+      (during) =>
+        this.client.send(
+          new this.sdk.GetRecordsCommand({
+            ShardIterator: iterator,
+            Limit: limit,
+            ...(arn === undefined ? {} : { StreamARN: arn }),
+          }),
+          during,
+        ),
+    )
     return { ...pageOf(Records, MillisBehindLatest, ChildShards), ...optional('next', NextShardIterator) }
   }
 
   async consumer(name: string, signal: AbortSignal): Promise<Consumer | undefined> {
-    const { ConsumerDescription: found } = await this.ask('DescribeStreamConsumer', `look for the consumer ${name}`, signal, async (during) => {
-      try {
-        return await this.client.send(new this.sdk.DescribeStreamConsumerCommand(name.startsWith('arn:') ? { ConsumerARN: name } : { StreamARN: this.stream.arn, ConsumerName: name }), during)
-      } catch (error) {
-        if (isMissing(error)) return { ConsumerDescription: undefined }
-        throw error
-      }
-    })
+    const { ConsumerDescription: found } = await this.ask(
+      'DescribeStreamConsumer',
+      `look for the consumer ${name}`,
+      signal,
+      async (during) => {
+        try {
+          return await this.client.send(
+            new this.sdk.DescribeStreamConsumerCommand(
+              name.startsWith('arn:') ? { ConsumerARN: name } : { StreamARN: this.stream.arn, ConsumerName: name },
+            ),
+            during,
+          )
+        } catch (error) {
+          if (isMissing(error)) return { ConsumerDescription: undefined }
+          throw error
+        }
+      },
+    )
     return found === undefined ? undefined : consumerOf(found)
   }
 
   async register(name: string, signal: AbortSignal): Promise<Consumer> {
-    const { Consumer: made } = await this.ask('RegisterStreamConsumer', `register the consumer ${name}`, signal, (during) => this.client.send(new this.sdk.RegisterStreamConsumerCommand({ StreamARN: this.stream.arn, ConsumerName: name }), during))
+    const { Consumer: made } = await this.ask(
+      'RegisterStreamConsumer',
+      `register the consumer ${name}`,
+      signal,
+      (during) =>
+        this.client.send(
+          new this.sdk.RegisterStreamConsumerCommand({ StreamARN: this.stream.arn, ConsumerName: name }),
+          during,
+        ),
+    )
     return consumerOf(made ?? {})
   }
 
   async deregister({ arn, name }: Consumer, signal: AbortSignal): Promise<void> {
-    await this.ask('DeregisterStreamConsumer', `deregister the consumer ${name}`, signal, (during) => this.client.send(new this.sdk.DeregisterStreamConsumerCommand({ ConsumerARN: arn }), during))
+    await this.ask('DeregisterStreamConsumer', `deregister the consumer ${name}`, signal, (during) =>
+      this.client.send(new this.sdk.DeregisterStreamConsumerCommand({ ConsumerARN: arn }), during),
+    )
   }
 
-  async subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): Promise<AsyncGenerator<PushedPage, void, undefined>> {
-    // What has not been asked for waits on the wire for as long as it takes: a request that nothing moves on is no fault here.
-    const { EventStream } = await this.ask('SubscribeToShard', `subscribe to ${shard}`, signal, ({ abortSignal }) => this.client.send(
-      new this.sdk.SubscribeToShardCommand({ ConsumerARN: consumer.arn, ShardId: shard, StartingPosition: positionOf(from) }), { abortSignal, requestTimeout: 0 },
-    ), (error) => refusedSequence(error, shard, from))
-    if (EventStream === undefined) throw new Disconnected(`Kinesis could not subscribe to ${shard}: its answer has no events`)
+  async subscribe(
+    consumer: Consumer,
+    shard: string,
+    from: Beginning,
+    signal: AbortSignal,
+  ): Promise<AsyncGenerator<PushedPage, void, undefined>> {
+    // What has not been asked for waits on the wire for as long as it takes: a request that nothing moves on is no
+    // fault here.
+    const { EventStream } = await this.ask(
+      'SubscribeToShard',
+      `subscribe to ${shard}`,
+      signal,
+      ({ abortSignal }) =>
+        this.client.send(
+          new this.sdk.SubscribeToShardCommand({
+            ConsumerARN: consumer.arn,
+            ShardId: shard,
+            StartingPosition: positionOf(from),
+          }),
+          { abortSignal, requestTimeout: 0 },
+        ),
+      (error) => refusedSequence(error, shard, from),
+    )
+    if (EventStream === undefined)
+      throw new Disconnected(`Kinesis could not subscribe to ${shard}: its answer has no events`)
     return this.pages(EventStream, shard, signal)
   }
 
-  private async * pages(events: AsyncIterable<SubscribeToShardEventStream>, shard: string, signal: AbortSignal): AsyncGenerator<PushedPage, void, undefined> {
+  private async *pages(
+    events: AsyncIterable<SubscribeToShardEventStream>,
+    shard: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<PushedPage, void, undefined> {
     try {
       for await (const { SubscribeToShardEvent: event } of events) {
         if (event === undefined) continue
         const { Records, ContinuationSequenceNumber, MillisBehindLatest, ChildShards } = event
-        yield { ...pageOf(Records, MillisBehindLatest, ChildShards), ...optional('continuation', ContinuationSequenceNumber) }
+        yield {
+          ...pageOf(Records, MillisBehindLatest, ChildShards),
+          ...optional('continuation', ContinuationSequenceNumber),
+        }
       }
     } catch (error) {
       if (signal.aborted) throw signal.reason
       const fault = classify(error, { action: 'SubscribeToShard', text: `push the events of ${shard}` }, this.place)
       // What the parser of events makes nothing of has been cut or damaged on its way.
-      throw fault instanceof ManifoldError ? fault : new Disconnected(`Kinesis could not push the events of ${shard}: they make no sense (${lineOf(error)})`, { cause: error })
+      throw fault instanceof ManifoldError
+        ? fault
+        : new Disconnected(`Kinesis could not push the events of ${shard}: they make no sense (${lineOf(error)})`, {
+            cause: error,
+          })
     }
   }
 
   async put(entries: readonly PutEntry[], signal: AbortSignal): Promise<readonly Put[]> {
-    const { Records = [] } = await this.ask('PutRecords', 'write', signal, (during) => this.client.send(new this.sdk.PutRecordsCommand({
-      ...this.which(), Records: entries.map(({ data, partitionKey, explicitHashKey }) => ({ Data: data, PartitionKey: partitionKey, ...(explicitHashKey === undefined ? {} : { ExplicitHashKey: explicitHashKey }) })),
-    }), during))
-    if (Records.length !== entries.length) throw new Disconnected(`Kinesis could not write: it answered for ${Records.length} records of ${entries.length}`)
-    return Records.map(({ SequenceNumber, ShardId, ErrorCode, ErrorMessage }) => (typeof SequenceNumber === 'string' && typeof ShardId === 'string' ? { sequence: SequenceNumber, shard: ShardId } : { error: ErrorCode ?? 'unknown', message: ErrorMessage ?? '' }))
+    const { Records = [] } = await this.ask('PutRecords', 'write', signal, (during) =>
+      this.client.send(
+        new this.sdk.PutRecordsCommand({
+          ...this.which(),
+          Records: entries.map(({ data, partitionKey, explicitHashKey }) => ({
+            Data: data,
+            PartitionKey: partitionKey,
+            ...(explicitHashKey === undefined ? {} : { ExplicitHashKey: explicitHashKey }),
+          })),
+        }),
+        during,
+      ),
+    )
+    if (Records.length !== entries.length)
+      throw new Disconnected(`Kinesis could not write: it answered for ${Records.length} records of ${entries.length}`)
+    return Records.map(({ SequenceNumber, ShardId, ErrorCode, ErrorMessage }) =>
+      typeof SequenceNumber === 'string' && typeof ShardId === 'string'
+        ? { sequence: SequenceNumber, shard: ShardId }
+        : { error: ErrorCode ?? 'unknown', message: ErrorMessage ?? '' },
+    )
   }
 
-  close(): void { this.client.destroy() }
+  close(): void {
+    this.client.destroy()
+  }
 
-  private which(): { readonly StreamARN: string } | { readonly StreamName: string } { return this.address.arn === undefined ? { StreamName: this.address.name } : { StreamARN: this.address.arn } }
+  private which(): { readonly StreamARN: string } | { readonly StreamName: string } {
+    return this.address.arn === undefined ? { StreamName: this.address.name } : { StreamARN: this.address.arn }
+  }
 
-  private async ask<T>(action: string, text: string, signal: AbortSignal, run: (during: { readonly abortSignal: AbortSignal }) => Promise<T>, own?: (error: unknown) => Error | undefined): Promise<T> {
+  private async ask<T>(
+    action: string,
+    text: string,
+    signal: AbortSignal,
+    run: (during: { readonly abortSignal: AbortSignal }) => Promise<T>,
+    own?: (error: unknown) => Error | undefined,
+  ): Promise<T> {
     const doing: Doing = { action, text }
-    try { return await run({ abortSignal: signal }) } catch (error) {
+    try {
+      return await run({ abortSignal: signal })
+    } catch (error) {
       if (signal.aborted) throw signal.reason
       throw own?.(error) ?? classify(error, doing, this.place)
     }
@@ -137,13 +302,22 @@ class StreamWire implements KinesisWire {
 }
 
 /**
- * A client for the stream that options name, as of now, and a look at the stream. @param forgiving a policy that forbids to look, but not to write, is no fault:
- * then `stream` knows its name alone
+ * A client for the stream that options name, as of now, and a look at the stream. @param forgiving a policy that
+ * forbids to look, but not to write, is no fault: then `stream` knows its name alone
  */
-export async function openStream(target: Pick<Target<KinesisOptions>, 'resolve'>, signal: AbortSignal, forgiving = false, environment: Environment = process.env): Promise<KinesisWire> {
+export async function openStream(
+  target: Pick<Target<KinesisOptions>, 'resolve'>,
+  signal: AbortSignal,
+  forgiving = false,
+  environment: Environment = process.env,
+): Promise<KinesisWire> {
   const given = await target.resolve()
   let address: Address
-  try { address = streamOf(given) } catch (error) { throw new Refused(lineOf(error), { cause: error }) }
+  try {
+    address = streamOf(given)
+  } catch (error) {
+    throw new Refused(lineOf(error), { cause: error })
+  }
   const wire = await makeWire(given.options, address, environment)
   try {
     const { status, name } = await wire.describe(signal)
@@ -156,29 +330,63 @@ export async function openStream(target: Pick<Target<KinesisOptions>, 'resolve'>
   return wire
 }
 
-async function makeWire(options: OptionsOf<KinesisOptions>, address: Address, environment: Environment): Promise<StreamWire> {
+async function makeWire(
+  options: OptionsOf<KinesisOptions>,
+  address: Address,
+  environment: Environment,
+): Promise<StreamWire> {
   const sdk = await import('@aws-sdk/client-kinesis')
   const { endpoint, profile, timeout } = options
-  const named = regionOf({ region: options.region ?? address.region, profile }, environment) ?? (endpoint === undefined ? undefined : ANY_REGION)
+  const named =
+    regionOf({ region: options.region ?? address.region, profile }, environment) ??
+    (endpoint === undefined ? undefined : ANY_REGION)
   try {
-    const credentials = await credentialsOf(options, environment, named, await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 8, mostBytes: MOST_BYTES }))
+    const credentials = await credentialsOf(
+      options,
+      environment,
+      named,
+      await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 8, mostBytes: MOST_BYTES }),
+    )
     const client = new sdk.KinesisClient({
-      ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }), ...(credentials === undefined ? {} : { credentials }),
-      maxAttempts: 1, requestHandler: await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 256, mostBytes: MOST_BYTES, ...http2For(endpoint, named) }),
+      ...(named === undefined ? {} : { region: named }),
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(profile === undefined ? {} : { profile }),
+      ...(credentials === undefined ? {} : { credentials }),
+      maxAttempts: 1,
+      requestHandler: await handlerOf({
+        connectMs: CONNECT_MS,
+        idleMs: timeout,
+        maxSockets: 256,
+        mostBytes: MOST_BYTES,
+        ...http2For(endpoint, named),
+      }),
     })
     let region: string
-    try { region = await client.config.region() } catch (error) {
+    try {
+      region = await client.config.region()
+    } catch (error) {
       client.destroy()
-      throw /region is missing/i.test(lineOf(error)) ? new Refused('no region is known for Kinesis: give region=, or set MANIFOLD_AWS_REGION', { cause: error }) : error
+      throw /region is missing/i.test(lineOf(error))
+        ? new Refused('no region is known for Kinesis: give region=, or set MANIFOLD_AWS_REGION', { cause: error })
+        : error
     }
-    return new StreamWire(sdk, client, address, { stream: address.arn ?? address.name, endpoint: endpoint ?? '', region })
+    return new StreamWire(sdk, client, address, {
+      stream: address.arn ?? address.name,
+      endpoint: endpoint ?? '',
+      region,
+    })
   } catch (error) {
-    throw error instanceof ManifoldError ? error : new Refused(`the settings of Kinesis cannot be used: ${lineOf(error)}`, { cause: error })
+    throw error instanceof ManifoldError
+      ? error
+      : new Refused(`the settings of Kinesis cannot be used: ${lineOf(error)}`, { cause: error })
   }
 }
 
 /** Where it is not TLS, HTTP/1.1 is spoken. */
-function http2For(endpoint: string | undefined, region = ANY_REGION): { readonly http2?: { readonly host: string; readonly port: number } } {
+function http2For(
+  endpoint: string | undefined,
+  region = ANY_REGION,
+): { readonly http2?: { readonly host: string; readonly port: number } } {
   if (endpoint === undefined) return { http2: { host: `kinesis.${region}.amazonaws.com`, port: 443 } }
   if (!/^https:/i.test(endpoint) || !URL.canParse(endpoint)) return {}
   const { hostname, port } = new URL(endpoint)
@@ -187,26 +395,43 @@ function http2For(endpoint: string | undefined, region = ANY_REGION): { readonly
 
 function positionOf(from: Beginning): StartingPosition & { readonly Type: ShardIteratorType } {
   switch (from.kind) {
-    case 'oldest': return { Type: 'TRIM_HORIZON' }
-    case 'latest': return { Type: 'LATEST' }
-    case 'at': return { Type: 'AT_SEQUENCE_NUMBER', SequenceNumber: from.sequence }
-    case 'after': return { Type: 'AFTER_SEQUENCE_NUMBER', SequenceNumber: from.sequence }
-    case 'time': return { Type: 'AT_TIMESTAMP', Timestamp: new Date(from.time) }
+    case 'oldest':
+      return { Type: 'TRIM_HORIZON' }
+    case 'latest':
+      return { Type: 'LATEST' }
+    case 'at':
+      return { Type: 'AT_SEQUENCE_NUMBER', SequenceNumber: from.sequence }
+    case 'after':
+      return { Type: 'AFTER_SEQUENCE_NUMBER', SequenceNumber: from.sequence }
+    case 'time':
+      return { Type: 'AT_TIMESTAMP', Timestamp: new Date(from.time) }
   }
 }
 
 /** A member that is there only where there is something; servers say null as well. */
 function optional<K extends string, V>(name: K, value: V | null | undefined): { readonly [key in K]?: V } {
-  return value === undefined || value === null ? {} : { [name]: value } as { readonly [key in K]?: V }
+  return value === undefined || value === null ? {} : ({ [name]: value } as { readonly [key in K]?: V })
 }
 
 function refusedSequence(error: unknown, shard: string, from: Beginning): SequenceRefused | undefined {
-  return (from.kind === 'at' || from.kind === 'after') && isInvalid(error) ? new SequenceRefused(`Kinesis does not take ${from.sequence} as a sequence number of ${shard} (${lineOf(error)})`, { cause: error }) : undefined
+  return (from.kind === 'at' || from.kind === 'after') && isInvalid(error)
+    ? new SequenceRefused(
+        `Kinesis does not take ${from.sequence} as a sequence number of ${shard} (${lineOf(error)})`,
+        { cause: error },
+      )
+    : undefined
 }
 
-function pageOf(records: readonly SdkRecord[] | undefined, behind: number | undefined, children: readonly { readonly ShardId?: string | undefined; readonly ParentShards?: readonly string[] | undefined }[] | undefined): PolledPage {
+function pageOf(
+  records: readonly SdkRecord[] | undefined,
+  behind: number | undefined,
+  children:
+    | readonly { readonly ShardId?: string | undefined; readonly ParentShards?: readonly string[] | undefined }[]
+    | undefined,
+): PolledPage {
   return {
-    records: (records ?? []).map(recordOf), ...optional('behindMs', behind),
+    records: (records ?? []).map(recordOf),
+    ...optional('behindMs', behind),
     children: (children ?? []).map(({ ShardId, ParentShards }) => ({ id: ShardId ?? '', parents: ParentShards ?? [] })),
   }
 }
@@ -214,12 +439,22 @@ function pageOf(records: readonly SdkRecord[] | undefined, behind: number | unde
 function recordOf({ SequenceNumber, PartitionKey, Data, ApproximateArrivalTimestamp }: SdkRecord): StreamRecord {
   return {
     // A stream that spreads records by itself need not have been given a key.
-    sequence: SequenceNumber ?? '', partitionKey: PartitionKey ?? '', data: Data === undefined ? Buffer.alloc(0) : Buffer.from(Data.buffer, Data.byteOffset, Data.byteLength),
+    sequence: SequenceNumber ?? '',
+    partitionKey: PartitionKey ?? '',
+    data: Data === undefined ? Buffer.alloc(0) : Buffer.from(Data.buffer, Data.byteOffset, Data.byteLength),
     ...optional('arrivedAt', ApproximateArrivalTimestamp?.getTime()),
   }
 }
 
-function consumerOf({ ConsumerName, ConsumerARN, ConsumerStatus }: { readonly ConsumerName?: string | undefined; readonly ConsumerARN?: string | undefined; readonly ConsumerStatus?: string | undefined }): Consumer {
+function consumerOf({
+  ConsumerName,
+  ConsumerARN,
+  ConsumerStatus,
+}: {
+  readonly ConsumerName?: string | undefined
+  readonly ConsumerARN?: string | undefined
+  readonly ConsumerStatus?: string | undefined
+}): Consumer {
   if (ConsumerARN === undefined) throw new Disconnected('Kinesis tells of a consumer without its ARN')
   return { name: ConsumerName ?? '', arn: ConsumerARN, status: ConsumerStatus ?? '' }
 }

@@ -11,7 +11,10 @@ import type { Budget } from './budget'
 import { DELIVERY_BYTES, type Taken, type Track, type Trimmed } from './track'
 import { SequenceRefused, type Beginning, type Page, type ShardReader } from './wire'
 
-/** Where nothing comes, that is noted so often at the most and, with few hours of retention, more often: milliseconds, share of the retention. */
+/**
+ * Where nothing comes, that is noted so often at the most and, with few hours of retention, more often: milliseconds,
+ * share of the retention.
+ */
 const SEEN_MS = 3_600_000
 const SEEN_SHARE = 8
 
@@ -23,7 +26,10 @@ export interface FeederParts {
   reader(track: Track, from: Beginning): ShardReader
   /** Nothing more is there at the moment. */
   isAtTip(page: Page): boolean
-  /** Where `--until` ends it: how much of a page is read, and whether it is the last. @param asOf clock's time at which it was as far behind as it says, at the earliest */
+  /**
+   * Where `--until` ends it: how much of a page is read, and whether it is the last. @param asOf clock's time at which
+   * it was as far behind as it says, at the earliest
+   */
   limit(track: Track, page: Page, asOf: number): { readonly count: number; readonly last: boolean }
   /** The records after the position are gone. @returns where to go on */
   trimmed(track: Track, trimmed: Trimmed): 'oldest' | 'latest'
@@ -40,21 +46,31 @@ export class Feeder {
 
   constructor(private readonly parts: FeederParts) {}
 
-  get all(): readonly Track[] { return this.tracks }
-  of(shard: string): Track | undefined { return this.tracks.find((track) => track.shard === shard) }
+  get all(): readonly Track[] {
+    return this.tracks
+  }
+  of(shard: string): Track | undefined {
+    return this.tracks.find((track) => track.shard === shard)
+  }
 
   add(track: Track): void {
     this.tracks.push(track)
     const { signal } = this.parts
-    const passOn = (): void => { track.stop.abort(signal.reason) }
+    const passOn = (): void => {
+      track.stop.abort(signal.reason)
+    }
     if (signal.aborted) passOn()
     else signal.addEventListener('abort', passOn, { once: true })
-    const loop = this.loop(track).catch((error: unknown) => { if (!track.stop.signal.aborted) this.parts.failed(error) }).finally(async () => {
-      signal.removeEventListener('abort', passOn)
-      await track.reader?.close()
-      this.loops.delete(track)
-      this.parts.changed()
-    })
+    const loop = this.loop(track)
+      .catch((error: unknown) => {
+        if (!track.stop.signal.aborted) this.parts.failed(error)
+      })
+      .finally(async () => {
+        signal.removeEventListener('abort', passOn)
+        await track.reader?.close()
+        this.loops.delete(track)
+        this.parts.changed()
+      })
     this.loops.set(track, loop)
     if (track.hasReady) this.parts.changed()
   }
@@ -83,17 +99,24 @@ export class Feeder {
   }
 
   /** After the signal has aborted: all is at rest. */
-  async settled(): Promise<void> { await Promise.all(this.loops.values()) }
+  async settled(): Promise<void> {
+    await Promise.all(this.loops.values())
+  }
 
   private async loop(track: Track): Promise<void> {
     const { clock, budget } = this.parts
     const { signal } = track.stop
     while (!track.reached) {
-      if (track.waiting >= DELIVERY_BYTES) { await unlessAborted(track.wake.wait(), signal); continue }
-      const reader = track.reader ??= this.parts.reader(track, track.beginning)
+      if (track.waiting >= DELIVERY_BYTES) {
+        await unlessAborted(track.wake.wait(), signal)
+        continue
+      }
+      const reader = (track.reader ??= this.parts.reader(track, track.beginning))
       const askedAt = clock.now()
       let page: Page & { readonly ended: boolean }
-      try { page = await reader.next(signal) } catch (error) {
+      try {
+        page = await reader.next(signal)
+      } catch (error) {
         if (!(error instanceof SequenceRefused) || !track.isUnsure) throw error
         await this.lost(track, track.trimmed(clock.now()))
         continue
@@ -102,7 +125,7 @@ export class Feeder {
       const asOf = page.asOf ?? askedAt
       const tip = this.parts.isAtTip(page)
       const trimmed = track.check(page, tip || page.ended, clock.now())
-      if (trimmed !== undefined && await this.lost(track, trimmed, page)) continue
+      if (trimmed !== undefined && (await this.lost(track, trimmed, page))) continue
       const { count, last } = this.parts.limit(track, page, asOf)
       budget.add(track.push(count === page.records.length ? page.records : page.records.slice(0, count)))
       this.parts.seen(track, page)

@@ -1,26 +1,42 @@
 /** Which shard takes a hash: the open shards, as they were listed last. */
 import type { Shard } from './wire'
 
-interface Range { readonly id: string; readonly from: bigint; readonly to: bigint }
+interface Range {
+  readonly id: string
+  readonly from: bigint
+  readonly to: bigint
+}
 
 export class HashRanges {
   private open: readonly Range[] = []
   private readonly byId = new Map<string, Range>()
 
-  get isEmpty(): boolean { return this.open.length === 0 }
+  get isEmpty(): boolean {
+    return this.open.length === 0
+  }
 
   /** They were split or merged since. */
-  forget(): void { this.list([]) }
+  forget(): void {
+    this.list([])
+  }
 
   list(shards: readonly Shard[]): void {
     this.byId.clear()
     for (const { id, hashes } of shards) this.byId.set(id, { id, ...hashes })
-    this.open = shards.filter(({ endingSequence }) => endingSequence === undefined).map(({ id, hashes }) => ({ id, ...hashes })).sort((a, b) => (a.from < b.from ? -1 : 1))
+    this.open = shards
+      .filter(({ endingSequence }) => endingSequence === undefined)
+      .map(({ id, hashes }) => ({ id, ...hashes }))
+      .sort((a, b) => (a.from < b.from ? -1 : 1))
   }
 
-  knows(shard: string): boolean { return this.byId.has(shard) }
+  knows(shard: string): boolean {
+    return this.byId.has(shard)
+  }
   /** Whether a shard that is known, also a closed one, takes it. */
-  takes(shard: string, hash: bigint): boolean { const range = this.byId.get(shard); return range !== undefined && range.from <= hash && hash <= range.to }
+  takes(shard: string, hash: bigint): boolean {
+    const range = this.byId.get(shard)
+    return range !== undefined && range.from <= hash && hash <= range.to
+  }
 
   /** undefined: none is known, while they are being split or merged. */
   shardOf(hash: bigint): string | undefined {

@@ -1,9 +1,12 @@
 /**
  * Kinesis data streams, both ways.
  *
- * - Every shard is read: a child from its beginning, and only once its parents are drained; what is found late is read from its oldest.
- * - A position is a sequence number and, within an aggregate, a sub-sequence. It is kept here, or, where processes share the shards (`leases`), in DynamoDB.
- * - A record that was written is delivered when its entry was answered with a sequence number; an entry that failed goes again, and no other.
+ * - Every shard is read: a child from its beginning, and only once its parents are drained; what is found late is read
+ *   from its oldest.
+ * - A position is a sequence number and, within an aggregate, a sub-sequence. It is kept here, or, where processes
+ *   share the shards (`leases`), in DynamoDB.
+ * - A record that was written is delivered when its entry was answered with a sequence number; an entry that failed
+ *   goes again, and no other.
  * - `order=key`: never two entries of one partition key under way, and none after one that failed.
  * - Nothing is retried here; calls are paced to what a shard takes.
  */
@@ -27,7 +30,8 @@ export default defineEndpoint({
   meaning,
   feeds,
   source: {
-    position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'), sharesWork: ({ options: { leases } }) => leases !== undefined,
+    position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'),
+    sharesWork: ({ options: { leases } }) => leases !== undefined,
     load: async () => (await import('./source.js')).create,
   },
   sink: { load: async () => (await import('./sink.js')).create },

@@ -5,8 +5,14 @@ import { jsonText } from '../../kit/json-scan'
 import type { OptionsOf } from '../../options/define'
 import { MAX_HASH, MAX_KEY_LENGTH, type KinesisOptions } from './options'
 
-type Piece = { readonly text: string } | { readonly from: 'key' } | { readonly from: 'json'; readonly path: readonly string[] }
-export interface Keyed { readonly partitionKey: string; readonly explicitHashKey?: string }
+type Piece =
+  | { readonly text: string }
+  | { readonly from: 'key' }
+  | { readonly from: 'json'; readonly path: readonly string[] }
+export interface Keyed {
+  readonly partitionKey: string
+  readonly explicitHashKey?: string
+}
 /** Throws a RangeError that says why a record has none. */
 export type Keying = (entry: Entry) => Keyed
 
@@ -20,7 +26,8 @@ function parseTemplate(raw: string): readonly Piece[] {
     } else if (group === 'key') pieces.push({ from: 'key' })
     else {
       const path = /^json:(.+)$/.exec(group ?? '')?.[1]?.split('.')
-      if (path === undefined || path.includes('')) throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
+      if (path === undefined || path.includes(''))
+        throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
       pieces.push({ from: 'json', path })
     }
   }
@@ -34,17 +41,28 @@ export function keyingFaults({ partitionKey, explicitHashKey, order }: OptionsOf
     if (raw === undefined || /\{(env|file|exec):/.test(raw)) return
     try {
       if (parseTemplate(raw).every((piece) => 'text' in piece)) judge(raw)
-    } catch (error) { faults.push(`${name}=: ${(error as Error).message}`) }
+    } catch (error) {
+      faults.push(`${name}=: ${(error as Error).message}`)
+    }
   }
   look('partition-key', partitionKey, checkKey)
   look('explicit-hash-key', explicitHashKey, checkHash)
-  if (order === 'key' && partitionKey === 'random') faults.push('order=key keeps the order of each key, and partition-key=random gives every record another')
+  if (order === 'key' && partitionKey === 'random')
+    faults.push('order=key keeps the order of each key, and partition-key=random gives every record another')
   return faults
 }
 
 /** Of options that were checked. */
-export function keyingOf({ partitionKey, explicitHashKey }: Pick<OptionsOf<KinesisOptions>, 'partitionKey' | 'explicitHashKey'>): Keying {
-  const key = partitionKey === undefined ? ownKey : partitionKey === 'random' ? randomKey : filled(partitionKey, 'partition key', checkKey)
+export function keyingOf({
+  partitionKey,
+  explicitHashKey,
+}: Pick<OptionsOf<KinesisOptions>, 'partitionKey' | 'explicitHashKey'>): Keying {
+  const key =
+    partitionKey === undefined
+      ? ownKey
+      : partitionKey === 'random'
+        ? randomKey
+        : filled(partitionKey, 'partition key', checkKey)
   if (explicitHashKey === undefined) return (entry) => ({ partitionKey: key(entry) })
   const hash = filled(explicitHashKey, 'explicit hash key', checkHash)
   return (entry) => ({ partitionKey: key(entry), explicitHashKey: hash(entry) })
@@ -54,12 +72,23 @@ function filled(template: string, what: string, check: (text: string) => void): 
   const pieces = parseTemplate(template)
   if (pieces.every((piece) => 'text' in piece)) return () => template
   return (entry) => {
-    const text = pieces.map((piece) => ('text' in piece ? piece.text : piece.from === 'key' ? keyText(entry) ?? missing('key', what) : (entry.value === null ? undefined : jsonText(entry.value, piece.path)) ?? missing(`${piece.path.join('.')} in JSON`, what))).join('')
+    const text = pieces
+      .map((piece) =>
+        'text' in piece
+          ? piece.text
+          : piece.from === 'key'
+            ? (keyText(entry) ?? missing('key', what))
+            : ((entry.value === null ? undefined : jsonText(entry.value, piece.path)) ??
+              missing(`${piece.path.join('.')} in JSON`, what)),
+      )
+      .join('')
     check(text)
     return text
   }
 }
-function missing(part: string, what: string): never { throw new RangeError(`it has no ${part}, which the ${what} asks for`) }
+function missing(part: string, what: string): never {
+  throw new RangeError(`it has no ${part}, which the ${what} asks for`)
+}
 
 function ownKey(entry: Entry): string {
   const text = keyText(entry)
@@ -76,17 +105,23 @@ function keyText({ key }: Entry): string | undefined {
 }
 
 /** 64 bits: as good as evenly spread over any number of shards. */
-function randomKey(): string { return randomBytes(8).toString('hex') }
+function randomKey(): string {
+  return randomBytes(8).toString('hex')
+}
 
 function checkKey(text: string): void {
   if (text === '') throw new RangeError('its partition key is empty')
-  if (text.length > MAX_KEY_LENGTH) throw new RangeError(`its partition key is longer than ${MAX_KEY_LENGTH} characters`)
+  if (text.length > MAX_KEY_LENGTH)
+    throw new RangeError(`its partition key is longer than ${MAX_KEY_LENGTH} characters`)
 }
 function checkHash(text: string): void {
-  if (!/^(0|[1-9]\d{0,38})$/.test(text) || BigInt(text) > MAX_HASH) throw new RangeError('its explicit hash key is not a decimal number below 2^128')
+  if (!/^(0|[1-9]\d{0,38})$/.test(text) || BigInt(text) > MAX_HASH)
+    throw new RangeError('its explicit hash key is not a decimal number below 2^128')
 }
 
 /** Where in the hash space a record goes. */
 export function hashOf({ partitionKey, explicitHashKey }: Keyed): bigint {
-  return explicitHashKey === undefined ? BigInt(`0x${createHash('md5').update(partitionKey).digest('hex')}`) : BigInt(explicitHashKey)
+  return explicitHashKey === undefined
+    ? BigInt(`0x${createHash('md5').update(partitionKey).digest('hex')}`)
+    : BigInt(explicitHashKey)
 }

@@ -1,8 +1,11 @@
 /**
- * One lease that is ours. Its writes (renewals, checkpoints, giving back) go one after the other, each asking for the counter that the last one left.
+ * One lease that is ours. Its writes (renewals, checkpoints, giving back) go one after the other, each asking for the
+ * counter that the last one left.
  *
- * - It is ours for a lease duration after the moment the last write that succeeded was sent, by our own clock: others begin to count later than that.
- * - A write without an answer may have happened. The next one finds out: a counter one higher, with us in the row, was ours.
+ * - It is ours for a lease duration after the moment the last write that succeeded was sent, by our own clock: others
+ *   begin to count later than that.
+ * - A write without an answer may have happened. The next one finds out: a counter one higher, with us in the row, was
+ *   ours.
  */
 import type { Clock } from '../../core/contract'
 import type { Change, LeaseRow, LeaseTable } from './lease-table'
@@ -11,8 +14,16 @@ import type { Checkpoint } from './wire'
 /** Why a lease is gone that we wanted to be rid of. */
 export const GIVEN_BACK = 'given back'
 
-export interface HoldingSettings { readonly me: string; readonly leaseMs: number; readonly clock: Clock }
-interface Pending { readonly checkpoint: Checkpoint; done(): void; failed(error: unknown): void }
+export interface HoldingSettings {
+  readonly me: string
+  readonly leaseMs: number
+  readonly clock: Clock
+}
+interface Pending {
+  readonly checkpoint: Checkpoint
+  done(): void
+  failed(error: unknown): void
+}
 
 export class Holding {
   readonly key: string
@@ -32,7 +43,12 @@ export class Holding {
   private pending: Pending | undefined
 
   /** @param takenAt when the write that made it ours was sent */
-  constructor(private readonly settings: HoldingSettings, row: LeaseRow, readonly epoch: number, takenAt: number) {
+  constructor(
+    private readonly settings: HoldingSettings,
+    row: LeaseRow,
+    readonly epoch: number,
+    takenAt: number,
+  ) {
     this.key = row.key
     this.checkpoint = row.checkpoint
     this.counter = row.counter
@@ -42,7 +58,8 @@ export class Holding {
 
   /** Also notes it. */
   isExpired(): boolean {
-    if (this.gone === undefined && this.settings.clock.monotonic() - this.renewedAt >= this.settings.leaseMs) this.end('it could not be renewed in time')
+    if (this.gone === undefined && this.settings.clock.monotonic() - this.renewedAt >= this.settings.leaseMs)
+      this.end('it could not be renewed in time')
     return this.gone !== undefined
   }
 
@@ -50,7 +67,9 @@ export class Holding {
   note(checkpoint: Checkpoint): Promise<void> {
     this.pending?.done()
     if (this.gone !== undefined) return Promise.resolve()
-    return new Promise((done, failed) => { this.pending = { checkpoint, done, failed } })
+    return new Promise((done, failed) => {
+      this.pending = { checkpoint, done, failed }
+    })
   }
 
   /** What waits to be written will not be any more. */
@@ -66,12 +85,16 @@ export class Holding {
     this.drop()
   }
 
-  /** Renews, with the checkpoint that waits. @param more what else to change with a checkpoint @returns false: it is not ours any more */
+  /**
+   * Renews, with the checkpoint that waits. @param more what else to change with a checkpoint @returns false: it is not
+   * ours any more
+   */
   renew(table: LeaseTable, more: (checkpoint: Checkpoint) => Promise<Change>, signal: AbortSignal): Promise<boolean> {
     return this.inTurn(async () => {
       const { pending } = this
-      const change: Change = pending === undefined ? {} : { ...await more(pending.checkpoint), checkpoint: pending.checkpoint }
-      if (!await this.write(table, change, signal)) return false
+      const change: Change =
+        pending === undefined ? {} : { ...(await more(pending.checkpoint)), checkpoint: pending.checkpoint }
+      if (!(await this.write(table, change, signal))) return false
       if (change.checkpoint !== undefined) this.checkpoint = change.checkpoint
       if (this.pending === pending) this.drop()
       if (change.release === true) this.end(GIVEN_BACK)
@@ -109,7 +132,16 @@ export class Holding {
         this.renewedAt = this.unansweredAt
         this.unansweredAt = undefined
         this.handing = now.handing === me
-      } else this.end(now === undefined ? 'its row was removed from the table' : isOurs ? `another process goes by the name ${me}: give each its own worker-id=` : now.owner === undefined ? 'it was given back' : `${now.owner} has taken it`)
+      } else
+        this.end(
+          now === undefined
+            ? 'its row was removed from the table'
+            : isOurs
+              ? `another process goes by the name ${me}: give each its own worker-id=`
+              : now.owner === undefined
+                ? 'it was given back'
+                : `${now.owner} has taken it`,
+        )
     }
     return false
   }

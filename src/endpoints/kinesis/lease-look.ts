@@ -1,4 +1,7 @@
-/** One look at the table: what is missing is made, what is finished and done with is removed, what is due is taken, what others have too much of is asked for. */
+/**
+ * One look at the table: what is missing is made, what is finished and done with is removed, what is due is taken, what
+ * others have too much of is asked for.
+ */
 import { choose, type Bounds, type Seen } from './lease-balance'
 import type { Holding } from './lease-holding'
 import { Lineage } from './lease-shards'
@@ -35,13 +38,24 @@ export async function look(parts: LookParts): Promise<Looked> {
   const { rows, lineage, begun } = await listed(parts)
   const standings = watch.look(rows, begun, clock.monotonic())
   tellHeld(host, rows, lineage)
-  for (const row of rows.filter((one) => !held.has(one.key) && lineage.isRemovable(one))) await table.remove(row, signal)
-  const seen = rows.filter((row) => row.checkpoint.kind !== 'end' && lineage.mayBegin(row)).map((row): Seen => {
-    const { free = false, old = false, overdue = false } = standings.get(row.key) ?? {}
-    const holding = held.get(row.key)
-    // Of our own we know more than the listing does.
-    return holding === undefined ? { row, held: false, free, old, overdue } : { row: holding.handing ? row : { ...row, owner: bounds.me }, held: true, free: false, old: false, overdue: false }
-  })
+  for (const row of rows.filter((one) => !held.has(one.key) && lineage.isRemovable(one)))
+    await table.remove(row, signal)
+  const seen = rows
+    .filter((row) => row.checkpoint.kind !== 'end' && lineage.mayBegin(row))
+    .map((row): Seen => {
+      const { free = false, old = false, overdue = false } = standings.get(row.key) ?? {}
+      const holding = held.get(row.key)
+      // Of our own we know more than the listing does.
+      return holding === undefined
+        ? { row, held: false, free, old, overdue }
+        : {
+            row: holding.handing ? row : { ...row, owner: bounds.me },
+            held: true,
+            free: false,
+            old: false,
+            overdue: false,
+          }
+    })
   const { take, ask } = choose(seen, bounds)
   let taken = 0
   await inParts(take, parts, async (row) => {
@@ -52,15 +66,24 @@ export async function look(parts: LookParts): Promise<Looked> {
     parts.took(now, at, lineage.isGone(row.key))
   })
   await inParts(ask, parts, async (row) => {
-    if (await table.ask(row, bounds.me, signal)) log.info(`lease ${row.key}: asked of ${row.owner ?? 'nobody'}, who has more of them`)
+    if (await table.ask(row, bounds.me, signal))
+      log.info(`lease ${row.key}: asked of ${row.owner ?? 'nobody'}, who has more of them`)
   })
   return {
-    settled: taken === 0 && take.length === 0 && ask.length === 0 && seen.every(({ row, held: ours }) => ours || (row.owner !== bounds.me && standings.get(row.key)?.alive === true)),
+    settled:
+      taken === 0 &&
+      take.length === 0 &&
+      ask.length === 0 &&
+      seen.every(({ row, held: ours }) => ours || (row.owner !== bounds.me && standings.get(row.key)?.alive === true)),
     outrun: taken < take.length,
   }
 }
 
-async function listed({ host, table, signal }: LookParts): Promise<{ readonly rows: readonly LeaseRow[]; readonly lineage: Lineage; readonly begun: number }> {
+async function listed({
+  host,
+  table,
+  signal,
+}: LookParts): Promise<{ readonly rows: readonly LeaseRow[]; readonly lineage: Lineage; readonly begun: number }> {
   for (let again = false; ; again = true) {
     const begun = host.ctx.clock.monotonic()
     const rows = await table.list(signal)

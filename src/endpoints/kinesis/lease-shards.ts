@@ -1,16 +1,22 @@
 /**
- * Which leases there are to be, for the shards that are listed: as the Kinesis Client Library 2.x makes and removes them (HierarchicalShardSyncer,
- * LeaseCleanupManager). Pure.
+ * Which leases there are to be, for the shards that are listed: as the Kinesis Client Library 2.x makes and removes
+ * them (HierarchicalShardSyncer, LeaseCleanupManager). Pure.
  *
- * - A shard without relatives in the table gets one that begins at `start`; its descendants get theirs, from their oldest record on, as its end is reached.
- * - A shard is processed when its lease is at SHARD_END, or has been removed: then one of a descendant is there. That comes before its children.
- * - A finished lease is removed when its own parents' are gone and all its children have begun, so that the table says at any time where things stand.
+ * - A shard without relatives in the table gets one that begins at `start`; its descendants get theirs, from their
+ *   oldest record on, as its end is reached.
+ * - A shard is processed when its lease is at SHARD_END, or has been removed: then one of a descendant is there. That
+ *   comes before its children.
+ * - A finished lease is removed when its own parents' are gone and all its children have begun, so that the table says
+ *   at any time where things stand.
  */
 import type { LeaseRow } from './lease-table'
 import { compareSequences } from './position'
 import type { Checkpoint, Shard } from './wire'
 
-export interface Wanted { readonly shard: Shard; readonly checkpoint: Checkpoint }
+export interface Wanted {
+  readonly shard: Shard
+  readonly checkpoint: Checkpoint
+}
 
 export class Lineage {
   private readonly rows: Map<string, LeaseRow>
@@ -20,12 +26,17 @@ export class Lineage {
   private readonly descending = new Map<string, boolean>()
   private readonly children: ReadonlyMap<string, readonly Shard[]>
 
-  constructor(private readonly shards: readonly Shard[], rows: readonly LeaseRow[], private readonly start: (shard: string) => Checkpoint) {
+  constructor(
+    private readonly shards: readonly Shard[],
+    rows: readonly LeaseRow[],
+    private readonly start: (shard: string) => Checkpoint,
+  ) {
     this.rows = new Map(rows.map((row) => [row.key, row]))
     this.listed = new Map(shards.map((shard) => [shard.id, shard]))
     this.newest = shards.reduce((newest, { id }) => (id > newest ? id : newest), '')
     const children = new Map<string, Shard[]>()
-    for (const shard of shards) for (const parent of shard.parents) children.set(parent, [...children.get(parent) ?? [], shard])
+    for (const shard of shards)
+      for (const parent of shard.parents) children.set(parent, [...(children.get(parent) ?? []), shard])
     this.children = children
   }
 
@@ -33,7 +44,9 @@ export class Lineage {
   missing(): readonly Wanted[] {
     const wanted: Wanted[] = []
     const descendants = new Set<string>()
-    for (const shard of [...this.shards].sort((a, b) => compareSequences(a.startingSequence, b.startingSequence) || (a.id < b.id ? -1 : 1))) {
+    for (const shard of [...this.shards].sort(
+      (a, b) => compareSequences(a.startingSequence, b.startingSequence) || (a.id < b.id ? -1 : 1),
+    )) {
       const { id, parents } = shard
       const descends = parents.some((parent) => this.rows.has(parent) || descendants.has(parent))
       if (descends) descendants.add(id)
@@ -42,7 +55,11 @@ export class Lineage {
       if (!descends && first.kind === 'end') continue
       descendants.add(id)
       if (!descends) wanted.push({ shard, checkpoint: first })
-      else if (parents.some((parent) => this.isProcessed(parent)) && parents.every((parent) => this.rows.has(parent) || this.isProcessed(parent))) wanted.push({ shard, checkpoint: { kind: 'oldest' } })
+      else if (
+        parents.some((parent) => this.isProcessed(parent)) &&
+        parents.every((parent) => this.rows.has(parent) || this.isProcessed(parent))
+      )
+        wanted.push({ shard, checkpoint: { kind: 'oldest' } })
     }
     return wanted
   }
@@ -54,7 +71,9 @@ export class Lineage {
   }
 
   /** Not listed any more: nothing of it can be read. */
-  isGone(key: string): boolean { return this.shards.length > 0 && !this.listed.has(key) && !this.isUnheardOf(key) }
+  isGone(key: string): boolean {
+    return this.shards.length > 0 && !this.listed.has(key) && !this.isUnheardOf(key)
+  }
 
   /** Its records were read, or are not to be. */
   isProcessed(key: string): boolean {
@@ -66,17 +85,26 @@ export class Lineage {
   }
 
   isRemovable(row: LeaseRow): boolean {
-    if (row.checkpoint.kind !== 'end' || this.isUnheardOf(row.key) || this.parentsOf(row).some((parent) => this.rows.has(parent))) return false
+    if (
+      row.checkpoint.kind !== 'end' ||
+      this.isUnheardOf(row.key) ||
+      this.parentsOf(row).some((parent) => this.rows.has(parent))
+    )
+      return false
     const children = this.children.get(row.key) ?? []
     if (children.length === 0) return !this.listed.has(row.key)
     return children.every(({ id }) => {
       const child = this.rows.get(id)
-      return child === undefined ? this.isSurpassed(id) : child.checkpoint.kind === 'sequence' || child.checkpoint.kind === 'end'
+      return child === undefined
+        ? this.isSurpassed(id)
+        : child.checkpoint.kind === 'sequence' || child.checkpoint.kind === 'end'
     })
   }
 
   /** Ids grow: one that is newer than all that were listed was made since. */
-  private isUnheardOf(key: string): boolean { return !this.listed.has(key) && key > this.newest }
+  private isUnheardOf(key: string): boolean {
+    return !this.listed.has(key) && key > this.newest
+  }
 
   /** Nothing will come in a shard that is closed. */
   private beginning({ id, endingSequence }: Shard): Checkpoint {
@@ -84,7 +112,9 @@ export class Lineage {
     return start.kind === 'latest' && endingSequence !== undefined ? { kind: 'end' } : start
   }
 
-  private parentsOf(row: LeaseRow): readonly string[] { return [...new Set([...row.parents, ...this.listed.get(row.key)?.parents ?? []])] }
+  private parentsOf(row: LeaseRow): readonly string[] {
+    return [...new Set([...row.parents, ...(this.listed.get(row.key)?.parents ?? [])])]
+  }
 
   /** A descendant has a lease: then it was processed itself, or left out. */
   private isSurpassed(id: string): boolean {

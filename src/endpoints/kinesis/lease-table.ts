@@ -1,10 +1,13 @@
 /**
- * Leases as rows of a DynamoDB table, in the layout of the Kinesis Client Library (amazon-kinesis-client 1.x to 3.x, DynamoDBLeaseSerializer): one item a
- * shard, hash key `leaseKey`. Attributes that are not ours stay as they are: rows are updated, never written over.
+ * Leases as rows of a DynamoDB table, in the layout of the Kinesis Client Library (amazon-kinesis-client 1.x to 3.x,
+ * DynamoDBLeaseSerializer): one item a shard, hash key `leaseKey`. Attributes that are not ours stay as they are: rows
+ * are updated, never written over.
  *
- * - Every write raises `leaseCounter` and asks for the one seen last: of several writers one wins. A counter that stands still is a holder that is gone.
- * - A hand-over that was asked for (library 3.x): `leaseOwner` is the next holder already, `checkpointOwner` the one that may still write checkpoints;
- *   removing the latter completes it. Earlier libraries know nothing of it: they go on, and are overtaken.
+ * - Every write raises `leaseCounter` and asks for the one seen last: of several writers one wins. A counter that
+ *   stands still is a holder that is gone.
+ * - A hand-over that was asked for (library 3.x): `leaseOwner` is the next holder already, `checkpointOwner` the one
+ *   that may still write checkpoints; removing the latter completes it. Earlier libraries know nothing of it: they go
+ *   on, and are overtaken.
  * - 3.x can keep other things in the same table: rows with another `entityType` than LEASE. They are none of ours.
  */
 import type { AttributeValue } from '@aws-sdk/client-dynamodb'
@@ -23,14 +26,26 @@ export interface LeaseRow {
   readonly children: readonly string[]
 }
 /** What a holder believes of its row: what it asks for in every write. */
-export interface Hold { readonly key: string; readonly me: string; readonly counter: number; /** We are asked to hand it over: the next holder stands in the row. */ readonly handing: boolean }
-export interface Change { readonly checkpoint?: Checkpoint; readonly children?: readonly string[]; /** We need it no longer: for others to take at once. */ readonly release?: boolean }
+export interface Hold {
+  readonly key: string
+  readonly me: string
+  readonly counter: number /** We are asked to hand it over: the next holder stands in the row. */
+  readonly handing: boolean
+}
+export interface Change {
+  readonly checkpoint?: Checkpoint
+  readonly children?: readonly string[] /** We need it no longer: for others to take at once. */
+  readonly release?: boolean
+}
 /** `now`: the row as it is instead; absent: there is none. */
 export type Written = { readonly done: true } | { readonly done: false; readonly now?: LeaseRow }
 
 /** Each call is one request (a listing, one per page); rejects with an error of `core/errors`; none retries. */
 export interface LeaseTable {
-  /** Makes the table where there is none, and waits until it can be used. Rejects with `Refused` where it is something else. */
+  /**
+   * Makes the table where there is none, and waits until it can be used. Rejects with `Refused` where it is something
+   * else.
+   */
   ready(signal: AbortSignal): Promise<void>
   list(signal: AbortSignal): Promise<readonly LeaseRow[]>
   /** False: there was one already. */
@@ -50,10 +65,15 @@ export interface LeaseTable {
 export type Item = Record<string, AttributeValue>
 const SENTINELS = { oldest: 'TRIM_HORIZON', latest: 'LATEST', time: 'AT_TIMESTAMP', end: 'SHARD_END' } as const
 
-/** Where `latest` and `time` count from: the library keeps that in its own configuration. Without it a second reader of LATEST would skip what the first one had read and not committed. */
+/**
+ * Where `latest` and `time` count from: the library keeps that in its own configuration. Without it a second reader of
+ * LATEST would skip what the first one had read and not committed.
+ */
 const SINCE = 'manifoldStartingTime'
 
-function text(item: Item, name: string): string | undefined { return item[name]?.S }
+function text(item: Item, name: string): string | undefined {
+  return item[name]?.S
+}
 function number(item: Item, name: string): number | undefined {
   const { N } = item[name] ?? {}
   return N === undefined ? undefined : Number(N)
@@ -67,25 +87,51 @@ export function rowOf(item: Item, since: number | undefined, table: string): Lea
   const counter = number(item, 'leaseCounter')
   const checkpoint = text(item, 'checkpoint')
   if (key === undefined || counter === undefined || checkpoint === undefined) return undefined
-  if (item['streamName'] !== undefined) throw new Refused(`the table ${table} holds leases of several streams (${text(item, 'streamName') ?? key}), as a Kinesis Client Library in multi-stream mode makes them: name a table of this stream alone in leases=`)
+  if (item['streamName'] !== undefined)
+    throw new Refused(
+      `the table ${table} holds leases of several streams (${text(item, 'streamName') ?? key}), as a Kinesis Client Library in multi-stream mode makes them: name a table of this stream alone in leases=`,
+    )
   const owner = text(item, 'leaseOwner')
   const handing = text(item, 'checkpointOwner')
   return {
-    key, counter, checkpoint: checkpointOf(checkpoint, number(item, 'checkpointSubSequenceNumber') ?? 0, number(item, SINCE), since, `the lease ${key} in table ${table}`),
-    parents: item['parentShardId']?.SS ?? [], children: item['childShardIds']?.SS ?? [],
-    ...(owner === undefined ? {} : { owner }), ...(handing === undefined ? {} : { handing }),
+    key,
+    counter,
+    checkpoint: checkpointOf(
+      checkpoint,
+      number(item, 'checkpointSubSequenceNumber') ?? 0,
+      number(item, SINCE),
+      since,
+      `the lease ${key} in table ${table}`,
+    ),
+    parents: item['parentShardId']?.SS ?? [],
+    children: item['childShardIds']?.SS ?? [],
+    ...(owner === undefined ? {} : { owner }),
+    ...(handing === undefined ? {} : { handing }),
   }
 }
 
-function checkpointOf(sequence: string, sub: number, kept: number | undefined, since: number | undefined, what: string): Checkpoint {
+function checkpointOf(
+  sequence: string,
+  sub: number,
+  kept: number | undefined,
+  since: number | undefined,
+  what: string,
+): Checkpoint {
   switch (sequence) {
-    case 'TRIM_HORIZON': return { kind: 'oldest' }
-    case 'SHARD_END': return { kind: 'end' }
-    case 'LATEST': return kept === undefined ? { kind: 'latest' } : { kind: 'time', time: kept }
+    case 'TRIM_HORIZON':
+      return { kind: 'oldest' }
+    case 'SHARD_END':
+      return { kind: 'end' }
+    case 'LATEST':
+      return kept === undefined ? { kind: 'latest' } : { kind: 'time', time: kept }
     // Whoever made the row knew the time; where we do not, everything is read rather than something left out.
-    case 'AT_TIMESTAMP': return kept ?? since ? { kind: 'time', time: kept ?? since ?? 0 } : { kind: 'oldest' }
+    case 'AT_TIMESTAMP':
+      return (kept ?? since) ? { kind: 'time', time: kept ?? since ?? 0 } : { kind: 'oldest' }
     default:
-      if (!/^\d{1,129}$/.test(sequence)) throw new Refused(`${what} has a checkpoint that is none: '${sequence.slice(0, 80)}'; correct it, or name another table in leases=`)
+      if (!/^\d{1,129}$/.test(sequence))
+        throw new Refused(
+          `${what} has a checkpoint that is none: '${sequence.slice(0, 80)}'; correct it, or name another table in leases=`,
+        )
       return { kind: 'sequence', sequence, sub }
   }
 }
@@ -95,7 +141,7 @@ export function itemOf(checkpoint: Checkpoint, now: number): Item {
   const since = checkpoint.kind === 'time' ? checkpoint.time : checkpoint.kind === 'latest' ? now : undefined
   return {
     checkpoint: { S: checkpoint.kind === 'sequence' ? checkpoint.sequence : SENTINELS[checkpoint.kind] },
-    checkpointSubSequenceNumber: { N: String(checkpoint.kind === 'sequence' ? checkpoint.sub ?? 0 : 0) },
+    checkpointSubSequenceNumber: { N: String(checkpoint.kind === 'sequence' ? (checkpoint.sub ?? 0) : 0) },
     ...(since === undefined ? {} : { [SINCE]: { N: String(Math.floor(since)) } }),
   }
 }
@@ -103,53 +149,114 @@ export function itemOf(checkpoint: Checkpoint, now: number): Item {
 /** A lease that nobody has held. */
 export function newItem({ id, parents, hashes }: Shard, checkpoint: Checkpoint, now: number): Item {
   return {
-    leaseKey: { S: id }, leaseCounter: { N: '0' }, ownerSwitchesSinceCheckpoint: { N: '0' }, ...itemOf(checkpoint, now),
-    ...(parents.length === 0 ? {} : { parentShardId: { SS: [...parents] } }), startingHashKey: { S: String(hashes.from) }, endingHashKey: { S: String(hashes.to) },
+    leaseKey: { S: id },
+    leaseCounter: { N: '0' },
+    ownerSwitchesSinceCheckpoint: { N: '0' },
+    ...itemOf(checkpoint, now),
+    ...(parents.length === 0 ? {} : { parentShardId: { SS: [...parents] } }),
+    startingHashKey: { S: String(hashes.from) },
+    endingHashKey: { S: String(hashes.to) },
   }
 }
 
 /** An UpdateItem, less table and key. Values that are missing: the attribute is removed, or has to be absent. */
-export interface Update { readonly set: Item; readonly remove: readonly string[]; readonly add?: Item; readonly where: Readonly<Record<string, AttributeValue | undefined>> }
+export interface Update {
+  readonly set: Item
+  readonly remove: readonly string[]
+  readonly add?: Item
+  readonly where: Readonly<Record<string, AttributeValue | undefined>>
+}
 
 export function takeUpdate(row: LeaseRow, me: string, since: number): Update {
   return {
-    set: { leaseOwner: { S: me }, leaseCounter: { N: String(row.counter + 1) }, ...(row.checkpoint.kind === 'latest' ? { [SINCE]: { N: String(Math.floor(since)) } } : {}) },
+    set: {
+      leaseOwner: { S: me },
+      leaseCounter: { N: String(row.counter + 1) },
+      ...(row.checkpoint.kind === 'latest' ? { [SINCE]: { N: String(Math.floor(since)) } } : {}),
+    },
     remove: ['checkpointOwner'],
-    ...(row.owner !== undefined && (row.owner !== me || row.handing === me) ? { add: { ownerSwitchesSinceCheckpoint: { N: '1' } } } : {}),
+    ...(row.owner !== undefined && (row.owner !== me || row.handing === me)
+      ? { add: { ownerSwitchesSinceCheckpoint: { N: '1' } } }
+      : {}),
     where: { leaseCounter: { N: String(row.counter) }, leaseOwner: textOr(row.owner) },
   }
 }
 
 export function askUpdate(row: LeaseRow, me: string): Update {
   // The counter stays: its holder goes on renewing with it.
-  return { set: { leaseOwner: { S: me }, checkpointOwner: { S: row.owner ?? '' } }, remove: [], where: { leaseKey: { S: row.key }, leaseOwner: textOr(row.owner), checkpointOwner: undefined } }
-}
-
-export function writeUpdate({ me, counter, handing }: Hold, { checkpoint, children, release }: Change, now: number): Update {
-  const item = checkpoint === undefined ? {} : { ...itemOf(checkpoint, now), ownerSwitchesSinceCheckpoint: { N: '0' } }
   return {
-    set: { leaseCounter: { N: String(counter + 1) }, ...item, ...(children === undefined || children.length === 0 ? {} : { childShardIds: { SS: [...children] } }) },
-    remove: [
-      ...(checkpoint === undefined ? [] : ['pendingCheckpoint', 'pendingCheckpointSubSequenceNumber', 'pendingCheckpointState', ...(SINCE in item ? [] : [SINCE])]),
-      ...(release !== true ? [] : [handing ? 'checkpointOwner' : 'leaseOwner']),
-    ],
-    where: { leaseCounter: { N: String(counter) }, ...(handing ? { checkpointOwner: { S: me } } : { leaseOwner: { S: me }, checkpointOwner: undefined }) },
+    set: { leaseOwner: { S: me }, checkpointOwner: { S: row.owner ?? '' } },
+    remove: [],
+    where: { leaseKey: { S: row.key }, leaseOwner: textOr(row.owner), checkpointOwner: undefined },
   }
 }
 
-function textOr(value: string | undefined): AttributeValue | undefined { return value === undefined ? undefined : { S: value } }
+export function writeUpdate(
+  { me, counter, handing }: Hold,
+  { checkpoint, children, release }: Change,
+  now: number,
+): Update {
+  const item = checkpoint === undefined ? {} : { ...itemOf(checkpoint, now), ownerSwitchesSinceCheckpoint: { N: '0' } }
+  return {
+    set: {
+      leaseCounter: { N: String(counter + 1) },
+      ...item,
+      ...(children === undefined || children.length === 0 ? {} : { childShardIds: { SS: [...children] } }),
+    },
+    remove: [
+      ...(checkpoint === undefined
+        ? []
+        : [
+            'pendingCheckpoint',
+            'pendingCheckpointSubSequenceNumber',
+            'pendingCheckpointState',
+            ...(SINCE in item ? [] : [SINCE]),
+          ]),
+      ...(release !== true ? [] : [handing ? 'checkpointOwner' : 'leaseOwner']),
+    ],
+    where: {
+      leaseCounter: { N: String(counter) },
+      ...(handing ? { checkpointOwner: { S: me } } : { leaseOwner: { S: me }, checkpointOwner: undefined }),
+    },
+  }
+}
+
+function textOr(value: string | undefined): AttributeValue | undefined {
+  return value === undefined ? undefined : { S: value }
+}
 
 /** As DynamoDB wants it: every name and value behind a placeholder, for some of ours are reserved words. */
-export function expressionsOf({ set, remove, add = {}, where }: Update): { readonly UpdateExpression: string; readonly ConditionExpression: string; readonly ExpressionAttributeNames: Record<string, string>; readonly ExpressionAttributeValues: Item } {
+export function expressionsOf({ set, remove, add = {}, where }: Update): {
+  readonly UpdateExpression: string
+  readonly ConditionExpression: string
+  readonly ExpressionAttributeNames: Record<string, string>
+  readonly ExpressionAttributeValues: Item
+} {
   const names: Record<string, string> = {}
   const values: Item = {}
-  const name = (attribute: string): string => { names[`#${attribute}`] = attribute; return `#${attribute}` }
-  const value = (kind: string, attribute: string, given: AttributeValue): string => { values[`:${kind}${attribute}`] = given; return `:${kind}${attribute}` }
+  const name = (attribute: string): string => {
+    names[`#${attribute}`] = attribute
+    return `#${attribute}`
+  }
+  const value = (kind: string, attribute: string, given: AttributeValue): string => {
+    values[`:${kind}${attribute}`] = given
+    return `:${kind}${attribute}`
+  }
   const sets = Object.entries(set).map(([attribute, given]) => `${name(attribute)} = ${value('s', attribute, given)}`)
   const adds = Object.entries(add).map(([attribute, given]) => `${name(attribute)} ${value('a', attribute, given)}`)
-  const conditions = Object.entries(where).map(([attribute, given]) => (given === undefined ? `attribute_not_exists(${name(attribute)})` : `${name(attribute)} = ${value('w', attribute, given)}`))
+  const conditions = Object.entries(where).map(([attribute, given]) =>
+    given === undefined
+      ? `attribute_not_exists(${name(attribute)})`
+      : `${name(attribute)} = ${value('w', attribute, given)}`,
+  )
   return {
-    UpdateExpression: [`SET ${sets.join(', ')}`, ...(remove.length === 0 ? [] : [`REMOVE ${remove.map(name).join(', ')}`]), ...(adds.length === 0 ? [] : [`ADD ${adds.join(', ')}`])].join(' '),
-    ConditionExpression: conditions.join(' AND '), ExpressionAttributeNames: names, ExpressionAttributeValues: values,
+    UpdateExpression: [
+      `SET ${sets.join(', ')}`,
+      ...(remove.length === 0 ? [] : [`REMOVE ${remove.map(name).join(', ')}`]),
+      ...(adds.length === 0 ? [] : [`ADD ${adds.join(', ')}`]),
+    ].join(' '),
+    ConditionExpression: conditions.join(' AND '),
+    ExpressionAttributeNames: names,
+    ExpressionAttributeValues: values,
   }
 }

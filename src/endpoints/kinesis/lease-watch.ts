@@ -1,7 +1,12 @@
 /** How long counters stand still, as seen from here: no other machine's clock is ever asked. */
 import type { LeaseRow } from './lease-table'
 
-interface Observed { readonly counter: number; readonly since: number; readonly moved: boolean; readonly askedSince: number | undefined }
+interface Observed {
+  readonly counter: number
+  readonly since: number
+  readonly moved: boolean
+  readonly askedSince: number | undefined
+}
 export interface Standing {
   /** Nobody has it, or its holder has not moved it for a lease duration. */
   readonly free: boolean
@@ -11,7 +16,10 @@ export interface Standing {
   readonly alive: boolean
 }
 
-/** A lease that nobody took for so many durations is anybody's (DynamoDBLeaseTaker, veryOldLeaseDurationNanosMultiplier). */
+/**
+ * A lease that nobody took for so many durations is anybody's (DynamoDBLeaseTaker,
+ * veryOldLeaseDurationNanosMultiplier).
+ */
 const OLD = 3
 
 export class LeaseWatch {
@@ -19,10 +27,18 @@ export class LeaseWatch {
   private next: number | undefined
 
   /** @param handOverMs what a holder that was asked for a lease gets to drain it */
-  constructor(private readonly me: string, private readonly leaseMs: number, private readonly handOverMs: number) {}
+  constructor(
+    private readonly me: string,
+    private readonly leaseMs: number,
+    private readonly handOverMs: number,
+  ) {}
 
-  /** When the first lease that another process holds will have run out, if nobody moves it: looking then finds it free. */
-  get due(): number | undefined { return this.next }
+  /**
+   * When the first lease that another process holds will have run out, if nobody moves it: looking then finds it free.
+   */
+  get due(): number | undefined {
+    return this.next
+  }
 
   /** @param begun and @param ended when the listing was asked for, and had been answered, milliseconds */
   look(rows: readonly LeaseRow[], begun: number, ended: number): ReadonlyMap<string, Standing> {
@@ -34,20 +50,27 @@ export class LeaseWatch {
       const stood = before?.counter === row.counter
       const asked = row.owner === this.me && row.handing !== undefined && row.handing !== this.me
       const now: Observed = {
-        counter: row.counter, since: stood ? before.since : ended, moved: row.owner !== undefined && (stood ? before.moved : before !== undefined),
-        askedSince: asked ? before?.askedSince ?? ended : undefined,
+        counter: row.counter,
+        since: stood ? before.since : ended,
+        moved: row.owner !== undefined && (stood ? before.moved : before !== undefined),
+        askedSince: asked ? (before?.askedSince ?? ended) : undefined,
       }
       seen.set(row.key, now)
       const still = begun - now.since
-      if (row.owner !== undefined && row.owner !== this.me && still < this.leaseMs) this.next = Math.min(this.next ?? Infinity, now.since + this.leaseMs)
+      if (row.owner !== undefined && row.owner !== this.me && still < this.leaseMs)
+        this.next = Math.min(this.next ?? Infinity, now.since + this.leaseMs)
       standings.set(row.key, {
-        free: row.owner === undefined || still >= this.leaseMs, old: still >= OLD * this.leaseMs,
-        overdue: now.askedSince !== undefined && begun - now.askedSince >= this.handOverMs, alive: now.moved && still < this.leaseMs,
+        free: row.owner === undefined || still >= this.leaseMs,
+        old: still >= OLD * this.leaseMs,
+        overdue: now.askedSince !== undefined && begun - now.askedSince >= this.handOverMs,
+        alive: now.moved && still < this.leaseMs,
       })
     }
     this.seen = seen
     return standings
   }
 
-  forget(): void { this.seen.clear() }
+  forget(): void {
+    this.seen.clear()
+  }
 }

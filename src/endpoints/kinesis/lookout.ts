@@ -1,6 +1,7 @@
 /**
- * Looks for new shards: every so often, and when a shard has ended. What a page tells of children is sooner, but not every service tells.
- * A shard that has ended has children; where none is listed yet it is looked for again, soon, for a while.
+ * Looks for new shards: every so often, and when a shard has ended. What a page tells of children is sooner, but not
+ * every service tells. A shard that has ended has children; where none is listed yet it is looked for again, soon, for
+ * a while.
  */
 import type { Clock, Log } from '../../core/contract'
 import { Disconnected, lineOf, Throttled } from '../../core/errors'
@@ -31,10 +32,16 @@ export class Lookout {
 
   constructor(private readonly parts: LookoutParts) {}
 
-  start(): void { this.timer = this.parts.clock.every(this.parts.everyMs, () => { this.look() }) }
+  start(): void {
+    this.timer = this.parts.clock.every(this.parts.everyMs, () => {
+      this.look()
+    })
+  }
 
   /** Children of shards that have ended are still to be found. */
-  get isExpecting(): boolean { return this.childless.size > 0 }
+  get isExpecting(): boolean {
+    return this.childless.size > 0
+  }
 
   ended(shard: string): void {
     if (this.parts.shards.hasChildren(shard)) return
@@ -44,7 +51,13 @@ export class Lookout {
 
   look(): void {
     // A failure in what follows is told there; this settles whatever happens.
-    this.looking ??= this.lookUntilFound().catch((error: unknown) => { if (!this.parts.signal.aborted) this.parts.failed(error) }).finally(() => { this.looking = undefined })
+    this.looking ??= this.lookUntilFound()
+      .catch((error: unknown) => {
+        if (!this.parts.signal.aborted) this.parts.failed(error)
+      })
+      .finally(() => {
+        this.looking = undefined
+      })
   }
 
   /** After the signal has aborted: all is at rest. */
@@ -74,7 +87,8 @@ export class Lookout {
     const { wire, shards, signal, log } = this.parts
     try {
       const { createdAt } = await wire.describe(signal)
-      if (Math.floor(createdAt) !== Math.floor(wire.stream.createdAt)) throw new Disconnected(`stream ${wire.stream.name} was deleted and made anew`)
+      if (Math.floor(createdAt) !== Math.floor(wire.stream.createdAt))
+        throw new Disconnected(`stream ${wire.stream.name} was deleted and made anew`)
       shards.list(await wire.shards(signal))
     } catch (error) {
       // Listing is not reading: the next look is soon enough.

@@ -13,18 +13,34 @@ export function meaning(given: Given<KinesisOptions>, role: Role): Meaning {
   return {
     things: [thing(named, { region, endpoint: serverUrl(options.endpoint) })],
     options: {
-      streamName: undefined, streamArn: undefined, region: undefined, endpoint: undefined,
-      ...(role === 'sink' ? {} : {
-        shard: options.shard.length === 0 ? undefined : [...new Set(options.shard)].sort().join(','),
-        leasesEndpoint: serverUrl(options.leasesEndpoint), leasesRegion: options.leasesRegion === region ? undefined : options.leasesRegion,
-      }),
+      streamName: undefined,
+      streamArn: undefined,
+      region: undefined,
+      endpoint: undefined,
+      ...(role === 'sink'
+        ? {}
+        : {
+            shard: options.shard.length === 0 ? undefined : [...new Set(options.shard)].sort().join(','),
+            leasesEndpoint: serverUrl(options.leasesEndpoint),
+            leasesRegion: options.leasesRegion === region ? undefined : options.leasesRegion,
+          }),
     },
   }
 }
 
-function regionOf(named: string): string | undefined { try { return addressOf(named).region } catch { return undefined } }
+function regionOf(named: string): string | undefined {
+  try {
+    return addressOf(named).region
+  } catch {
+    return undefined
+  }
+}
 
 /** Streams of one name may be those of two accounts. */
-export function feeds({ options: from }: Given<KinesisOptions>, { options: to }: Given<KinesisOptions>, same: boolean): boolean {
+export function feeds(
+  { options: from }: Given<KinesisOptions>,
+  { options: to }: Given<KinesisOptions>,
+  same: boolean,
+): boolean {
   return same && from.profile === to.profile && from.roleArn === to.roleArn && from.accessKeyId === to.accessKeyId
 }

@@ -1,7 +1,8 @@
 /**
- * What one shard may be asked for, in any second and on average; it lives as long as the source, so that opening again does not begin anew.
- * Source: "Quotas and limits" of the Kinesis Data Streams Developer Guide: 5 GetRecords and 5 GetShardIterator a second and shard, 2 MB a second and shard,
- * 10 MB an answer, after which a shard's share is used up for five seconds.
+ * What one shard may be asked for, in any second and on average; it lives as long as the source, so that opening again
+ * does not begin anew. Source: "Quotas and limits" of the Kinesis Data Streams Developer Guide: 5 GetRecords and 5
+ * GetShardIterator a second and shard, 2 MB a second and shard, 10 MB an answer, after which a shard's share is used up
+ * for five seconds.
  */
 import type { Clock } from '../../core/contract'
 import { GETS_PER_SECOND, MAX_GET_BYTES } from './options'
@@ -17,7 +18,9 @@ export class Calls {
   constructor(private readonly most = GETS_PER_SECOND) {}
 
   /** When the next may be made, in the clock's time. */
-  next(): number { return this.times.length < this.most ? 0 : (this.times[0] ?? 0) + WINDOW_MS }
+  next(): number {
+    return this.times.length < this.most ? 0 : (this.times[0] ?? 0) + WINDOW_MS
+  }
 
   made(now: number): void {
     this.times.push(now)
@@ -41,7 +44,10 @@ export class Pace {
 
   async beforeRecords(signal: AbortSignal): Promise<void> {
     this.pay()
-    await this.until(Math.max(this.records.next(), this.at + Math.max(0, this.owed) / BYTES_PER_SECOND * 1000), signal)
+    await this.until(
+      Math.max(this.records.next(), this.at + (Math.max(0, this.owed) / BYTES_PER_SECOND) * 1000),
+      signal,
+    )
     this.records.made(this.clock.monotonic())
   }
 
@@ -52,7 +58,7 @@ export class Pace {
 
   private pay(): void {
     const now = this.clock.monotonic()
-    this.owed = Math.max(-MAX_GET_BYTES, this.owed - Math.max(0, now - this.at) / 1000 * BYTES_PER_SECOND)
+    this.owed = Math.max(-MAX_GET_BYTES, this.owed - (Math.max(0, now - this.at) / 1000) * BYTES_PER_SECOND)
     this.at = now
   }
 

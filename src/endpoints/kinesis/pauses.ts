@@ -1,4 +1,6 @@
-/** Shards that have asked for patience, each with a pause of its own, which grows until the shard takes something again. */
+/**
+ * Shards that have asked for patience, each with a pause of its own, which grows until the shard takes something again.
+ */
 
 const FIRST_MS = 250
 const MOST_MS = 10_000
@@ -21,8 +23,12 @@ export class Pauses {
     this.byShard.set(shard, { until: now + ms, ms })
     return ms
   }
-  took(shard: string): void { this.byShard.delete(shard) }
+  took(shard: string): void {
+    this.byShard.delete(shard)
+  }
 
   /** Milliseconds that it still wants; 0: none. */
-  left(shard: string, now: number): number { return Math.max(0, (this.byShard.get(shard)?.until ?? 0) - now) }
+  left(shard: string, now: number): number {
+    return Math.max(0, (this.byShard.get(shard)?.until ?? 0) - now)
+  }
 }

@@ -1,15 +1,26 @@
 /**
- * One shard by GetRecords, within what a shard allows (pace.ts): at its tip every `everyMs`, behind it as soon as may be.
+ * One shard by GetRecords, within what a shard allows (pace.ts): at its tip every `everyMs`, behind it as soon as may
+ * be.
  *
- * - A throttle is the shard's own matter (its other readers take from the same share): the next call waits, longer each time, while other shards go on.
- * - An iterator that is too old is replaced at once by one after the last record; a second time before any answer it is the core's to wait.
+ * - A throttle is the shard's own matter (its other readers take from the same share): the next call waits, longer each
+ *   time, while other shards go on.
+ * - An iterator that is too old is replaced at once by one after the last record; a second time before any answer it is
+ *   the core's to wait.
  */
 import type { Clock } from '../../core/contract'
 import { Throttled } from '../../core/errors'
 import type { Budget } from './budget'
 import { MAX_GET_BYTES } from './options'
 import type { Pace } from './pace'
-import { IteratorExpired, type Beginning, type KinesisWire, type Page, type PolledPage, type ShardReader, type StreamRecord } from './wire'
+import {
+  IteratorExpired,
+  type Beginning,
+  type KinesisWire,
+  type Page,
+  type PolledPage,
+  type ShardReader,
+  type StreamRecord,
+} from './wire'
 
 /** Pauses after throttles, milliseconds, where the service names none. */
 const FIRST_PAUSE = 250
@@ -41,7 +52,9 @@ export class Poller implements ShardReader {
   private expected = MAX_GET_BYTES
   private throttles = { times: 0, since: 0 }
 
-  constructor(private readonly parts: PollerParts) { this.from = parts.from }
+  constructor(private readonly parts: PollerParts) {
+    this.from = parts.from
+  }
 
   async next(signal: AbortSignal): Promise<Page & { readonly ended: boolean }> {
     const { clock } = this.parts
@@ -64,7 +77,9 @@ export class Poller implements ShardReader {
     }
   }
 
-  close(): Promise<void> { return Promise.resolve() }
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
 
   private async ask(signal: AbortSignal): Promise<PolledPage> {
     const { wire, shard, pace, budget, clock, everyMs, limit } = this.parts
@@ -88,7 +103,9 @@ export class Poller implements ShardReader {
       this.iterator = page.next
       this.nextAt = isAtTip(page, limit) ? clock.monotonic() + everyMs : 0
       return page
-    } finally { budget.give(expected) }
+    } finally {
+      budget.give(expected)
+    }
   }
 
   private pause(error: Throttled): void {
@@ -97,11 +114,20 @@ export class Poller implements ShardReader {
     else if (now - this.throttles.since > THROTTLED_MS) throw error
     const times = ++this.throttles.times
     this.parts.throttled(times)
-    this.nextAt = now + Math.max(error.afterMs ?? 0, Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(times - 1, 10)) * (0.75 + Math.random() / 2))
+    this.nextAt =
+      now +
+      Math.max(
+        error.afterMs ?? 0,
+        Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** Math.min(times - 1, 10)) * (0.75 + Math.random() / 2),
+      )
   }
 }
 
 /** Nothing more is there at the moment. A full answer never says so: emulators tell of no distance at all. */
-export function isAtTip({ records, behindMs }: Page, limit: number): boolean { return records.length < limit && (behindMs === undefined ? records.length === 0 : behindMs <= 0) }
+export function isAtTip({ records, behindMs }: Page, limit: number): boolean {
+  return records.length < limit && (behindMs === undefined ? records.length === 0 : behindMs <= 0)
+}
 
-export function sizeOf(records: readonly StreamRecord[]): number { return records.reduce((sum, { data, partitionKey }) => sum + data.length + partitionKey.length, 0) }
+export function sizeOf(records: readonly StreamRecord[]): number {
+  return records.reduce((sum, { data, partitionKey }) => sum + data.length + partitionKey.length, 0)
+}

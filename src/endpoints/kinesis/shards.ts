@@ -1,8 +1,9 @@
 /**
- * The shards of a stream as they are known, and which of them may be read: a child only once all its parents that are still kept were read to their end and
- * handed on, so that a key's records stay in order over splits and merges.
+ * The shards of a stream as they are known, and which of them may be read: a child only once all its parents that are
+ * still kept were read to their end and handed on, so that a key's records stay in order over splits and merges.
  *
- * A shard is known from a listing, or from the page that ended its parent, which is sooner: such a hint holds until the shard is listed.
+ * A shard is known from a listing, or from the page that ended its parent, which is sooner: such a hint holds until the
+ * shard is listed.
  */
 import type { Shard } from './wire'
 
@@ -16,8 +17,12 @@ export class Shards {
   private readonly done = new Set<string>()
 
   /** Those listed last. */
-  get listed(): readonly Shard[] { return this.listedOnes }
-  get all(): readonly Known[] { return [...this.known.values()] }
+  get listed(): readonly Shard[] {
+    return this.listedOnes
+  }
+  get all(): readonly Known[] {
+    return [...this.known.values()]
+  }
 
   list(shards: readonly Shard[]): void {
     this.listedOnes = shards
@@ -39,14 +44,28 @@ export class Shards {
   }
 
   /** As listed last. */
-  isClosed(id: string): boolean { return this.closed.has(id) }
+  isClosed(id: string): boolean {
+    return this.closed.has(id)
+  }
 
   /** It was read to its end, and that was handed on; or nothing of it is to be read. */
-  end(id: string): void { this.done.add(id) }
-  isEnded(id: string): boolean { return this.done.has(id) }
+  end(id: string): void {
+    this.done.add(id)
+  }
+  isEnded(id: string): boolean {
+    return this.done.has(id)
+  }
 
   /** Nothing that has to come before it is still to be read. @param inScope whether a shard is read at all */
-  mayBegin(id: string, inScope: (shard: string) => boolean): boolean { return this.known.get(id)?.parents.every((parent) => !this.known.has(parent) || this.done.has(parent) || !inScope(parent)) ?? true }
+  mayBegin(id: string, inScope: (shard: string) => boolean): boolean {
+    return (
+      this.known
+        .get(id)
+        ?.parents.every((parent) => !this.known.has(parent) || this.done.has(parent) || !inScope(parent)) ?? true
+    )
+  }
 
-  hasChildren(id: string): boolean { return [...this.known.values()].some(({ parents }) => parents.includes(id)) }
+  hasChildren(id: string): boolean {
+    return [...this.known.values()].some(({ parents }) => parents.includes(id))
+  }
 }

@@ -1,13 +1,17 @@
 /**
  * A stream as a source. Each shard is a partition of the flow: `shardId-000000000003`.
  *
- * - Without leases every shard is read here and the position lives with us (alone.ts); with them, shards begin and end as the leases say.
- * - A child begins when its parents' ends were handed on, from its oldest. That a shard has ended is its last position, so that it is not read again.
+ * - Without leases every shard is read here and the position lives with us (alone.ts); with them, shards begin and end
+ *   as the leases say.
+ * - A child begins when its parents' ends were handed on, from its oldest. That a shard has ended is its last position,
+ *   so that it is not read again.
  * - `start` is resolved once, for the shards that exist then, and noted by empty deliveries before their records.
- * - What asks a shard's reader for patience, or ends a subscription, is that reader's own matter (poller.ts, subscriber.ts). Anything else that fails ends it
- *   all, for the core to open again.
- * - Leases, and the consumer that this process registered, outlive a close that another opening may follow; with the last close they are given back.
- * - Of `--until end` the end is the time of the first opening: a shard is done once nothing in it is older, by the distance from its tip that the service tells.
+ * - What asks a shard's reader for patience, or ends a subscription, is that reader's own matter (poller.ts,
+ *   subscriber.ts). Anything else that fails ends it all, for the core to open again.
+ * - Leases, and the consumer that this process registered, outlive a close that another opening may follow; with the
+ *   last close they are given back.
+ * - Of `--until end` the end is the time of the first opening: a shard is done once nothing in it is older, by the
+ *   distance from its tip that the service tells.
  */
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
@@ -60,7 +64,10 @@ class KinesisSource implements Source {
   private failure: { readonly error: unknown } | undefined
   private start: Start | undefined
   private openedAt: number | undefined
-  /** `cut`: records that arrived later are left out, where it is the user's time; the two machines' clocks need not agree on ours. */
+  /**
+   * `cut`: records that arrived later are left out, where it is the user's time; the two machines' clocks need not
+   * agree on ours.
+   */
   private until: { readonly time: number; readonly cut: boolean } | undefined
   private readonly readers = new Readers()
   private readonly told = new Set<string>()
@@ -77,34 +84,83 @@ class KinesisSource implements Source {
     this.openedAt ??= ctx.clock.now()
     const { signal } = (this.life = linkedAbort(ctx.signal)).controller
     const { options } = await this.target.resolve()
-    const start = this.start ??= startOf(options.start, this.openedAt)
-    const wire = this.wire = await openStream(this.target, signal)
+    const start = (this.start ??= startOf(options.start, this.openedAt))
+    const wire = (this.wire = await openStream(this.target, signal))
     await this.readers.open(options, wire, ctx, signal)
     const full = this.readers.full ?? options.maxRecords
     const shards = new Shards()
     shards.list(await wire.shards(signal))
     const budget = new Budget(AHEAD_BYTES)
-    const fail = (error: unknown): void => { this.fail(error) }
+    const fail = (error: unknown): void => {
+      this.fail(error)
+    }
     const feeder = new Feeder({
-      clock: ctx.clock, signal, budget, retentionMs: wire.stream.retentionMs, failed: fail, changed: () => { this.wake.wake() },
-      reader: (track, from) => this.readers.make({ ctx, wire, options, budget, isClosed: (shard) => shards.isClosed(shard) }, track.shard, from),
-      isAtTip: (page) => isAtTip(page, full), limit: (track, page, askedAt) => this.limit(page, askedAt, full, shards.isClosed(track.shard)),
+      clock: ctx.clock,
+      signal,
+      budget,
+      retentionMs: wire.stream.retentionMs,
+      failed: fail,
+      changed: () => {
+        this.wake.wake()
+      },
+      reader: (track, from) =>
+        this.readers.make(
+          { ctx, wire, options, budget, isClosed: (shard) => shards.isClosed(shard) },
+          track.shard,
+          from,
+        ),
+      isAtTip: (page) => isAtTip(page, full),
+      limit: (track, page, askedAt) => this.limit(page, askedAt, full, shards.isClosed(track.shard)),
       trimmed: (track, trimmed) => this.trimmed(reading, track, trimmed),
       seen: (track, page) => {
         shards.hint(page.children)
         ctx.gauge(`behind-ms ${track.shard}`, page.behindMs ?? 0)
       },
     })
-    const begin = (planned: Planned, epoch = ONLY_EPOCH): void => { this.beginShard(reading, planned, epoch) }
-    const alone = options.leases === undefined ? new Alone({ ctx, wire, options, shards, told: this.told, begin }) : undefined
-    const sharing = alone === undefined ? await this.share({ ctx, wire, shards, signal, start, begin, options, giveUp: (shard) => this.giveUp(reading, shard) }) : undefined
+    const begin = (planned: Planned, epoch = ONLY_EPOCH): void => {
+      this.beginShard(reading, planned, epoch)
+    }
+    const alone =
+      options.leases === undefined ? new Alone({ ctx, wire, options, shards, told: this.told, begin }) : undefined
+    const sharing =
+      alone === undefined
+        ? await this.share({
+            ctx,
+            wire,
+            shards,
+            signal,
+            start,
+            begin,
+            options,
+            giveUp: (shard) => this.giveUp(reading, shard),
+          })
+        : undefined
     const looked = (): void => {
       alone?.beginReady()
       sharing?.looked()
       this.wake.wake()
     }
-    const lookout = new Lookout({ wire, shards, clock: ctx.clock, log: ctx.log, signal, everyMs: options.shardsEvery, looked, failed: fail })
-    const reading: Reading = this.reading = { ctx, wire, signal, options, shards, feeder, lookout, ...(alone === undefined ? {} : { alone }), ...(sharing === undefined ? {} : { sharing }) }
+    const lookout = new Lookout({
+      wire,
+      shards,
+      clock: ctx.clock,
+      log: ctx.log,
+      signal,
+      everyMs: options.shardsEvery,
+      looked,
+      failed: fail,
+    })
+    const reading: Reading = (this.reading = {
+      ctx,
+      wire,
+      signal,
+      options,
+      shards,
+      feeder,
+      lookout,
+      ...(alone === undefined ? {} : { alone }),
+      ...(sharing === undefined ? {} : { sharing }),
+    })
     alone?.start(start)
     await sharing?.start()
     lookout.start()
@@ -122,8 +178,13 @@ class KinesisSource implements Source {
         this.handed.set(track.shard, { epoch: track.partition.epoch, position: last })
         if (ended) this.ended(reading, track)
         return {
-          batch: units.length === 0 ? EMPTY : new UnitBatch(units, bytes), partition: track.partition, last,
-          at: within(units.length, (index) => { const unit = units[index]; return unit === undefined ? last : track.positionOf(unit) }),
+          batch: units.length === 0 ? EMPTY : new UnitBatch(units, bytes),
+          partition: track.partition,
+          last,
+          at: within(units.length, (index) => {
+            const unit = units[index]
+            return unit === undefined ? last : track.positionOf(unit)
+          }),
         }
       }
       if (this.isFinished(reading)) return null
@@ -131,12 +192,20 @@ class KinesisSource implements Source {
     }
   }
 
-  async commit(partition: Partition, upTo: Position): Promise<void> { await this.reading?.sharing?.commit(partition, upTo) }
+  async commit(partition: Partition, upTo: Position): Promise<void> {
+    await this.reading?.sharing?.commit(partition, upTo)
+  }
 
-  covers(upTo: Position, position: Position): boolean { return covers(upTo, position) }
+  covers(upTo: Position, position: Position): boolean {
+    return covers(upTo, position)
+  }
 
-  ends(): Promise<ReadonlyMap<string, Position | null>> { return this.endAt({ time: this.openedAt ?? 0, cut: false }) }
-  endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> { return this.endAt({ time, cut: true }) }
+  ends(): Promise<ReadonlyMap<string, Position | null>> {
+    return this.endAt({ time: this.openedAt ?? 0, cut: false })
+  }
+  endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> {
+    return this.endAt({ time, cut: true })
+  }
 
   async close(last = true): Promise<void> {
     const { life, reading, wire } = this
@@ -156,19 +225,37 @@ class KinesisSource implements Source {
     this.wake.wake()
   }
 
-  private async share({ options, ...parts }: Omit<SharingParts, 'run' | 'handed'> & { readonly options: OptionsOf<KinesisOptions> }): Promise<Sharing> {
+  private async share({
+    options,
+    ...parts
+  }: Omit<SharingParts, 'run' | 'handed'> & { readonly options: OptionsOf<KinesisOptions> }): Promise<Sharing> {
     const { leasesOf, Sharing: Shared } = await import('./sharing.js')
     this.current = options
-    this.leases ??= leasesOf(() => this.current ?? options, options, () => (this.start?.kind === 'time' ? this.start.time : undefined), () => this.wire?.stream.arn.split(':')[3])
-    return new Shared(this.leases, { ...parts, handed: (shard) => this.handed.get(shard), run: (work) => { this.run(work) } })
+    this.leases ??= leasesOf(
+      () => this.current ?? options,
+      options,
+      () => (this.start?.kind === 'time' ? this.start.time : undefined),
+      () => this.wire?.stream.arn.split(':')[3],
+    )
+    return new Shared(this.leases, {
+      ...parts,
+      handed: (shard) => this.handed.get(shard),
+      run: (work) => {
+        this.run(work)
+      },
+    })
   }
 
   /** Work beside reading: where it fails, reading does. */
   private run(work: Promise<void>): void {
-    const task = work.catch((error: unknown) => { this.fail(error) }).finally(() => {
-      this.tasks.delete(task)
-      this.wake.wake()
-    })
+    const task = work
+      .catch((error: unknown) => {
+        this.fail(error)
+      })
+      .finally(() => {
+        this.tasks.delete(task)
+        this.wake.wake()
+      })
     this.tasks.add(task)
   }
 
@@ -183,7 +270,14 @@ class KinesisSource implements Source {
     const { createdAt, retentionMs } = wire.stream
     const before = feeder.of(shard)
     if (before !== undefined) this.run(feeder.drop(before))
-    const track = new Track({ partition: { name: shard, epoch }, at, seenAt, createdAt, retentionMs, takeApart: disaggregate })
+    const track = new Track({
+      partition: { name: shard, epoch },
+      at,
+      seenAt,
+      createdAt,
+      retentionMs,
+      takeApart: disaggregate,
+    })
     if (note !== undefined) track.begun(note)
     if (at.kind !== 'end') ctx.log.debug(`${shard} begins`, { at: at.kind })
     feeder.add(track)
@@ -209,7 +303,10 @@ class KinesisSource implements Source {
     this.readers.forget(shard)
   }
 
-  private endAt(until: { readonly time: number; readonly cut: boolean }): Promise<ReadonlyMap<string, Position | null>> {
+  private endAt(until: {
+    readonly time: number
+    readonly cut: boolean
+  }): Promise<ReadonlyMap<string, Position | null>> {
     const { reading } = this
     if (reading === undefined) return Promise.reject(new Disconnected('not connected'))
     this.until = until
@@ -217,7 +314,12 @@ class KinesisSource implements Source {
     return Promise.resolve(new Map(reading.feeder.all.map(({ shard }) => [shard, null])))
   }
 
-  private limit({ records, behindMs = records.length === 0 ? 0 : Infinity }: Page, askedAt: number, full: number, closed: boolean): { readonly count: number; readonly last: boolean } {
+  private limit(
+    { records, behindMs = records.length === 0 ? 0 : Infinity }: Page,
+    askedAt: number,
+    full: number,
+    closed: boolean,
+  ): { readonly count: number; readonly last: boolean } {
     const { until } = this
     if (until === undefined) return { count: records.length, last: false }
     const later = until.cut ? records.findIndex(({ arrivedAt = 0 }) => arrivedAt > until.time) : -1
@@ -229,13 +331,19 @@ class KinesisSource implements Source {
   private isFinished({ feeder, lookout, alone, sharing }: Reading): boolean {
     if (!feeder.all.every(({ finished }) => finished)) return false
     // A child waits for ever for a parent that is not read to its end.
-    return this.until !== undefined ? !lookout.isExpecting && sharing?.isSettled !== false : alone !== undefined && alone.isBounded && alone.isEmpty
+    return this.until !== undefined
+      ? !lookout.isExpecting && sharing?.isSettled !== false
+      : alone !== undefined && alone.isBounded && alone.isEmpty
   }
 }
 
 function startOf(text: string, now: number): Start {
   let start: Start
-  try { start = parseStart(text, now) } catch (error) { throw new Fatal(`start=${text}: ${(error as Error).message}`, { cause: error }) }
+  try {
+    start = parseStart(text, now)
+  } catch (error) {
+    throw new Fatal(`start=${text}: ${(error as Error).message}`, { cause: error })
+  }
   if (start.kind === 'time' && start.time > now) throw new Fatal(`start=${text} lies in the future`)
   return start
 }

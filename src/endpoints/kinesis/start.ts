@@ -1,6 +1,7 @@
 /**
- * Where each shard begins. `start` is resolved once, for the shards that exist then: with `latest` the open ones begin at their tip and closed ones are not
- * read at all. A stored position wins beside it, and what appears later begins at its oldest.
+ * Where each shard begins. `start` is resolved once, for the shards that exist then: with `latest` the open ones begin
+ * at their tip and closed ones are not read at all. A stored position wins beside it, and what appears later begins at
+ * its oldest.
  */
 import type { Gap } from '../../core/contract'
 import { Fatal } from '../../core/errors'
@@ -8,9 +9,15 @@ import { parseTime } from '../../options/times'
 import { decodePosition, encodePosition, isSameStream, type ShardPosition } from './position'
 import type { Checkpoint, Shard } from './wire'
 
-export type Start = { readonly kind: 'oldest' | 'latest' } | { readonly kind: 'time'; readonly time: number } | { readonly kind: 'at' | 'after'; readonly sequence: string }
+export type Start =
+  | { readonly kind: 'oldest' | 'latest' }
+  | { readonly kind: 'time'; readonly time: number }
+  | { readonly kind: 'at' | 'after'; readonly sequence: string }
 
-/** Also as the service's iterator types: TRIM_HORIZON, AFTER_SEQUENCE_NUMBER:NUMBER. @param now epoch milliseconds. Throws an Error that says what is allowed. */
+/**
+ * Also as the service's iterator types: TRIM_HORIZON, AFTER_SEQUENCE_NUMBER:NUMBER. @param now epoch milliseconds.
+ * Throws an Error that says what is allowed.
+ */
 export function parseStart(text: string, now: number): Start {
   const raw = text.trim()
   if (/^(oldest|earliest|trim_horizon)$/i.test(raw)) return { kind: 'oldest' }
@@ -25,7 +32,10 @@ export interface Planned {
   readonly shard: string
   readonly at: Checkpoint
   readonly seenAt?: number
-  /** To be noted by an empty delivery, so that it is known before the first record; with `at` of another kind than what is noted. */
+  /**
+   * To be noted by an empty delivery, so that it is known before the first record; with `at` of another kind than what
+   * is noted.
+   */
   readonly note?: string
 }
 export interface Plan {
@@ -46,7 +56,14 @@ export interface PlanParts {
 
 export function planOf(parts: PlanParts): Plan {
   const { listed, createdAt, now, start, onGap, inScope } = parts
-  const stored = new Map([...parts.stored].filter(([shard]) => inScope(shard)).flatMap(([shard, text]) => { const position = decodePosition(text); return position === undefined ? [] : [[shard, { text, position }] as const] }))
+  const stored = new Map(
+    [...parts.stored]
+      .filter(([shard]) => inScope(shard))
+      .flatMap(([shard, text]) => {
+        const position = decodePosition(text)
+        return position === undefined ? [] : [[shard, { text, position }] as const]
+      }),
+  )
   const ours = listed.filter(({ id }) => inScope(id))
   // What remains of a deleted stream's ended shards says nothing any more once one of this stream's is known.
   const known = [...stored.values()].some(({ position }) => isSameStream(position.createdAt, createdAt))
@@ -56,14 +73,22 @@ export function planOf(parts: PlanParts): Plan {
     const there = ours.some(({ id }) => id === shard)
     if (position.at.kind === 'end' || (same && there)) continue
     const why = same ? 'the shard is not kept any more (retention)' : 'the stream was deleted and made anew'
-    gaps.push({ partition: shard, from: text, to: same ? 'the end of the shard' : 'the end of the deleted stream', why, ...(there ? {} : { note: encodePosition({ at: { kind: 'end' }, createdAt }) }) })
+    gaps.push({
+      partition: shard,
+      from: text,
+      to: same ? 'the end of the shard' : 'the end of the deleted stream',
+      why,
+      ...(there ? {} : { note: encodePosition({ at: { kind: 'end' }, createdAt }) }),
+    })
   }
   const instead: Start = { kind: onGap === 'latest' ? 'latest' : 'oldest' }
   const first: Start = stored.size === 0 ? start : known ? { kind: 'oldest' } : instead
-  if ((first.kind === 'at' || first.kind === 'after') && ours.length > 1) throw new Fatal(`a sequence number is one shard's, and there are ${ours.length}: shard= says which`)
+  if ((first.kind === 'at' || first.kind === 'after') && ours.length > 1)
+    throw new Fatal(`a sequence number is one shard's, and there are ${ours.length}: shard= says which`)
   const shards = ours.map((shard): Planned => {
     const position = stored.get(shard.id)?.position
-    if (position !== undefined && isSameStream(position.createdAt, createdAt)) return { shard: shard.id, at: position.at, ...(position.seenAt === undefined ? {} : { seenAt: position.seenAt }) }
+    if (position !== undefined && isSameStream(position.createdAt, createdAt))
+      return { shard: shard.id, at: position.at, ...(position.seenAt === undefined ? {} : { seenAt: position.seenAt }) }
     const begun = begin(position === undefined ? first : instead, shard.endingSequence !== undefined)
     // A tip has no name but the time.
     const noted: ShardPosition = { at: begun.kind === 'latest' ? { kind: 'time', time: now } : begun, createdAt }
@@ -74,10 +99,15 @@ export function planOf(parts: PlanParts): Plan {
 
 function begin(start: Start, closed: boolean): Checkpoint {
   switch (start.kind) {
-    case 'oldest': return { kind: 'oldest' }
-    case 'latest': return { kind: closed ? 'end' : 'latest' }
-    case 'time': return start
-    case 'at': return { kind: 'sequence', sequence: start.sequence, sub: -1 }
-    case 'after': return { kind: 'sequence', sequence: start.sequence }
+    case 'oldest':
+      return { kind: 'oldest' }
+    case 'latest':
+      return { kind: closed ? 'end' : 'latest' }
+    case 'time':
+      return start
+    case 'at':
+      return { kind: 'sequence', sequence: start.sequence, sub: -1 }
+    case 'after':
+      return { kind: 'sequence', sequence: start.sequence }
   }
 }

@@ -1,10 +1,12 @@
 /**
- * One shard by SubscribeToShard: what the service pushes, taken off the wire only as it is asked for, so that a slow reader is the connection's to hold back.
+ * One shard by SubscribeToShard: what the service pushes, taken off the wire only as it is asked for, so that a slow
+ * reader is the connection's to hold back.
  *
- * - A subscription ends after five minutes, or is cut at any moment: the next one begins after what was handed on last, which is known by the events'
- *   continuation, also where no record came. Nothing is passed over, nothing comes twice.
- * - One call in five seconds, also over openings (`turn`). What asks for patience, a subscription that somebody still has, and one that was cut are the shard's
- *   own matter: it subscribes again, later each time, while other shards go on. What does not end within bounds is the core's.
+ * - A subscription ends after five minutes, or is cut at any moment: the next one begins after what was handed on last,
+ *   which is known by the events' continuation, also where no record came. Nothing is passed over, nothing comes twice.
+ * - One call in five seconds, also over openings (`turn`). What asks for patience, a subscription that somebody still
+ *   has, and one that was cut are the shard's own matter: it subscribes again, later each time, while other shards go
+ *   on. What does not end within bounds is the core's.
  * - The service tells of itself every few seconds: silence is a fault.
  */
 import type { Clock } from '../../core/contract'
@@ -13,14 +15,31 @@ import { linkedAbort, unlessAborted } from '../../kit/signal'
 import type { Budget } from './budget'
 import { SUBSCRIBE_EVERY_MS } from './options'
 import { isAtTip, sizeOf } from './poller'
-import { InUse, type Beginning, type Consumer, type KinesisWire, type Page, type PushedPage, type ShardReader } from './wire'
+import {
+  InUse,
+  type Beginning,
+  type Consumer,
+  type KinesisWire,
+  type Page,
+  type PushedPage,
+  type ShardReader,
+} from './wire'
 
-/** Without any event; the Kinesis Client Library gives up after so long (ShardConsumer, MAX_TIME_BETWEEN_REQUEST_RESPONSE). */
+/**
+ * Without any event; the Kinesis Client Library gives up after so long (ShardConsumer,
+ * MAX_TIME_BETWEEN_REQUEST_RESPONSE).
+ */
 const SILENT_MS = 35_000
-/** A call that failed is followed by another one after a second ("SubscribeToShard": one a second, consumer and shard), then later each time. */
+/**
+ * A call that failed is followed by another one after a second ("SubscribeToShard": one a second, consumer and shard),
+ * then later each time.
+ */
 const FAILED_EVERY_MS = 1000
 const LONGEST_PAUSE_MS = 10_000
-/** Asking for patience for so long is a fault to be told; and so is a subscription of somebody else for so long: ours ends a few seconds after it was cut. */
+/**
+ * Asking for patience for so long is a fault to be told; and so is a subscription of somebody else for so long: ours
+ * ends a few seconds after it was cut.
+ */
 const THROTTLED_MS = 300_000
 const IN_USE_MS = 60_000
 /** Subscriptions in a row that fail before any event. */
@@ -28,11 +47,15 @@ const MOST_FAILURES = 3
 /** What an event is expected to hold where nothing is known yet, and at most. */
 const LEAST_EXPECTED = 64 * 1024
 const MOST_EXPECTED = 4 * 1024 * 1024
-/** Events without a record, in a row, after which a closed shard is asked whether it has ended: emulators do not tell. */
+/**
+ * Events without a record, in a row, after which a closed shard is asked whether it has ended: emulators do not tell.
+ */
 const QUIET_EVENTS = 3
 
 /** When the shard may be subscribed to again, in the clock's time. Lives as long as the source. */
-export interface Turn { at: number }
+export interface Turn {
+  at: number
+}
 
 export interface SubscriberParts {
   readonly wire: Pick<KinesisWire, 'subscribe' | 'iterator' | 'records'>
@@ -50,7 +73,12 @@ export interface SubscriberParts {
   takenOver(times: number): void
 }
 /** `asOf`: when it began. */
-interface Subscription { readonly events: AsyncGenerator<PushedPage, void, undefined>; readonly life: ReturnType<typeof linkedAbort>; readonly asOf: number; told: boolean }
+interface Subscription {
+  readonly events: AsyncGenerator<PushedPage, void, undefined>
+  readonly life: ReturnType<typeof linkedAbort>
+  readonly asOf: number
+  told: boolean
+}
 
 export class Subscriber implements ShardReader {
   private from: Beginning
@@ -61,17 +89,20 @@ export class Subscriber implements ShardReader {
   private takeovers = 0
   private quiet = 0
 
-  constructor(private readonly parts: SubscriberParts) { this.from = parts.from }
+  constructor(private readonly parts: SubscriberParts) {
+    this.from = parts.from
+  }
 
   async next(signal: AbortSignal): Promise<Page & { readonly ended: boolean }> {
     for (;;) {
       try {
-        const current = this.current ??= await this.subscribe(signal)
+        const current = (this.current ??= await this.subscribe(signal))
         const page = await this.pull(current, signal)
         if (page !== undefined) return await this.took(page, current, signal)
         await this.close()
         this.takeovers = 0
-        if (!current.told) this.survive(new Disconnected(`a subscription to ${this.parts.shard} ended before its first event`))
+        if (!current.told)
+          this.survive(new Disconnected(`a subscription to ${this.parts.shard} ended before its first event`))
       } catch (error) {
         const stood = this.current !== undefined
         await this.close()
@@ -110,7 +141,10 @@ export class Subscriber implements ShardReader {
       life.controller.abort(error)
       life.dispose()
       // Without an answer it may have succeeded.
-      turn.at = error instanceof Throttled || error instanceof InUse ? askedAt + FAILED_EVERY_MS : clock.monotonic() + SUBSCRIBE_EVERY_MS
+      turn.at =
+        error instanceof Throttled || error instanceof InUse
+          ? askedAt + FAILED_EVERY_MS
+          : clock.monotonic() + SUBSCRIBE_EVERY_MS
       throw error
     }
   }
@@ -122,10 +156,16 @@ export class Subscriber implements ShardReader {
     try {
       const result = await this.within(events.next(), life.controller)
       return result.done === true ? undefined : result.value
-    } finally { budget.give(expected) }
+    } finally {
+      budget.give(expected)
+    }
   }
 
-  private async took(page: PushedPage, current: Subscription, signal: AbortSignal): Promise<Page & { readonly ended: boolean }> {
+  private async took(
+    page: PushedPage,
+    current: Subscription,
+    signal: AbortSignal,
+  ): Promise<Page & { readonly ended: boolean }> {
     const { records, continuation, children } = page
     if (this.refusals.times > 0) this.parts.throttled(0)
     this.refusals = { times: 0, since: 0 }
@@ -139,11 +179,16 @@ export class Subscriber implements ShardReader {
     // What was pushed may have waited on the wire since the subscription began.
     const told = { ...page, asOf: current.asOf, ended: continuation === undefined || children.length > 0 }
     this.quiet = tip && records.length === 0 && !told.ended && this.parts.isClosed() ? this.quiet + 1 : 0
-    return this.quiet < QUIET_EVENTS ? told : { ...told, ...await this.askEnd(signal) }
+    return this.quiet < QUIET_EVENTS ? told : { ...told, ...(await this.askEnd(signal)) }
   }
 
-  /** By GetRecords: a closed shard has ended where nothing is left and nothing follows. Records are left for the events to bring. */
-  private async askEnd(signal: AbortSignal): Promise<Pick<Page, 'children'> & { readonly ended: boolean } | undefined> {
+  /**
+   * By GetRecords: a closed shard has ended where nothing is left and nothing follows. Records are left for the events
+   * to bring.
+   */
+  private async askEnd(
+    signal: AbortSignal,
+  ): Promise<(Pick<Page, 'children'> & { readonly ended: boolean }) | undefined> {
     const { wire, shard } = this.parts
     this.quiet = 0
     try {
@@ -161,8 +206,15 @@ export class Subscriber implements ShardReader {
   private async within<T>(work: Promise<T>, life: AbortController): Promise<T> {
     const { clock, shard } = this.parts
     const timer = linkedAbort(life.signal)
-    clock.sleep(SILENT_MS, timer.controller.signal).then(() => { life.abort(new Disconnected(`Kinesis has told nothing of ${shard} for ${SILENT_MS / 1000} s`)) }, () => undefined)
-    try { return await unlessAborted(work, life.signal) } finally {
+    clock.sleep(SILENT_MS, timer.controller.signal).then(
+      () => {
+        life.abort(new Disconnected(`Kinesis has told nothing of ${shard} for ${SILENT_MS / 1000} s`))
+      },
+      () => undefined,
+    )
+    try {
+      return await unlessAborted(work, life.signal)
+    } finally {
       timer.controller.abort(new Error('over'))
       timer.dispose()
     }
@@ -186,4 +238,6 @@ export class Subscriber implements ShardReader {
   }
 }
 
-function pauseOf(times: number): number { return Math.min(LONGEST_PAUSE_MS, FAILED_EVERY_MS * 2 ** Math.min(times - 1, 10)) * (1 + Math.random() / 4) }
+function pauseOf(times: number): number {
+  return Math.min(LONGEST_PAUSE_MS, FAILED_EVERY_MS * 2 ** Math.min(times - 1, 10)) * (1 + Math.random() / 4)
+}

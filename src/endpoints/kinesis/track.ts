@@ -1,8 +1,8 @@
 /**
  * One shard as it is being read: what arrived and waits, and the positions of what is handed on.
  *
- * Reading after a stored position begins with its own record, to see whether it is still there: a record that was trimmed means that others may have been,
- * unless the shard is known to have held nothing unread until lately.
+ * Reading after a stored position begins with its own record, to see whether it is still there: a record that was
+ * trimmed means that others may have been, unless the shard is known to have held nothing unread until lately.
  */
 import type { Partition } from '../../core/contract'
 import { Wake } from '../../kit/signal'
@@ -14,10 +14,15 @@ import type { Beginning, Checkpoint, Page, ShardReader, StreamRecord } from './w
 export const DELIVERY_BYTES = 1024 * 1024
 
 /** What a producer meant by one record: several where it is an aggregate; undefined: it is none. */
-export type TakeApart = (data: Buffer) => readonly { readonly partitionKey: string; readonly data: Buffer }[] | undefined
+export type TakeApart = (
+  data: Buffer,
+) => readonly { readonly partitionKey: string; readonly data: Buffer }[] | undefined
 
 /** A record with its place: `sub` within its aggregate. */
-export interface Placed extends Unit { readonly sequence: string; readonly sub?: number }
+export interface Placed extends Unit {
+  readonly sequence: string
+  readonly sub?: number
+}
 
 export interface TrackParts {
   readonly partition: Partition
@@ -27,9 +32,18 @@ export interface TrackParts {
   readonly retentionMs: number
   readonly takeApart: TakeApart
 }
-export interface Taken { readonly units: readonly Placed[]; readonly bytes: number; readonly last: string; /** The shard is read to its end. */ readonly ended: boolean }
+export interface Taken {
+  readonly units: readonly Placed[]
+  readonly bytes: number
+  readonly last: string /** The shard is read to its end. */
+  readonly ended: boolean
+}
 /** The record at the position is gone: `lost` where others may be as well. */
-export interface Trimmed { readonly lost: boolean; readonly from: string; readonly to: string }
+export interface Trimmed {
+  readonly lost: boolean
+  readonly from: string
+  readonly to: string
+}
 
 export class Track {
   readonly wake = new Wake()
@@ -61,30 +75,50 @@ export class Track {
     if (at.sub !== -1) this.expected = this.skip
   }
 
-  get shard(): string { return this.parts.partition.name }
-  get partition(): Partition { return this.parts.partition }
-  get hasReady(): boolean { return this.records.length > 0 || this.note !== undefined || this.endOwed }
+  get shard(): string {
+    return this.parts.partition.name
+  }
+  get partition(): Partition {
+    return this.parts.partition
+  }
+  get hasReady(): boolean {
+    return this.records.length > 0 || this.note !== undefined || this.endOwed
+  }
   /** Nothing of it is to be handed on any more. */
-  get finished(): boolean { return this.reached && !this.hasReady }
+  get finished(): boolean {
+    return this.reached && !this.hasReady
+  }
   /** The service may refuse the position, or give nothing for it for ever, where its record is gone. */
-  get isUnsure(): boolean { return this.expected !== undefined }
+  get isUnsure(): boolean {
+    return this.expected !== undefined
+  }
 
   get beginning(): Beginning {
     const { at } = this.parts
     switch (at.kind) {
-      case 'sequence': return { kind: 'at', sequence: at.sequence }
-      case 'time': return at
-      case 'latest': return { kind: 'latest' }
-      default: return { kind: 'oldest' }
+      case 'sequence':
+        return { kind: 'at', sequence: at.sequence }
+      case 'time':
+        return at
+      case 'latest':
+        return { kind: 'latest' }
+      default:
+        return { kind: 'oldest' }
     }
   }
 
-  position(at: Checkpoint, seenAt = this.seenAt): string { return encodePosition({ at, createdAt: this.parts.createdAt, ...(seenAt === undefined ? {} : { seenAt }) }) }
+  position(at: Checkpoint, seenAt = this.seenAt): string {
+    return encodePosition({ at, createdAt: this.parts.createdAt, ...(seenAt === undefined ? {} : { seenAt }) })
+  }
 
-  positionOf({ sequence, sub, arrivedAt }: Placed): string { return this.position({ kind: 'sequence', sequence, ...(sub === undefined ? {} : { sub }) }, arrivedAt) }
+  positionOf({ sequence, sub, arrivedAt }: Placed): string {
+    return this.position({ kind: 'sequence', sequence, ...(sub === undefined ? {} : { sub }) }, arrivedAt)
+  }
 
   /** To be handed on before the first record. */
-  begun(note: string): void { this.note = note }
+  begun(note: string): void {
+    this.note = note
+  }
 
   /** @param at where it goes on instead */
   restarted(at: Checkpoint): void {
@@ -101,16 +135,27 @@ export class Track {
     const { expected } = this
     const [first] = records
     if (expected === undefined) return undefined
-    // A reader at a place that was trimmed may be given empty pages for ever, as far behind as the stream keeps records (seen with the service by users of other clients).
+    // A reader at a place that was trimmed may be given empty pages for ever, as far behind as the stream keeps records
+    // (seen with the service by users of other clients).
     if (first === undefined && !last && behindMs < this.parts.retentionMs) return undefined
-    if (first?.sequence === expected.sequence) { this.expected = undefined; return undefined }
+    if (first?.sequence === expected.sequence) {
+      this.expected = undefined
+      return undefined
+    }
     return this.trimmed(now, first)
   }
 
   trimmed(now: number, first?: StreamRecord): Trimmed {
     this.expected = this.skip = undefined
     const lost = this.seenAt === undefined || now - this.seenAt >= this.parts.retentionMs
-    return { lost, from: this.position(this.place), to: first === undefined ? 'the oldest record' : this.position({ kind: 'sequence', sequence: first.sequence, sub: -1 }, first.arrivedAt) }
+    return {
+      lost,
+      from: this.position(this.place),
+      to:
+        first === undefined
+          ? 'the oldest record'
+          : this.position({ kind: 'sequence', sequence: first.sequence, sub: -1 }, first.arrivedAt),
+    }
   }
 
   /** @returns their bytes */
@@ -173,7 +218,9 @@ export class Track {
       if (done < 0) into.push(record)
       return { kind: 'sequence', sequence }
     }
-    parts.forEach(({ partitionKey, data }, sub) => { if (sub > done) into.push({ data, partitionKey, sequence, arrivedAt, sub }) })
+    parts.forEach(({ partitionKey, data }, sub) => {
+      if (sub > done) into.push({ data, partitionKey, sequence, arrivedAt, sub })
+    })
     return { kind: 'sequence', sequence, ...(parts.length === 0 ? {} : { sub: parts.length - 1 }) }
   }
 }

@@ -1,9 +1,11 @@
 /**
- * What the parts of this endpoint need of the service, and of each other, without a client library: `client.ts` implements `KinesisWire` (one stream each),
- * `lease-client.ts` the `LeaseTable`. Sequence numbers are decimal strings of up to 56 digits, to be compared as numbers; times are milliseconds since the epoch.
+ * What the parts of this endpoint need of the service, and of each other, without a client library: `client.ts`
+ * implements `KinesisWire` (one stream each), `lease-client.ts` the `LeaseTable`. Sequence numbers are decimal strings
+ * of up to 56 digits, to be compared as numbers; times are milliseconds since the epoch.
  *
- * Every call rejects with an error of `core/errors`; none retries. How the source is put together: `source.ts` knows the shards and hands deliveries on,
- * a `ShardReader` (polling or enhanced fan-out) reads one shard, `Leases` decides which shards are ours where processes share them.
+ * Every call rejects with an error of `core/errors`; none retries. How the source is put together: `source.ts` knows
+ * the shards and hands deliveries on, a `ShardReader` (polling or enhanced fan-out) reads one shard, `Leases` decides
+ * which shards are ours where processes share them.
  */
 import type { Partition, Position, SourceContext } from '../../core/contract'
 import { Disconnected, Refused } from '../../core/errors'
@@ -37,7 +39,12 @@ export type Beginning =
   | { readonly kind: 'at' | 'after'; readonly sequence: string }
   | { readonly kind: 'time'; readonly time: number }
 
-export interface StreamRecord { readonly sequence: string; readonly partitionKey: string; readonly data: Buffer; readonly arrivedAt?: number }
+export interface StreamRecord {
+  readonly sequence: string
+  readonly partitionKey: string
+  readonly data: Buffer
+  readonly arrivedAt?: number
+}
 export interface Page {
   readonly records: readonly StreamRecord[]
   /** How far behind the tip of the shard. */
@@ -48,22 +55,41 @@ export interface Page {
   readonly children: readonly Pick<Shard, 'id' | 'parents'>[]
 }
 /** `next` absent: the shard is closed and read to its end. */
-export interface PolledPage extends Page { readonly next?: string }
-/** `continuation`: sequence number to subscribe again after, which need not be a record's; absent at the shard's end. */
-export interface PushedPage extends Page { readonly continuation?: string }
+export interface PolledPage extends Page {
+  readonly next?: string
+}
+/**
+ * `continuation`: sequence number to subscribe again after, which need not be a record's; absent at the shard's end.
+ */
+export interface PushedPage extends Page {
+  readonly continuation?: string
+}
 
 /** The iterator is too old (five minutes): another one from the last position on. */
 export class IteratorExpired extends Disconnected {}
-/** Somebody has it: of a subscription, another one that is open, or was until lately; of a consumer's name, the consumer. */
+/**
+ * Somebody has it: of a subscription, another one that is open, or was until lately; of a consumer's name, the
+ * consumer.
+ */
 export class InUse extends Disconnected {}
 /** The service does not take this sequence number: of a stream that is gone, or made up. */
 export class SequenceRefused extends Refused {}
 
-export interface PutEntry { readonly data: Buffer; readonly partitionKey: string; readonly explicitHashKey?: string }
+export interface PutEntry {
+  readonly data: Buffer
+  readonly partitionKey: string
+  readonly explicitHashKey?: string
+}
 /** `error`: the entry was not stored; its code, such as ProvisionedThroughputExceededException. */
-export type Put = { readonly sequence: string; readonly shard: string } | { readonly error: string; readonly message: string }
+export type Put =
+  | { readonly sequence: string; readonly shard: string }
+  | { readonly error: string; readonly message: string }
 
-export interface Consumer { readonly name: string; readonly arn: string; /** CREATING, ACTIVE, DELETING. */ readonly status: string }
+export interface Consumer {
+  readonly name: string
+  readonly arn: string /** CREATING, ACTIVE, DELETING. */
+  readonly status: string
+}
 
 export interface KinesisWire {
   /** As found at opening; `describe` asks anew. */
@@ -81,12 +107,21 @@ export interface KinesisWire {
   register(name: string, signal: AbortSignal): Promise<Consumer>
   deregister(consumer: Consumer, signal: AbortSignal): Promise<void>
   /**
-   * Resolves once it stands: pages as they are pushed, one taken off the wire for each that is asked for. Ends by itself after five minutes, or without
-   * `continuation` at the shard's end; throws where it is cut. At most one subscription per consumer and shard, and one call for it each five seconds: `InUse`.
-   * It ends with the signal, too; no bound on waiting is set here.
+   * Resolves once it stands: pages as they are pushed, one taken off the wire for each that is asked for. Ends by
+   * itself after five minutes, or without `continuation` at the shard's end; throws where it is cut. At most one
+   * subscription per consumer and shard, and one call for it each five seconds: `InUse`. It ends with the signal, too;
+   * no bound on waiting is set here.
    */
-  subscribe(consumer: Consumer, shard: string, from: Beginning, signal: AbortSignal): Promise<AsyncGenerator<PushedPage, void, undefined>>
-  /** Outcome of each entry, in their order. At most the limits of `options.ts`. Rejects where the whole call failed: whether they were stored is unknown. */
+  subscribe(
+    consumer: Consumer,
+    shard: string,
+    from: Beginning,
+    signal: AbortSignal,
+  ): Promise<AsyncGenerator<PushedPage, void, undefined>>
+  /**
+   * Outcome of each entry, in their order. At most the limits of `options.ts`. Rejects where the whole call failed:
+   * whether they were stored is unknown.
+   */
   put(entries: readonly PutEntry[], signal: AbortSignal): Promise<readonly Put[]>
   /** Never throws. */
   close(): void
@@ -94,16 +129,20 @@ export interface KinesisWire {
 
 /** One shard from its beginning on. After a throw it is closed, and another one is made by the core's opening anew. */
 export interface ShardReader {
-  /** Resolves as soon as there is anything, also mere progress (an empty page). `ended`: the shard is closed and read to its end; not to be called again. */
+  /**
+   * Resolves as soon as there is anything, also mere progress (an empty page). `ended`: the shard is closed and read to
+   * its end; not to be called again.
+   */
   next(signal: AbortSignal): Promise<Page & { readonly ended: boolean }>
   /** Never throws. */
   close(): Promise<void>
 }
 
 /**
- * A shard's checkpoint, as leases and positions know it. `sub`: of the last user record of an aggregate that is done; absent: the whole record is. The table
- * of leases knows no "whole": what is read there has a `sub` always (0 where it is no aggregate), and of an aggregate that is done it wants the last one's,
- * or the Kinesis Client Library would read the others of it again.
+ * A shard's checkpoint, as leases and positions know it. `sub`: of the last user record of an aggregate that is done;
+ * absent: the whole record is. The table of leases knows no "whole": what is read there has a `sub` always (0 where it
+ * is no aggregate), and of an aggregate that is done it wants the last one's, or the Kinesis Client Library would read
+ * the others of it again.
  */
 export type Checkpoint =
   | { readonly kind: 'oldest' | 'latest' | 'end' }
@@ -118,7 +157,10 @@ export interface LeaseHost {
   shards(): readonly Shard[]
   /** A shard is ours: to be read from the checkpoint on, its deliveries under this epoch. */
   begin(shard: string, epoch: number, checkpoint: Checkpoint): void
-  /** It is not any more, or about not to be: read no further. Resolves once no delivery of it will be returned by `read`. */
+  /**
+   * It is not any more, or about not to be: read no further. Resolves once no delivery of it will be returned by
+   * `read`.
+   */
   giveUp(shard: string): Promise<void>
   /** Where a shard that has no checkpoint begins. */
   beginning(shard: string): Checkpoint
@@ -131,16 +173,25 @@ export interface LeaseHost {
 
 /** Which shards are ours, where processes share them (`leases=`). */
 export interface Leases {
-  /** Begins to look, take, renew and balance. Resolves once this process takes part; `host.begin` follows, also before it resolves. */
+  /**
+   * Begins to look, take, renew and balance. Resolves once this process takes part; `host.begin` follows, also before
+   * it resolves.
+   */
   start(host: LeaseHost): Promise<void>
   /** The shards were listed anew: leases for new ones are made, those of vanished ones removed. */
   shardsChanged(): void
-  /** The shard was read to its end, and `read` has returned all of it: its end is brought to the table soon, not only when the next commit is due. Its deliveries are settled first; nothing is asked of `giveUp`. */
+  /**
+   * The shard was read to its end, and `read` has returned all of it: its end is brought to the table soon, not only
+   * when the next commit is due. Its deliveries are settled first; nothing is asked of `giveUp`.
+   */
   ended(partition: Partition): void
   /** Nothing under an old epoch reaches the table. Rejects where that could not be found out before `stop`. */
   commit(partition: Partition, checkpoint: Checkpoint): Promise<void>
   /** False until what is to be ours is known (`--until end` does not end before). */
   readonly isSettled: boolean
-  /** Never throws. `keep`: opening again follows (a fault), so leases stay ours; else they are given back for others to take at once. */
+  /**
+   * Never throws. `keep`: opening again follows (a fault), so leases stay ours; else they are given back for others to
+   * take at once.
+   */
   stop(keep: boolean): Promise<void>
 }

@@ -11,7 +11,11 @@ export interface Sent {
   readonly md5?: string
 }
 /** What a server tells of what it has. */
-export interface Told { readonly ChecksumSHA256?: string | undefined; readonly ChecksumCRC32?: string | undefined; readonly ETag?: string | undefined }
+export interface Told {
+  readonly ChecksumSHA256?: string | undefined
+  readonly ChecksumCRC32?: string | undefined
+  readonly ETag?: string | undefined
+}
 
 const MD5 = /^[0-9a-f]{32}$/
 
@@ -20,26 +24,46 @@ export function base64Of(crc: number): string {
   bytes.writeUInt32BE(crc)
   return bytes.toString('base64')
 }
-export function md5Of(body: Buffer): string { return createHash('md5').update(body).digest('hex') }
+export function md5Of(body: Buffer): string {
+  return createHash('md5').update(body).digest('hex')
+}
 /** Without its quotes. Only some are an MD5: with KMS keys, and on many servers, they are something else. */
-export function etagOf({ ETag }: Told): string { return (ETag ?? '').replace(/"/g, '').toLowerCase() }
+export function etagOf({ ETag }: Told): string {
+  return (ETag ?? '').replace(/"/g, '').toLowerCase()
+}
 
 /** Of an object that is made of these parts, in their order. */
-export function sentParts(parts: readonly { readonly bytes: number; readonly crc32: number; readonly etag: string }[]): Sent {
+export function sentParts(
+  parts: readonly { readonly bytes: number; readonly crc32: number; readonly etag: string }[],
+): Sent {
   const sums = Buffer.alloc(4 * parts.length)
-  parts.forEach((part, index) => { sums.writeUInt32BE(part.crc32, 4 * index) })
+  parts.forEach((part, index) => {
+    sums.writeUInt32BE(part.crc32, 4 * index)
+  })
   const etags = parts.map(({ etag }) => etagOf({ ETag: etag }))
-  const md5 = etags.every((etag) => MD5.test(etag)) ? `${md5Of(Buffer.from(etags.join(''), 'hex'))}-${parts.length}` : undefined
-  return { bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0), crc32: `${base64Of(crc32(sums))}-${parts.length}`, ...(md5 === undefined ? {} : { md5 }) }
+  const md5 = etags.every((etag) => MD5.test(etag))
+    ? `${md5Of(Buffer.from(etags.join(''), 'hex'))}-${parts.length}`
+    : undefined
+  return {
+    bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0),
+    crc32: `${base64Of(crc32(sums))}-${parts.length}`,
+    ...(md5 === undefined ? {} : { md5 }),
+  }
 }
 
 /** same, differs: proven. unknown: nothing that both name can be compared. */
 export function compare(sent: Sent, told: Told): 'same' | 'differs' | 'unknown' {
-  if (told.ChecksumSHA256 !== undefined && sent.sha256 !== undefined && isWhole(told.ChecksumSHA256)) return told.ChecksumSHA256 === sent.sha256 ? 'same' : 'differs'
+  if (told.ChecksumSHA256 !== undefined && sent.sha256 !== undefined && isWhole(told.ChecksumSHA256))
+    return told.ChecksumSHA256 === sent.sha256 ? 'same' : 'differs'
   // A checksum over the whole of an object is another than that over its parts' checksums, and other parts have others.
-  if (told.ChecksumCRC32 !== undefined && partsIn(told.ChecksumCRC32) === partsIn(sent.crc32)) return told.ChecksumCRC32 === sent.crc32 ? 'same' : 'differs'
+  if (told.ChecksumCRC32 !== undefined && partsIn(told.ChecksumCRC32) === partsIn(sent.crc32))
+    return told.ChecksumCRC32 === sent.crc32 ? 'same' : 'differs'
   return sent.md5 !== undefined && etagOf(told) === sent.md5 ? 'same' : 'unknown'
 }
 
-function isWhole(checksum: string): boolean { return !checksum.includes('-') }
-function partsIn(checksum: string): string { return checksum.split('-')[1] ?? '' }
+function isWhole(checksum: string): boolean {
+  return !checksum.includes('-')
+}
+function partsIn(checksum: string): string {
+  return checksum.split('-')[1] ?? ''
+}

@@ -1,7 +1,9 @@
 /**
- * The wire: the few requests the sink needs, with the SDK's errors turned into the core's. The only file that touches the SDK, which loads on first use.
+ * The wire: the few requests the sink needs, with the SDK's errors turned into the core's. The only file that touches
+ * the SDK, which loads on first use.
  *
- * The SDK neither retries (the core does) nor hashes bodies: what is sent carries a checksum that is known already: the server verifies it, and what it answers is compared with it.
+ * The SDK neither retries (the core does) nor hashes bodies: what is sent carries a checksum that is known already: the
+ * server verifies it, and what it answers is compared with it.
  */
 import type { S3Client } from '@aws-sdk/client-s3'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
@@ -10,7 +12,17 @@ import type { Log } from '../../core/contract'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
 import type { OptionsOf } from '../../options/define'
 import { base64Of, compare, etagOf, md5Of, type Sent, sentParts, type Told } from './checksums'
-import { Altered, classify, isDenied, isNotImplemented, isTaken, type Place, redirectionIn, regionIn, statusOf } from './errors'
+import {
+  Altered,
+  classify,
+  isDenied,
+  isNotImplemented,
+  isTaken,
+  type Place,
+  redirectionIn,
+  regionIn,
+  statusOf,
+} from './errors'
 import type { options } from './options'
 import { MOST_REDIRECTIONS, redirected, type Request } from './redirect'
 
@@ -22,13 +34,24 @@ const CONNECT_MS = 10_000
 const MD5_LENGTH = 32
 /** A thousand unfinished uploads, with their keys, are the longest answer that is asked for. */
 const MOST_BYTES = 8 * 1024 * 1024
-/** Where no region is known: the one in which a request is told the bucket's own (and which servers other than Amazon's take). */
+/**
+ * Where no region is known: the one in which a request is told the bucket's own (and which servers other than Amazon's
+ * take).
+ */
 const ANY_REGION = 'us-east-1'
 
-export interface Part { readonly number: number; readonly etag: string; readonly crc32: number; readonly bytes: number }
+export interface Part {
+  readonly number: number
+  readonly etag: string
+  readonly crc32: number
+  readonly bytes: number
+}
 /** created: the object is there. taken: an object with this key was there before. */
 export type Created = 'created' | 'taken'
-export interface Stored extends Told { readonly bytes: number; readonly metadata: Readonly<Record<string, string>> }
+export interface Stored extends Told {
+  readonly bytes: number
+  readonly metadata: Readonly<Record<string, string>>
+}
 /** What was found out about a server, over close and open. */
 export interface Habits {
   /** It does not know `If-None-Match`. */
@@ -40,7 +63,14 @@ export interface Habits {
 export class Store {
   private readonly settings
 
-  constructor(private readonly sdk: Sdk, private readonly client: S3Client, options: Options, readonly place: Place, private readonly habits: Habits, private readonly log: Log) {
+  constructor(
+    private readonly sdk: Sdk,
+    private readonly client: S3Client,
+    options: Options,
+    readonly place: Place,
+    private readonly habits: Habits,
+    private readonly log: Log,
+  ) {
     const { sse, kmsKeyId, storageClass, acl, tag, contentType } = options
     this.settings = {
       ContentType: contentType,
@@ -48,11 +78,18 @@ export class Store {
       ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
       ...(storageClass === undefined ? {} : { StorageClass: storageClass as 'STANDARD' }),
       ...(acl === undefined ? {} : { ACL: acl }),
-      ...(tag.length === 0 ? {} : { Tagging: tag.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join('&') }),
+      ...(tag.length === 0
+        ? {}
+        : {
+            Tagging: tag.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join('&'),
+          }),
     }
   }
 
-  /** That the bucket is there and the credentials are good. A policy that forbids to look, but not to write, is no fault. */
+  /**
+   * That the bucket is there and the credentials are good. A policy that forbids to look, but not to write, is no
+   * fault.
+   */
   async check(folder: string, signal: AbortSignal): Promise<void> {
     const bucket = { Bucket: this.place.bucket }
     try {
@@ -66,7 +103,10 @@ export class Store {
     }
     // An answer to HEAD has no body, so it cannot tell a wrong key from a missing permission; this one can.
     try {
-      await this.client.send(new this.sdk.ListObjectsV2Command({ ...bucket, Prefix: folder === '' ? '' : `${folder}/`, MaxKeys: 1 }), { abortSignal: signal })
+      await this.client.send(
+        new this.sdk.ListObjectsV2Command({ ...bucket, Prefix: folder === '' ? '' : `${folder}/`, MaxKeys: 1 }),
+        { abortSignal: signal },
+      )
     } catch (error) {
       if (isDenied(error)) return
       if (!signal.aborted && regionIn(error) !== undefined) throw error
@@ -75,28 +115,55 @@ export class Store {
   }
 
   /** One request, refused where the key is taken. Throws `Altered` where the answer tells of other bytes. */
-  async put(key: string, body: Buffer, sent: Sent, metadata: Record<string, string>, signal: AbortSignal): Promise<Created> {
+  async put(
+    key: string,
+    body: Buffer,
+    sent: Sent,
+    metadata: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Created> {
     const doing = `store ${key}`
     const input = {
-      Bucket: this.place.bucket, Key: key, Body: body, ContentLength: body.length, Metadata: metadata, ...this.settings,
+      Bucket: this.place.bucket,
+      Key: key,
+      Body: body,
+      ContentLength: body.length,
+      Metadata: metadata,
+      ...this.settings,
       ...(sent.sha256 === undefined ? { ChecksumCRC32: sent.crc32 } : { ChecksumSHA256: sent.sha256 }),
     }
     return this.create(key, doing, signal, async (condition) => {
-      const answer = await this.client.send(new this.sdk.PutObjectCommand({ ...input, ...condition }), { abortSignal: signal })
+      const answer = await this.client.send(new this.sdk.PutObjectCommand({ ...input, ...condition }), {
+        abortSignal: signal,
+      })
       this.proof(answer.ETag, doing)
       if (this.isOther(sent, answer, body)) throw new Altered(altered(doing, sent, answer))
     })
   }
 
-  /** undefined: there is none. @param proof with the checksums that the server keeps; where keys of KMS protect them, one needs a permission more */
+  /**
+   * undefined: there is none. @param proof with the checksums that the server keeps; where keys of KMS protect them,
+   * one needs a permission more
+   */
   async head(key: string, signal: AbortSignal, proof = false): Promise<Stored | undefined> {
     try {
-      const answer = await this.client.send(new this.sdk.HeadObjectCommand({ Bucket: this.place.bucket, Key: key, ...(proof ? { ChecksumMode: 'ENABLED' } : {}) }), { abortSignal: signal })
+      const answer = await this.client.send(
+        new this.sdk.HeadObjectCommand({
+          Bucket: this.place.bucket,
+          Key: key,
+          ...(proof ? { ChecksumMode: 'ENABLED' } : {}),
+        }),
+        { abortSignal: signal },
+      )
       return { ...answer, bytes: answer.ContentLength ?? 0, metadata: answer.Metadata ?? {} }
     } catch (error) {
       if (signal.aborted) throw signal.reason
       if (statusOf(error) === 404) return undefined
-      if (statusOf(error) === 403) throw new Refused(`S3 denies to look at ${key}, which was there before: the credentials need s3:GetObject on ${this.place.bucket} to tell an earlier upload from a foreign object`, { cause: error })
+      if (statusOf(error) === 403)
+        throw new Refused(
+          `S3 denies to look at ${key}, which was there before: the credentials need s3:GetObject on ${this.place.bucket} to tell an earlier upload from a foreign object`,
+          { cause: error },
+        )
       throw classify(error, `look at ${key}`, this.place)
     }
   }
@@ -105,14 +172,38 @@ export class Store {
   async begin(key: string, metadata: Record<string, string>, signal: AbortSignal): Promise<string> {
     return this.ask(`begin the upload of ${key}`, signal, async () => {
       // versitygw refuses checksums of parts whose algorithm was not announced here.
-      const { UploadId } = await this.client.send(new this.sdk.CreateMultipartUploadCommand({ Bucket: this.place.bucket, Key: key, ChecksumAlgorithm: 'CRC32', Metadata: metadata, ...this.settings }), { abortSignal: signal })
+      const { UploadId } = await this.client.send(
+        new this.sdk.CreateMultipartUploadCommand({
+          Bucket: this.place.bucket,
+          Key: key,
+          ChecksumAlgorithm: 'CRC32',
+          Metadata: metadata,
+          ...this.settings,
+        }),
+        { abortSignal: signal },
+      )
       return this.proof(UploadId, `begin the upload of ${key}`)
     })
   }
 
-  async part(key: string, upload: string, number: number, body: Buffer, crc32: number, signal: AbortSignal): Promise<Part> {
+  async part(
+    key: string,
+    upload: string,
+    number: number,
+    body: Buffer,
+    crc32: number,
+    signal: AbortSignal,
+  ): Promise<Part> {
     const doing = `store part ${number} of ${key}`
-    const command = new this.sdk.UploadPartCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload, PartNumber: number, Body: body, ContentLength: body.length, ChecksumCRC32: base64Of(crc32) })
+    const command = new this.sdk.UploadPartCommand({
+      Bucket: this.place.bucket,
+      Key: key,
+      UploadId: upload,
+      PartNumber: number,
+      Body: body,
+      ContentLength: body.length,
+      ChecksumCRC32: base64Of(crc32),
+    })
     return this.ask(doing, signal, async () => {
       const answer = await this.client.send(command, { abortSignal: signal })
       const sent: Sent = { bytes: body.length, crc32: base64Of(crc32) }
@@ -126,30 +217,64 @@ export class Store {
     const doing = `complete ${key}`
     const sent = sentParts(parts)
     const input = {
-      Bucket: this.place.bucket, Key: key, UploadId: upload,
-      MultipartUpload: { Parts: parts.map(({ number, etag, crc32 }) => ({ PartNumber: number, ETag: etag, ChecksumCRC32: base64Of(crc32) })) },
+      Bucket: this.place.bucket,
+      Key: key,
+      UploadId: upload,
+      MultipartUpload: {
+        Parts: parts.map(({ number, etag, crc32 }) => ({
+          PartNumber: number,
+          ETag: etag,
+          ChecksumCRC32: base64Of(crc32),
+        })),
+      },
     }
     return this.create(key, doing, signal, async (condition) => {
-      const answer = await this.client.send(new this.sdk.CompleteMultipartUploadCommand({ ...input, ...condition }), { abortSignal: signal })
+      const answer = await this.client.send(new this.sdk.CompleteMultipartUploadCommand({ ...input, ...condition }), {
+        abortSignal: signal,
+      })
       this.proof(answer.ETag, doing)
       if (compare(sent, answer) === 'differs') throw new Altered(altered(doing, sent, answer))
     })
   }
 
   async abort(key: string, upload: string, signal: AbortSignal): Promise<void> {
-    await this.ask(`abort the upload of ${key}`, signal, () => this.client.send(new this.sdk.AbortMultipartUploadCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload }), { abortSignal: signal }))
+    await this.ask(`abort the upload of ${key}`, signal, () =>
+      this.client.send(
+        new this.sdk.AbortMultipartUploadCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload }),
+        { abortSignal: signal },
+      ),
+    )
   }
 
-  /** Ids of the multipart uploads of exactly this key that were begun and not ended. MinIO knows of them only where the whole key is asked for. */
+  /**
+   * Ids of the multipart uploads of exactly this key that were begun and not ended. MinIO knows of them only where the
+   * whole key is asked for.
+   */
   async uploadsOf(key: string, signal: AbortSignal): Promise<readonly string[]> {
-    const { Uploads } = await this.ask(`list the uploads of ${key}`, signal, () => this.client.send(new this.sdk.ListMultipartUploadsCommand({ Bucket: this.place.bucket, Prefix: key }), { abortSignal: signal }))
-    return (Uploads ?? []).flatMap((upload) => (upload.Key === key && upload.UploadId !== undefined ? [upload.UploadId] : []))
+    const { Uploads } = await this.ask(`list the uploads of ${key}`, signal, () =>
+      this.client.send(new this.sdk.ListMultipartUploadsCommand({ Bucket: this.place.bucket, Prefix: key }), {
+        abortSignal: signal,
+      }),
+    )
+    return (Uploads ?? []).flatMap((upload) =>
+      upload.Key === key && upload.UploadId !== undefined ? [upload.UploadId] : [],
+    )
   }
 
-  close(): void { this.client.destroy() }
+  close(): void {
+    this.client.destroy()
+  }
 
-  /** Where the server knows no condition, it is asked first what is there: only what another writer makes in between is not seen then. */
-  private async create(key: string, doing: string, signal: AbortSignal, send: (condition: { readonly IfNoneMatch?: '*' }) => Promise<void>): Promise<Created> {
+  /**
+   * Where the server knows no condition, it is asked first what is there: only what another writer makes in between is
+   * not seen then.
+   */
+  private async create(
+    key: string,
+    doing: string,
+    signal: AbortSignal,
+    send: (condition: { readonly IfNoneMatch?: '*' }) => Promise<void>,
+  ): Promise<Created> {
     if (!this.habits.unconditional) {
       try {
         await send({ IfNoneMatch: '*' })
@@ -159,9 +284,12 @@ export class Store {
         if (signal.aborted || !isNotImplemented(error)) throw this.fault(error, doing, signal)
       }
     }
-    if (await this.head(key, signal) !== undefined) return 'taken'
+    if ((await this.head(key, signal)) !== undefined) return 'taken'
     await this.ask(doing, signal, () => send({}))
-    if (!this.habits.unconditional) this.log.warn(`s3://${this.place.bucket}: this server does not know If-None-Match (501): each key is looked at (HEAD) before it is written, and another writer of the same key at that moment is not seen`)
+    if (!this.habits.unconditional)
+      this.log.warn(
+        `s3://${this.place.bucket}: this server does not know If-None-Match (501): each key is looked at (HEAD) before it is written, and another writer of the same key at that moment is not seen`,
+      )
     this.habits.unconditional = true
     return 'created'
   }
@@ -175,18 +303,33 @@ export class Store {
     return other
   }
   private async ask<T>(doing: string, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
-    try { return await run() } catch (error) { throw this.fault(error, doing, signal) }
+    try {
+      return await run()
+    } catch (error) {
+      throw this.fault(error, doing, signal)
+    }
   }
-  private fault(error: unknown, doing: string, signal: AbortSignal): unknown { return signal.aborted ? signal.reason : classify(error, doing, this.place) }
+  private fault(error: unknown, doing: string, signal: AbortSignal): unknown {
+    return signal.aborted ? signal.reason : classify(error, doing, this.place)
+  }
   /** 200 alone proves nothing: its body may hold an error, which the SDK looks for in a few answers only. */
   private proof(given: string | undefined, doing: string): string {
-    if (given === undefined || given === '') throw new Disconnected(`S3 could not ${doing}: it answered success without saying of what`)
+    if (given === undefined || given === '')
+      throw new Disconnected(`S3 could not ${doing}: it answered success without saying of what`)
     return given
   }
 }
 
 /** @returns a store whose bucket was seen, as far as that is allowed */
-export async function openStore(options: Options, bucket: string, folder: string, environment: Environment, habits: Habits, log: Log, signal: AbortSignal): Promise<Store> {
+export async function openStore(
+  options: Options,
+  bucket: string,
+  folder: string,
+  environment: Environment,
+  habits: Habits,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Store> {
   const sdk = await import('@aws-sdk/client-s3')
   const store = await makeStore(sdk, options, bucket, environment, habits, log)
   try {
@@ -196,26 +339,49 @@ export async function openStore(options: Options, bucket: string, folder: string
     store.close()
     const region = regionIn(error)
     if (region === undefined) throw error
-    if (options.region !== undefined || region === store.place.region) throw classify(error, 'look at the bucket', store.place)
+    if (options.region !== undefined || region === store.place.region)
+      throw classify(error, 'look at the bucket', store.place)
     log.info(`the bucket ${bucket} is in ${region}; region=${region} saves asking`)
     const there = await makeStore(sdk, { ...options, region }, bucket, environment, habits, log)
-    try { await there.check(folder, signal) } catch (again) { there.close(); throw classify(again, 'look at the bucket', there.place) }
+    try {
+      await there.check(folder, signal)
+    } catch (again) {
+      there.close()
+      throw classify(again, 'look at the bucket', there.place)
+    }
     return there
   }
 }
 
-async function makeStore(sdk: Sdk, options: Options, bucket: string, environment: Environment, habits: Habits, log: Log): Promise<Store> {
+async function makeStore(
+  sdk: Sdk,
+  options: Options,
+  bucket: string,
+  environment: Environment,
+  habits: Habits,
+  log: Log,
+): Promise<Store> {
   const { endpoint, profile, pathStyle, timeout } = options
   const own = regionOf(options, environment)
   const make = async (named: string | undefined): Promise<S3Client> => {
-    const requestHandler = await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 128, mostBytes: MOST_BYTES })
+    const requestHandler = await handlerOf({
+      connectMs: CONNECT_MS,
+      idleMs: timeout,
+      maxSockets: 128,
+      mostBytes: MOST_BYTES,
+    })
     const credentials = await credentialsOf(options, environment, named, requestHandler)
     return new sdk.S3Client({
-      ...(named === undefined ? {} : { region: named }), ...(endpoint === undefined ? {} : { endpoint }), ...(profile === undefined ? {} : { profile }),
+      ...(named === undefined ? {} : { region: named }),
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(profile === undefined ? {} : { profile }),
       ...(credentials === undefined ? {} : { credentials }),
       forcePathStyle: pathStyle ?? endpoint !== undefined,
-      maxAttempts: 1, requestChecksumCalculation: 'WHEN_REQUIRED', responseChecksumValidation: 'WHEN_REQUIRED',
-      // With `Expect: 100-continue` the SDK opens a new connection for each request, and waits 6 s where a server does not know it.
+      maxAttempts: 1,
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+      responseChecksumValidation: 'WHEN_REQUIRED',
+      // With `Expect: 100-continue` the SDK opens a new connection for each request, and waits 6 s where a server does
+      // not know it.
       expectContinueHeader: false,
       requestHandler,
     })
@@ -224,7 +390,9 @@ async function makeStore(sdk: Sdk, options: Options, bucket: string, environment
   let place: string
   try {
     client = await make(own)
-    try { place = await client.config.region() } catch (error) {
+    try {
+      place = await client.config.region()
+    } catch (error) {
       client.destroy()
       // The one thing to make up for; a region that is none is to be told.
       if (!/region is missing/i.test(lineOf(error))) throw error
@@ -232,39 +400,63 @@ async function makeStore(sdk: Sdk, options: Options, bucket: string, environment
       client = await make(place)
     }
   } catch (error) {
-    throw new Refused(`the settings of S3 cannot be used: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    throw new Refused(`the settings of S3 cannot be used: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    })
   }
   signWithKnownChecksums(client)
   followRedirections(client, bucket)
   return new Store(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: place }, habits, log)
 }
 
-/** SigV4 takes a body's hash from this header where it stands there already. A CRC is signed with the other headers: hashing the body too would cost a core and prove nothing more. */
+/**
+ * SigV4 takes a body's hash from this header where it stands there already. A CRC is signed with the other headers:
+ * hashing the body too would cost a core and prove nothing more.
+ */
 function signWithKnownChecksums(client: S3Client): void {
-  client.middlewareStack.add((next) => (args) => {
-    const { ChecksumSHA256: sha256, ChecksumCRC32: crc32 } = args.input as { ChecksumSHA256?: string; ChecksumCRC32?: string }
-    const hash = sha256 !== undefined ? Buffer.from(sha256, 'base64').toString('hex') : crc32 !== undefined ? 'UNSIGNED-PAYLOAD' : undefined
-    if (hash !== undefined) (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = hash
-    return next(args)
-  }, { step: 'build', name: 'signWithKnownChecksums' })
+  client.middlewareStack.add(
+    (next) => (args) => {
+      const { ChecksumSHA256: sha256, ChecksumCRC32: crc32 } = args.input as {
+        ChecksumSHA256?: string
+        ChecksumCRC32?: string
+      }
+      const hash =
+        sha256 !== undefined
+          ? Buffer.from(sha256, 'base64').toString('hex')
+          : crc32 !== undefined
+            ? 'UNSIGNED-PAYLOAD'
+            : undefined
+      if (hash !== undefined)
+        (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = hash
+      return next(args)
+    },
+    { step: 'build', name: 'signWithKnownChecksums' },
+  )
 }
 
 /** SigV4 signs the host: what goes elsewhere is signed anew, which is why this stands in an earlier step. */
 function followRedirections(client: S3Client, bucket: string): void {
-  client.middlewareStack.add((next) => async (args) => {
-    for (let request = args.request as Request, hops = 1; ; hops++) {
-      try { return await next({ ...args, request: Object.assign(args.request as object, request) }) } catch (error) {
-        const redirection = redirectionIn(error)
-        const to = redirection === undefined || hops > MOST_REDIRECTIONS ? undefined : redirected(request, redirection, bucket)
-        if (to === undefined) throw error
-        request = to
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      for (let request = args.request as Request, hops = 1; ; hops++) {
+        try {
+          return await next({ ...args, request: Object.assign(args.request as object, request) })
+        } catch (error) {
+          const redirection = redirectionIn(error)
+          const to =
+            redirection === undefined || hops > MOST_REDIRECTIONS ? undefined : redirected(request, redirection, bucket)
+          if (to === undefined) throw error
+          request = to
+        }
       }
-    }
-  }, { step: 'build', name: 'followRedirections' })
+    },
+    { step: 'build', name: 'followRedirections' },
+  )
 }
 
 function altered(doing: string, sent: Sent, told: Told): string {
   const came = told.ChecksumSHA256 ?? told.ChecksumCRC32 ?? etagOf(told)
-  const went = told.ChecksumSHA256 !== undefined ? sent.sha256 : told.ChecksumCRC32 !== undefined ? sent.crc32 : undefined
+  const went =
+    told.ChecksumSHA256 !== undefined ? sent.sha256 : told.ChecksumCRC32 !== undefined ? sent.crc32 : undefined
   return `S3 could not ${doing} as it was sent: its answer has the checksum ${lineOf(came.slice(0, 100))}${went === undefined ? '' : `, not ${went}`}`
 }

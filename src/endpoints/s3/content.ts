@@ -3,7 +3,10 @@ import { crc32 } from 'node:zlib'
 import type { Segment } from '../../core/contract'
 import type { BufferPool } from './memory'
 
-/** What a compressor gets at once is one task of the thread pool, which the disk shares: at a few milliseconds each, a fsync does not wait long behind four of them. */
+/**
+ * What a compressor gets at once is one task of the thread pool, which the disk shares: at a few milliseconds each, a
+ * fsync does not wait long behind four of them.
+ */
 const COMPRESSED_AT_ONCE = 128 * 1024
 
 export interface PartBytes {
@@ -23,13 +26,25 @@ export async function* contentOf(segment: Segment, from: number): AsyncGenerator
   for await (const chunk of segment.read(from)) {
     at += chunk.length
     if (segment.compression === 'none') yield chunk
-    else for (let from = 0; from < chunk.length; from += COMPRESSED_AT_ONCE) yield chunk.subarray(from, from + COMPRESSED_AT_ONCE)
+    else
+      for (let from = 0; from < chunk.length; from += COMPRESSED_AT_ONCE)
+        yield chunk.subarray(from, from + COMPRESSED_AT_ONCE)
   }
-  if (at !== segment.length) throw new Error(`segment ${segment.key} has ${at} bytes, where ${segment.length} were sealed`)
+  if (at !== segment.length)
+    throw new Error(`segment ${segment.key} has ${at} bytes, where ${segment.length} were sealed`)
 }
 
-/** Each part but the last has exactly `size` bytes. Whoever takes a part releases it; a part is read only when the one before was taken. */
-export async function* partsOf(content: AsyncIterable<Buffer>, size: number, first: number, pool: BufferPool, signal: AbortSignal): AsyncGenerator<PartBytes> {
+/**
+ * Each part but the last has exactly `size` bytes. Whoever takes a part releases it; a part is read only when the one
+ * before was taken.
+ */
+export async function* partsOf(
+  content: AsyncIterable<Buffer>,
+  size: number,
+  first: number,
+  pool: BufferPool,
+  signal: AbortSignal,
+): AsyncGenerator<PartBytes> {
   let number = first
   let buffer = await pool.take(size, signal)
   let filled = 0
@@ -38,11 +53,19 @@ export async function* partsOf(content: AsyncIterable<Buffer>, size: number, fir
   const part = (last: boolean): PartBytes => {
     const full = buffer
     held = false
-    return { number: number++, body: full.subarray(0, filled), crc32: sum, last, release: () => { pool.release(full) } }
+    return {
+      number: number++,
+      body: full.subarray(0, filled),
+      crc32: sum,
+      last,
+      release: () => {
+        pool.release(full)
+      },
+    }
   }
   try {
     for await (const chunk of content) {
-      for (let at = 0; at < chunk.length;) {
+      for (let at = 0; at < chunk.length; ) {
         // Only now is it known that more follows.
         if (filled === size) {
           yield part(false)

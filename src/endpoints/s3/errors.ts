@@ -25,34 +25,98 @@ interface Answer {
   readonly $response?: { readonly statusCode?: number; readonly headers?: Readonly<Record<string, string>> }
 }
 /** Where a request is to go instead, as the answer says it. */
-export interface Redirection { readonly location?: string; readonly endpoint?: string }
+export interface Redirection {
+  readonly location?: string
+  readonly endpoint?: string
+}
 
-const NETWORK = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'EHOSTUNREACH', 'EHOSTDOWN', 'ENETUNREACH', 'ENETDOWN', 'EADDRNOTAVAIL', 'ERR_STREAM_PREMATURE_CLOSE'])
-const BUSY = new Set(['SlowDown', 'SlowDownRead', 'SlowDownWrite', 'ServiceUnavailable', 'Throttling', 'ThrottlingException', 'ThrottledException', 'RequestThrottled', 'RequestThrottledException', 'RequestLimitExceeded', 'BandwidthLimitExceeded', 'TooManyRequestsException', 'OperationAborted', 'ConditionalRequestConflict'])
+const NETWORK = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EAI_FAIL',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENETDOWN',
+  'EADDRNOTAVAIL',
+  'ERR_STREAM_PREMATURE_CLOSE',
+])
+const BUSY = new Set([
+  'SlowDown',
+  'SlowDownRead',
+  'SlowDownWrite',
+  'ServiceUnavailable',
+  'Throttling',
+  'ThrottlingException',
+  'ThrottledException',
+  'RequestThrottled',
+  'RequestThrottledException',
+  'RequestLimitExceeded',
+  'BandwidthLimitExceeded',
+  'TooManyRequestsException',
+  'OperationAborted',
+  'ConditionalRequestConflict',
+])
 /** Bytes that changed on their way, or stopped coming. */
-const DAMAGED = new Set(['BadDigest', 'InvalidDigest', 'IncompleteBody', 'RequestTimeout', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch'])
+const DAMAGED = new Set([
+  'BadDigest',
+  'InvalidDigest',
+  'IncompleteBody',
+  'RequestTimeout',
+  'XAmzContentSHA256Mismatch',
+  'XAmzContentChecksumMismatch',
+])
 const TOO_LARGE = new Set(['EntityTooLarge', 'MaxMessageLengthExceeded', 'KeyTooLongError', 'MetadataTooLarge'])
 // XAdminUserNotFound: what versitygw 1.8 answers (404) to an access key it does not know.
-const UNKNOWN_KEY = new Set(['InvalidAccessKeyId', 'XAdminUserNotFound', 'UnrecognizedClientException', 'InvalidClientTokenId'])
-const EXPIRED = new Set(['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'InvalidToken', 'RequestExpired'])
+const UNKNOWN_KEY = new Set([
+  'InvalidAccessKeyId',
+  'XAdminUserNotFound',
+  'UnrecognizedClientException',
+  'InvalidClientTokenId',
+])
+const EXPIRED = new Set([
+  'ExpiredToken',
+  'ExpiredTokenException',
+  'TokenRefreshRequired',
+  'InvalidToken',
+  'RequestExpired',
+])
 const DENIED = new Set(['AccessDenied', 'AccessDeniedException', 'Forbidden', 'AllAccessDisabled'])
 const NO_CREDENTIALS = new Set(['CredentialsProviderError', 'TokenProviderError', 'ProviderError'])
-const ELSEWHERE = new Set(['PermanentRedirect', 'Redirect', 'AuthorizationHeaderMalformed', 'IllegalLocationConstraintException'])
+const ELSEWHERE = new Set([
+  'PermanentRedirect',
+  'Redirect',
+  'AuthorizationHeaderMalformed',
+  'IllegalLocationConstraintException',
+])
 
 export function statusOf(error: unknown): number {
   const { $metadata, $response } = (error ?? {}) as Answer
   return $metadata?.httpStatusCode ?? $response?.statusCode ?? 0
 }
-export function isTaken(error: unknown): boolean { return statusOf(error) === 412 || (error as Answer | null)?.name === 'PreconditionFailed' }
+export function isTaken(error: unknown): boolean {
+  return statusOf(error) === 412 || (error as Answer | null)?.name === 'PreconditionFailed'
+}
 /** What the request asks for is not known there: a header, mostly. */
-export function isNotImplemented(error: unknown): boolean { return statusOf(error) === 501 || (error as Answer | null)?.name === 'NotImplemented' }
+export function isNotImplemented(error: unknown): boolean {
+  return statusOf(error) === 501 || (error as Answer | null)?.name === 'NotImplemented'
+}
 /** Signed correctly, but not allowed: other requests may be. */
-export function isDenied(error: unknown): boolean { return DENIED.has((error as Answer | null)?.name ?? '') }
+export function isDenied(error: unknown): boolean {
+  return DENIED.has((error as Answer | null)?.name ?? '')
+}
 
 /** The bucket's region, where an answer names it. */
 export function regionIn(error: unknown): string | undefined {
   const answer = error as Answer
-  return answer.$response?.headers?.['x-amz-bucket-region'] ?? (ELSEWHERE.has(answer.name ?? '') ? answer.Region : undefined)
+  return (
+    answer.$response?.headers?.['x-amz-bucket-region'] ?? (ELSEWHERE.has(answer.name ?? '') ? answer.Region : undefined)
+  )
 }
 
 /** undefined: it is to go where it went. */
@@ -75,27 +139,57 @@ export function classify(error: unknown, doing: string, place: Place): unknown {
   const says = `${name === '' || name === 'Error' || name === 'Unknown' ? `status ${status}` : name}${lineOf(error) === name || lineOf(error) === 'UnknownError' ? '' : `: ${lineOf(error)}`}`
 
   if (NO_CREDENTIALS.has(name)) {
-    return new Refused(`no credentials for S3 (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=, or set MANIFOLD_AWS_ACCESS_KEY and MANIFOLD_AWS_SECRET_KEY`, facts)
+    return new Refused(
+      `no credentials for S3 (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=, or set MANIFOLD_AWS_ACCESS_KEY and MANIFOLD_AWS_SECRET_KEY`,
+      facts,
+    )
   }
-  if (code.startsWith('CERT_') || code.startsWith('ERR_TLS_') || /CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) return new Refused(`the certificate of S3${where} cannot be trusted (${code}): correct endpoint=, or name its authority in NODE_EXTRA_CA_CERTS`, facts)
+  if (code.startsWith('CERT_') || code.startsWith('ERR_TLS_') || /CERT|SELF_SIGNED|UNABLE_TO_/.test(code))
+    return new Refused(
+      `the certificate of S3${where} cannot be trusted (${code}): correct endpoint=, or name its authority in NODE_EXTRA_CA_CERTS`,
+      facts,
+    )
   if (code === 'EPROTO') return new Refused(`S3${where} does not speak TLS: correct the scheme of endpoint=`, facts)
-  if (NETWORK.has(code) || code.startsWith('HPE_') || name === 'TimeoutError') return new Disconnected(`S3${where} could not ${doing}: ${lineOf(error)}${code === '' || error.message.includes(code) ? '' : ` (${code})`}`, facts)
-  if (name === 'NoSuchUpload' || name === 'InvalidPart' || name === 'InvalidPartOrder') return new UploadGone(`S3${where} could not ${doing}: ${says}`, facts)
+  if (NETWORK.has(code) || code.startsWith('HPE_') || name === 'TimeoutError')
+    return new Disconnected(
+      `S3${where} could not ${doing}: ${lineOf(error)}${code === '' || error.message.includes(code) ? '' : ` (${code})`}`,
+      facts,
+    )
+  if (name === 'NoSuchUpload' || name === 'InvalidPart' || name === 'InvalidPartOrder')
+    return new UploadGone(`S3${where} could not ${doing}: ${says}`, facts)
   // The SDK gives an error that came with status 200 the status 503.
   if (name === 'InternalError') return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
   if (BUSY.has(name) || status === 503 || status === 429 || (status === 409 && name === 'Unknown')) {
     const after = retryAfterMs(answer.$response?.headers?.['retry-after'], Date.now()) ?? 0
     return new Throttled(`S3${where} asks for patience (${says})`, after > 0 ? { ...facts, afterMs: after } : facts)
   }
-  if (DAMAGED.has(name)) return new Disconnected(`S3${where} could not ${doing}: the bytes did not arrive as they were sent (${says})`, facts)
-  if (status === 307) return new Disconnected(`S3${where} could not ${doing}: it points elsewhere (307)${pointedTo(error)}, where it cannot be followed`, facts)
-  if (isNotImplemented(error)) return new Refused(`S3${where} cannot ${doing}, it does not implement that (${says}): leave out what it does not know (tag=, acl=, sse=, storage-class=)`, facts)
+  if (DAMAGED.has(name))
+    return new Disconnected(
+      `S3${where} could not ${doing}: the bytes did not arrive as they were sent (${says})`,
+      facts,
+    )
+  if (status === 307)
+    return new Disconnected(
+      `S3${where} could not ${doing}: it points elsewhere (307)${pointedTo(error)}, where it cannot be followed`,
+      facts,
+    )
+  if (isNotImplemented(error))
+    return new Refused(
+      `S3${where} cannot ${doing}, it does not implement that (${says}): leave out what it does not know (tag=, acl=, sse=, storage-class=)`,
+      facts,
+    )
   if (status >= 500) return new Disconnected(`S3${where} could not ${doing}: ${says}`, facts)
-  if (TOO_LARGE.has(name)) return new Fatal(`S3${where} could not ${doing}: ${says}; a smaller commit-file-size, folder or key makes later objects fit, this one stays in the spool`, facts)
+  if (TOO_LARGE.has(name))
+    return new Fatal(
+      `S3${where} could not ${doing}: ${says}; a smaller commit-file-size, folder or key makes later objects fit, this one stays in the spool`,
+      facts,
+    )
   const refusal = refusalOf(name, status, error, place, where, doing, says)
   if (refusal !== undefined) return new Refused(refusal, facts)
-  // An answer that cannot be read (a proxy's page, a cut body): the SDK's parser fails with an error of its own, which holds the answer.
-  if (status >= 200 || answer.$response !== undefined) return new Disconnected(`S3${where} could not ${doing}: its answer makes no sense (${says})`, facts)
+  // An answer that cannot be read (a proxy's page, a cut body): the SDK's parser fails with an error of its own, which
+  // holds the answer.
+  if (status >= 200 || answer.$response !== undefined)
+    return new Disconnected(`S3${where} could not ${doing}: its answer makes no sense (${says})`, facts)
   return error
 }
 
@@ -106,18 +200,34 @@ function pointedTo(error: unknown): string {
   return host === undefined ? '' : ` to ${lineOf(host)}`
 }
 
-function refusalOf(name: string, status: number, error: unknown, place: Place, where: string, doing: string, says: string): string | undefined {
+function refusalOf(
+  name: string,
+  status: number,
+  error: unknown,
+  place: Place,
+  where: string,
+  doing: string,
+  says: string,
+): string | undefined {
   const { bucket } = place
-  if (UNKNOWN_KEY.has(name)) return `S3${where} does not know the access key: correct access-key-id= (or profile=, MANIFOLD_AWS_ACCESS_KEY)`
-  if (name === 'SignatureDoesNotMatch') return `S3${where} refuses the signature: the secret does not belong to the access key; correct secret-access-key= (or profile=, MANIFOLD_AWS_SECRET_KEY)`
-  if (EXPIRED.has(name)) return `S3${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`
-  if (name === 'RequestTimeTooSkewed') return `S3${where} refuses the time of the request: the clock of this machine is wrong, set it`
+  if (UNKNOWN_KEY.has(name))
+    return `S3${where} does not know the access key: correct access-key-id= (or profile=, MANIFOLD_AWS_ACCESS_KEY)`
+  if (name === 'SignatureDoesNotMatch')
+    return `S3${where} refuses the signature: the secret does not belong to the access key; correct secret-access-key= (or profile=, MANIFOLD_AWS_SECRET_KEY)`
+  if (EXPIRED.has(name))
+    return `S3${where} refuses the session token, it is expired or not valid (${name}): renew the credentials`
+  if (name === 'RequestTimeTooSkewed')
+    return `S3${where} refuses the time of the request: the clock of this machine is wrong, set it`
   const region = regionIn(error)
-  if ((ELSEWHERE.has(name) || status === 301) && region === place.region) return `the bucket ${bucket} is elsewhere than${where === '' ? ' at Amazon\'s own address' : where}, though in region ${region} (${says}): correct endpoint=`
-  if (ELSEWHERE.has(name) || status === 301 || (region !== undefined && region !== place.region)) return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
-  if (name === 'NoSuchBucket' || (status === 404 && name === 'NotFound')) return `there is no bucket ${bucket}${where}: create it, or correct the URI`
+  if ((ELSEWHERE.has(name) || status === 301) && region === place.region)
+    return `the bucket ${bucket} is elsewhere than${where === '' ? " at Amazon's own address" : where}, though in region ${region} (${says}): correct endpoint=`
+  if (ELSEWHERE.has(name) || status === 301 || (region !== undefined && region !== place.region))
+    return `the bucket ${bucket} is not in region ${place.region}: give region=${region ?? 'the one it is in'}`
+  if (name === 'NoSuchBucket' || (status === 404 && name === 'NotFound'))
+    return `there is no bucket ${bucket}${where}: create it, or correct the URI`
   if (name === 'InvalidBucketName') return `${bucket} cannot be the name of a bucket: correct the URI`
-  if (isDenied(error) || status === 403) return `S3${where} denies it to ${doing} (${says}): the credentials need s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`
+  if (isDenied(error) || status === 403)
+    return `S3${where} denies it to ${doing} (${says}): the credentials need s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on ${bucket}`
   if (status >= 400) return `S3${where} refuses to ${doing}: ${says}`
   return undefined
 }

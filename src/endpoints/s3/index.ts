@@ -1,12 +1,15 @@
 /**
  * S3 as a sink: one sealed segment of the spool is one object.
  *
- * - A write that resolved is in the bucket: the PUT was answered with an ETag, or an object with this key and this content was already there.
- * - An object is never replaced: every way to create one carries `If-None-Match: *`. Where a server does not know that, each key is looked at first.
+ * - A write that resolved is in the bucket: the PUT was answered with an ETag, or an object with this key and this
+ *   content was already there.
+ * - An object is never replaced: every way to create one carries `If-None-Match: *`. Where a server does not know that,
+ *   each key is looked at first.
  * - An answer that tells of another checksum than was sent confirms nothing.
  * - The same segment goes to the same key with the same content on every attempt, in this process or a later one.
  * - Memory is bounded over all uploads together (`memory.ts`); nothing is written to disk but `keep-local`.
- * - Nothing is retried here: an attempt that failed throws what the core needs to know, and the next one goes on with the parts that arrived.
+ * - Nothing is retried here: an attempt that failed throws what the core needs to know, and the next one goes on with
+ *   the parts that arrived.
  */
 import { defineEndpoint } from '../../options/define'
 import { meaning } from './meaning'

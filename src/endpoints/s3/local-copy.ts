@@ -1,4 +1,7 @@
-/** A copy of an object on this machine's disk: written beside its place, renamed into it when the object is known to be in the bucket. */
+/**
+ * A copy of an object on this machine's disk: written beside its place, renamed into it when the object is known to be
+ * in the bucket.
+ */
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
@@ -7,7 +10,12 @@ import { letGo } from '../../kit/file-system'
 import { makeFolders } from '../../kit/folders'
 
 export class LocalCopy {
-  private constructor(private readonly handle: fs.FileHandle, private readonly root: string, private readonly path: string, private readonly temporary: string) {}
+  private constructor(
+    private readonly handle: fs.FileHandle,
+    private readonly root: string,
+    private readonly path: string,
+    private readonly temporary: string,
+  ) {}
 
   static async begin(directory: string, key: string): Promise<LocalCopy> {
     const root = resolve(directory)
@@ -16,13 +24,22 @@ export class LocalCopy {
     const temporary = join(dirname(path), `.${path.slice(dirname(path).length + 1)}.part`)
     return onDisk(directory, async () => {
       await makeFolders(dirname(path))
-      return new LocalCopy(await fs.open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW, 0o666), root, path, temporary)
+      return new LocalCopy(
+        await fs.open(
+          temporary,
+          constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW,
+          0o666,
+        ),
+        root,
+        path,
+        temporary,
+      )
     })
   }
 
   async write(chunk: Buffer): Promise<void> {
     await onDisk(this.root, async () => {
-      for (let at = 0; at < chunk.length;) at += (await this.handle.write(chunk, at)).bytesWritten
+      for (let at = 0; at < chunk.length; ) at += (await this.handle.write(chunk, at)).bytesWritten
     })
   }
 
@@ -35,7 +52,11 @@ export class LocalCopy {
       // Each directory on the way may be new: its name stands in the one above.
       for (let path = dirname(this.path); ; path = dirname(path)) {
         const directory = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY)
-        try { await directory.sync() } finally { await directory.close() }
+        try {
+          await directory.sync()
+        } finally {
+          await directory.close()
+        }
         if (path.length <= this.root.length) return
       }
     })
@@ -54,10 +75,16 @@ export async function checkDirectory(directory: string): Promise<void> {
   try {
     await makeFolders(directory)
     await fs.access(directory, constants.W_OK | constants.X_OK)
-  } catch (error) { throw new Refused(`keep-local=${directory}: ${lineOf(error)}`, { cause: error }) }
+  } catch (error) {
+    throw new Refused(`keep-local=${directory}: ${lineOf(error)}`, { cause: error })
+  }
 }
 
 /** A disk that is full today may have room tomorrow, and the object is safe in the spool until then. */
 async function onDisk<T>(directory: string, run: () => Promise<T>): Promise<T> {
-  try { return await run() } catch (error) { throw new Disconnected(`keep-local=${directory}: ${lineOf(error)}`, { cause: error }) }
+  try {
+    return await run()
+  } catch (error) {
+    throw new Disconnected(`keep-local=${directory}: ${lineOf(error)}`, { cause: error })
+  }
 }

@@ -1,10 +1,14 @@
 /**
- * Buffers for what is on its way, over all uploads together. What is handed out and what is kept for reuse never exceed the capacity, but for one
- * buffer larger than all of it. Kept because a fresh 8 MiB costs its page faults, and the collector lets many of them pile up.
+ * Buffers for what is on its way, over all uploads together. What is handed out and what is kept for reuse never exceed
+ * the capacity, but for one buffer larger than all of it. Kept because a fresh 8 MiB costs its page faults, and the
+ * collector lets many of them pile up.
  */
 const MIB = 1024 * 1024
 
-interface Waiter { readonly bytes: number; grant(buffer: Buffer): void }
+interface Waiter {
+  readonly bytes: number
+  grant(buffer: Buffer): void
+}
 
 export class BufferPool {
   private free: Buffer[] = []
@@ -14,14 +18,27 @@ export class BufferPool {
 
   constructor(private readonly capacity: number) {}
 
-  /** At least so many bytes. Granted in the order asked; rejects with the signal's reason. Every holder must be able to go on, and to release, without another one. */
+  /**
+   * At least so many bytes. Granted in the order asked; rejects with the signal's reason. Every holder must be able to
+   * go on, and to release, without another one.
+   */
   take(bytes: number, signal: AbortSignal): Promise<Buffer> {
     if (signal.aborted) return Promise.reject(signal.reason as Error)
     const ready = this.waiting.size === 0 ? this.find(bytes) : undefined
     if (ready !== undefined) return Promise.resolve(ready)
     return new Promise((resolve, reject) => {
-      const waiter: Waiter = { bytes, grant: (buffer) => { signal.removeEventListener('abort', aborted); resolve(buffer) } }
-      const aborted = (): void => { this.waiting.delete(waiter); reject(signal.reason as Error); this.serve() }
+      const waiter: Waiter = {
+        bytes,
+        grant: (buffer) => {
+          signal.removeEventListener('abort', aborted)
+          resolve(buffer)
+        },
+      }
+      const aborted = (): void => {
+        this.waiting.delete(waiter)
+        reject(signal.reason as Error)
+        this.serve()
+      }
       signal.addEventListener('abort', aborted, { once: true })
       this.waiting.add(waiter)
     })
@@ -55,7 +72,8 @@ export class BufferPool {
     const index = this.free.findIndex((buffer) => buffer.length === size)
     const kept = index === -1 ? undefined : this.free.splice(index, 1)[0]
     if (kept === undefined) {
-      while (this.free.length > 0 && this.allocated + size > this.capacity) this.allocated -= this.free.shift()?.length ?? 0
+      while (this.free.length > 0 && this.allocated + size > this.capacity)
+        this.allocated -= this.free.shift()?.length ?? 0
       this.allocated += size
     }
     this.out += size

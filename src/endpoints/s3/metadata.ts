@@ -13,14 +13,16 @@ const IDENTITY = /^manifold-(?:sha256|length|count)$/
 
 export function metadataOf(segment: Segment): Record<string, string> {
   const metadata: Record<string, string> = {}
-  for (const [name, value] of Object.entries(segment.facts)) metadata[PREFIX + name.toLowerCase().replace(/[^a-z0-9-]/g, '-')] = printable(value)
+  for (const [name, value] of Object.entries(segment.facts))
+    metadata[PREFIX + name.toLowerCase().replace(/[^a-z0-9-]/g, '-')] = printable(value)
   metadata[`${PREFIX}sha256`] = segment.sha256
   metadata[`${PREFIX}length`] = String(segment.length)
   metadata[`${PREFIX}count`] = String(segment.count)
   for (;;) {
     const excess = sizeOf(metadata) - MAX_METADATA
     if (excess <= 0) return metadata
-    // The longest is a list (positions, gaps); what it loses at its end, receipt and log still know. With very many facts whole ones go.
+    // The longest is a list (positions, gaps); what it loses at its end, receipt and log still know. With very many
+    // facts whole ones go.
     const facts = Object.entries(metadata).filter(([name]) => !IDENTITY.test(name))
     const longest = facts.reduce((a, b) => (b[1].length > a[1].length ? b : a), ['', ''])
     const keep = Math.max(LEAST, longest[1].length - excess - CUT.length)
@@ -30,12 +32,17 @@ export function metadataOf(segment: Segment): Record<string, string> {
 }
 
 /** Some servers keep none, and some lose it. */
-export function isMarked({ metadata }: Stored): boolean { return Object.keys(metadata).some((name) => name.startsWith(PREFIX)) }
+export function isMarked({ metadata }: Stored): boolean {
+  return Object.keys(metadata).some((name) => name.startsWith(PREFIX))
+}
 
 /** That the object holds the segment's content: its uncompressed length and sha256 are the same. */
 export function isSame(stored: Stored, segment: Segment): boolean {
-  return stored.metadata[`${PREFIX}sha256`] === segment.sha256 && stored.metadata[`${PREFIX}length`] === String(segment.length)
-    && (segment.compression !== 'none' || stored.bytes === segment.length)
+  return (
+    stored.metadata[`${PREFIX}sha256`] === segment.sha256 &&
+    stored.metadata[`${PREFIX}length`] === String(segment.length) &&
+    (segment.compression !== 'none' || stored.bytes === segment.length)
+  )
 }
 
 function sizeOf(metadata: Readonly<Record<string, string>>): number {
@@ -44,4 +51,9 @@ function sizeOf(metadata: Readonly<Record<string, string>>): number {
   return bytes
 }
 /** Header values: SigV4 folds runs of spaces, servers differ in whether they do. */
-function printable(value: string): string { return value.replace(/[^\x20-\x7e]/g, '?').replace(/ +/g, ' ').trim() }
+function printable(value: string): string {
+  return value
+    .replace(/[^\x20-\x7e]/g, '?')
+    .replace(/ +/g, ' ')
+    .trim()
+}

@@ -1,8 +1,10 @@
 /**
  * Where objects lie: bucket, folder and keys. Pure.
  *
- * - A key is decided once, at sealing; it holds times and the segment's id, so two segments never share one (but for layout=original, which has no id).
- * - `period` changes whenever a time variable in the folders of the key changes: an object never lies in the folder of another day than its first record.
+ * - A key is decided once, at sealing; it holds times and the segment's id, so two segments never share one (but for
+ *   layout=original, which has no id).
+ * - `period` changes whenever a time variable in the folders of the key changes: an object never lies in the folder of
+ *   another day than its first record.
  * - Bucket and folder of a key never come from records.
  */
 import { awsFaults } from '../../aws/credentials'
@@ -25,17 +27,30 @@ type Variable = (typeof VARIABLES)[number]
 type Piece = { readonly text: string } | { readonly variable: Variable }
 type Times = Readonly<Record<Exclude<Variable, 'id' | 'nano'>, string>>
 
-/** The last dot of a name that letters and digits follow, and a compression's suffix after it: `.ndjson.gz`, not the `.{nano}` of a template. */
+/**
+ * The last dot of a name that letters and digits follow, and a compression's suffix after it: `.ndjson.gz`, not the
+ * `.{nano}` of a template.
+ */
 const EXTENSION = /(?:\.[A-Za-z][A-Za-z0-9]{0,15})?(?:\.(?:gz|zst))?$/i
 
 export function destinationOf(given: Given<typeof options>): { readonly bucket: string; readonly folder: string } {
-  return { bucket: given.uri.hosts[0]?.host || (given.options.bucketName ?? ''), folder: trimSlashes(given.uri.path) || trimSlashes(given.options.folder ?? '') }
+  return {
+    bucket: given.uri.hosts[0]?.host || (given.options.bucketName ?? ''),
+    folder: trimSlashes(given.uri.path) || trimSlashes(given.options.folder ?? ''),
+  }
 }
 
-export function fullKey(folder: string, key: string): string { return folder === '' ? key : `${folder}/${key}` }
+export function fullKey(folder: string, key: string): string {
+  return folder === '' ? key : `${folder}/${key}`
+}
 
-/** The key for content whose own key is taken by another content: told apart by the content itself, so that a retry finds it again. */
-export function otherKey(key: string, sha256: string): string { return beforeExtension(key, `-${sha256.slice(0, 16)}`) }
+/**
+ * The key for content whose own key is taken by another content: told apart by the content itself, so that a retry
+ * finds it again.
+ */
+export function otherKey(key: string, sha256: string): string {
+  return beforeExtension(key, `-${sha256.slice(0, 16)}`)
+}
 
 export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
   const { bucket, folder } = destinationOf(given)
@@ -44,10 +59,15 @@ export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
   const timesAt = clockIn(o.timeZone ?? (o.layout === 'original' ? undefined : 'UTC'))
   const folders = pieces.slice(0, 1 + pieces.findLastIndex((piece) => 'text' in piece && piece.text.includes('/')))
   return {
-    sealBytes: o.commitFileSize, sealAge: o.commitDuration, framing: o.framing, compression: compressionIn(given), retryEvery: o.uploadEvery,
+    sealBytes: o.commitFileSize,
+    sealAge: o.commitDuration,
+    framing: o.framing,
+    compression: compressionIn(given),
+    retryEvery: o.uploadEvery,
     key: ({ receivedAt, sealedAt, id }) => render(pieces, o.layout === 'original' ? sealedAt : receivedAt, id, timesAt),
     // The original's keys tell when an object was closed: no time of its records can change them.
-    period: (receivedAt) => (o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, '')),
+    period: (receivedAt) =>
+      o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, ''),
     target: `s3://${bucket}${folder === '' ? '' : `/${folder}`}${o.endpoint === undefined ? '' : ` endpoint=${serverUrl(o.endpoint)}`}`,
     normal: (target) => target.replace(/ endpoint=(\S+)$/, (_, url: string) => ` endpoint=${serverUrl(url)}`),
   }
@@ -59,24 +79,34 @@ export function faultsOf(given: Given<typeof options>): readonly string[] {
   const faults: string[] = []
   const named = uri.hosts[0]?.host ?? ''
   const { bucket, folder } = destinationOf(given)
-  if (uri.hosts.length > 1 || uri.hosts[0]?.port !== undefined) faults.push('an S3 URI is s3://BUCKET/FOLDER; the server goes into endpoint=')
-  if (uri.user !== undefined || uri.password !== undefined) faults.push('credentials do not belong into an S3 URI: use access-key-id= and secret-access-key={env:NAME}')
+  if (uri.hosts.length > 1 || uri.hosts[0]?.port !== undefined)
+    faults.push('an S3 URI is s3://BUCKET/FOLDER; the server goes into endpoint=')
+  if (uri.user !== undefined || uri.password !== undefined)
+    faults.push('credentials do not belong into an S3 URI: use access-key-id= and secret-access-key={env:NAME}')
   if (bucket === '') faults.push('no bucket is named: s3://BUCKET/FOLDER')
-  if (named !== '' && o.bucketName !== undefined && o.bucketName !== named) faults.push(`two buckets are named: ${named} in the URI and bucket-name=${o.bucketName}`)
-  if (trimSlashes(uri.path) !== '' && o.folder !== undefined && trimSlashes(o.folder) !== trimSlashes(uri.path)) faults.push('two folders are named: one in the URI and one in folder=')
+  if (named !== '' && o.bucketName !== undefined && o.bucketName !== named)
+    faults.push(`two buckets are named: ${named} in the URI and bucket-name=${o.bucketName}`)
+  if (trimSlashes(uri.path) !== '' && o.folder !== undefined && trimSlashes(o.folder) !== trimSlashes(uri.path))
+    faults.push('two folders are named: one in the URI and one in folder=')
   if (folder.split('/').some((name) => name === '.' || name === '..')) faults.push('a folder cannot have . or .. in it')
   if (o.key !== undefined && o.layout === 'original') faults.push('key= and layout=original exclude each other')
   faults.push(...keyFaults(given, folder))
   const compression = compressionIn(given)
-  if (o.compressionLevel !== undefined && compression === 'none') faults.push('compression-level needs compression=gzip or compression=zstd')
-  if (o.compressionLevel !== undefined && compression === 'gzip' && o.compressionLevel > 9) faults.push('compression-level of gzip is 9 at the most')
+  if (o.compressionLevel !== undefined && compression === 'none')
+    faults.push('compression-level needs compression=gzip or compression=zstd')
+  if (o.compressionLevel !== undefined && compression === 'gzip' && o.compressionLevel > 9)
+    faults.push('compression-level of gzip is 9 at the most')
   if (o.kmsKeyId !== undefined && o.sse !== 'aws:kms') faults.push('kms-key-id needs sse=aws:kms')
   faults.push(...awsFaults(o))
   if (o.tag.length > MAX_TAGS) faults.push(`an object has ${MAX_TAGS} tags at the most, not ${o.tag.length}`)
   for (const [name, value] of o.tag) {
     if (name === '') faults.push('a tag is given as tag.NAME=VALUE')
-    if (name.length > MAX_TAG_NAME || value.length > MAX_TAG_VALUE) faults.push(`tag.${name.slice(0, 20)}: a tag's name has ${MAX_TAG_NAME} characters at the most, its value ${MAX_TAG_VALUE}`)
-    if (!TAG_TEXT.test(name) || !TAG_TEXT.test(value)) faults.push(`tag.${name.slice(0, 20)}: a tag holds letters, digits, spaces and + - = . _ : / @`)
+    if (name.length > MAX_TAG_NAME || value.length > MAX_TAG_VALUE)
+      faults.push(
+        `tag.${name.slice(0, 20)}: a tag's name has ${MAX_TAG_NAME} characters at the most, its value ${MAX_TAG_VALUE}`,
+      )
+    if (!TAG_TEXT.test(name) || !TAG_TEXT.test(value))
+      faults.push(`tag.${name.slice(0, 20)}: a tag holds letters, digits, spaces and + - = . _ : / @`)
   }
   if (new Set(o.tag.map(([name]) => name)).size < o.tag.length) faults.push('a tag is given twice')
   return faults
@@ -86,16 +116,27 @@ function keyFaults(given: Given<typeof options>, folder: string): readonly strin
   const { key, timeZone } = given.options
   const faults: string[] = []
   if (timeZone !== undefined) {
-    try { clockIn(timeZone)(0) } catch { faults.push(`time-zone=${timeZone} is not known: Europe/Berlin or UTC are such names`) }
+    try {
+      clockIn(timeZone)(0)
+    } catch {
+      faults.push(`time-zone=${timeZone} is not known: Europe/Berlin or UTC are such names`)
+    }
   }
   if (key !== undefined) {
-    if (key.split('/').some((name) => name === '' || name === '.' || name === '..')) faults.push(`key=${key}: it cannot begin or end with /, nor have an empty name, . or .. in it`)
+    if (key.split('/').some((name) => name === '' || name === '.' || name === '..'))
+      faults.push(`key=${key}: it cannot begin or end with /, nor have an empty name, . or .. in it`)
     // eslint-disable-next-line no-control-regex -- control characters are what is refused
     if (/[\u0000-\u001f\u007f\\]/.test(key)) faults.push('key: no backslash and no control character can stand in it')
   }
   let pieces: readonly Piece[]
-  try { pieces = piecesOf(templateOf(given)) } catch (error) { return [...faults, (error as Error).message] }
-  const longest = Buffer.byteLength(otherKey(fullKey(folder, render(pieces, 0, LONGEST_ID, clockIn('UTC'))), LONGEST_ID))
+  try {
+    pieces = piecesOf(templateOf(given))
+  } catch (error) {
+    return [...faults, (error as Error).message]
+  }
+  const longest = Buffer.byteLength(
+    otherKey(fullKey(folder, render(pieces, 0, LONGEST_ID, clockIn('UTC'))), LONGEST_ID),
+  )
   if (longest > MAX_KEY) faults.push(`folder and key are too long: ${longest} bytes, where S3 takes ${MAX_KEY}`)
   return faults
 }
@@ -109,7 +150,14 @@ function compressionIn({ options: { compression, key } }: Given<typeof options>)
 function templateOf(given: Given<typeof options>): string {
   const { options: o } = given
   const suffix = suffixOf(compressionIn(given))
-  const template = o.layout === 'original' ? ORIGINAL : o.key === undefined ? STANDARD : o.key.includes('{id}') ? o.key : beforeExtension(o.key, '-{id}')
+  const template =
+    o.layout === 'original'
+      ? ORIGINAL
+      : o.key === undefined
+        ? STANDARD
+        : o.key.includes('{id}')
+          ? o.key
+          : beforeExtension(o.key, '-{id}')
   return template.toLowerCase().endsWith(suffix) ? template : template + suffix
 }
 
@@ -120,11 +168,16 @@ function piecesOf(template: string): readonly Piece[] {
       if (/[{}]/.test(text)) throw new Error(`key=${template}: a brace without its pair`)
       pieces.push({ text })
     } else if (isVariable(variable)) pieces.push({ variable })
-    else throw new Error(`key: {${variable ?? ''}} is not known; there are ${VARIABLES.map((name) => `{${name}}`).join(' ')}`)
+    else
+      throw new Error(
+        `key: {${variable ?? ''}} is not known; there are ${VARIABLES.map((name) => `{${name}}`).join(' ')}`,
+      )
   }
   return pieces
 }
-function isVariable(name: string | undefined): name is Variable { return VARIABLES.some((variable) => variable === name) }
+function isVariable(name: string | undefined): name is Variable {
+  return VARIABLES.some((variable) => variable === name)
+}
 
 function render(pieces: readonly Piece[], ms: number, id: string, timesAt: (second: number) => Times): string {
   const second = Math.floor(ms / 1000)
@@ -132,17 +185,29 @@ function render(pieces: readonly Piece[], ms: number, id: string, timesAt: (seco
   const value = (variable: Variable): string => {
     if (variable === 'id') return id
     // Nine digits by custom; a double holds the epoch's milliseconds to about 0.2 µs.
-    if (variable === 'nano') return String(Math.min(999_999_999, Math.floor((ms - second * 1000) * 1e6))).padStart(9, '0')
+    if (variable === 'nano')
+      return String(Math.min(999_999_999, Math.floor((ms - second * 1000) * 1e6))).padStart(9, '0')
     return times[variable]
   }
   return pieces.map((piece) => ('text' in piece ? piece.text : value(piece.variable))).join('')
 }
 
-/** The parts of a time, given in seconds of the epoch, in a zone; undefined is this machine's. The last answer is kept: most questions are about one second. */
+/**
+ * The parts of a time, given in seconds of the epoch, in a zone; undefined is this machine's. The last answer is kept:
+ * most questions are about one second.
+ */
 function clockIn(zone: string | undefined): (second: number) => Times {
   const format = new Intl.DateTimeFormat('en-US', {
-    ...(zone === undefined ? {} : { timeZone: zone }), calendar: 'gregory', numberingSystem: 'latn', hourCycle: 'h23',
-    year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit',
+    ...(zone === undefined ? {} : { timeZone: zone }),
+    calendar: 'gregory',
+    numberingSystem: 'latn',
+    hourCycle: 'h23',
+    year: 'numeric',
+    month: '2-digit',
+    day: '2-digit',
+    hour: '2-digit',
+    minute: '2-digit',
+    second: '2-digit',
   })
   let last = NaN
   let times: Times
@@ -150,7 +215,14 @@ function clockIn(zone: string | undefined): (second: number) => Times {
     if (second === last) return times
     const parts = new Map(format.formatToParts(second * 1000).map(({ type, value }) => [type, value]))
     const part = (type: Intl.DateTimeFormatPartTypes): string => parts.get(type) ?? ''
-    times = { yyyy: part('year').padStart(4, '0'), mm: part('month'), dd: part('day'), HH: part('hour'), MM: part('minute'), SS: part('second') }
+    times = {
+      yyyy: part('year').padStart(4, '0'),
+      mm: part('month'),
+      dd: part('day'),
+      HH: part('hour'),
+      MM: part('minute'),
+      SS: part('second'),
+    }
     last = second
     return times
   }
@@ -163,4 +235,6 @@ function beforeExtension(key: string, text: string): string {
   const at = name.length - (EXTENSION.exec(name.slice(1))?.[0].length ?? 0)
   return key.slice(0, slash) + name.slice(0, at) + text + name.slice(at)
 }
-function trimSlashes(text: string): string { return text.replace(/^\/+|\/+$/g, '') }
+function trimSlashes(text: string): string {
+  return text.replace(/^\/+|\/+$/g, '')
+}

@@ -1,6 +1,7 @@
 /**
- * Redirections of single requests. S3 answers 307 for a bucket so young that its name still leads elsewhere (Amazon S3 User Guide, "Making requests by
- * using the REST API: request redirection"); the request goes to the place it names, signed anew, and later ones to the old place again. Pure.
+ * Redirections of single requests. S3 answers 307 for a bucket so young that its name still leads elsewhere (Amazon S3
+ * User Guide, "Making requests by using the REST API: request redirection"); the request goes to the place it names,
+ * signed anew, and later ones to the old place again. Pure.
  */
 import type { Redirection } from './errors'
 
@@ -27,7 +28,15 @@ export function redirected(request: Request, { location, endpoint }: Redirection
   if (to.href === new URL(from).href || !isSameObject(request, to, bucket)) return undefined
   const query = { ...request.query }
   for (const [name, value] of to.searchParams) query[name] ??= value
-  return { ...request, protocol: to.protocol, hostname: to.hostname, port: to.port === '' ? undefined : Number(to.port), path: to.pathname, query, headers: { ...request.headers, host: to.host } }
+  return {
+    ...request,
+    protocol: to.protocol,
+    hostname: to.hostname,
+    port: to.port === '' ? undefined : Number(to.port),
+    path: to.pathname,
+    query,
+    headers: { ...request.headers, host: to.host },
+  }
 }
 
 /** A bucket stands in the host's name or at the beginning of the path. */
@@ -35,9 +44,16 @@ function isSameObject({ hostname, path }: Request, to: URL, bucket: string): boo
   const inPath = `/${bucket}`
   const below = hostname.startsWith(`${bucket}.`) ? path : path.startsWith(inPath) ? path.slice(inPath.length) : path
   const target = decoded(to.pathname)
-  return target === decoded(`${inPath}${below}`) || (to.hostname.startsWith(`${bucket}.`) && target === decoded(below === '' ? '/' : below))
+  return (
+    target === decoded(`${inPath}${below}`) ||
+    (to.hostname.startsWith(`${bucket}.`) && target === decoded(below === '' ? '/' : below))
+  )
 }
 
 function decoded(path: string): string {
-  try { return decodeURIComponent(path) } catch { return path }
+  try {
+    return decodeURIComponent(path)
+  } catch {
+    return path
+  }
 }

@@ -7,7 +7,10 @@ import type { options } from './options'
 import { destinationOf, segmentPolicy } from './policy'
 import { Uploader } from './upload'
 
-/** Parts on their way, over all uploads: with the SDK and a spool beside them the process stays below 200 MiB, also after 10 GB. */
+/**
+ * Parts on their way, over all uploads: with the SDK and a spool beside them the process stays below 200 MiB, also
+ * after 10 GB.
+ */
 const PART_MEMORY = 24 * 1024 * 1024
 
 export const create: CreateSink<typeof options> = (target): Sink => {
@@ -19,11 +22,29 @@ export const create: CreateSink<typeof options> = (target): Sink => {
   let context: EndpointContext | undefined
   let store: Store | undefined
   const uploader = new Uploader(
-    { folder, partSize: o.partSize, compressionLevel: o.compressionLevel, keepLocal: o.keepLocal, suspects: 4 * o.uploads },
-    pool, (bytes) => { uploaded += bytes; context?.gauge('bytes uploaded', uploaded) },
+    {
+      folder,
+      partSize: o.partSize,
+      compressionLevel: o.compressionLevel,
+      keepLocal: o.keepLocal,
+      suspects: 4 * o.uploads,
+    },
+    pool,
+    (bytes) => {
+      uploaded += bytes
+      context?.gauge('bytes uploaded', uploaded)
+    },
   )
   return {
-    limits: { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: Number.MAX_SAFE_INTEGER, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: o.uploads, ordered: false, unit: 'segment', confirms: 'each' },
+    limits: {
+      maxEntries: Number.MAX_SAFE_INTEGER,
+      maxBytes: Number.MAX_SAFE_INTEGER,
+      maxEntryBytes: Number.MAX_SAFE_INTEGER,
+      inFlight: o.uploads,
+      ordered: false,
+      unit: 'segment',
+      confirms: 'each',
+    },
     wants: o.framing === 'envelope' ? 'entries' : 'lines',
     segments: segmentPolicy(target),
 

@@ -1,8 +1,10 @@
 /**
  * Standard input and standard output.
  *
- * - stdin ends when its writer closes it; what was read from it exists nowhere else, so nothing is committed and nothing resumes.
- * - stdout is confirmed by fdatasync where it is a regular file; a pipe, socket or terminal cannot confirm, and a full one is waited for.
+ * - stdin ends when its writer closes it; what was read from it exists nowhere else, so nothing is committed and
+ *   nothing resumes.
+ * - stdout is confirmed by fdatasync where it is a regular file; a pipe, socket or terminal cannot confirm, and a full
+ *   one is waited for.
  * - Neither descriptor is ever closed.
  */
 import { defineEndpoint, type Files } from '../../options/define'
@@ -14,7 +16,9 @@ function filesOf(fd: number): Files {
   try {
     const facts = fstatSync(fd, { bigint: true })
     return { keys: facts.isFile() ? [`${facts.dev}:${facts.ino}`] : [], paths: [] }
-  } catch { return { keys: [], paths: [] } }
+  } catch {
+    return { keys: [], paths: [] }
+  }
 }
 
 export default defineEndpoint({
@@ -27,7 +31,10 @@ export default defineEndpoint({
   ],
   form: 'opaque',
   options,
-  check: ({ uri }) => (uri.path === '' || uri.path === '-' ? [] : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`]),
+  check: ({ uri }) =>
+    uri.path === '' || uri.path === '-'
+      ? []
+      : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`],
   meaning: () => ({ things: [''] }),
   files: (_, role) => Promise.resolve(filesOf(role === 'source' ? 0 : 1)),
   source: { position: 'none', sharesWork: true, bounded: true, load: async () => (await import('./source.js')).create },

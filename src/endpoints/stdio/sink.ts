@@ -9,15 +9,17 @@ import { unlessAborted } from '../../kit/signal'
 import type { CreateSink } from '../../options/define'
 import type { options } from './options'
 
-export const create: CreateSink<typeof options> = ({ options: { framing, newline } }) => new StdioSink(1, framing, newline)
+export const create: CreateSink<typeof options> = ({ options: { framing, newline } }) =>
+  new StdioSink(1, framing, newline)
 
 /** IOV_MAX is 1024 on Linux and macOS. */
 const MOST_BUFFERS = 1024
 const syncData = promisify(fdatasync)
 
 /**
- * Of a write that failed or was given up, the part that went out is remembered by its id: written again it goes on there, for what stands in a pipe or
- * behind O_APPEND cannot be taken back, and half a record must not be followed by a whole one.
+ * Of a write that failed or was given up, the part that went out is remembered by its id: written again it goes on
+ * there, for what stands in a pipe or behind O_APPEND cannot be taken back, and half a record must not be followed by a
+ * whole one.
  */
 export class StdioSink implements Sink {
   readonly limits: Limits
@@ -28,14 +30,26 @@ export class StdioSink implements Sink {
   private under: { readonly id: string; readonly bytes: number; readonly done: Promise<void> } | undefined
   private begun: { readonly id: string; taken: number } | undefined
 
-  constructor(private readonly fd: number, private readonly framing: Framing, private readonly newline: Newline) {
+  constructor(
+    private readonly fd: number,
+    private readonly framing: Framing,
+    private readonly newline: Newline,
+  ) {
     this.kind = kindOf(fd)
     // The launcher puts a directory where stdout was closed. Known here, before anything is read.
     if (this.kind === 'directory') throw new Fatal('stdout is closed, or a directory: redirect it to a file or a pipe')
     const reader = this.kind === 'pipe' ? PipeProgress.of(fd) : undefined
     if (reader !== undefined) this.reader = reader
     this.wants = framing === 'lines' ? 'lines' : 'entries'
-    this.limits = { maxEntries: Number.MAX_SAFE_INTEGER, maxBytes: 4 * 1024 * 1024, maxEntryBytes: Number.MAX_SAFE_INTEGER, inFlight: 1, ordered: true, unit: 'batch', confirms: this.kind === 'file' ? 'each' : 'none' }
+    this.limits = {
+      maxEntries: Number.MAX_SAFE_INTEGER,
+      maxBytes: 4 * 1024 * 1024,
+      maxEntryBytes: Number.MAX_SAFE_INTEGER,
+      inFlight: 1,
+      ordered: true,
+      unit: 'batch',
+      confirms: this.kind === 'file' ? 'each' : 'none',
+    }
   }
 
   open(): Promise<void> {
@@ -44,7 +58,9 @@ export class StdioSink implements Sink {
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
-    const { chunks, bytes, refused } = render(write.payload as Batch, this.framing, this.newline, (index) => write.origin(index))
+    const { chunks, bytes, refused } = render(write.payload as Batch, this.framing, this.newline, (index) =>
+      write.origin(index),
+    )
     if (this.under?.id !== write.id) {
       await unlessAborted(this.under?.done ?? Promise.resolve(), signal)
       const taken = this.begun?.id === write.id ? this.begun.taken : 0
@@ -54,7 +70,9 @@ export class StdioSink implements Sink {
       done.catch(() => undefined)
       this.under = { id: write.id, bytes: bytes - taken, done }
     }
-    try { await unlessAborted(this.under.done, signal) } catch (error) {
+    try {
+      await unlessAborted(this.under.done, signal)
+    } catch (error) {
       if (signal.aborted) throw error
       this.under = undefined
       throw faultOf(error)
@@ -70,8 +88,10 @@ export class StdioSink implements Sink {
 
   /** From where the descriptor stands, as others may be writing through it too. */
   private async append(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
-    for (let rest = chunks; rest.length > 0;) {
-      const { bytesWritten } = await promisify(writev)(this.fd, rest.slice(0, MOST_BUFFERS)) as unknown as { bytesWritten: number }
+    for (let rest = chunks; rest.length > 0; ) {
+      const { bytesWritten } = (await promisify(writev)(this.fd, rest.slice(0, MOST_BUFFERS))) as unknown as {
+        bytesWritten: number
+      }
       // Some file systems say so of a full disk.
       if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
       begun.taken += bytesWritten
@@ -81,8 +101,12 @@ export class StdioSink implements Sink {
   }
 
   async close(): Promise<void> {
-    // A write that was given up and fails by now is tried again where the sink is opened again, and was not confirmed where it is not.
-    if (this.pipe === undefined) { await this.under?.done.catch(() => undefined); return }
+    // A write that was given up and fails by now is tried again where the sink is opened again, and was not confirmed
+    // where it is not.
+    if (this.pipe === undefined) {
+      await this.under?.done.catch(() => undefined)
+      return
+    }
     if (this.under !== undefined && this.begun !== undefined) this.begun.taken += this.under.bytes - this.pipe.untaken
     this.under = undefined
     this.pipe.close()
@@ -94,14 +118,22 @@ export class StdioSink implements Sink {
 function after(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
   let index = 0
   let skip = bytes
-  for (let chunk = chunks[index]; chunk !== undefined && skip >= chunk.length; chunk = chunks[++index]) skip -= chunk.length
+  for (let chunk = chunks[index]; chunk !== undefined && skip >= chunk.length; chunk = chunks[++index])
+    skip -= chunk.length
   const first = chunks[index]
-  return first === undefined ? [] : skip === 0 ? chunks.slice(index) : [first.subarray(skip), ...chunks.slice(index + 1)]
+  return first === undefined
+    ? []
+    : skip === 0
+      ? chunks.slice(index)
+      : [first.subarray(skip), ...chunks.slice(index + 1)]
 }
 
 function faultOf(error: unknown): Error {
   const code = (error as NodeJS.ErrnoException).code
-  if (code === 'EPIPE' || code === 'ECONNRESET') return new ReaderGone('the reader of stdout went away', { cause: error })
+  if (code === 'EPIPE' || code === 'ECONNRESET')
+    return new ReaderGone('the reader of stdout went away', { cause: error })
   const message = `writing to stdout failed: ${lineOf(error)}`
-  return code === 'ENOSPC' || code === 'EDQUOT' ? new Disconnected(`${message}; make room on the disk it goes to`, { cause: error }) : new Fatal(message, { cause: error })
+  return code === 'ENOSPC' || code === 'EDQUOT'
+    ? new Disconnected(`${message}; make room on the disk it goes to`, { cause: error })
+    : new Fatal(message, { cause: error })
 }

@@ -6,7 +6,8 @@ import { kindOf, PipeReader, type StreamKind } from '../../kit/pipes'
 import type { CreateSource } from '../../options/define'
 import type { options } from './options'
 
-export const create: CreateSource<typeof options> = ({ options: { framing, maxRecord } }) => new StdioSource(0, createFramer(framing, { maxRecord }))
+export const create: CreateSource<typeof options> = ({ options: { framing, maxRecord } }) =>
+  new StdioSource(0, createFramer(framing, { maxRecord }))
 
 const PARTITION: Partition = { name: 'stdin', epoch: 0 }
 
@@ -17,30 +18,42 @@ export class StdioSource implements Source {
 
   private readonly kind: StreamKind
 
-  constructor(private readonly fd: number, private readonly framer: Framer) {
+  constructor(
+    private readonly fd: number,
+    private readonly framer: Framer,
+  ) {
     this.kind = kindOf(fd)
     // The launcher puts a directory where stdin was closed.
-    if (this.kind === 'directory') throw new Refused('stdin is closed, or a directory: redirect a file, or name the files of a directory with --from \'DIRECTORY/*\'')
+    if (this.kind === 'directory')
+      throw new Refused(
+        "stdin is closed, or a directory: redirect a file, or name the files of a directory with --from 'DIRECTORY/*'",
+      )
   }
 
   async open(): Promise<void> {
     const { kind } = this
-    if (!this.ended) this.reader ??= kind === 'file' || kind === 'device' ? new FileReader(this.fd, this.framer, null) : new PipeReader(this.fd, this.framer)
+    if (!this.ended)
+      this.reader ??=
+        kind === 'file' || kind === 'device'
+          ? new FileReader(this.fd, this.framer, null)
+          : new PipeReader(this.fd, this.framer)
     return Promise.resolve()
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
     if (!this.ended && this.reader !== undefined) {
-      this.ended = !await this.reader.wait(signal).catch((error: unknown) => {
+      this.ended = !(await this.reader.wait(signal).catch((error: unknown) => {
         if (signal.aborted) throw error
         throw new Disconnected(`reading stdin failed: ${lineOf(error)}`, { cause: error })
-      })
+      }))
     }
     const framed = this.ended ? this.framer.end() : this.framer.take()
     return framed === undefined ? null : deliveryOf(framed, PARTITION, String)
   }
 
-  commit(): Promise<void> { return Promise.resolve() }
+  commit(): Promise<void> {
+    return Promise.resolve()
+  }
 
   async close(): Promise<void> {
     if (this.reader instanceof PipeReader) this.reader.close()

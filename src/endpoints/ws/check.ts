@@ -5,7 +5,14 @@ import type { Given, Role } from '../../options/define'
 import type { WsOptions } from './options'
 
 /** What the opening handshake is made of (RFC 6455, 4.1); permessage-deflate and sub-protocols have options. */
-const OURS = new Set(['connection', 'upgrade', 'sec-websocket-key', 'sec-websocket-version', 'sec-websocket-extensions', 'sec-websocket-protocol'])
+const OURS = new Set([
+  'connection',
+  'upgrade',
+  'sec-websocket-key',
+  'sec-websocket-version',
+  'sec-websocket-extensions',
+  'sec-websocket-protocol',
+])
 /** What names of headers and sub-protocols are made of (RFC 9110, 5.6.2; RFC 6455, 4.1). */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 const NOT_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/
@@ -15,22 +22,36 @@ export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[]
   const { uri, options } = given
   const faults: string[] = []
   if (uri.hosts.length > 1) faults.push(`${uri.scheme} takes one host: several feeds are several --from`)
-  if (uri.path.includes('#') || uri.query?.includes('#') === true) faults.push(`a '#' in a WebSocket address is written %23`)
+  if (uri.path.includes('#') || uri.query?.includes('#') === true)
+    faults.push(`a '#' in a WebSocket address is written %23`)
   for (const [name, value] of options.header) {
-    if (OURS.has(name.toLowerCase())) faults.push(`header.${name} is part of the WebSocket handshake${name.toLowerCase() === 'sec-websocket-protocol' ? ': use protocol=' : ' and cannot be set'}`)
-    else if (!TOKEN.test(name) || NOT_IN_VALUES.test(value)) faults.push(`header.${name.replace(/[^\x21-\x7e]/g, '?')} has a character that headers cannot hold`)
+    if (OURS.has(name.toLowerCase()))
+      faults.push(
+        `header.${name} is part of the WebSocket handshake${name.toLowerCase() === 'sec-websocket-protocol' ? ': use protocol=' : ' and cannot be set'}`,
+      )
+    else if (!TOKEN.test(name) || NOT_IN_VALUES.test(value))
+      faults.push(`header.${name.replace(/[^\x21-\x7e]/g, '?')} has a character that headers cannot hold`)
   }
-  for (const protocol of options.protocol) if (!TOKEN.test(protocol)) faults.push('protocol= takes one name at a time, without spaces or commas')
+  for (const protocol of options.protocol)
+    if (!TOKEN.test(protocol)) faults.push('protocol= takes one name at a time, without spaces or commas')
   if (new Set(options.protocol).size < options.protocol.length) faults.push('the same protocol= is given twice')
-  if ((options.cert === undefined) !== (options.key === undefined)) faults.push(`a client certificate is cert= and key=: ${options.cert === undefined ? 'cert' : 'key'}= is missing`)
+  if ((options.cert === undefined) !== (options.key === undefined))
+    faults.push(`a client certificate is cert= and key=: ${options.cert === undefined ? 'cert' : 'key'}= is missing`)
   if (uri.scheme === 'ws') {
-    const used = (['ca', 'cert', 'key', 'serverName'] as const).find((name) => options[name] !== undefined) ?? (options.tlsInsecure ? 'tlsInsecure' : undefined)
-    if (used !== undefined) faults.push(`${used === 'serverName' ? 'server-name' : used === 'tlsInsecure' ? 'tls-insecure' : used} is for TLS: write wss:// instead of ws://`)
+    const used =
+      (['ca', 'cert', 'key', 'serverName'] as const).find((name) => options[name] !== undefined) ??
+      (options.tlsInsecure ? 'tlsInsecure' : undefined)
+    if (used !== undefined)
+      faults.push(
+        `${used === 'serverName' ? 'server-name' : used === 'tlsInsecure' ? 'tls-insecure' : used} is for TLS: write wss:// instead of ws://`,
+      )
   }
   faults.push(...proxyFaults(options.proxy))
   if (role === 'source') {
-    if (options.dedupe !== undefined && options.reconnectEvery === 0) faults.push('dedupe works inside the overlap of reconnect-every, which is not given')
-    if (options.reconnectEvery > 0 && options.reconnectEvery <= options.overlap) faults.push('reconnect-every must be longer than overlap')
+    if (options.dedupe !== undefined && options.reconnectEvery === 0)
+      faults.push('dedupe works inside the overlap of reconnect-every, which is not given')
+    if (options.reconnectEvery > 0 && options.reconnectEvery <= options.overlap)
+      faults.push('reconnect-every must be longer than overlap')
   }
   return faults
 }
@@ -39,6 +60,10 @@ export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[]
 function proxyFaults(proxy: string | undefined): readonly string[] {
   if (proxy === undefined || proxy === 'none' || proxy.includes('{')) return []
   if (!/^https?:\/\/[^/]/i.test(proxy)) return ['proxy= takes http://HOST:PORT, https://HOST:PORT or none']
-  try { proxyUrl(proxy, 'proxy=') } catch (error) { return [lineOf(error)] }
+  try {
+    proxyUrl(proxy, 'proxy=')
+  } catch (error) {
+    return [lineOf(error)]
+  }
   return []
 }

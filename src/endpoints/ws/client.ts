@@ -1,5 +1,6 @@
 /**
- * One WebSocket connection, for both directions: opening, pings, deadlines, the end. The only file that knows the library.
+ * One WebSocket connection, for both directions: opening, pings, deadlines, the end. The only file that knows the
+ * library.
  *
  * - `connect` takes `handshake-timeout` at most, whatever hangs: the name, TCP, the proxy, TLS or the upgrade.
  * - A connection ends once, and `ended` says why; nothing is handed out after it.
@@ -49,16 +50,29 @@ export interface Handlers {
 }
 
 /** Rejects with a classified error, or the signal's reason when it aborts. @param signal for the opening alone */
-export async function connect(settings: Settings, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
+export async function connect(
+  settings: Settings,
+  handlers: Handlers,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<Link> {
   // The types of its ESM entry differ from those of its CommonJS one; the class is the same.
-  const { WebSocket: Client } = await import('ws') as unknown as { readonly WebSocket: typeof WebSocket }
+  const { WebSocket: Client } = (await import('ws')) as unknown as { readonly WebSocket: typeof WebSocket }
   signal.throwIfAborted()
   const opening = new AbortController()
-  const aborted = (): void => { opening.abort(signal.reason) }
+  const aborted = (): void => {
+    opening.abort(signal.reason)
+  }
   signal.addEventListener('abort', aborted, { once: true })
   const timer = new AbortController()
-  clock.sleep(settings.handshakeMs, timer.signal)
-    .then(() => { opening.abort(new Disconnected(`no connection within ${formatDuration(settings.handshakeMs)} (handshake-timeout=)`)) }, () => undefined)
+  clock.sleep(settings.handshakeMs, timer.signal).then(
+    () => {
+      opening.abort(
+        new Disconnected(`no connection within ${formatDuration(settings.handshakeMs)} (handshake-timeout=)`),
+      )
+    },
+    () => undefined,
+  )
   try {
     const proxy = proxyFor(settings)
     const through = proxy === undefined ? undefined : await tunnel(proxy, settings, () => clock.now(), opening.signal)
@@ -69,9 +83,20 @@ export async function connect(settings: Settings, handlers: Handlers, clock: Clo
   }
 }
 
-function upgrade(Client: typeof WebSocket, settings: Settings, through: net.Socket | undefined, handlers: Handlers, clock: Clock, signal: AbortSignal): Promise<Link> {
+function upgrade(
+  Client: typeof WebSocket,
+  settings: Settings,
+  through: net.Socket | undefined,
+  handlers: Handlers,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<Link> {
   return new Promise((resolve, reject) => {
-    if (signal.aborted) { through?.destroy(); reject(signal.reason as Error); return }
+    if (signal.aborted) {
+      through?.destroy()
+      reject(signal.reason as Error)
+      return
+    }
     let socket: net.Socket | undefined
     const options: ClientOptions & { closeTimeout: number; maxFragments: number; maxBufferedChunks: number } = {
       // A header may have several values, which the types do not know.
@@ -83,28 +108,38 @@ function upgrade(Client: typeof WebSocket, settings: Settings, through: net.Sock
       // The bounds on empty and tiny pieces, which no size bounds: what the largest message may come in is below them.
       maxFragments: Math.max(16 * 1024, settings.maxMessage / SMALL_FRAGMENT),
       maxBufferedChunks: Math.max(256 * 1024, settings.maxMessage / SMALL_FRAGMENT),
-      // The library cuts a connection on which many pings wait for their answers, as they do after this process was stopped: ours answer the latest.
+      // The library cuts a connection on which many pings wait for their answers, as they do after this process was
+      // stopped: ours answer the latest.
       autoPong: false,
       // Ours run from when a close was seen, and not while reading is paused.
       closeTimeout: NEVER_MS,
       followRedirects: false,
       createConnection: () => (socket = dial(settings, through)),
       finishRequest: (request: ClientRequest) => {
-        // `new URL` rewrites paths and queries (quotes, dots, backslashes); servers that verify signatures want them as typed.
+        // `new URL` rewrites paths and queries (quotes, dots, backslashes); servers that verify signatures want them as
+        // typed.
         request.path = settings.target
         request.end()
       },
     }
     let ws: WebSocket
     try {
-      ws = new Client(`${settings.secure ? 'wss' : 'ws'}://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${settings.port}/`, [...settings.protocols], options)
+      ws = new Client(
+        `${settings.secure ? 'wss' : 'ws'}://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${settings.port}/`,
+        [...settings.protocols],
+        options,
+      )
     } catch (error) {
       through?.destroy()
       reject(networkFault(error, settings))
       return
     }
-    const aborted = (): void => { fail(signal.reason as Error) }
-    const settled = (): void => { signal.removeEventListener('abort', aborted) }
+    const aborted = (): void => {
+      fail(signal.reason as Error)
+    }
+    const settled = (): void => {
+      signal.removeEventListener('abort', aborted)
+    }
     const fail = (error: Error): void => {
       settled()
       reject(error)
@@ -114,8 +149,12 @@ function upgrade(Client: typeof WebSocket, settings: Settings, through: net.Sock
       socket?.destroy()
     }
     signal.addEventListener('abort', aborted, { once: true })
-    ws.on('error', (error) => { if (ws.readyState !== ws.OPEN) fail(networkFault(error, settings)) })
-    ws.on('unexpected-response', (_request, response) => { fail(statusFault(response.statusCode ?? 0, response.headers, clock.now())) })
+    ws.on('error', (error) => {
+      if (ws.readyState !== ws.OPEN) fail(networkFault(error, settings))
+    })
+    ws.on('unexpected-response', (_request, response) => {
+      fail(statusFault(response.statusCode ?? 0, response.headers, clock.now()))
+    })
     ws.on('open', () => {
       settled()
       ws.removeAllListeners('error')
@@ -130,7 +169,11 @@ function dial(settings: Settings, through: net.Socket | undefined): net.Socket {
   const { servername, ...rest } = settings.tls
   const name = servername ?? (net.isIP(host) === 0 ? host : '')
   return tls.connect({
-    ...(through === undefined ? { port } : { socket: through }), host, ...rest, servername: name, ALPNProtocols: ['http/1.1'],
+    ...(through === undefined ? { port } : { socket: through }),
+    host,
+    ...rest,
+    servername: name,
+    ALPNProtocols: ['http/1.1'],
     // Node checks the certificate against `servername`, and against the host where that is empty (an address).
   })
 }
@@ -155,37 +198,91 @@ export class Link {
   /** Tells answers to our pings from pongs that nobody asked for. */
   private readonly mark = randomBytes(4).toString('hex')
 
-  constructor(private readonly ws: WebSocket, private readonly socket: net.Socket, private readonly settings: Settings, private readonly handlers: Handlers, private readonly clock: Clock) {
-    const deadlines = this.deadlines = new Deadlines(settings, clock.monotonic())
+  constructor(
+    private readonly ws: WebSocket,
+    private readonly socket: net.Socket,
+    private readonly settings: Settings,
+    private readonly handlers: Handlers,
+    private readonly clock: Clock,
+  ) {
+    const deadlines = (this.deadlines = new Deadlines(settings, clock.monotonic()))
     this.drained = new Drained({
-      monotonic: () => clock.monotonic(), bytes: () => socket.bytesRead, busy: () => this.paused || !this.isOpen || this.isUnpacking,
-      ping: () => (settings.pingMs === 0 ? undefined : this.ping()), drained: (at) => handlers.drained?.(at), nextTurn: (run) => { setImmediate(run) },
+      monotonic: () => clock.monotonic(),
+      bytes: () => socket.bytesRead,
+      busy: () => this.paused || !this.isOpen || this.isUnpacking,
+      ping: () => (settings.pingMs === 0 ? undefined : this.ping()),
+      drained: (at) => handlers.drained?.(at),
+      nextTurn: (run) => {
+        setImmediate(run)
+      },
     })
     // Without `binaryType` other than its default, data is one Buffer.
     ws.on('message', handlers.message as (data: RawData, binary: boolean) => void)
-    ws.on('pong', (data) => { deadlines.heard(clock.monotonic()); this.drained.arrived(); this.answered(data) })
-    ws.on('ping', (data) => { deadlines.heard(clock.monotonic()); this.drained.arrived(); this.answer(data) })
-    ws.on('error', (error) => { this.violation ??= error })
-    ws.on('close', (code, reason) => { this.finish(code, reason) })
+    ws.on('pong', (data) => {
+      deadlines.heard(clock.monotonic())
+      this.drained.arrived()
+      this.answered(data)
+    })
+    ws.on('ping', (data) => {
+      deadlines.heard(clock.monotonic())
+      this.drained.arrived()
+      this.answer(data)
+    })
+    ws.on('error', (error) => {
+      this.violation ??= error
+    })
+    ws.on('close', (code, reason) => {
+      this.finish(code, reason)
+    })
     // The library tells no reason for a broken connection.
-    socket.on('error', (error) => { this.broken ??= error })
-    socket.on('end', () => { this.leftByPeer = true })
-    this.timers.push(clock.every(LOOK_MS, () => { this.drained.look() }))
-    this.timers.push(clock.every(deadlines.everyMs, () => { this.tick() }))
-    for (const { ms, text } of settings.sendEvery) this.timers.push(clock.every(ms, () => { if (this.isOpen) ws.send(text) }))
+    socket.on('error', (error) => {
+      this.broken ??= error
+    })
+    socket.on('end', () => {
+      this.leftByPeer = true
+    })
+    this.timers.push(
+      clock.every(LOOK_MS, () => {
+        this.drained.look()
+      }),
+    )
+    this.timers.push(
+      clock.every(deadlines.everyMs, () => {
+        this.tick()
+      }),
+    )
+    for (const { ms, text } of settings.sendEvery)
+      this.timers.push(
+        clock.every(ms, () => {
+          if (this.isOpen) ws.send(text)
+        }),
+      )
     for (const text of settings.send) ws.send(text)
   }
 
-  get isOpen(): boolean { return this.end === undefined && this.ws.readyState === this.ws.OPEN }
-  get ended(): End | undefined { return this.end }
+  get isOpen(): boolean {
+    return this.end === undefined && this.ws.readyState === this.ws.OPEN
+  }
+  get ended(): End | undefined {
+    return this.end
+  }
   /** Nothing is missing of what the server sent until then, by the monotonic clock. */
-  get drainedAt(): number { return this.end !== undefined && (this.end.code !== 1006 || this.leftByPeer) ? this.drained.quietAt : this.drained.at }
+  get drainedAt(): number {
+    return this.end !== undefined && (this.end.code !== 1006 || this.leftByPeer)
+      ? this.drained.quietAt
+      : this.drained.at
+  }
   /** Once a turn of the event loop in which something arrived. */
-  arrived(): void { this.drained.arrived() }
+  arrived(): void {
+    this.drained.arrived()
+  }
   /** Compressed messages come when a thread has unpacked them; only a private member of the library tells. */
   private get isUnpacking(): boolean {
     if (this.ws.extensions === '') return false
-    return ((this.ws as unknown as { readonly _receiver?: { readonly writableLength: number } })._receiver?.writableLength ?? 1) > 0
+    return (
+      ((this.ws as unknown as { readonly _receiver?: { readonly writableLength: number } })._receiver?.writableLength ??
+        1) > 0
+    )
   }
 
   pause(): void {
@@ -208,11 +305,17 @@ export class Link {
       // Corked, thousands of small frames leave in one system call.
       this.socket.cork()
       messages.forEach((message, index) => {
-        this.ws.send(message, { binary: binary(message), compress: this.settings.compression }, index < last ? undefined : (error) => {
-          this.written++
-          if (error === undefined || error === null) resolve()
-          else reject(new Disconnected(this.settings.scrub(lineOf(error)), { cause: error }))
-        })
+        this.ws.send(
+          message,
+          { binary: binary(message), compress: this.settings.compression },
+          index < last
+            ? undefined
+            : (error) => {
+                this.written++
+                if (error === undefined || error === null) resolve()
+                else reject(new Disconnected(this.settings.scrub(lineOf(error)), { cause: error }))
+              },
+        )
       })
       this.socket.uncork()
       if (last < 0) resolve()
@@ -227,7 +330,10 @@ export class Link {
     return this.pings
   }
 
-  /** The closing handshake; the end follows, within `closeMs` of reading. What the server sends until its answer is handed out. */
+  /**
+   * The closing handshake; the end follows, within `closeMs` of reading. What the server sends until its answer is
+   * handed out.
+   */
   close(): void {
     if (this.end !== undefined) return
     if (!this.leaving) this.closedAt = this.clock.monotonic()
@@ -247,13 +353,19 @@ export class Link {
     const answering = this.asked !== undefined
     // The buffer is the library's.
     this.asked = Buffer.from(ping)
-    if (!answering) setImmediate(() => { this.pong() })
+    if (!answering)
+      setImmediate(() => {
+        this.pong()
+      })
   }
 
   private pong(): void {
     const { asked } = this
     if (asked === undefined || !this.isOpen) return
-    this.ws.pong(asked, undefined, () => { if (this.asked === asked) this.asked = undefined; else this.pong() })
+    this.ws.pong(asked, undefined, () => {
+      if (this.asked === asked) this.asked = undefined
+      else this.pong()
+    })
   }
 
   private answered(data: Buffer): void {
@@ -266,11 +378,20 @@ export class Link {
 
   private tick(): void {
     if (this.end !== undefined || this.paused) return
-    const due = this.deadlines.tick(this.clock.monotonic(), { received: this.handlers.received(), written: this.written, open: this.isOpen, violated: this.violation !== undefined })
+    const due = this.deadlines.tick(this.clock.monotonic(), {
+      received: this.handlers.received(),
+      written: this.written,
+      open: this.isOpen,
+      violated: this.violation !== undefined,
+    })
     switch (due.what) {
-      case 'nothing': return
-      case 'ping': this.ping(); return
-      case 'cut': this.cut(due.why)
+      case 'nothing':
+        return
+      case 'ping':
+        this.ping()
+        return
+      case 'cut':
+        this.cut(due.why)
     }
   }
 
@@ -279,11 +400,27 @@ export class Link {
     const { scrub, maxMessage } = this.settings
     const { violation, broken } = this
     const tooLarge = (violation as NodeJS.ErrnoException | undefined)?.code === TOO_LARGE
-    const why = tooLarge ? `closed here: a message larger than ${formatSize(maxMessage)}` : violation !== undefined ? `closed here: ${scrub(lineOf(violation))}` : this.cutWhy
-      ?? (this.leaving ? 'closed here' : code === 1006 && broken !== undefined ? scrub(lineOf(broken)) : closeText(code, reason, scrub, this.leftByPeer))
+    const why = tooLarge
+      ? `closed here: a message larger than ${formatSize(maxMessage)}`
+      : violation !== undefined
+        ? `closed here: ${scrub(lineOf(violation))}`
+        : (this.cutWhy ??
+          (this.leaving
+            ? 'closed here'
+            : code === 1006 && broken !== undefined
+              ? scrub(lineOf(broken))
+              : closeText(code, reason, scrub, this.leftByPeer)))
     // The answer to our close comes behind all that was sent before it.
     if (code !== 1006 && this.leaving) this.drained.until(this.closedAt)
-    this.end = { error: new Disconnected(why, violation === undefined && broken === undefined ? {} : { cause: violation ?? broken }), why, code, tooLarge }
+    this.end = {
+      error: new Disconnected(
+        why,
+        violation === undefined && broken === undefined ? {} : { cause: violation ?? broken },
+      ),
+      why,
+      code,
+      tooLarge,
+    }
     this.handlers.ended(this.end)
   }
 }

@@ -29,13 +29,21 @@ export class Deadlines {
   private received = 0
   private written = 0
 
-  constructor(private readonly settings: Pick<Settings, 'pingMs' | 'pongMs' | 'silenceMs' | 'closeMs'>, now: number) {
+  constructor(
+    private readonly settings: Pick<Settings, 'pingMs' | 'pongMs' | 'silenceMs' | 'closeMs'>,
+    now: number,
+  ) {
     this.signAt = this.messageAt = this.pingAt = this.tickedAt = now
     const { pingMs, pongMs, silenceMs } = settings
-    this.everyMs = Math.max(10, Math.min(1000, ...[pingMs, pongMs, silenceMs].filter((ms) => ms > 0).map((ms) => ms / 4)))
+    this.everyMs = Math.max(
+      10,
+      Math.min(1000, ...[pingMs, pongMs, silenceMs].filter((ms) => ms > 0).map((ms) => ms / 4)),
+    )
   }
 
-  heard(now: number): void { this.signAt = now }
+  heard(now: number): void {
+    this.signAt = now
+  }
 
   /** Reading goes on after a pause, in which nothing could arrive. */
   resumed(now: number): void {
@@ -62,14 +70,18 @@ export class Deadlines {
     const { silenceMs, pingMs, pongMs, closeMs } = this.settings
     if (!open) {
       this.closingSince ??= now
-      return now - this.closingSince > (violated ? VIOLATION_MS : closeMs) ? { what: 'cut', why: 'the closing handshake was not completed' } : NOTHING
+      return now - this.closingSince > (violated ? VIOLATION_MS : closeMs)
+        ? { what: 'cut', why: 'the closing handshake was not completed' }
+        : NOTHING
     }
-    if (silenceMs > 0 && now - this.messageAt >= silenceMs) return { what: 'cut', why: `no message for ${formatDuration(silenceMs)} (silence=)` }
+    if (silenceMs > 0 && now - this.messageAt >= silenceMs)
+      return { what: 'cut', why: `no message for ${formatDuration(silenceMs)} (silence=)` }
     if (this.pongDueFrom !== undefined) {
       // Anything that arrives is a sign of life. What is on its way to a slow server stands before the ping.
       if (this.signAt >= this.pongDueFrom) this.pongDueFrom = undefined
       else if (moved) this.pongDueFrom = now
-      else if (pongMs > 0 && now - this.pongDueFrom >= pongMs) return { what: 'cut', why: `no pong within ${formatDuration(pongMs)} (pong-timeout=)` }
+      else if (pongMs > 0 && now - this.pongDueFrom >= pongMs)
+        return { what: 'cut', why: `no pong within ${formatDuration(pongMs)} (pong-timeout=)` }
     }
     if (pingMs === 0 || this.pongDueFrom !== undefined || now - this.pingAt < pingMs) return NOTHING
     this.pingAt = this.pongDueFrom = now

@@ -1,10 +1,12 @@
 /**
  * Until when nothing is missing of what the server has sent over a connection: what a gap begins with.
  *
- * - A turn of the event loop that looks at the socket and finds nothing has read all that had come before it. All that was sent by the time at which the last
- *   of it came is here; later silence tells only where the server itself has ended the connection, for what is broken is as silent.
- * - That says nothing where much was waiting (this process was stopped or busy, reading was paused): the rest of it may be held up at the server. There only
- *   an answer counts to a ping that was sent after it; where no pings are to be sent, some time in which the backlog has come.
+ * - A turn of the event loop that looks at the socket and finds nothing has read all that had come before it. All that
+ *   was sent by the time at which the last of it came is here; later silence tells only where the server itself has
+ *   ended the connection, for what is broken is as silent.
+ * - That says nothing where much was waiting (this process was stopped or busy, reading was paused): the rest of it may
+ *   be held up at the server. There only an answer counts to a ping that was sent after it; where no pings are to be
+ *   sent, some time in which the backlog has come.
  * - An answer to a ping, or to our close, comes behind all that was sent before the server read it.
  *
  * Moments are of the monotonic clock.
@@ -72,7 +74,9 @@ export class Drained {
     })
   }
 
-  pinged(ping: number): void { this.sent.set(ping, this.parts.monotonic()) }
+  pinged(ping: number): void {
+    this.sent.set(ping, this.parts.monotonic())
+  }
 
   answered(ping: number): void {
     const at = this.sent.get(ping)

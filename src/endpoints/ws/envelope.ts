@@ -12,19 +12,35 @@ export function unwrapped(taken: Taken, maxRecord: number): readonly Taken[] {
   let entries: Entry[] = []
   let retained = 0
   const flush = (unfit?: Taken['unfit']): void => {
-    if (entries.length > 0 || unfit !== undefined) parts.push({ batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained), receivedAt: taken.receivedAt, ...(unfit === undefined ? {} : { unfit }) })
+    if (entries.length > 0 || unfit !== undefined)
+      parts.push({
+        batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained),
+        receivedAt: taken.receivedAt,
+        ...(unfit === undefined ? {} : { unfit }),
+      })
     entries = []
     retained = 0
   }
   for (const { value: message } of taken.batch.entries()) {
     if (message === null) continue
     const decoded = decodeEnvelope(message)
-    const size = 'entry' in decoded ? decoded.entry.value?.length ?? 0 : 0
-    const why = 'why' in decoded ? decoded.why : size > maxRecord ? `a record of ${formatSize(size)} is larger than max-record=${formatSize(maxRecord)}` : undefined
+    const size = 'entry' in decoded ? (decoded.entry.value?.length ?? 0) : 0
+    const why =
+      'why' in decoded
+        ? decoded.why
+        : size > maxRecord
+          ? `a record of ${formatSize(size)} is larger than max-record=${formatSize(maxRecord)}`
+          : undefined
     if ('entry' in decoded && why === undefined) {
       entries.push(decoded.entry)
       retained += message.length
-    } else flush({ why: why ?? '', head: Buffer.from(message.subarray(0, HEAD)), length: message.length, sha256: createHash('sha256').update(message).digest('hex') })
+    } else
+      flush({
+        why: why ?? '',
+        head: Buffer.from(message.subarray(0, HEAD)),
+        length: message.length,
+        sha256: createHash('sha256').update(message).digest('hex'),
+      })
   }
   flush(taken.unfit)
   return parts

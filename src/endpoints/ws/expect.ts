@@ -1,14 +1,18 @@
 /** Members of JSON records: picked out exactly, and counted up. */
 import type { Batch, Gap } from '../../core/contract'
 
-/** What `{json:PATH}` found: a string as JSON wrote it in quotes, a number as a number while it is exact, else as its digits. */
+/**
+ * What `{json:PATH}` found: a string as JSON wrote it in quotes, a number as a number while it is exact, else as its
+ * digits.
+ */
 export type Picked = string | number
 export type Pick = (record: Buffer) => Picked | undefined
 
 /** Names and indexes of `{json:a.b.0}`. Throws what is expected instead. */
 export function parseJsonPath(raw: string): readonly string[] {
   const path = /^\{json:([^{}]+)\}$/.exec(raw.trim())?.[1]?.split('.')
-  if (path === undefined || path.includes('')) throw new Error('{json:PATH} is expected, such as {json:seq} or {json:data.seq}')
+  if (path === undefined || path.includes(''))
+    throw new Error('{json:PATH} is expected, such as {json:seq} or {json:data.seq}')
   return path
 }
 
@@ -16,21 +20,35 @@ export function jsonPick(raw: string): Pick {
   const path = parseJsonPath(raw)
   return (record) => {
     // Most messages that are no objects (a heartbeat word) are told apart without the cost of a throw.
-    if (record[0] !== 0x7b && record[0] !== 0x5b && record[0] !== 0x20 && record[0] !== 0x0a && record[0] !== 0x0d && record[0] !== 0x09 && record[0] !== 0xef) return undefined
+    if (
+      record[0] !== 0x7b &&
+      record[0] !== 0x5b &&
+      record[0] !== 0x20 &&
+      record[0] !== 0x0a &&
+      record[0] !== 0x0d &&
+      record[0] !== 0x09 &&
+      record[0] !== 0xef
+    )
+      return undefined
     const text = record.toString('utf8').replace(/^\uFEFF/, '')
     try {
       const found = walk(JSON.parse(text), path)
       if (typeof found === 'string') return `"${found}"`
       if (typeof found !== 'number') return undefined
-      // Beyond 2^53 neighbours would read as one number, and a record be taken for another's copy: their digits are asked for.
+      // Beyond 2^53 neighbours would read as one number, and a record be taken for another's copy: their digits are
+      // asked for.
       if (Number.isSafeInteger(found)) return found
       const digits = walk(JSON.parse(text, asWritten as (key: string, value: unknown) => unknown), path)
       return digits instanceof Digits ? digits.text : undefined
-    } catch { return undefined }
+    } catch {
+      return undefined
+    }
   }
 }
 
-class Digits { constructor(readonly text: string) {} }
+class Digits {
+  constructor(readonly text: string) {}
+}
 function asWritten(_key: string, value: unknown, context: { readonly source?: string }): unknown {
   return typeof value === 'number' && context.source !== undefined ? new Digits(context.source) : value
 }
@@ -45,8 +63,9 @@ function walk(value: unknown, path: readonly string[]): unknown {
 }
 
 /**
- * Sees that numbers count up by one. Within a connection a number seen before is a repeat and 0 or 1 begins anew; on a new connection the first number may
- * lie anywhere at or below the last one (a replay, an overlap, a count per connection) without being a hole, above it what is missing is one.
+ * Sees that numbers count up by one. Within a connection a number seen before is a repeat and 0 or 1 begins anew; on a
+ * new connection the first number may lie anywhere at or below the last one (a replay, an overlap, a count per
+ * connection) without being a hole, above it what is missing is one.
  */
 export class Expect {
   private last: bigint | undefined
@@ -61,14 +80,26 @@ export class Expect {
     const gaps: Gap[] = []
     for (const { value } of batch.entries()) {
       const number = value === null ? undefined : integerOf(this.pick(value))
-      if (number === undefined) { this.unnumbered++; continue }
+      if (number === undefined) {
+        this.unnumbered++
+        continue
+      }
       const first = partition.epoch !== this.epoch
       this.epoch = partition.epoch
       const last = this.last
-      if (last === undefined || number === last + 1n) { this.last = number; continue }
+      if (last === undefined || number === last + 1n) {
+        this.last = number
+        continue
+      }
       if (number > last) {
         const records = number - last - 1n
-        gaps.push({ partition: partition.name, from: String(last + 1n), to: String(number - 1n), why: `numbers missing${first ? ' across connections' : ''}`, records: Number(records) })
+        gaps.push({
+          partition: partition.name,
+          from: String(last + 1n),
+          to: String(number - 1n),
+          why: `numbers missing${first ? ' across connections' : ''}`,
+          records: Number(records),
+        })
         this.last = number
       } else if (first || number === 0n || number === 1n) this.last = number
     }

@@ -1,4 +1,7 @@
-/** What went wrong on the wire, in the words the core acts on. No message holds what the peer sent or what was sent to it, but scrubbed. */
+/**
+ * What went wrong on the wire, in the words the core acts on. No message holds what the peer sent or what was sent to
+ * it, but scrubbed.
+ */
 import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import { Disconnected, Fatal, Refused, Throttled, lineOf, type ManifoldError } from '../../core/errors'
 import { retryAfterMs } from '../../kit/retry-after'
@@ -13,14 +16,36 @@ export interface Route {
 
 /** Names that OpenSSL's verification errors have in Node (node/src/crypto/crypto_common.cc, X509ErrorCode). */
 const UNTRUSTED = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'CERT_UNTRUSTED', 'CERT_REJECTED', 'CERT_SIGNATURE_FAILURE', 'CERT_CHAIN_TOO_LONG', 'PATH_LENGTH_EXCEEDED', 'INVALID_CA', 'INVALID_PURPOSE', 'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'CERT_UNTRUSTED',
+  'CERT_REJECTED',
+  'CERT_SIGNATURE_FAILURE',
+  'CERT_CHAIN_TOO_LONG',
+  'PATH_LENGTH_EXCEEDED',
+  'INVALID_CA',
+  'INVALID_PURPOSE',
+  'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
 ])
 const OUT_OF_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CRL_HAS_EXPIRED', 'CRL_NOT_YET_VALID'])
 /** RFC 6455, 7.4.1, and the registry it founded. */
 const CLOSE_CODES: Readonly<Record<number, string>> = {
-  1000: 'normal closure', 1001: 'going away', 1002: 'protocol error', 1003: 'unsupported data', 1005: 'no status', 1007: 'invalid data', 1008: 'policy violation', 1009: 'message too big',
-  1010: 'extension missing', 1011: 'internal error', 1012: 'service restart', 1013: 'try again later', 1014: 'bad gateway',
+  1000: 'normal closure',
+  1001: 'going away',
+  1002: 'protocol error',
+  1003: 'unsupported data',
+  1005: 'no status',
+  1007: 'invalid data',
+  1008: 'policy violation',
+  1009: 'message too big',
+  1010: 'extension missing',
+  1011: 'internal error',
+  1012: 'service restart',
+  1013: 'try again later',
+  1014: 'bad gateway',
 }
 
 /** An error of name resolution, TCP, TLS, HTTP or the upgrade. */
@@ -29,34 +54,70 @@ export function networkFault(error: unknown, route: Route): ManifoldError {
   const text = route.scrub(lineOf(error))
   const facts = { cause: error }
   const at = `${route.host}:${route.port}`
-  if (UNTRUSTED.has(code)) return new Refused(`the certificate of ${at} is not trusted (${code}: ${text}): name the authority that signed it with ca=FILE`, facts)
-  if (OUT_OF_TIME.has(code)) return new Refused(`the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`, facts)
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return new Refused(`the certificate of ${at} is for another name (${text}): use a name that is in it, or give it with server-name=`, facts)
+  if (UNTRUSTED.has(code))
+    return new Refused(
+      `the certificate of ${at} is not trusted (${code}: ${text}): name the authority that signed it with ca=FILE`,
+      facts,
+    )
+  if (OUT_OF_TIME.has(code))
+    return new Refused(
+      `the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`,
+      facts,
+    )
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return new Refused(
+      `the certificate of ${at} is for another name (${text}): use a name that is in it, or give it with server-name=`,
+      facts,
+    )
   if (code === 'CERT_REVOKED') return new Refused(`the certificate of ${at} is revoked`, facts)
-  if (/^ERR_SSL_.*ALERT/.test(code)) return new Refused(`${at} ended the TLS handshake (${code}): it may want a client certificate, cert= and key=, or another one`, facts)
-  if (code === 'EPROTO' || code.startsWith('ERR_SSL_')) return new Refused(`${at} does not speak TLS as expected (${code}): is ws:// meant instead of wss://?`, facts)
-  if (code.startsWith('ERR_OSSL') || code === 'ERR_CRYPTO_OPERATION_FAILED') return new Refused(`ca=, cert= or key= is not usable (${code}): PEM is expected, the key without passphrase and belonging to the certificate`, facts)
+  if (/^ERR_SSL_.*ALERT/.test(code))
+    return new Refused(
+      `${at} ended the TLS handshake (${code}): it may want a client certificate, cert= and key=, or another one`,
+      facts,
+    )
+  if (code === 'EPROTO' || code.startsWith('ERR_SSL_'))
+    return new Refused(`${at} does not speak TLS as expected (${code}): is ws:// meant instead of wss://?`, facts)
+  if (code.startsWith('ERR_OSSL') || code === 'ERR_CRYPTO_OPERATION_FAILED')
+    return new Refused(
+      `ca=, cert= or key= is not usable (${code}): PEM is expected, the key without passphrase and belonging to the certificate`,
+      facts,
+    )
   if (code === 'HPE_HEADER_OVERFLOW') return new Refused(`${at} answered with more headers than are accepted`, facts)
-  if (code.startsWith('HPE_')) return new Refused(`${at} does not answer in HTTP (${code})${route.secure ? '' : ': is wss:// meant instead of ws://?'}`, facts)
-  if (code === 'ERR_INVALID_CHAR' || code === 'ERR_UNESCAPED_CHARACTERS') return new Refused(`a header or the address holds a character that HTTP cannot: ${text}`, facts)
-  if (/subprotocol/i.test(text)) return new Refused(`no agreement on a sub-protocol (${text}): protocol= names what the server speaks`, facts)
-  if (/^Invalid (Upgrade|Sec-WebSocket|Connection)|Sec-WebSocket-Extensions|an extension/.test(text)) return new Refused(`${at} does not speak WebSocket as it should (${text})`, facts)
+  if (code.startsWith('HPE_'))
+    return new Refused(
+      `${at} does not answer in HTTP (${code})${route.secure ? '' : ': is wss:// meant instead of ws://?'}`,
+      facts,
+    )
+  if (code === 'ERR_INVALID_CHAR' || code === 'ERR_UNESCAPED_CHARACTERS')
+    return new Refused(`a header or the address holds a character that HTTP cannot: ${text}`, facts)
+  if (/subprotocol/i.test(text))
+    return new Refused(`no agreement on a sub-protocol (${text}): protocol= names what the server speaks`, facts)
+  if (/^Invalid (Upgrade|Sec-WebSocket|Connection)|Sec-WebSocket-Extensions|an extension/.test(text))
+    return new Refused(`${at} does not speak WebSocket as it should (${text})`, facts)
   if (name === 'SyntaxError') return new Fatal(`the address is not one of a WebSocket: ${text}`, facts)
   return new Disconnected(text, facts)
 }
 
-/** The server answered the upgrade with something other than 101. @param who what answered, where it is not the server: `the proxy HOST:PORT` */
+/**
+ * The server answered the upgrade with something other than 101. @param who what answered, where it is not the server:
+ * `the proxy HOST:PORT`
+ */
 export function statusFault(status: number, headers: IncomingHttpHeaders, now: number, who?: string): ManifoldError {
   const text = `${who === undefined ? 'the server' : who} answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()
   const afterMs = retryAfterMs(headers['retry-after'], now)
-  if (status === 429 || (status === 503 && afterMs !== undefined)) return new Throttled(text, afterMs === undefined ? {} : { afterMs })
+  if (status === 429 || (status === 503 && afterMs !== undefined))
+    return new Throttled(text, afterMs === undefined ? {} : { afterMs })
   if (status >= 500 || status === 408 || status === 425) return new Disconnected(text)
   if (status === 407) return new Refused(`${text}: proxy=http://USER:PASSWORD@HOST:PORT logs in`)
   if (who !== undefined) return new Refused(`${text}: it does not let this connection through`)
-  if (status === 401) return new Refused(`${text}: it wants credentials, such as header.Authorization=, USER:PASSWORD@ in the address, or others`)
+  if (status === 401)
+    return new Refused(
+      `${text}: it wants credentials, such as header.Authorization=, USER:PASSWORD@ in the address, or others`,
+    )
   if (status === 403) return new Refused(`${text}: these credentials, or this machine's address, are not allowed there`)
   if (status === 404 || status === 410) return new Refused(`${text}: there is no feed at this path`)
-  if (status >= 300 && status < 400) return new Refused(`${text}: it points elsewhere${hostOf(headers.location)}; give that address`)
+  if (status >= 300 && status < 400)
+    return new Refused(`${text}: it points elsewhere${hostOf(headers.location)}; give that address`)
   return new Refused(`${text}: it does not open a WebSocket here`)
 }
 
@@ -69,7 +130,10 @@ function hostOf(location: string | undefined): string {
 
 /** How a connection ended that was open. */
 export function closeText(code: number, reason: Buffer, scrub: (text: string) => string, leftByPeer: boolean): string {
-  if (code === 1006) return leftByPeer ? 'the server ended the connection without a closing handshake' : 'the connection broke without a closing handshake'
+  if (code === 1006)
+    return leftByPeer
+      ? 'the server ended the connection without a closing handshake'
+      : 'the connection broke without a closing handshake'
   const said = lineOf(scrub(reason.toString('utf8')))
   const name = CLOSE_CODES[code]
   return `closed by the server with ${code}${name === undefined ? '' : ` (${name})`}${said === '' ? '' : `: ${said}`}`

@@ -1,10 +1,11 @@
 /**
  * What a connection has received and nobody has read yet.
  *
- * Messages lie one after the other in large blocks, each with a byte for its terminator, so that a read hands over what is there as it lies. Per message
- * this costs a copy and a note of where it ends; one search over all of them finds out whether any holds a newline, and only then are the terminators set.
- * Where one does, it cannot lie so: it is kept apart, the delivery that holds it has the form of entries, and from then on each message is looked at.
- * What was handed over is not written again before it was released; blocks whose every delivery was are filled anew.
+ * Messages lie one after the other in large blocks, each with a byte for its terminator, so that a read hands over what
+ * is there as it lies. Per message this costs a copy and a note of where it ends; one search over all of them finds out
+ * whether any holds a newline, and only then are the terminators set. Where one does, it cannot lie so: it is kept
+ * apart, the delivery that holds it has the form of entries, and from then on each message is looked at. What was
+ * handed over is not written again before it was released; blocks whose every delivery was are filled anew.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, LineBatch } from '../../core/batch'
@@ -37,13 +38,19 @@ export interface Taken {
   readonly release?: () => void
 }
 /** `held` counts the runs in it that were not released. */
-interface Block { readonly bytes: Buffer; held: number }
+interface Block {
+  readonly bytes: Buffer
+  held: number
+}
 interface Run {
   readonly receivedAt: number
   readonly bytes: number
   /** Where it lies, if in a block that may be filled anew. */
   readonly block?: Block
-  readonly what: { readonly lines: Buffer; readonly count: number } | { readonly message: Buffer } | { readonly unfit: Misfit }
+  readonly what:
+    | { readonly lines: Buffer; readonly count: number }
+    | { readonly message: Buffer }
+    | { readonly unfit: Misfit }
 }
 
 export interface InboxParts {
@@ -79,21 +86,38 @@ export class Inbox {
   /** Bytes of a message that goes in without a look. */
   private readonly unlooked: number
 
-  constructor(private readonly parts: InboxParts) { this.unlooked = Math.min(OWN, parts.maxRecord) }
+  constructor(private readonly parts: InboxParts) {
+    this.unlooked = Math.min(OWN, parts.maxRecord)
+  }
 
   /** Bytes that wait. */
-  get waiting(): number { return this.sealed + this.to - this.from }
-  get empty(): boolean { return this.count === 0 && this.runs.length === 0 }
+  get waiting(): number {
+    return this.sealed + this.to - this.from
+  }
+  get empty(): boolean {
+    return this.count === 0 && this.runs.length === 0
+  }
 
   /** Copies the message. */
   add(data: Buffer): void {
     this.received++
-    if (!this.ticking) { this.ticking = true; setImmediate(() => { this.tick() }) }
+    if (!this.ticking) {
+      this.ticking = true
+      setImmediate(() => {
+        this.tick()
+      })
+    }
     const { length } = data
-    if (this.careful || length > this.unlooked) { this.addCarefully(data); return }
+    if (this.careful || length > this.unlooked) {
+      this.addCarefully(data)
+      return
+    }
     if (this.to + length >= this.block.length || this.count === MOST_ENDS) {
       this.turn()
-      if (this.isCareful()) { this.addCarefully(data); return }
+      if (this.isCareful()) {
+        this.addCarefully(data)
+        return
+      }
     }
     if (this.count === 0) this.since = this.parts.now()
     this.block.set(data, this.to)
@@ -117,11 +141,21 @@ export class Inbox {
       bytes += run.bytes
       taken++
       this.taken += 'lines' in run.what ? run.what.count : 1
-      if ('unfit' in run.what) { unfit = run.what.unfit; break }
+      if ('unfit' in run.what) {
+        unfit = run.what.unfit
+        break
+      }
     }
     const runs = this.runs.splice(0, taken)
     this.sealed -= bytes
-    return { batch: batchOf(runs), receivedAt: first.receivedAt, release: () => { this.release(runs) }, ...(unfit === undefined ? {} : { unfit }) }
+    return {
+      batch: batchOf(runs),
+      receivedAt: first.receivedAt,
+      release: () => {
+        this.release(runs)
+      },
+      ...(unfit === undefined ? {} : { unfit }),
+    }
   }
 
   private tick(): void {
@@ -130,7 +164,9 @@ export class Inbox {
   }
 
   /** Sealing may have found a newline. */
-  private isCareful(): boolean { return this.careful }
+  private isCareful(): boolean {
+    return this.careful
+  }
 
   private turn(): void {
     this.seal()
@@ -154,16 +190,24 @@ export class Inbox {
     }
   }
 
-  private keep({ bytes, held }: Block): void { if (held === 0 && bytes.length === BLOCK && this.spare.length < MOST_SPARE) this.spare.push(bytes) }
+  private keep({ bytes, held }: Block): void {
+    if (held === 0 && bytes.length === BLOCK && this.spare.length < MOST_SPARE) this.spare.push(bytes)
+  }
 
   private addCarefully(data: Buffer): void {
     const { length } = data
     if (!this.careful) this.seal()
     const newline = data.indexOf(NEWLINE)
-    if ((newline !== -1 && newline !== length - 1) || length > this.parts.maxRecord) { this.addApart(data); return }
+    if ((newline !== -1 && newline !== length - 1) || length > this.parts.maxRecord) {
+      this.addApart(data)
+      return
+    }
     // A newline at its end is the terminator already.
     const size = newline === -1 ? length + 1 : length
-    if (size > OWN) { this.addOwn(data, size); return }
+    if (size > OWN) {
+      this.addOwn(data, size)
+      return
+    }
     if (this.to + size > this.block.length) this.turn()
     if (this.count === 0) this.since = this.parts.now()
     this.block.set(data, this.to)
@@ -188,7 +232,9 @@ export class Inbox {
     if (data.length > maxRecord) {
       const unfit: Misfit = {
         why: `a message of ${formatSize(data.length)} is larger than max-record=${formatSize(maxRecord)}`,
-        head: Buffer.from(data.subarray(0, HEAD)), length: data.length, sha256: createHash('sha256').update(data).digest('hex'),
+        head: Buffer.from(data.subarray(0, HEAD)),
+        length: data.length,
+        sha256: createHash('sha256').update(data).digest('hex'),
       }
       this.push({ receivedAt: now(), bytes: unfit.head.length, what: { unfit } })
     } else this.push({ receivedAt: now(), bytes: data.length, what: { message: Buffer.from(data) } })
@@ -217,7 +263,12 @@ export class Inbox {
 
   private close(): void {
     this.holder.held++
-    this.push({ receivedAt: this.since, bytes: this.to - this.from, block: this.holder, what: { lines: this.block.subarray(this.from, this.to), count: this.count } })
+    this.push({
+      receivedAt: this.since,
+      bytes: this.to - this.from,
+      block: this.holder,
+      what: { lines: this.block.subarray(this.from, this.to), count: this.count },
+    })
     this.from = this.to
     this.count = 0
   }
@@ -237,7 +288,10 @@ function batchOf(runs: readonly Run[]): Batch {
   for (const { what, bytes } of runs) {
     if ('unfit' in what) continue
     retained += bytes
-    if ('lines' in what) { chunks.push(what.lines); count += what.count } else apart = true
+    if ('lines' in what) {
+      chunks.push(what.lines)
+      count += what.count
+    } else apart = true
   }
   if (!apart) return count === 0 ? EMPTY : new LineBatch(chunks, count)
   const entries: Entry[] = []

@@ -23,7 +23,9 @@ export interface LaneParts {
 }
 
 /** Largest message that can hold a record. */
-export function messageBytes({ framing, maxRecord }: Pick<LaneParts, 'framing' | 'maxRecord'>): number { return framing === 'envelope' ? envelopeBytes(maxRecord) : maxRecord }
+export function messageBytes({ framing, maxRecord }: Pick<LaneParts, 'framing' | 'maxRecord'>): number {
+  return framing === 'envelope' ? envelopeBytes(maxRecord) : maxRecord
+}
 
 export class Lane {
   readonly partition: Partition
@@ -39,47 +41,93 @@ export class Lane {
   handed = 0
   private ready: Taken[] = []
 
-  private constructor(private readonly link: Link, private readonly inbox: Inbox, private readonly parts: LaneParts, private readonly over: Promise<End>) {
+  private constructor(
+    private readonly link: Link,
+    private readonly inbox: Inbox,
+    private readonly parts: LaneParts,
+    private readonly over: Promise<End>,
+  ) {
     this.partition = { name: FEED, epoch: parts.epoch }
     this.openedAt = this.completeAt = parts.clock.monotonic()
   }
 
   static async open(parts: LaneParts, signal: AbortSignal): Promise<Lane> {
     let finish: (end: End) => void = () => undefined
-    const over = new Promise<End>((resolve) => { finish = resolve })
+    const over = new Promise<End>((resolve) => {
+      finish = resolve
+    })
     let full = false
     let pause = (): void => undefined
     let arrived = (): void => undefined
     let drained: (at: number) => void = () => undefined
     const inbox = new Inbox({
-      maxRecord: messageBytes(parts), now: () => parts.clock.monotonic(),
-      full: () => { full = true; pause() },
-      arrived: () => { arrived(); parts.changed() },
+      maxRecord: messageBytes(parts),
+      now: () => parts.clock.monotonic(),
+      full: () => {
+        full = true
+        pause()
+      },
+      arrived: () => {
+        arrived()
+        parts.changed()
+      },
     })
-    const link = await connect(parts.settings, {
-      message: (data) => { inbox.add(data) },
-      received: () => inbox.received,
-      drained: (at) => { drained(at) },
-      ended: (end) => { finish(end); parts.changed() },
-    }, parts.clock, signal)
-    pause = () => { link.pause() }
+    const link = await connect(
+      parts.settings,
+      {
+        message: (data) => {
+          inbox.add(data)
+        },
+        received: () => inbox.received,
+        drained: (at) => {
+          drained(at)
+        },
+        ended: (end) => {
+          finish(end)
+          parts.changed()
+        },
+      },
+      parts.clock,
+      signal,
+    )
+    pause = () => {
+      link.pause()
+    }
     // It may have been full before its opening was told.
     if (full) link.pause()
-    arrived = () => { link.arrived() }
+    arrived = () => {
+      link.arrived()
+    }
     const lane = new Lane(link, inbox, parts, over)
-    drained = (at) => { lane.drained(at) }
+    drained = (at) => {
+      lane.drained(at)
+    }
     return lane
   }
 
-  get epoch(): number { return this.parts.epoch }
-  get end(): End | undefined { return this.link.ended }
-  get ended(): Promise<End> { return this.over }
-  get received(): number { return this.inbox.received }
-  get empty(): boolean { return this.inbox.empty && this.ready.length === 0 }
+  get epoch(): number {
+    return this.parts.epoch
+  }
+  get end(): End | undefined {
+    return this.link.ended
+  }
+  get ended(): Promise<End> {
+    return this.over
+  }
+  get received(): number {
+    return this.inbox.received
+  }
+  get empty(): boolean {
+    return this.inbox.empty && this.ready.length === 0
+  }
   /** More waits than may: the connection is paused. */
-  get isFull(): boolean { return this.inbox.waiting >= INBOX_BOUND }
+  get isFull(): boolean {
+    return this.inbox.waiting >= INBOX_BOUND
+  }
   /** Until when nothing that the server sent is missing. */
-  get drainedAt(): number { return this.link.drainedAt }
+  get drainedAt(): number {
+    return this.link.drainedAt
+  }
 
   take(): Taken | undefined {
     const taken = this.takeNext()
@@ -116,9 +164,15 @@ export class Lane {
   /** By the closing handshake, waiting for its end; not for longer than `ms` if given. */
   async close(ms?: number): Promise<void> {
     this.link.close()
-    if (ms === undefined) { await this.over; return }
+    if (ms === undefined) {
+      await this.over
+      return
+    }
     const timer = new AbortController()
-    await Promise.race([this.over, this.parts.clock.sleep(ms, timer.signal).catch(() => undefined /* it rejects only when told to end */)])
+    await Promise.race([
+      this.over,
+      this.parts.clock.sleep(ms, timer.signal).catch(() => undefined /* it rejects only when told to end */),
+    ])
     timer.abort(new Error('closed'))
     this.link.cut('closed here')
     await this.over

@@ -13,16 +13,23 @@ export function proxyFor(settings: Settings, environment: NodeJS.ProcessEnv = pr
   let url: URL | undefined
   try {
     url = proxy === undefined ? proxyFromEnvironment({ secure, host, port }, environment) : proxyUrl(proxy, 'proxy=')
-  } catch (error) { throw new UsageError([lineOf(error)]) }
+  } catch (error) {
+    throw new UsageError([lineOf(error)])
+  }
   if (url === undefined || isHttpProxy(url)) return url
-  throw new Fatal(`${proxy === undefined ? PROXY_VARIABLES : 'proxy='} is ${url.protocol}//, which is not spoken here: http:// and https:// are; proxy=none goes without`)
+  throw new Fatal(
+    `${proxy === undefined ? PROXY_VARIABLES : 'proxy='} is ${url.protocol}//, which is not spoken here: http:// and https:// are; proxy=none goes without`,
+  )
 }
 
 /** Rejects with a classified error, or the signal's reason. The socket is the caller's. */
 export async function tunnel(proxy: URL, settings: Settings, now: () => number, signal: AbortSignal): Promise<Socket> {
-  try { return await openTunnel(proxy, settings.host, settings.port, signal) } catch (error) {
+  try {
+    return await openTunnel(proxy, settings.host, settings.port, signal)
+  } catch (error) {
     if (signal.aborted) throw signal.reason
-    if (error instanceof TunnelRefused) throw statusFault(error.status, error.headers, now(), `the proxy ${error.proxy}`)
+    if (error instanceof TunnelRefused)
+      throw statusFault(error.status, error.headers, now(), `the proxy ${error.proxy}`)
     const login = proxyLogin(proxy)
     const { secure, host, port } = proxyAddress(proxy)
     const scrub = (text: string): string => settings.scrub(login === undefined ? text : text.replaceAll(login, '***'))

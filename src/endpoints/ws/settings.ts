@@ -39,7 +39,10 @@ export interface Settings {
 }
 
 const PORTS = { ws: 80, wss: 443 } as const
-/** Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be read. */
+/**
+ * Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be
+ * read.
+ */
 export async function settingsOf(given: Given<WsOptions>, maxMessage: number, closeMs: number): Promise<Settings> {
   const { uri, options } = given
   const secure = uri.scheme === 'wss'
@@ -50,25 +53,47 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
     const before = headers[known]
     headers[known] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value]
   }
-  const login = uri.user === undefined && uri.password === undefined ? undefined : `${uri.user ?? ''}:${uri.password ?? ''}`
+  const login =
+    uri.user === undefined && uri.password === undefined ? undefined : `${uri.user ?? ''}:${uri.password ?? ''}`
   const basic = login === undefined ? undefined : Buffer.from(login).toString('base64')
-  if (basic !== undefined && !Object.keys(headers).some((name) => name.toLowerCase() === 'authorization')) headers['Authorization'] = `Basic ${basic}`
+  if (basic !== undefined && !Object.keys(headers).some((name) => name.toLowerCase() === 'authorization'))
+    headers['Authorization'] = `Basic ${basic}`
   const [ca, cert, key] = await Promise.all([pem('ca', options.ca), pem('cert', options.cert), pem('key', options.key)])
   return {
-    secure, host, headers, port: uri.hosts[0]?.port ?? PORTS[secure ? 'wss' : 'ws'],
+    secure,
+    host,
+    headers,
+    port: uri.hosts[0]?.port ?? PORTS[secure ? 'wss' : 'ws'],
     target: requestTarget(uri.path, uri.query),
-    protocols: options.protocol, send: options.send, sendEvery: options.sendEvery.map(parseSendEvery),
+    protocols: options.protocol,
+    send: options.send,
+    sendEvery: options.sendEvery.map(parseSendEvery),
     tls: {
       rejectUnauthorized: !options.tlsInsecure,
-      ...(ca === undefined ? {} : { ca }), ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }),
+      ...(ca === undefined ? {} : { ca }),
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
       ...(options.serverName === undefined ? {} : { servername: options.serverName }),
     },
-    proxy: options.proxy, handshakeMs: options.handshakeTimeout,
-    pingMs: options.pingEvery, pongMs: options.pongTimeout, silenceMs: options.silence,
-    compression: options.compression, maxMessage, closeMs,
+    proxy: options.proxy,
+    handshakeMs: options.handshakeTimeout,
+    pingMs: options.pingEvery,
+    pongMs: options.pongTimeout,
+    silenceMs: options.silence,
+    compression: options.compression,
+    maxMessage,
+    closeMs,
     scrub: scrubber([
-      ...options.header.flatMap(([, value]) => [value, ...value.split(/\s+/)]), ...options.send, ...options.sendEvery.map((raw) => parseSendEvery(raw).text),
-      uri.password, login, basic, uri.query, ...(uri.query ?? '').split('&').map((pair) => pair.slice(pair.indexOf('=') + 1)), options.proxy, options.key,
+      ...options.header.flatMap(([, value]) => [value, ...value.split(/\s+/)]),
+      ...options.send,
+      ...options.sendEvery.map((raw) => parseSendEvery(raw).text),
+      uri.password,
+      login,
+      basic,
+      uri.query,
+      ...(uri.query ?? '').split('&').map((pair) => pair.slice(pair.indexOf('=') + 1)),
+      options.proxy,
+      options.key,
     ]),
   }
 }
@@ -81,14 +106,33 @@ function requestTarget(path: string, query: string | undefined): string {
 
 async function pem(name: string, given: string | undefined): Promise<string | undefined> {
   if (given === undefined || given.includes('-----BEGIN')) return given
-  try { return await readFile(given, 'utf8') } catch (error) {
-    throw new Refused(name === 'key' ? `the file of key= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}` : `${name}= cannot be read: ${lineOf(error)}`, { cause: error })
+  try {
+    return await readFile(given, 'utf8')
+  } catch (error) {
+    throw new Refused(
+      name === 'key'
+        ? `the file of key= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`
+        : `${name}= cannot be read: ${lineOf(error)}`,
+      { cause: error },
+    )
   }
 }
 
 /** Servers repeat what they were sent (a reason that quotes the token). Short values would eat harmless text. */
 function scrubber(values: readonly (string | undefined)[]): (text: string) => string {
-  const secrets = [...new Set(values.flatMap((value) => (value === undefined ? [] : [value, safely(value)])).filter((value) => value.length >= 4))].sort((a, b) => b.length - a.length)
+  const secrets = [
+    ...new Set(
+      values
+        .flatMap((value) => (value === undefined ? [] : [value, safely(value)]))
+        .filter((value) => value.length >= 4),
+    ),
+  ].sort((a, b) => b.length - a.length)
   return (text) => secrets.reduce((clean, secret) => clean.replaceAll(secret, '***'), text)
 }
-function safely(value: string): string { try { return decodeURIComponent(value) } catch { return value } }
+function safely(value: string): string {
+  try {
+    return decodeURIComponent(value)
+  } catch {
+    return value
+  }
+}

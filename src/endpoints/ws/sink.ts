@@ -1,13 +1,24 @@
 /**
  * Records as messages, one each, in their order.
  *
- * - Without `barrier` a record counts as delivered once this machine's kernel has it: what a server had not read when the connection broke is lost.
- * - With it, once the server has answered a ping sent after it, which it does after it has read all before (RFC 6455, 5.5.2).
- * - A server that closes with 1009 takes no message as large as the largest of those it had not confirmed: that one is rejected, or it would come for ever.
+ * - Without `barrier` a record counts as delivered once this machine's kernel has it: what a server had not read when
+ *   the connection broke is lost.
+ * - With it, once the server has answered a ping sent after it, which it does after it has read all before (RFC 6455,
+ *   5.5.2).
+ * - A server that closes with 1009 takes no message as large as the largest of those it had not confirmed: that one is
+ *   rejected, or it would come for ever.
  */
 import { isUtf8 } from 'node:buffer'
 import { encodeEnvelope } from '../../codec/envelope'
-import { CONFIRMED, type EndpointContext, type Limits, type Outcome, type Refusal, type Sink, type Write } from '../../core/contract'
+import {
+  CONFIRMED,
+  type EndpointContext,
+  type Limits,
+  type Outcome,
+  type Refusal,
+  type Sink,
+  type Write,
+} from '../../core/contract'
 import { Disconnected } from '../../core/errors'
 import { formatSize } from '../../kit/sizes'
 import { linkedAbort, unlessAborted } from '../../kit/signal'
@@ -39,28 +50,53 @@ class FeedSink implements Sink {
 
   constructor(private readonly target: Target<WsOptions>) {
     const { barrier, framing } = target.options
-    this.limits = { maxEntries: 65_536, maxBytes: 4 * MIB, maxEntryBytes: 256 * MIB, inFlight: barrier ? 4 : 1, ordered: true, unit: 'batch', confirms: barrier ? 'each' : 'none' }
+    this.limits = {
+      maxEntries: 65_536,
+      maxBytes: 4 * MIB,
+      maxEntryBytes: 256 * MIB,
+      inFlight: barrier ? 4 : 1,
+      ordered: true,
+      unit: 'batch',
+      confirms: barrier ? 'each' : 'none',
+    }
     this.wants = framing === 'envelope' ? 'entries' : 'lines'
   }
 
   async open(ctx: EndpointContext): Promise<void> {
     const { signal } = (this.life = linkedAbort(ctx.signal)).controller
-    if (this.target.options.tlsInsecure) ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
+    if (this.target.options.tlsInsecure)
+      ctx.log.warn(
+        "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
+      )
     const settings = await settingsOf(await this.target.resolve(), MAX_ANSWER, CLOSE_MS)
     let received = 0
     let finish: (end: End) => void = () => undefined
-    this.over = new Promise((resolve) => { finish = resolve })
+    this.over = new Promise((resolve) => {
+      finish = resolve
+    })
     this.writes = 0
     this.flying = []
     this.waiting.length = 0
-    const link = await connect(settings, {
-      message: () => { received++ },
-      received: () => received,
-      pong: (ping) => { while (this.waiting[0] !== undefined && this.waiting[0].ping <= ping) this.waiting.shift()?.confirmed() },
-      ended: finish,
-    }, ctx.clock, signal)
+    const link = await connect(
+      settings,
+      {
+        message: () => {
+          received++
+        },
+        received: () => received,
+        pong: (ping) => {
+          while (this.waiting[0] !== undefined && this.waiting[0].ping <= ping) this.waiting.shift()?.confirmed()
+        },
+        ended: finish,
+      },
+      ctx.clock,
+      signal,
+    )
     this.link = link
-    if (signal.aborted) { link.cut('closed here'); signal.throwIfAborted() }
+    if (signal.aborted) {
+      link.cut('closed here')
+      signal.throwIfAborted()
+    }
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
@@ -73,12 +109,20 @@ class FeedSink implements Sink {
     this.flying.push(flight)
     this.writes++
     try {
-      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked for.
+      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked
+      // for.
       await unlessAborted(this.sent(link, messages), signal)
       this.flying = this.flying.filter((other) => other !== flight)
     } catch (error) {
       const end = link.ended
-      if (end?.code === MESSAGE_TOO_BIG && (this.limits.confirms === 'each' || this.writes === 1)) this.tooLarge = Math.min(this.tooLarge, ...this.flying.map(({ largest }) => largest).sort((a, b) => b - a).slice(0, 1))
+      if (end?.code === MESSAGE_TOO_BIG && (this.limits.confirms === 'each' || this.writes === 1))
+        this.tooLarge = Math.min(
+          this.tooLarge,
+          ...this.flying
+            .map(({ largest }) => largest)
+            .sort((a, b) => b - a)
+            .slice(0, 1),
+        )
       throw error
     }
     return rejected.length === 0 ? CONFIRMED : { retry: [], rejected }
@@ -97,8 +141,15 @@ class FeedSink implements Sink {
   /** Resolves as `confirms` says; rejects with why the connection ended, once it has. */
   private async sent(link: Link, messages: readonly Buffer[]): Promise<void> {
     const binary = this.target.options.type === 'binary'
-    const broken = this.over.then((end) => { throw end.error })
-    const confirmed = !link.isOpen ? broken : this.confirmed(link, link.sendAll(messages, (message) => binary || !isUtf8(message)))
+    const broken = this.over.then((end) => {
+      throw end.error
+    })
+    const confirmed = !link.isOpen
+      ? broken
+      : this.confirmed(
+          link,
+          link.sendAll(messages, (message) => binary || !isUtf8(message)),
+        )
     // A send fails as soon as the closing begins; the code that says why comes with its end.
     await Promise.race([confirmed.catch(() => broken), broken])
   }
@@ -106,7 +157,9 @@ class FeedSink implements Sink {
   private async confirmed(link: Link, flushed: Promise<void>): Promise<void> {
     if (this.limits.confirms === 'none') return flushed
     const ping = link.ping()
-    const answered = new Promise<void>((resolve) => { this.waiting.push({ ping, confirmed: resolve }) })
+    const answered = new Promise<void>((resolve) => {
+      this.waiting.push({ ping, confirmed: resolve })
+    })
     await Promise.all([flushed, answered])
   }
 
@@ -116,9 +169,18 @@ class FeedSink implements Sink {
     const rejected: Refusal[] = []
     if ('kind' in write.payload) return { messages, rejected }
     write.payload.entries().forEach((entry, index) => {
-      if (entry.value === null && !envelope) { rejected.push({ index, why: 'a null value is no message: framing=envelope has a place for it' }); return }
-      const message = envelope ? Buffer.from(encodeEnvelope(entry, write.origin(index)).slice(0, -1)) : entry.value ?? Buffer.alloc(0)
-      if (message.length >= this.tooLarge) rejected.push({ index, why: `the server closes (1009, message too big) on a message of ${formatSize(message.length)}` })
+      if (entry.value === null && !envelope) {
+        rejected.push({ index, why: 'a null value is no message: framing=envelope has a place for it' })
+        return
+      }
+      const message = envelope
+        ? Buffer.from(encodeEnvelope(entry, write.origin(index)).slice(0, -1))
+        : (entry.value ?? Buffer.alloc(0))
+      if (message.length >= this.tooLarge)
+        rejected.push({
+          index,
+          why: `the server closes (1009, message too big) on a message of ${formatSize(message.length)}`,
+        })
       else messages.push(message)
     })
     return { messages, rejected }

@@ -1,4 +1,7 @@
-/** A feed. What arrives while nobody reads waits, bounded, then the connection is paused; what arrived before an end is read before the end is told. */
+/**
+ * A feed. What arrives while nobody reads waits, bounded, then the connection is paused; what arrived before an end is
+ * read before the end is told.
+ */
 import { within } from '../../core/batch'
 import type { Delivery, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
@@ -23,13 +26,19 @@ const CLOSE_MS = 5000
 const CLOSED = 'closed here'
 
 /** A date, and by the monotonic clock where it is of this process. */
-interface Instant { readonly date: number; readonly moment?: number }
+interface Instant {
+  readonly date: number
+  readonly moment?: number
+}
 
 export const create: CreateSource<WsOptions> = (target) => new FeedSource(target)
 
 class FeedSource implements Source {
   private readonly wake = new Wake()
-  /** In the order in which they are read: more than one during an overlap, or where an earlier connection was closed before all of it was read. */
+  /**
+   * In the order in which they are read: more than one during an overlap, or where an earlier connection was closed
+   * before all of it was read.
+   */
   private lanes: Lane[] = []
   private epoch = 0
   private ctx: SourceContext | undefined
@@ -53,14 +62,24 @@ class FeedSource implements Source {
 
   async open(ctx: SourceContext): Promise<void> {
     this.ctx = ctx
-    const life = this.life = linkedAbort(ctx.signal)
+    const life = (this.life = linkedAbort(ctx.signal))
     const { signal } = life.controller
-    if (this.target.options.tlsInsecure) ctx.log.warn('tls-insecure: the server\'s certificate is not checked; whoever sits between can read and change everything')
+    if (this.target.options.tlsInsecure)
+      ctx.log.warn(
+        "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
+      )
     const lane = await this.connect(signal)
-    if (signal.aborted) { await lane.close(0); signal.throwIfAborted() }
+    if (signal.aborted) {
+      await lane.close(0)
+      signal.throwIfAborted()
+    }
     if (this.lanes.length === 0) {
       // Durable records of an earlier run end at `lastReceivedAt`.
-      const lost = this.lost ?? (this.begun || ctx.lastReceivedAt === undefined ? undefined : { from: { date: ctx.lastReceivedAt }, why: 'restart' })
+      const lost =
+        this.lost ??
+        (this.begun || ctx.lastReceivedAt === undefined
+          ? undefined
+          : { from: { date: ctx.lastReceivedAt }, why: 'restart' })
       if (lost !== undefined) this.gap(lost.from, this.instant(lane.openedAt), lost.why)
       ctx.complete?.(this.instant(lane.openedAt).date)
     }
@@ -70,10 +89,24 @@ class FeedSource implements Source {
     this.join(lane)
     const { reconnectEvery, overlap } = this.target.options
     if (reconnectEvery > 0) {
-      this.swapping = keepSwapping({
-        everyMs: reconnectEvery, overlapMs: overlap, clock: ctx.clock, log: ctx.log, dedupe: this.dedupe,
-        open: (during) => this.connect(during), join: (next) => { this.join(next) }, leave: (next) => { this.leave(next) },
-      }, lane, signal).catch((error: unknown) => {
+      this.swapping = keepSwapping(
+        {
+          everyMs: reconnectEvery,
+          overlapMs: overlap,
+          clock: ctx.clock,
+          log: ctx.log,
+          dedupe: this.dedupe,
+          open: (during) => this.connect(during),
+          join: (next) => {
+            this.join(next)
+          },
+          leave: (next) => {
+            this.leave(next)
+          },
+        },
+        lane,
+        signal,
+      ).catch((error: unknown) => {
         if (signal.aborted) return
         this.bug = { error }
         this.wake.wake()
@@ -83,7 +116,11 @@ class FeedSource implements Source {
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
     this.reading = true
-    try { return await this.nextDelivery(signal) } finally { this.reading = false }
+    try {
+      return await this.nextDelivery(signal)
+    } finally {
+      this.reading = false
+    }
   }
 
   private async nextDelivery(signal: AbortSignal): Promise<Delivery> {
@@ -100,7 +137,9 @@ class FeedSource implements Source {
     }
   }
 
-  async commit(): Promise<void> { /* A feed knows no positions. */ }
+  async commit(): Promise<void> {
+    /* A feed knows no positions. */
+  }
 
   async close(_last?: boolean, why?: string): Promise<void> {
     const { life } = this
@@ -113,16 +152,35 @@ class FeedSource implements Source {
     const last = this.lanes.at(-1)
     if (last === undefined || this.lanes.some((lane) => !lane.empty)) return
     const told = last.end?.why ?? CLOSED
-    this.lost ??= { from: this.instant(last.drainedAt), why: told === CLOSED && why !== undefined ? `${CLOSED}: ${why}` : told }
+    this.lost ??= {
+      from: this.instant(last.drainedAt),
+      why: told === CLOSED && why !== undefined ? `${CLOSED}: ${why}` : told,
+    }
     this.lanes = []
   }
 
   private async connect(signal: AbortSignal): Promise<Lane> {
     const given = await this.target.resolve()
-    // Up to twice the limit a message can still be told from others and kept as a dead letter; the library has no way to skip one.
+    // Up to twice the limit a message can still be told from others and kept as a dead letter; the library has no way
+    // to skip one.
     const { maxRecord, framing } = given.options
     const { clock } = this.ctx ?? notOpen()
-    return Lane.open({ settings: await settingsOf(given, 2 * messageBytes({ maxRecord, framing }), CLOSE_MS), maxRecord, framing, epoch: ++this.epoch, clock, changed: () => { this.wake.wake() }, completed: () => { this.tellComplete() } }, signal)
+    return Lane.open(
+      {
+        settings: await settingsOf(given, 2 * messageBytes({ maxRecord, framing }), CLOSE_MS),
+        maxRecord,
+        framing,
+        epoch: ++this.epoch,
+        clock,
+        changed: () => {
+          this.wake.wake()
+        },
+        completed: () => {
+          this.tellComplete()
+        },
+      },
+      signal,
+    )
   }
 
   private join(lane: Lane): void {
@@ -151,8 +209,10 @@ class FeedSource implements Source {
       if (lane.end === undefined || after === undefined) return undefined
       this.leave(lane)
       if (this.dedupe === undefined && lane.drainedAt >= after.openedAt) after.doubtful = after.received
-      // Within an overlap the old one brought all until after the new one had opened; elsewhere, or where it was dead already, something is missing between.
-      if (lane.drainedAt < after.openedAt) this.gap(this.instant(lane.drainedAt), this.instant(after.openedAt), lane.end.why)
+      // Within an overlap the old one brought all until after the new one had opened; elsewhere, or where it was dead
+      // already, something is missing between.
+      if (lane.drainedAt < after.openedAt)
+        this.gap(this.instant(lane.drainedAt), this.instant(after.openedAt), lane.end.why)
     }
   }
 
@@ -167,13 +227,26 @@ class FeedSource implements Source {
       if (this.expect.unnumbered > 0) this.ctx?.gauge('unnumbered', this.expect.unnumbered)
     }
     const filtered = received.count - batch.count
-    if (batch.count === 0 && unfit === undefined && filtered === 0) { release?.(); return undefined }
+    if (batch.count === 0 && unfit === undefined && filtered === 0) {
+      release?.()
+      return undefined
+    }
     const before = lane.handed
     lane.handed += batch.count + (unfit === undefined ? 0 : 1)
     const last = String(lane.handed)
     const doubtful = Math.min(batch.count, Math.max(0, lane.doubtful - before))
     const skew = this.skew()
-    return { batch, partition: lane.partition, last, at: within(batch.count, (index) => String(before + index + 1)), receivedAt: receivedAt + skew, ...(doubtful === 0 ? {} : { doubtful }), ...(filtered === 0 ? {} : { filtered }), ...(release === undefined ? {} : { release }), ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }) }
+    return {
+      batch,
+      partition: lane.partition,
+      last,
+      at: within(batch.count, (index) => String(before + index + 1)),
+      receivedAt: receivedAt + skew,
+      ...(doubtful === 0 ? {} : { doubtful }),
+      ...(filtered === 0 ? {} : { filtered }),
+      ...(release === undefined ? {} : { release }),
+      ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }),
+    }
   }
 
   /** Why reading cannot go on; all that was received has been read. */
@@ -182,7 +255,10 @@ class FeedSource implements Source {
     if (end === undefined) return new Disconnected('not connected')
     this.tooLarge = end.tooLarge && lane.received === 0 ? this.tooLarge + 1 : 0
     if (this.tooLarge < HOPELESS) return end.error
-    return new Refused(`the first message of each connection is larger than twice max-record=${formatSize(this.target.options.maxRecord)}: give a larger one`, { cause: end.error })
+    return new Refused(
+      `the first message of each connection is larger than twice max-record=${formatSize(this.target.options.maxRecord)}: give a larger one`,
+      { cause: end.error },
+    )
   }
 
   /** From the monotonic clock to the date. */
@@ -191,7 +267,9 @@ class FeedSource implements Source {
     return clock.now() - clock.monotonic()
   }
 
-  private instant(moment: number): Instant { return { date: moment + this.skew(), moment } }
+  private instant(moment: number): Instant {
+    return { date: moment + this.skew(), moment }
+  }
 
   private tellComplete(): void {
     const [lane] = this.lanes
@@ -199,12 +277,21 @@ class FeedSource implements Source {
   }
 
   private gap(from: Instant, to: Instant, why: string): void {
-    // Asleep meanwhile, the machine's monotonic clock stood still; set back meanwhile, the date of then was too late. The earlier is right, or tells too much.
+    // Asleep meanwhile, the machine's monotonic clock stood still; set back meanwhile, the date of then was too late.
+    // The earlier is right, or tells too much.
     const begin = from.moment === undefined ? from.date : Math.min(from.date, from.moment + this.skew())
     const [earlier, later] = begin <= to.date ? [begin, to.date] : [to.date, begin]
     const seconds = Math.round(later - earlier) / 1000
-    this.ctx?.gap({ partition: FEED, from: new Date(earlier).toISOString(), to: new Date(later).toISOString(), why: begin <= to.date ? why : `${why} (the clock was set back meanwhile)`, seconds })
+    this.ctx?.gap({
+      partition: FEED,
+      from: new Date(earlier).toISOString(),
+      to: new Date(later).toISOString(),
+      why: begin <= to.date ? why : `${why} (the clock was set back meanwhile)`,
+      seconds,
+    })
   }
 }
 
-function notOpen(): never { throw new Error('connect before open') }
+function notOpen(): never {
+  throw new Error('connect before open')
+}

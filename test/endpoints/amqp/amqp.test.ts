@@ -10,8 +10,12 @@ const values = (entries: readonly Entry[]): string[] => entries.map(({ value }) 
 
 describeWith('rabbitmq', 'queues', () => {
   let broker: Broker
-  beforeAll(async () => { broker = await Broker.start() }, 90_000)
-  afterAll(async () => { await broker.stop() }, 30_000)
+  beforeAll(async () => {
+    broker = await Broker.start()
+  }, 90_000)
+  afterAll(async () => {
+    await broker.stop()
+  }, 30_000)
   let serial = 0
   const name = (): string => `queue-${++serial}`
 
@@ -35,14 +39,22 @@ describeWith('rabbitmq', 'queues', () => {
       const { deliveries } = await take(source, 100)
       await source.commit(deliveries[0]!.partition, positionAfter(deliveries, 30))
       await source.close()
-      await until(async () => await broker.count(queue) === 70)
+      await until(async () => (await broker.count(queue)) === 70)
       expect((await broker.drain(queue)).map(({ content }) => content.toString())).toEqual(bodies(70, 31))
     })
 
     test('is written to: confirmed is there, in order, persistent', async () => {
       const queue = await broker.declare(name(), { arguments: { 'x-queue-type': type } })
       const { sink } = await openSink(broker.uri(), { queue })
-      expect(await Promise.all([sink.write(writeOf(bodies(2000)), forever), sink.write(writeOf(bodies(2000, 2001)), forever)])).toEqual([{ retry: [], rejected: [] }, { retry: [], rejected: [] }])
+      expect(
+        await Promise.all([
+          sink.write(writeOf(bodies(2000)), forever),
+          sink.write(writeOf(bodies(2000, 2001)), forever),
+        ]),
+      ).toEqual([
+        { retry: [], rejected: [] },
+        { retry: [], rejected: [] },
+      ])
       await sink.close()
       const messages = await broker.collect(queue, 4000)
       expect(messages.map(({ content }) => content.toString())).toEqual(bodies(4000))
@@ -54,7 +66,9 @@ describeWith('rabbitmq', 'queues', () => {
       await broker.put(queue, bodies(80_000))
       const { source } = await openSource(broker.uri(), { queue })
       const { entries, deliveries } = await take(source, 80_000)
-      entries.forEach(({ value }, index) => { if (String(value) !== `{"n":${index + 1}}`) throw new Error(`${String(value)} at ${index}`) })
+      entries.forEach(({ value }, index) => {
+        if (String(value) !== `{"n":${index + 1}}`) throw new Error(`${String(value)} at ${index}`)
+      })
       const last = deliveries.at(-1)!
       await source.commit(last.partition, last.last)
       await source.close()
@@ -73,7 +87,7 @@ describeWith('rabbitmq', 'queues', () => {
     expect(values((await take(source, 10)).entries)).toEqual(bodies(10))
     for (const { partition, last } of deliveries) await source.commit(partition, last)
     await source.close()
-    await until(async () => await broker.count(queue) === 10)
+    await until(async () => (await broker.count(queue)) === 10)
   })
 
   test('a broker that is killed: reading fails with Disconnected, and an open after its restart goes on with all that was not acknowledged', async () => {
@@ -96,12 +110,18 @@ describeWith('rabbitmq', 'queues', () => {
   test('unroutable messages are rejected, each and only they, and nothing of them is delivered', async () => {
     const queue = await broker.declare(name())
     const { sink } = await openSink(broker.uri(), { key: '{json:to}' })
-    const outcome = await sink.write(writeOf([`{"to":"${queue}"}`, '{"to":"nowhere"}', `{"to":"${queue}","x":1}`, '{"to":"nowhere"}', '{"no":1}']), forever)
+    const outcome = await sink.write(
+      writeOf([`{"to":"${queue}"}`, '{"to":"nowhere"}', `{"to":"${queue}","x":1}`, '{"to":"nowhere"}', '{"no":1}']),
+      forever,
+    )
     await sink.close()
     expect(outcome.retry).toEqual([])
     expect(outcome.rejected.map(({ index }) => index).sort()).toEqual([1, 3, 4])
     expect(outcome.rejected.find(({ index }) => index === 1)?.why).toMatch(/NO_ROUTE/)
     expect(outcome.rejected.find(({ index }) => index === 4)?.why).toMatch(/it has no to in JSON/)
-    expect((await broker.drain(queue)).map(({ content }) => content.toString())).toEqual([`{"to":"${queue}"}`, `{"to":"${queue}","x":1}`])
+    expect((await broker.drain(queue)).map(({ content }) => content.toString())).toEqual([
+      `{"to":"${queue}"}`,
+      `{"to":"${queue}","x":1}`,
+    ])
   })
 })

@@ -1,25 +1,42 @@
 /** A RabbitMQ node of the tests' own, and a look into its queues by another client object than the endpoint's. */
 import { connect, type ChannelModel, type ConfirmChannel, type GetMessage, type Options } from 'amqplib'
-import { startRabbitmq, type RabbitmqOptions, type RabbitmqServer, type SecureRabbitmqServer } from '../../services/rabbitmq'
+import {
+  startRabbitmq,
+  type RabbitmqOptions,
+  type RabbitmqServer,
+  type SecureRabbitmqServer,
+} from '../../services/rabbitmq'
 
 export class Broker<S extends RabbitmqServer = RabbitmqServer> {
   private peer: ChannelModel | undefined
 
   private constructor(readonly server: S) {}
 
-  static async start(options: RabbitmqOptions = {}): Promise<Broker> { return new Broker(await startRabbitmq({ own: true, ...options })) }
-  static async startSecure(): Promise<Broker<SecureRabbitmqServer>> { return new Broker(await startRabbitmq({ secure: true })) }
+  static async start(options: RabbitmqOptions = {}): Promise<Broker> {
+    return new Broker(await startRabbitmq({ own: true, ...options }))
+  }
+  static async startSecure(): Promise<Broker<SecureRabbitmqServer>> {
+    return new Broker(await startRabbitmq({ secure: true }))
+  }
 
-  get port(): number { return this.server.port }
-  uri(rest = '', login = ''): string { return `amqp://${login}127.0.0.1:${this.port}${rest}` }
-  ctl(...args: string[]): Promise<string> { return this.server.ctl(...args) }
+  get port(): number {
+    return this.server.port
+  }
+  uri(rest = '', login = ''): string {
+    return `amqp://${login}127.0.0.1:${this.port}${rest}`
+  }
+  ctl(...args: string[]): Promise<string> {
+    return this.server.ctl(...args)
+  }
 
   /** A connection for looking and putting; made anew after the node was down. */
   async channel(): Promise<ConfirmChannel> {
     if (this.peer === undefined) {
-      const peer = this.peer = await connect(`amqp://guest:guest@127.0.0.1:${this.port}`, { noDelay: true })
+      const peer = (this.peer = await connect(`amqp://guest:guest@127.0.0.1:${this.port}`, { noDelay: true }))
       peer.on('error', () => undefined)
-      peer.on('close', () => { if (this.peer === peer) this.peer = undefined })
+      peer.on('close', () => {
+        if (this.peer === peer) this.peer = undefined
+      })
     }
     const channel = await this.peer.createConfirmChannel()
     channel.on('error', () => undefined)
@@ -33,11 +50,18 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
     return queue
   }
 
-  async put(queue: string, bodies: Iterable<string | Buffer>, options: Options.Publish | ((index: number) => Options.Publish) = {}): Promise<void> {
+  async put(
+    queue: string,
+    bodies: Iterable<string | Buffer>,
+    options: Options.Publish | ((index: number) => Options.Publish) = {},
+  ): Promise<void> {
     const channel = await this.channel()
     let index = 0
     for (const body of bodies) {
-      const more = channel.sendToQueue(queue, Buffer.from(body as string), { persistent: true, ...(typeof options === 'function' ? options(index) : options) })
+      const more = channel.sendToQueue(queue, Buffer.from(body as string), {
+        persistent: true,
+        ...(typeof options === 'function' ? options(index) : options),
+      })
       index++
       if (!more || index % 5000 === 0) await channel.waitForConfirms()
     }
@@ -69,17 +93,29 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
   async collect(queue: string, count: number): Promise<readonly GetMessage[]> {
     const channel = await this.channel()
     const messages: GetMessage[] = []
-    if (count > 0) await new Promise<void>((resolve, reject) => {
-      channel.once('close', () => { reject(new Error('the channel was closed')) })
-      channel.consume(queue, (message) => {
-        if (message === null || messages.push(message as unknown as GetMessage) === count) resolve()
-      }, { noAck: true }).catch(reject)
-    })
+    if (count > 0)
+      await new Promise<void>((resolve, reject) => {
+        channel.once('close', () => {
+          reject(new Error('the channel was closed'))
+        })
+        channel
+          .consume(
+            queue,
+            (message) => {
+              if (message === null || messages.push(message as unknown as GetMessage) === count) resolve()
+            },
+            { noAck: true },
+          )
+          .catch(reject)
+      })
     await channel.close()
     return messages
   }
 
-  /** As a power cut of the process. Its log of what was declared is written behind by seconds, unlike messages: it is not what is tried here. */
+  /**
+   * As a power cut of the process. Its log of what was declared is written behind by seconds, unlike messages: it is
+   * not what is tried here.
+   */
   async kill(): Promise<void> {
     this.peer = undefined
     await this.ctl('eval', 'mnesia:sync_log().')

@@ -1,4 +1,7 @@
-/** One connection: what a URI says of it, what becomes of it when its host freezes or goes away, and what is relied on of the library that makes it. */
+/**
+ * One connection: what a URI says of it, what becomes of it when its host freezes or goes away, and what is relied on
+ * of the library that makes it.
+ */
 import { once, type EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
@@ -18,46 +21,108 @@ const values = ({ entries }: Awaited<ReturnType<typeof take>>): string[] => entr
 describeWith('rabbitmq', 'connections', () => {
   let broker: Broker<SecureRabbitmqServer>
   let other: Broker
-  beforeAll(async () => { [broker, other] = await Promise.all([Broker.startSecure(), Broker.start()]) }, 90_000)
-  afterAll(async () => { await Promise.all([broker.stop(), other.stop()]) }, 60_000)
+  beforeAll(async () => {
+    ;[broker, other] = await Promise.all([Broker.startSecure(), Broker.start()])
+  }, 90_000)
+  afterAll(async () => {
+    await Promise.all([broker.stop(), other.stop()])
+  }, 60_000)
 
   describe('a URI as the ecosystem writes it', () => {
-    const query = (parameters: Readonly<Record<string, string | number>>): string => Object.entries(parameters).map(([key, value]) => `${key}=${encodeURIComponent(value)}`).join('&')
-    const FIELDS = ['user', 'vhost', 'ssl', 'auth_mechanism', 'timeout', 'channel_max', 'frame_max', 'client_properties'] as const
+    const query = (parameters: Readonly<Record<string, string | number>>): string =>
+      Object.entries(parameters)
+        .map(([key, value]) => `${key}=${encodeURIComponent(value)}`)
+        .join('&')
+    const FIELDS = [
+      'user',
+      'vhost',
+      'ssl',
+      'auth_mechanism',
+      'timeout',
+      'channel_max',
+      'frame_max',
+      'client_properties',
+    ] as const
     /** What the broker knows of the program's connection, which is ended then. */
-    async function connected(uri: string, ...words: readonly string[]): Promise<Readonly<Record<(typeof FIELDS)[number], string>>> {
+    async function connected(
+      uri: string,
+      ...words: readonly string[]
+    ): Promise<Readonly<Record<(typeof FIELDS)[number], string>>> {
       const running = start(['--from', uri, ...words, '--to', 'discard:', '--log-level', 'info'])
       let found: readonly string[] | undefined
       let over = ''
-      void running.done.then(({ stderr }) => { over = `it ended: ${stderr}` })
+      void running.done.then(({ stderr }) => {
+        over = `it ended: ${stderr}`
+      })
       await until(async () => {
         if (over !== '') throw new Error(over)
-        found = (await broker.ctl('list_connections', ...FIELDS)).split('\n').find((line) => line.includes('"manifold"'))?.split('\t')
+        found = (await broker.ctl('list_connections', ...FIELDS))
+          .split('\n')
+          .find((line) => line.includes('"manifold"'))
+          ?.split('\t')
         return found !== undefined
       })
       running.kill('SIGTERM')
       expect((await running.done).code).toBe(0)
-      return Object.fromEntries(FIELDS.map((name, index) => [name, found?.[index] ?? ''])) as Record<(typeof FIELDS)[number], string>
+      return Object.fromEntries(FIELDS.map((name, index) => [name, found?.[index] ?? ''])) as Record<
+        (typeof FIELDS)[number],
+        string
+      >
     }
 
-    test('query parameters of RabbitMQ\'s clients: each is what the broker then sees', async () => {
+    test("query parameters of RabbitMQ's clients: each is what the broker then sees", async () => {
       await broker.ctl('add_vhost', 'a b/c')
       await broker.ctl('set_permissions', '-p', 'a b/c', 'alice', '.*', '.*', '.*')
-      const { ca, clients: { alice } } = broker.server.certificates
+      const {
+        ca,
+        clients: { alice },
+      } = broker.server.certificates
       const uri = `${broker.server.tlsUri}/a%20b%2Fc?${query({
-        cacertfile: ca, certfile: alice.cert, keyfile: alice.key, verify: 'verify_peer', fail_if_no_peer_cert: 'true', server_name_indication: 'localhost', auth_mechanism: 'external',
-        heartbeat: 7, connection_timeout: 5000, channel_max: 11, frame_max: 8192, connection_name: 'my & own', queue: 'q', declare: 'true',
+        cacertfile: ca,
+        certfile: alice.cert,
+        keyfile: alice.key,
+        verify: 'verify_peer',
+        fail_if_no_peer_cert: 'true',
+        server_name_indication: 'localhost',
+        auth_mechanism: 'external',
+        heartbeat: 7,
+        connection_timeout: 5000,
+        channel_max: 11,
+        frame_max: 8192,
+        connection_name: 'my & own',
+        queue: 'q',
+        declare: 'true',
       })}`
       const { client_properties: properties, ...seen } = await connected(uri)
-      expect(seen).toEqual({ user: 'alice', vhost: 'a b/c', ssl: 'true', auth_mechanism: 'EXTERNAL', timeout: '7', channel_max: '11', frame_max: '8192' })
+      expect(seen).toEqual({
+        user: 'alice',
+        vhost: 'a b/c',
+        ssl: 'true',
+        auth_mechanism: 'EXTERNAL',
+        timeout: '7',
+        channel_max: '11',
+        frame_max: '8192',
+      })
       expect(properties).toMatch(/"connection_name","my & own"/)
       const words = ['queue=q', 'declare', 'heartbeat=3s', 'channelMax=12', 'frameMax=16KiB']
-      expect(await connected(`amqp://ali%63e:alice%2Dsecret@127.0.0.1:${broker.port}/a%20b%2Fc`, ...words)).toMatchObject({ user: 'alice', vhost: 'a b/c', ssl: 'false', auth_mechanism: 'PLAIN', timeout: '3', channel_max: '12', frame_max: '16384' })
+      expect(
+        await connected(`amqp://ali%63e:alice%2Dsecret@127.0.0.1:${broker.port}/a%20b%2Fc`, ...words),
+      ).toMatchObject({
+        user: 'alice',
+        vhost: 'a b/c',
+        ssl: 'false',
+        auth_mechanism: 'PLAIN',
+        timeout: '3',
+        channel_max: '12',
+        frame_max: '16384',
+      })
     }, 30_000)
 
     test('a name that is not in the certificate is refused, verify_none takes it and says so', async () => {
       const given = { queue: 'tls', declare: 'true', ca: broker.server.certificates.ca, serverName: 'elsewhere' }
-      await expect(openSource(broker.server.tlsUri, given)).rejects.toThrow(/the certificate of localhost:\d+ is for another name: .*server-name=/)
+      await expect(openSource(broker.server.tlsUri, given)).rejects.toThrow(
+        /the certificate of localhost:\d+ is for another name: .*server-name=/,
+      )
       const { source, told } = await openSource(broker.server.tlsUri, { ...given, verify: 'verify_none' })
       expect(told.text()).toMatch(/tls-insecure/)
       await source.close()
@@ -66,7 +131,10 @@ describeWith('rabbitmq', 'connections', () => {
 
   test('a broker that freezes is given up after two heartbeats; reading that is held up for longer is none', async () => {
     const queue = await other.declare('frozen')
-    await other.put(queue, Array.from({ length: 200 }, () => Buffer.alloc(100_000, 'x')))
+    await other.put(
+      queue,
+      Array.from({ length: 200 }, () => Buffer.alloc(100_000, 'x')),
+    )
     const { source } = await openSource(other.uri(), { queue, heartbeat: '1s', prefetchBytes: 100_000 })
     let read = 0
     const more = async (): Promise<void> => {
@@ -75,12 +143,19 @@ describeWith('rabbitmq', 'connections', () => {
       await source.commit(delivery!.partition, delivery!.last)
     }
     await more()
-    // More waits than is taken into memory: the socket is not read. Nothing can be awaited that is to show that nothing happens.
-    await new Promise((resolve) => { setTimeout(resolve, 4000) })
+    // More waits than is taken into memory: the socket is not read. Nothing can be awaited that is to show that nothing
+    // happens.
+    await new Promise((resolve) => {
+      setTimeout(resolve, 4000)
+    })
     while (read < 200) await more()
     const reading = expect(source.read(forever)).rejects.toThrow(/[Hh]eartbeat timeout/)
     other.server.freeze()
-    try { await reading } finally { other.server.thaw() }
+    try {
+      await reading
+    } finally {
+      other.server.thaw()
+    }
     await source.close()
     expect(await other.count(queue)).toBe(0)
   })
@@ -105,24 +180,39 @@ describeWith('rabbitmq', 'connections', () => {
       }
       expect(await open()).not.toMatch(/instead/)
       await pass(1)
-      for (const [gone, there] of [[first, second], [second, first]] as const) {
+      for (const [gone, there] of [
+        [first, second],
+        [second, first],
+      ] as const) {
         await gone.kill()
         await expect(source.read(forever)).rejects.toThrow(Disconnected)
         await expect(sink.write(writeOf(bodies(1)), forever)).rejects.toThrow(Disconnected)
         await Promise.all([source.close(), sink.close()])
         const said = await open()
-        expect(said.split(`connected to 127.0.0.1:${there.port} instead: no connection to 127.0.0.1:${gone.port}`)).toHaveLength(3)
+        expect(
+          said.split(`connected to 127.0.0.1:${there.port} instead: no connection to 127.0.0.1:${gone.port}`),
+        ).toHaveLength(3)
         await pass(there.port)
         await gone.restart()
       }
       await Promise.all([source.close(), sink.close()])
-    } finally { await first.stop() }
+    } finally {
+      await first.stop()
+    }
   }, 90_000)
 
   describe('what is relied on of amqplib beyond its public face: before another version is taken, src/endpoints/amqp/client.ts has to be looked through', () => {
     interface Inner {
-      rest: Buffer; recvSinceLastCheck: boolean; sentSinceLastCheck: boolean; frameMax: number; stream: Socket; expectSocketClose: boolean; heartbeater: { sendTimer: NodeJS.Timeout; recvTimer: NodeJS.Timeout } | null
-      recvFrame(): unknown; sendBytes(bytes: Buffer): void; accept(frame: unknown): void
+      rest: Buffer
+      recvSinceLastCheck: boolean
+      sentSinceLastCheck: boolean
+      frameMax: number
+      stream: Socket
+      expectSocketClose: boolean
+      heartbeater: { sendTimer: NodeJS.Timeout; recvTimer: NodeJS.Timeout } | null
+      recvFrame(): unknown
+      sendBytes(bytes: Buffer): void
+      accept(frame: unknown): void
     }
     let model: ChannelModel
     let inner: Inner
@@ -131,16 +221,24 @@ describeWith('rabbitmq', 'connections', () => {
       model.on('error', () => undefined)
       inner = model.connection as unknown as Inner
     })
-    afterEach(() => { inner.stream.destroy(new Error('over')) })
+    afterEach(() => {
+      inner.stream.destroy(new Error('over'))
+    })
 
     test('its version is the one that was looked through', () => {
-      expect(JSON.parse(readFileSync(join(dirname(require.resolve('amqplib')), 'package.json'), 'utf8'))).toMatchObject({ version: '2.3.1' })
+      expect(JSON.parse(readFileSync(join(dirname(require.resolve('amqplib')), 'package.json'), 'utf8'))).toMatchObject(
+        { version: '2.3.1' },
+      )
     })
 
     test('a connection has its socket, the bytes that are not yet taken, the size of frames and marks of life', () => {
       expect(inner.stream).toBeInstanceOf(Socket)
       expect(Buffer.isBuffer(inner.rest)).toBe(true)
-      expect({ frameMax: inner.frameMax, received: typeof inner.recvSinceLastCheck, sent: typeof inner.sentSinceLastCheck }).toEqual({ frameMax: 131_072, received: 'boolean', sent: 'boolean' })
+      expect({
+        frameMax: inner.frameMax,
+        received: typeof inner.recvSinceLastCheck,
+        sent: typeof inner.sentSinceLastCheck,
+      }).toEqual({ frameMax: 131_072, received: 'boolean', sent: 'boolean' })
     })
 
     test('frames are asked for through recvFrame until it says false, and again at each `readable`; bytes taken out of `rest` are taken', async () => {
@@ -148,7 +246,10 @@ describeWith('rabbitmq', 'connections', () => {
       const { queue } = await channel.assertQueue('', { exclusive: true })
       const receive = inner.recvFrame.bind(inner)
       let [held, calls] = [true, 0]
-      inner.recvFrame = () => { calls++; return held ? false : receive() }
+      inner.recvFrame = () => {
+        calls++
+        return held ? false : receive()
+      }
       const asked = channel.checkQueue(queue)
       await until(() => inner.stream.readableLength > 0)
       expect(inner.rest).toHaveLength(0)
@@ -159,7 +260,10 @@ describeWith('rabbitmq', 'connections', () => {
       expect(await asked).toMatchObject({ queue })
       // A heartbeat that is not there is taken off the front: the library goes on behind it.
       inner.recvFrame = () => {
-        if (inner.rest.length === 0) { const bytes = inner.stream.read() as Buffer | null; if (bytes !== null) inner.rest = bytes }
+        if (inner.rest.length === 0) {
+          const bytes = inner.stream.read() as Buffer | null
+          if (bytes !== null) inner.rest = bytes
+        }
         while (inner.rest[0] === 8) inner.rest = inner.rest.subarray(8)
         return receive()
       }
@@ -169,16 +273,22 @@ describeWith('rabbitmq', 'connections', () => {
 
     test('sendBytes writes what it is given at once, which is a sign of life', async () => {
       const written: Buffer[] = []
-      inner.stream.write = ((bytes: Buffer) => { written.push(bytes); return true })
+      inner.stream.write = (bytes: Buffer) => {
+        written.push(bytes)
+        return true
+      }
       inner.sentSinceLastCheck = false
       inner.sendBytes(Buffer.from('bytes'))
-      expect({ written: written.map(String), sent: inner.sentSinceLastCheck }).toEqual({ written: ['bytes'], sent: true })
+      expect({ written: written.map(String), sent: inner.sentSinceLastCheck }).toEqual({
+        written: ['bytes'],
+        sent: true,
+      })
     })
 
     test('a channel has its number, and tells of confirms by events whose own listeners can be taken off; they name tag and multiple', async () => {
       const channel = await model.createConfirmChannel()
       expect((channel as unknown as { ch: number }).ch).toBe(1)
-      expect((await model.createChannel() as unknown as { ch: number }).ch).toBe(2)
+      expect(((await model.createChannel()) as unknown as { ch: number }).ch).toBe(2)
       for (const event of ['ack', 'nack']) {
         expect(channel.listenerCount(event)).toBe(1)
         channel.removeAllListeners(event)
@@ -186,10 +296,14 @@ describeWith('rabbitmq', 'connections', () => {
       const { queue } = await channel.assertQueue('', { exclusive: true })
       const acked = once(channel, 'ack')
       channel.sendToQueue(queue, Buffer.from('x'))
-      expect((await acked as readonly unknown[])[0]).toMatchObject({ deliveryTag: 1, multiple: false })
+      expect(((await acked) as readonly unknown[])[0]).toMatchObject({ deliveryTag: 1, multiple: false })
       const returned = once(channel, 'return')
       channel.publish('', 'nowhere', Buffer.from('y'), { mandatory: true, messageId: 'id' })
-      expect((await returned as readonly unknown[])[0]).toMatchObject({ content: Buffer.from('y'), fields: { replyText: 'NO_ROUTE', exchange: '', routingKey: 'nowhere' }, properties: { messageId: 'id' } })
+      expect(((await returned) as readonly unknown[])[0]).toMatchObject({
+        content: Buffer.from('y'),
+        fields: { replyText: 'NO_ROUTE', exchange: '', routingKey: 'nowhere' },
+        properties: { messageId: 'id' },
+      })
     })
 
     test('acknowledgements ask for no more of a message than its tag', async () => {
@@ -207,8 +321,17 @@ describeWith('rabbitmq', 'connections', () => {
     test('a socket that is destroyed with an error ends the heartbeat and is told of as `error` and `close`, channels first', async () => {
       const channel = await model.createChannel()
       const told: string[] = []
-      for (const [name, emitter] of [['channel', channel], ['connection', model]] as const) for (const event of ['error', 'close']) (emitter as EventEmitter).on(event, () => { told.push(`${name} ${event}`) })
-      const ended = new Promise((resolve) => { model.on('close', resolve) })
+      for (const [name, emitter] of [
+        ['channel', channel],
+        ['connection', model],
+      ] as const)
+        for (const event of ['error', 'close'])
+          (emitter as EventEmitter).on(event, () => {
+            told.push(`${name} ${event}`)
+          })
+      const ended = new Promise((resolve) => {
+        model.on('close', resolve)
+      })
       inner.stream.destroy(new Error('over'))
       await ended
       expect(told).toEqual(['connection error', 'channel close', 'connection close'])
@@ -217,28 +340,44 @@ describeWith('rabbitmq', 'connections', () => {
 
     test('a broker that closes a connection by force is told of as `close` with code and text, without `error`', async () => {
       const told: unknown[] = []
-      model.on('error', (error) => { told.push(error) })
+      model.on('error', (error) => {
+        told.push(error)
+      })
       const closed = once(model, 'close')
       await other.ctl('close_all_connections', 'a test')
-      expect((await closed as readonly unknown[])[0]).toMatchObject({ code: 320, message: 'Connection closed: 320 (CONNECTION-FORCED) with message "CONNECTION_FORCED - a test"' })
+      expect(((await closed) as readonly unknown[])[0]).toMatchObject({
+        code: 320,
+        message: 'Connection closed: 320 (CONNECTION-FORCED) with message "CONNECTION_FORCED - a test"',
+      })
       expect(told).toEqual([])
     })
 
     test('a channel that the broker closes is told of as `error` with code and text', async () => {
       const channel = await model.createChannel()
-      const failed = once(channel, 'error').then(([error]: readonly unknown[]) => error, (error: unknown) => error)
+      const failed = once(channel, 'error').then(
+        ([error]: readonly unknown[]) => error,
+        (error: unknown) => error,
+      )
       channel.on('error', () => undefined)
       await expect(channel.checkQueue('nowhere')).rejects.toMatchObject({ code: 404 })
-      expect(await failed).toMatchObject({ code: 404, message: 'Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue \'nowhere\' in vhost \'/\'"' })
+      expect(await failed).toMatchObject({
+        code: 404,
+        message:
+          "Channel closed by server: 404 (NOT-FOUND) with message \"NOT_FOUND - no queue 'nowhere' in vhost '/'\"",
+      })
     })
 
-    test('an opening ends with its socket\'s signal, and says of a vhost that it was closed', async () => {
+    test("an opening ends with its socket's signal, and says of a vhost that it was closed", async () => {
       const given = new AbortController()
       const opening = connect(`amqp://127.0.0.1:${other.port}`, { signal: given.signal } as object)
       given.abort(new Error('given up'))
       await expect(opening).rejects.toThrow()
-      await expect(connect(`amqp://127.0.0.1:${other.port}/nowhere`)).rejects.toThrow('Expected ConnectionOpenOk; got <ConnectionClose channel:0>')
-      await expect(connect(`amqp://guest:wrong@127.0.0.1:${other.port}`)).rejects.toThrow(/Handshake terminated by server: 403 \(ACCESS-REFUSED\) with message "ACCESS_REFUSED - Login was refused/)
+      await expect(connect(`amqp://127.0.0.1:${other.port}/nowhere`)).rejects.toThrow(
+        'Expected ConnectionOpenOk; got <ConnectionClose channel:0>',
+      )
+      await expect(connect(`amqp://guest:wrong@127.0.0.1:${other.port}`)).rejects.toThrow(
+        /Handshake terminated by server: 403 \(ACCESS-REFUSED\) with message "ACCESS_REFUSED - Login was refused/,
+      )
     })
   })
 })

@@ -12,10 +12,14 @@ const MIB = 1024 * 1024
 const bodies = (n: number, from = 1): string[] => Array.from({ length: n }, (_, i) => `{"n":${from + i}}`)
 const values = ({ entries }: Awaited<ReturnType<typeof take>>): string[] => entries.map(({ value }) => String(value))
 
-describeWith('rabbitmq', 'a broker under one\'s feet', () => {
+describeWith('rabbitmq', "a broker under one's feet", () => {
   let broker: Broker
-  beforeAll(async () => { broker = await Broker.start({ consumerTimeoutMs: 3000, conf: ['max_message_size = 1000000'] }) }, 90_000)
-  afterAll(async () => { await broker.stop() }, 30_000)
+  beforeAll(async () => {
+    broker = await Broker.start({ consumerTimeoutMs: 3000, conf: ['max_message_size = 1000000'] })
+  }, 90_000)
+  afterAll(async () => {
+    await broker.stop()
+  }, 30_000)
   let serial = 0
   const name = (): string => `queue-${++serial}`
   const deleteQueue = async (queue: string): Promise<void> => {
@@ -65,11 +69,14 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
     const channel = await broker.channel()
     await channel.deleteExchange('gone')
     await channel.close()
-    await expect(sink.write(writeOf(bodies(1)), forever)).rejects.toMatchObject({ name: 'Refused', message: 'publishing to exchange \'gone\': no exchange \'gone\' in vhost \'/\'' })
+    await expect(sink.write(writeOf(bodies(1)), forever)).rejects.toMatchObject({
+      name: 'Refused',
+      message: "publishing to exchange 'gone': no exchange 'gone' in vhost '/'",
+    })
     await sink.close()
   })
 
-  test('what is not acknowledged in the broker\'s time is taken back: told of, and read again', async () => {
+  test("what is not acknowledged in the broker's time is taken back: told of, and read again", async () => {
     const queue = await broker.declare(name())
     await broker.put(queue, bodies(2))
     const source = await makeSource(broker.uri(), { queue })
@@ -88,7 +95,10 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
     const queue = await broker.declare(name())
     const { source } = await openSource(broker.uri(), { queue })
     const { sink } = await openSink(broker.uri(), { queue })
-    const reading = expect(source.read(forever)).rejects.toMatchObject({ name: 'Disconnected', message: 'the broker closed the connection: enough' })
+    const reading = expect(source.read(forever)).rejects.toMatchObject({
+      name: 'Disconnected',
+      message: 'the broker closed the connection: enough',
+    })
     await broker.ctl('close_all_connections', 'enough')
     await reading
     await expect(sink.write(writeOf(bodies(1)), forever)).rejects.toThrow(Disconnected)
@@ -118,7 +128,19 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
     expect(retry.length).toBeGreaterThan(0)
     expect(doubtful).toBe(retry.length)
     await broker.drain(full)
-    expect(await sink.write({ ...write, attempt: 2, payload: only(write.payload as Batch, retry.map(({ index }) => index)) }, forever)).toEqual({ retry: [], rejected: [] })
+    expect(
+      await sink.write(
+        {
+          ...write,
+          attempt: 2,
+          payload: only(
+            write.payload as Batch,
+            retry.map(({ index }) => index),
+          ),
+        },
+        forever,
+      ),
+    ).toEqual({ retry: [], rejected: [] })
     await sink.close()
     expect(await broker.count(other)).toBe(5 + retry.length)
   })
@@ -160,7 +182,10 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
       await source.commit(delivery!.partition, delivery!.last)
     }
     await until(() => told.gauges.get('prefetch')! > 10_000)
-    await broker.put(queue, Array.from({ length: 60 }, () => Buffer.alloc(500_000)))
+    await broker.put(
+      queue,
+      Array.from({ length: 60 }, () => Buffer.alloc(500_000)),
+    )
     // Some wait here, the rest in the socket: all of it comes once it is read.
     let large = 0
     while (large < 60) {
@@ -175,7 +200,26 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
 
   test('properties and headers survive two queues', async () => {
     const [from, to] = [await broker.declare(name()), await broker.declare(name())]
-    const properties = { contentType: 'a/b', contentEncoding: 'gzip', priority: 3, correlationId: 'c', replyTo: 'r', expiration: '3600000', messageId: 'm', timestamp: 1_700_000_000, type: 't', userId: 'guest', appId: 'app', headers: { text: 'é', n: 1, big: { '!': 'int64', value: 2n ** 60n }, list: [1, 'a', { x: true }], bytes: Buffer.from([0xff, 0]) } }
+    const properties = {
+      contentType: 'a/b',
+      contentEncoding: 'gzip',
+      priority: 3,
+      correlationId: 'c',
+      replyTo: 'r',
+      expiration: '3600000',
+      messageId: 'm',
+      timestamp: 1_700_000_000,
+      type: 't',
+      userId: 'guest',
+      appId: 'app',
+      headers: {
+        text: 'é',
+        n: 1,
+        big: { '!': 'int64', value: 2n ** 60n },
+        list: [1, 'a', { x: true }],
+        bytes: Buffer.from([0xff, 0]),
+      },
+    }
     await broker.put(from, ['body'], properties)
     const { source } = await openSource(broker.uri(), { queue: from })
     const { entries, deliveries } = await take(source, 1)
@@ -197,7 +241,7 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
     await broker.put(queue, bodies(10, 51))
     expect(values(await take(source, Infinity))).toEqual(bodies(50))
     await source.close()
-    await until(async () => await broker.count(queue) === 60)
+    await until(async () => (await broker.count(queue)) === 60)
     const { source: again } = await openSource(broker.uri(), { queue, prefetch: 5 })
     await again.ends!()
     expect(values(await take(again, 5))).toEqual(bodies(5))
@@ -216,6 +260,8 @@ describeWith('rabbitmq', 'a broker under one\'s feet', () => {
       await source.ends!()
       expect(values(await take(source, Infinity))).toEqual(bodies(50))
       await source.close()
-    } finally { await between.stop() }
+    } finally {
+      await between.stop()
+    }
   })
 })

@@ -4,19 +4,36 @@ import { Inbox } from '../../../src/endpoints/amqp/inbox'
 /** Time passes by sleeping alone. */
 class Time {
   at = 1000
-  now(): number { return this.at }
-  monotonic(): number { return this.now() }
-  async sleep(ms: number, signal: AbortSignal): Promise<void> { signal.throwIfAborted(); this.at += ms; await Promise.resolve() }
-  every(): { stop(): void } { throw new Error('not asked for') }
+  now(): number {
+    return this.at
+  }
+  monotonic(): number {
+    return this.now()
+  }
+  async sleep(ms: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    this.at += ms
+    await Promise.resolve()
+  }
+  every(): { stop(): void } {
+    throw new Error('not asked for')
+  }
 }
 const forever = new AbortController().signal
 let tag = 0
-const message = (bytes: number): Message => { const made = new Message(Buffer.alloc(4), 0, ++tag, false); made.bytes = bytes; return made }
+const message = (bytes: number): Message => {
+  const made = new Message(Buffer.alloc(4), 0, ++tag, false)
+  made.bytes = bytes
+  return made
+}
 
 describe('messages that wait for the core', () => {
   const inbox = new Inbox()
   const time = new Time()
-  beforeEach(() => { inbox.clear(); time.at += 1000 })
+  beforeEach(() => {
+    inbox.clear()
+    time.at += 1000
+  })
 
   test('the first is given at once, what follows right after it together, and a lone one later at once again', async () => {
     inbox.push(message(300))

@@ -1,39 +1,60 @@
 /**
- * Between us and a broker: no delivery is passed on until a queue.declare-ok that follows the consume-ok has been, and has been reacted to. So would a broker do
- * whose channel asks the queue for its count while deliveries of that queue lie in the channel's mailbox.
+ * Between us and a broker: no delivery is passed on until a queue.declare-ok that follows the consume-ok has been, and
+ * has been reacted to. So would a broker do whose channel asks the queue for its count while deliveries of that queue
+ * lie in the channel's mailbox.
  */
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 
 const METHOD = 1
-const CONSUME_OK = (60 << 16) | 21, DELIVER = (60 << 16) | 60, DECLARE_OK = (50 << 16) | 11
-const HEAD = 7, OVERHEAD = 8
+const CONSUME_OK = (60 << 16) | 21,
+  DELIVER = (60 << 16) | 60,
+  DECLARE_OK = (50 << 16) | 11
+const HEAD = 7,
+  OVERHEAD = 8
 
-export interface Overtaking { readonly port: number; stop(): Promise<void> }
+export interface Overtaking {
+  readonly port: number
+  stop(): Promise<void>
+}
 
 export async function overtaking(port: number): Promise<Overtaking> {
   const sockets: Socket[] = []
   const server = createServer((near) => {
     const far = connect(port, '127.0.0.1')
     sockets.push(near, far)
-    for (const [socket, other] of [[near, far], [far, near]] as const) {
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
       socket.on('error', () => undefined)
-      socket.on('close', () => { other.destroy() })
+      socket.on('close', () => {
+        other.destroy()
+      })
     }
-    const order = new Order((bytes) => { near.write(bytes) })
+    const order = new Order((bytes) => {
+      near.write(bytes)
+    })
     near.on('data', (bytes: Buffer) => {
       // Whatever it says now it says without them.
       order.release()
       far.write(bytes)
     })
-    far.on('data', (bytes: Buffer) => { order.take(bytes) })
+    far.on('data', (bytes: Buffer) => {
+      order.take(bytes)
+    })
   })
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve)
+  })
   return {
     port: (server.address() as AddressInfo).port,
-    stop: () => new Promise((resolve) => {
-      for (const socket of sockets) socket.destroy()
-      server.close(() => { resolve() })
-    }),
+    stop: () =>
+      new Promise((resolve) => {
+        for (const socket of sockets) socket.destroy()
+        server.close(() => {
+          resolve()
+        })
+      }),
   }
 }
 
@@ -57,7 +78,10 @@ class Order {
   private frame(bytes: Buffer): void {
     const method = bytes[0] === METHOD ? bytes.readUInt32BE(HEAD) : undefined
     if (method !== undefined) this.inMessage = method === DELIVER
-    if (this.holding === 'all' || (this.holding === 'deliveries' && this.inMessage)) { this.held.push(bytes); return }
+    if (this.holding === 'all' || (this.holding === 'deliveries' && this.inMessage)) {
+      this.held.push(bytes)
+      return
+    }
     this.pass(bytes)
     if (method === CONSUME_OK && this.holding === 'not yet') this.holding = 'deliveries'
     if (method === DECLARE_OK && this.holding === 'deliveries') this.holding = 'all'

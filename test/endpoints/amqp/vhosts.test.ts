@@ -18,7 +18,9 @@ describeWith('rabbitmq', 'vhosts', () => {
   let serial = 0
   const running: Running[] = []
   // Those of a test that failed.
-  afterEach(() => { for (const each of running.splice(0)) each.kill('SIGKILL') })
+  afterEach(() => {
+    for (const each of running.splice(0)) each.kill('SIGKILL')
+  })
   beforeAll(async () => {
     broker = await Broker.startSecure()
     folder = mkdtempSync(join(tmpdir(), 'manifold-vhosts-'))
@@ -40,13 +42,18 @@ describeWith('rabbitmq', 'vhosts', () => {
     await until(async () => (await broker.ctl('eval', kill).catch((error: unknown) => String(error))).includes('false'))
   }
   const faultOf = async (open: Promise<unknown>): Promise<Error> => {
-    const fault: unknown = await open.then(() => undefined, (reason: unknown) => reason)
+    const fault: unknown = await open.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    )
     expect(fault).toBeInstanceOf(Error)
     return fault as Error
   }
   async function seen(running: Running, text: RegExp): Promise<void> {
     let over = false
-    void running.done.then(() => { over = true })
+    void running.done.then(() => {
+      over = true
+    })
     await until(() => {
       if (over) throw new Error(`it ended without ${String(text)}: ${running.stderr().slice(-1000)}`)
       return text.test(running.stderr())
@@ -69,16 +76,27 @@ describeWith('rabbitmq', 'vhosts', () => {
     const [name, open] = [await vhost(), { queue: 'q', declare: 'true' }]
     const tls = (path: string): string => `${broker.server.tlsUri}/${path}`
     const secure = { ...open, ca: broker.server.certificates.ca }
-    for (const fault of [await faultOf(openSource(at('nowhere'), open)), await faultOf(openSource(tls('nowhere'), secure))]) {
+    for (const fault of [
+      await faultOf(openSource(at('nowhere'), open)),
+      await faultOf(openSource(tls('nowhere'), secure)),
+    ]) {
       expect(fault).toBeInstanceOf(Refused)
-      expect(fault.message).toMatch(/^(127\.0\.0\.1|localhost):\d+ does not let guest into the vhost nowhere: vhost nowhere not found$/)
+      expect(fault.message).toMatch(
+        /^(127\.0\.0\.1|localhost):\d+ does not let guest into the vhost nowhere: vhost nowhere not found$/,
+      )
     }
     const right = await faultOf(openSink(at(name, 'alice:alice-secret@'), open))
     expect(right).toBeInstanceOf(Refused)
-    expect(right.message).toMatch(/does not let alice into the vhost v\d+: access to vhost 'v\d+' refused for user 'alice' \(a right that rabbitmqctl set_permissions/)
+    expect(right.message).toMatch(
+      /does not let alice into the vhost v\d+: access to vhost 'v\d+' refused for user 'alice' \(a right that rabbitmqctl set_permissions/,
+    )
     const { alice } = broker.server.certificates.clients
-    const external = await faultOf(openSource(tls(name), { ...secure, authMechanism: 'external', cert: alice.cert, certkey: alice.key }))
-    expect(external.message).toMatch(/does not let this user into the vhost v\d+: access to vhost 'v\d+' refused for user 'alice'/)
+    const external = await faultOf(
+      openSource(tls(name), { ...secure, authMechanism: 'external', cert: alice.cert, certkey: alice.key }),
+    )
+    expect(external.message).toMatch(
+      /does not let this user into the vhost v\d+: access to vhost 'v\d+' refused for user 'alice'/,
+    )
     await broker.ctl('set_vhost_limits', '-p', name, '{"max-connections":0}')
     const full = await faultOf(openSource(at(name), open))
     expect(full).toBeInstanceOf(Disconnected)
@@ -87,7 +105,9 @@ describeWith('rabbitmq', 'vhosts', () => {
     await bringDown(name)
     const down = await faultOf(openSource(at(name), open))
     expect(down).toBeInstanceOf(Disconnected)
-    expect(down.message).toMatch(/does not let guest into the vhost v\d+: access to vhost 'v\d+' refused for user 'guest': vhost 'v\d+' is down/)
+    expect(down.message).toMatch(
+      /does not let guest into the vhost v\d+: access to vhost 'v\d+' refused for user 'guest': vhost 'v\d+' is down/,
+    )
     await broker.ctl('restart_vhost', '-p', name)
     const { source } = await openSource(at(name), open)
     await source.close()
@@ -113,28 +133,41 @@ describeWith('rabbitmq', 'vhosts', () => {
     await Promise.all([source.close(), sink.close()])
   })
 
-  test.each(['classic', 'quorum'])('a vhost that goes down between two programs: both say so and go on when it is back, nothing missing, %s', async (type) => {
-    const name = await vhost()
-    const [input, output] = [join(folder, `in-${type}.ndjson`), join(folder, `out-${type}.ndjson`)]
-    const [PART, COUNT] = [10_000, 30_000]
-    const append = (from: number): void => { appendFileSync(input, bodies(PART, from).map((each) => `${each}\n`).join('')) }
-    const found = (): ReadonlySet<string> => new Set(existsSync(output) ? readFileSync(output, 'utf8').split('\n').slice(0, -1) : [])
-    const queue = [at(name), 'queue=q', `declare=${type}`]
-    append(1)
-    running.push(
-      start(['--from', `file:${input}`, 'follow', '--to', ...queue, '--state', join(folder, `state-${type}`)]),
-      start(['--from', ...queue, 'prefetch=2000', '--to', `file:${output}`]),
-    )
-    await until(() => found().size > 0)
-    append(PART + 1)
-    await bringDown(name)
-    // Whoever has nothing to send has nothing to say.
-    append(2 * PART + 1)
-    for (const each of running) await seen(each, /vhost 'v\d+' is down/)
-    await broker.ctl('restart_vhost', '-p', name)
-    await until(() => found().size >= COUNT)
-    for (const each of running) each.kill('SIGTERM')
-    for (const { code, stderr } of await Promise.all(running.map(({ done }) => done))) expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
-    expect([...found()].sort()).toEqual(bodies(COUNT).sort())
-  }, 90_000)
+  test.each(['classic', 'quorum'])(
+    'a vhost that goes down between two programs: both say so and go on when it is back, nothing missing, %s',
+    async (type) => {
+      const name = await vhost()
+      const [input, output] = [join(folder, `in-${type}.ndjson`), join(folder, `out-${type}.ndjson`)]
+      const [PART, COUNT] = [10_000, 30_000]
+      const append = (from: number): void => {
+        appendFileSync(
+          input,
+          bodies(PART, from)
+            .map((each) => `${each}\n`)
+            .join(''),
+        )
+      }
+      const found = (): ReadonlySet<string> =>
+        new Set(existsSync(output) ? readFileSync(output, 'utf8').split('\n').slice(0, -1) : [])
+      const queue = [at(name), 'queue=q', `declare=${type}`]
+      append(1)
+      running.push(
+        start(['--from', `file:${input}`, 'follow', '--to', ...queue, '--state', join(folder, `state-${type}`)]),
+        start(['--from', ...queue, 'prefetch=2000', '--to', `file:${output}`]),
+      )
+      await until(() => found().size > 0)
+      append(PART + 1)
+      await bringDown(name)
+      // Whoever has nothing to send has nothing to say.
+      append(2 * PART + 1)
+      for (const each of running) await seen(each, /vhost 'v\d+' is down/)
+      await broker.ctl('restart_vhost', '-p', name)
+      await until(() => found().size >= COUNT)
+      for (const each of running) each.kill('SIGTERM')
+      for (const { code, stderr } of await Promise.all(running.map(({ done }) => done)))
+        expect({ code, stderr: code === 0 ? '' : stderr }).toEqual({ code: 0, stderr: '' })
+      expect([...found()].sort()).toEqual(bodies(COUNT).sort())
+    },
+    90_000,
+  )
 })

@@ -6,10 +6,20 @@ const codecs = CODECS.filter((codec): codec is Exclude<Codec, 'none'> => codec !
 const text = Buffer.from(Array.from({ length: 20_000 }, (_, index) => `{"seq":${index}}\n`).join(''))
 
 describe.each(codecs)('%s', (codec) => {
-  it.each([['nothing', Buffer.alloc(0)], ['a byte', Buffer.from('x')], ['text', text], ['what does not get smaller', Buffer.from(Array.from({ length: 70_000 }, (_, index) => Math.imul(index, 2654435761) >>> 24))]])('gives %s back', async (_, bytes) => {
+  it.each([
+    ['nothing', Buffer.alloc(0)],
+    ['a byte', Buffer.from('x')],
+    ['text', text],
+    [
+      'what does not get smaller',
+      Buffer.from(Array.from({ length: 70_000 }, (_, index) => Math.imul(index, 2654435761) >>> 24)),
+    ],
+  ])('gives %s back', async (_, bytes) => {
     expect((await decompressRecords(codec, await compressRecords(codec, bytes), MOST)).equals(bytes)).toBe(true)
   })
-  it('is smaller where it can be', async () => { expect((await compressRecords(codec, text)).length).toBeLessThan(text.length / 2) })
+  it('is smaller where it can be', async () => {
+    expect((await compressRecords(codec, text)).length).toBeLessThan(text.length / 2)
+  })
   it('does not grow beyond what is allowed', async () => {
     const packed = await compressRecords(codec, Buffer.alloc(MOST + 1))
     await expect(decompressRecords(codec, packed, MOST)).rejects.toThrow(Unreadable)
@@ -17,7 +27,13 @@ describe.each(codecs)('%s', (codec) => {
   })
   it('that is cut off or none at all is damage, and what comes after it is still read', async () => {
     const packed = await compressRecords(codec, text)
-    for (const bytes of [packed.subarray(0, packed.length - 5), packed.subarray(0, 3), Buffer.alloc(0), Buffer.from('no such data at all'), Buffer.alloc(50, 0xff)]) {
+    for (const bytes of [
+      packed.subarray(0, packed.length - 5),
+      packed.subarray(0, 3),
+      Buffer.alloc(0),
+      Buffer.from('no such data at all'),
+      Buffer.alloc(50, 0xff),
+    ]) {
       await expect(decompressRecords(codec, bytes, MOST)).rejects.toThrow(Damaged)
     }
     expect((await decompressRecords(codec, packed, MOST)).equals(text)).toBe(true)
@@ -30,7 +46,9 @@ describe('snappy', () => {
     expect(framed.subarray(0, 16).toString('hex')).toBe('82534e41505059000000000100000001')
     const small = await compressRecords('snappy', Buffer.from('raw snappy, as librdkafka may have written it'))
     expect(small.readInt32BE(16)).toBe(small.length - 20)
-    expect((await decompressRecords('snappy', small.subarray(20), MOST)).toString()).toBe('raw snappy, as librdkafka may have written it')
+    expect((await decompressRecords('snappy', small.subarray(20), MOST)).toString()).toBe(
+      'raw snappy, as librdkafka may have written it',
+    )
   })
 })
 

@@ -1,38 +1,77 @@
 /**
- * A group coordinator in memory, on a clock that tests wind: the classic protocol as Apache Kafka's coordinator has it (members, generations, sessions,
- * static instances, fencing by generation), with faults on demand. What it is asked is kept for looking at.
+ * A group coordinator in memory, on a clock that tests wind: the classic protocol as Apache Kafka's coordinator has it
+ * (members, generations, sessions, static instances, fencing by generation), with faults on demand. What it is asked is
+ * kept for looking at.
  */
 import type { Clock } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
 import { keyOf } from '../../../src/endpoints/kafka/consumer-protocol'
-import { FENCED_INSTANCE_ID, ILLEGAL_GENERATION, MEMBER_ID_REQUIRED, REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID } from '../../../src/endpoints/kafka/group-codes'
+import {
+  FENCED_INSTANCE_ID,
+  ILLEGAL_GENERATION,
+  MEMBER_ID_REQUIRED,
+  REBALANCE_IN_PROGRESS,
+  UNKNOWN_MEMBER_ID,
+} from '../../../src/endpoints/kafka/group-codes'
 import type { CommitAsk, GroupWire, Joined, Joining, Membership } from '../../../src/endpoints/kafka/wire'
 
 /** Lets everything run that waits for nothing but its turn. */
-export async function turns(): Promise<void> { for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => { setImmediate(resolve) }) }
+export async function turns(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++)
+    await new Promise((resolve) => {
+      setImmediate(resolve)
+    })
+}
 
 /** Time that passes only when it is told to. */
 export class WoundClock implements Clock {
   private time = 1_000_000
   private readonly timers = new Set<{ at: number; run(): void }>()
 
-  now(): number { return this.time }
-  monotonic(): number { return this.now() }
+  now(): number {
+    return this.time
+  }
+  monotonic(): number {
+    return this.now()
+  }
 
   sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) { reject(signal.reason as Error); return }
-      const timer = { at: this.time + ms, run: () => { this.timers.delete(timer); signal.removeEventListener('abort', aborted); resolve() } }
-      const aborted = (): void => { this.timers.delete(timer); reject(signal.reason as Error) }
+      if (signal.aborted) {
+        reject(signal.reason as Error)
+        return
+      }
+      const timer = {
+        at: this.time + ms,
+        run: () => {
+          this.timers.delete(timer)
+          signal.removeEventListener('abort', aborted)
+          resolve()
+        },
+      }
+      const aborted = (): void => {
+        this.timers.delete(timer)
+        reject(signal.reason as Error)
+      }
       signal.addEventListener('abort', aborted, { once: true })
       this.timers.add(timer)
     })
   }
 
   every(ms: number, run: () => void): { stop(): void } {
-    const timer = { at: this.time + ms, run: () => { timer.at += ms; run() } }
+    const timer = {
+      at: this.time + ms,
+      run: () => {
+        timer.at += ms
+        run()
+      },
+    }
     this.timers.add(timer)
-    return { stop: () => { this.timers.delete(timer) } }
+    return {
+      stop: () => {
+        this.timers.delete(timer)
+      },
+    }
   }
 
   async pass(ms: number): Promise<void> {
@@ -50,7 +89,17 @@ export class WoundClock implements Clock {
   }
 }
 
-interface Seat { id: string; instanceId?: string; metadata: Buffer; rebalanceMs: number; sessionMs: number; seen: number; joining?: (joined: Joined) => void; syncing?: (synced: { error: number; assignment: Buffer }) => void; assignment: Buffer }
+interface Seat {
+  id: string
+  instanceId?: string
+  metadata: Buffer
+  rebalanceMs: number
+  sessionMs: number
+  seen: number
+  joining?: (joined: Joined) => void
+  syncing?: (synced: { error: number; assignment: Buffer }) => void
+  assignment: Buffer
+}
 type Call = 'join' | 'sync' | 'heartbeat' | 'leave' | 'commit' | 'committed'
 
 export class Coordinator {
@@ -58,7 +107,8 @@ export class Coordinator {
   generation = 0
   readonly seats = new Map<string, Seat>()
   /** What was asked, and how it was answered. */
-  readonly asked: { readonly call: Call; readonly memberId: string; readonly generation?: number; error?: number }[] = []
+  readonly asked: { readonly call: Call; readonly memberId: string; readonly generation?: number; error?: number }[] =
+    []
   /** Commits that were taken. */
   readonly commits: (CommitAsk & { readonly generation: number })[] = []
   readonly offsets = new Map<string, number>()
@@ -74,22 +124,64 @@ export class Coordinator {
   private ids = 0
   private since = 0
 
-  constructor(private readonly clock: WoundClock) { clock.every(100, () => { this.tick() }) }
+  constructor(private readonly clock: WoundClock) {
+    clock.every(100, () => {
+      this.tick()
+    })
+  }
 
   wire(): GroupWire {
     return {
-      join: (ask, signal) => this.call('join', ask.memberId, undefined, signal, (error) => (error === undefined ? this.join(ask) : Promise.resolve(refused(error, ask.memberId)))),
-      sync: (member, _protocol, assignments, signal) => this.call('sync', member.memberId, member.generation, signal, (error) => (error === undefined ? this.sync(member, assignments) : Promise.resolve({ error, assignment: Buffer.alloc(0) }))),
-      heartbeat: (member, signal) => this.call('heartbeat', member.memberId, member.generation, signal, (error) => Promise.resolve({ error: error ?? this.heartbeat(member) })),
-      leave: (member, signal) => this.call('leave', member.memberId, member.generation, signal, (error) => { this.remove(member.memberId); return Promise.resolve({ error: error ?? 0 }) }),
-      commit: (member, offsets, signal) => this.call('commit', member.memberId, member.generation, signal, (error) => Promise.resolve(offsets.map(({ topic, partition }) => ({ topic, partition, error: error ?? this.mayCommit(member) }))))
-        .then((answers) => { answers.forEach(({ error }, index) => { if (error === 0) this.take(member, offsets[index]!) }); return answers }),
-      committed: (_group, partitions, signal) => this.call('committed', '', undefined, signal, (error) => Promise.resolve(partitions.map((at) => ({ ...at, error: error ?? 0, offset: this.offsets.get(keyOf(at)) ?? -1, leaderEpoch: -1 })))),
-      forgetCoordinator: () => { this.forgotten++ },
+      join: (ask, signal) =>
+        this.call('join', ask.memberId, undefined, signal, (error) =>
+          error === undefined ? this.join(ask) : Promise.resolve(refused(error, ask.memberId)),
+        ),
+      sync: (member, _protocol, assignments, signal) =>
+        this.call('sync', member.memberId, member.generation, signal, (error) =>
+          error === undefined
+            ? this.sync(member, assignments)
+            : Promise.resolve({ error, assignment: Buffer.alloc(0) }),
+        ),
+      heartbeat: (member, signal) =>
+        this.call('heartbeat', member.memberId, member.generation, signal, (error) =>
+          Promise.resolve({ error: error ?? this.heartbeat(member) }),
+        ),
+      leave: (member, signal) =>
+        this.call('leave', member.memberId, member.generation, signal, (error) => {
+          this.remove(member.memberId)
+          return Promise.resolve({ error: error ?? 0 })
+        }),
+      commit: (member, offsets, signal) =>
+        this.call('commit', member.memberId, member.generation, signal, (error) =>
+          Promise.resolve(
+            offsets.map(({ topic, partition }) => ({ topic, partition, error: error ?? this.mayCommit(member) })),
+          ),
+        ).then((answers) => {
+          answers.forEach(({ error }, index) => {
+            if (error === 0) this.take(member, offsets[index]!)
+          })
+          return answers
+        }),
+      committed: (_group, partitions, signal) =>
+        this.call('committed', '', undefined, signal, (error) =>
+          Promise.resolve(
+            partitions.map((at) => ({
+              ...at,
+              error: error ?? 0,
+              offset: this.offsets.get(keyOf(at)) ?? -1,
+              leaderEpoch: -1,
+            })),
+          ),
+        ),
+      forgetCoordinator: () => {
+        this.forgotten++
+      },
     }
   }
 
-  count(call: Call): number { return this.asked.filter((each) => each.call === call).length }
+  count(call: Call): number {
+    return this.asked.filter((each) => each.call === call).length
+  }
 
   /** As a session timeout would. */
   remove(memberId: string): void {
@@ -98,27 +190,49 @@ export class Coordinator {
     this.seats.delete(memberId)
     seat.joining?.(refused(UNKNOWN_MEMBER_ID, memberId))
     seat.syncing?.({ error: UNKNOWN_MEMBER_ID, assignment: Buffer.alloc(0) })
-    if (this.seats.size === 0) { this.state = 'empty'; this.generation++; return }
+    if (this.seats.size === 0) {
+      this.state = 'empty'
+      this.generation++
+      return
+    }
     if (this.state !== 'preparing') this.prepare()
     this.completeJoin()
   }
 
   prepare(): void {
     if (this.state === 'preparing') return
-    for (const seat of this.seats.values()) { seat.syncing?.({ error: REBALANCE_IN_PROGRESS, assignment: Buffer.alloc(0) }); delete seat.syncing }
+    for (const seat of this.seats.values()) {
+      seat.syncing?.({ error: REBALANCE_IN_PROGRESS, assignment: Buffer.alloc(0) })
+      delete seat.syncing
+    }
     this.state = 'preparing'
     this.since = this.clock.now()
   }
 
-  private async call<T>(call: Call, memberId: string, generation: number | undefined, signal: AbortSignal, answer: (instead: number | undefined) => Promise<T>): Promise<T> {
+  private async call<T>(
+    call: Call,
+    memberId: string,
+    generation: number | undefined,
+    signal: AbortSignal,
+    answer: (instead: number | undefined) => Promise<T>,
+  ): Promise<T> {
     signal.throwIfAborted()
     const asked: Coordinator['asked'][number] = { call, memberId, ...(generation === undefined ? {} : { generation }) }
     this.asked.push(asked)
     await Promise.resolve()
     if (this.down) throw new Disconnected('connection refused')
     return new Promise<T>((resolve, reject) => {
-      signal.addEventListener('abort', () => { reject(signal.reason as Error) }, { once: true })
-      answer(this.instead[call]?.shift()).then((value) => { asked.error = (Array.isArray(value) ? value[0] as { error: number } : value as { error: number }).error; resolve(value) }, reject)
+      signal.addEventListener(
+        'abort',
+        () => {
+          reject(signal.reason as Error)
+        },
+        { once: true },
+      )
+      answer(this.instead[call]?.shift()).then((value) => {
+        asked.error = (Array.isArray(value) ? (value[0] as { error: number }) : (value as { error: number })).error
+        resolve(value)
+      }, reject)
     })
   }
 
@@ -126,7 +240,15 @@ export class Coordinator {
     const metadata = ask.protocols[0]?.metadata ?? Buffer.alloc(0)
     let seat = this.seats.get(ask.memberId)
     if (ask.memberId !== '' && seat === undefined) {
-      if (!this.given.delete(ask.memberId)) return Promise.resolve(refused(ask.instanceId !== undefined && this.instance(ask.instanceId) !== undefined ? FENCED_INSTANCE_ID : UNKNOWN_MEMBER_ID, ask.memberId))
+      if (!this.given.delete(ask.memberId))
+        return Promise.resolve(
+          refused(
+            ask.instanceId !== undefined && this.instance(ask.instanceId) !== undefined
+              ? FENCED_INSTANCE_ID
+              : UNKNOWN_MEMBER_ID,
+            ask.memberId,
+          ),
+        )
     }
     const before = ask.instanceId === undefined || ask.memberId !== '' ? undefined : this.instance(ask.instanceId)
     if (before !== undefined) {
@@ -142,7 +264,15 @@ export class Coordinator {
         this.given.add(given)
         return Promise.resolve(refused(MEMBER_ID_REQUIRED, given))
       }
-      seat = { id: ask.memberId === '' ? this.id() : ask.memberId, ...(ask.instanceId === undefined ? {} : { instanceId: ask.instanceId }), metadata, rebalanceMs: ask.rebalanceTimeoutMs, sessionMs: ask.sessionTimeoutMs, seen: this.clock.now(), assignment: Buffer.alloc(0) }
+      seat = {
+        id: ask.memberId === '' ? this.id() : ask.memberId,
+        ...(ask.instanceId === undefined ? {} : { instanceId: ask.instanceId }),
+        metadata,
+        rebalanceMs: ask.rebalanceTimeoutMs,
+        sessionMs: ask.sessionTimeoutMs,
+        seen: this.clock.now(),
+        assignment: Buffer.alloc(0),
+      }
       this.seats.set(seat.id, seat)
       this.prepare()
     } else if (this.state === 'stable' && (seat.id === this.leader || !seat.metadata.equals(metadata))) this.prepare()
@@ -150,7 +280,9 @@ export class Coordinator {
     else if (this.state !== 'preparing') return Promise.resolve(this.joined(seat, false))
     seat.metadata = metadata
     const taken = seat
-    const answer = new Promise<Joined>((resolve) => { taken.joining = resolve })
+    const answer = new Promise<Joined>((resolve) => {
+      taken.joining = resolve
+    })
     this.completeJoin()
     return answer
   }
@@ -158,26 +290,57 @@ export class Coordinator {
   completeJoin(force = false): void {
     if (this.state !== 'preparing' || this.waiting) return
     if (!force && [...this.seats.values()].some(({ joining }) => joining === undefined)) return
-    for (const seat of this.seats.values()) if (seat.joining === undefined && seat.instanceId === undefined) this.seats.delete(seat.id)
-    if (this.seats.size === 0) { this.state = 'empty'; return }
+    for (const seat of this.seats.values())
+      if (seat.joining === undefined && seat.instanceId === undefined) this.seats.delete(seat.id)
+    if (this.seats.size === 0) {
+      this.state = 'empty'
+      return
+    }
     this.generation++
     this.state = 'completing'
     if (!this.seats.has(this.leader)) this.leader = [...this.seats.keys()][0] ?? ''
-    for (const seat of this.seats.values()) { seat.seen = this.clock.now(); seat.joining?.(this.joined(seat, false)); delete seat.joining }
+    for (const seat of this.seats.values()) {
+      seat.seen = this.clock.now()
+      seat.joining?.(this.joined(seat, false))
+      delete seat.joining
+    }
   }
 
   private joined(seat: Seat, skipAssignment: boolean): Joined {
-    const members = seat.id === this.leader ? [...this.seats.values()].map(({ id, instanceId, metadata }) => ({ memberId: id, metadata, ...(instanceId === undefined ? {} : { instanceId }) })) : []
-    return { error: 0, generation: this.generation, protocol: 'cooperative-sticky', leader: this.leader, memberId: seat.id, members, skipAssignment: skipAssignment && seat.id === this.leader }
+    const members =
+      seat.id === this.leader
+        ? [...this.seats.values()].map(({ id, instanceId, metadata }) => ({
+            memberId: id,
+            metadata,
+            ...(instanceId === undefined ? {} : { instanceId }),
+          }))
+        : []
+    return {
+      error: 0,
+      generation: this.generation,
+      protocol: 'cooperative-sticky',
+      leader: this.leader,
+      memberId: seat.id,
+      members,
+      skipAssignment: skipAssignment && seat.id === this.leader,
+    }
   }
 
-  private sync(member: Membership, assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[]): Promise<{ error: number; assignment: Buffer }> {
+  private sync(
+    member: Membership,
+    assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[],
+  ): Promise<{ error: number; assignment: Buffer }> {
     const seat = this.seats.get(member.memberId)
     if (seat === undefined) return Promise.resolve({ error: UNKNOWN_MEMBER_ID, assignment: Buffer.alloc(0) })
-    if (member.generation !== this.generation) return Promise.resolve({ error: ILLEGAL_GENERATION, assignment: Buffer.alloc(0) })
-    if (this.state === 'preparing') return Promise.resolve({ error: REBALANCE_IN_PROGRESS, assignment: Buffer.alloc(0) })
+    if (member.generation !== this.generation)
+      return Promise.resolve({ error: ILLEGAL_GENERATION, assignment: Buffer.alloc(0) })
+    if (this.state === 'preparing')
+      return Promise.resolve({ error: REBALANCE_IN_PROGRESS, assignment: Buffer.alloc(0) })
     if (this.state === 'stable') return Promise.resolve({ error: 0, assignment: seat.assignment })
-    if (member.memberId !== this.leader) return new Promise((resolve) => { seat.syncing = resolve })
+    if (member.memberId !== this.leader)
+      return new Promise((resolve) => {
+        seat.syncing = resolve
+      })
     this.state = 'stable'
     for (const each of this.seats.values()) {
       each.assignment = assignments.find(({ memberId }) => memberId === each.id)?.assignment ?? Buffer.alloc(0)
@@ -190,7 +353,10 @@ export class Coordinator {
 
   private known(member: Membership): number {
     const seat = this.seats.get(member.memberId)
-    if (seat === undefined) return member.instanceId !== undefined && this.instance(member.instanceId) !== undefined ? FENCED_INSTANCE_ID : UNKNOWN_MEMBER_ID
+    if (seat === undefined)
+      return member.instanceId !== undefined && this.instance(member.instanceId) !== undefined
+        ? FENCED_INSTANCE_ID
+        : UNKNOWN_MEMBER_ID
     return member.generation === this.generation ? 0 : ILLEGAL_GENERATION
   }
 
@@ -202,7 +368,9 @@ export class Coordinator {
     return this.state === 'preparing' ? REBALANCE_IN_PROGRESS : 0
   }
 
-  private mayCommit(member: Membership): number { return this.known(member) || (this.state === 'completing' ? REBALANCE_IN_PROGRESS : 0) }
+  private mayCommit(member: Membership): number {
+    return this.known(member) || (this.state === 'completing' ? REBALANCE_IN_PROGRESS : 0)
+  }
 
   private take(member: Membership, ask: CommitAsk): void {
     this.commits.push({ ...ask, generation: member.generation })
@@ -210,17 +378,30 @@ export class Coordinator {
   }
 
   private tick(): void {
-    if (this.down) { for (const seat of this.seats.values()) seat.seen = this.clock.now(); return }
+    if (this.down) {
+      for (const seat of this.seats.values()) seat.seen = this.clock.now()
+      return
+    }
     const now = this.clock.now()
     for (const seat of [...this.seats.values()]) {
       if (seat.joining !== undefined || seat.syncing !== undefined) seat.seen = now
       else if (now - seat.seen >= seat.sessionMs) this.remove(seat.id)
     }
-    if (this.state === 'preparing' && now - this.since >= Math.max(...[...this.seats.values()].map(({ rebalanceMs }) => rebalanceMs))) this.completeJoin(true)
+    if (
+      this.state === 'preparing' &&
+      now - this.since >= Math.max(...[...this.seats.values()].map(({ rebalanceMs }) => rebalanceMs))
+    )
+      this.completeJoin(true)
   }
 
-  private instance(instanceId: string): Seat | undefined { return [...this.seats.values()].find((seat) => seat.instanceId === instanceId) }
-  private id(): string { return `member-${++this.ids}` }
+  private instance(instanceId: string): Seat | undefined {
+    return [...this.seats.values()].find((seat) => seat.instanceId === instanceId)
+  }
+  private id(): string {
+    return `member-${++this.ids}`
+  }
 }
 
-function refused(error: number, memberId: string): Joined { return { error, generation: -1, protocol: '', leader: '', memberId, members: [], skipAssignment: false } }
+function refused(error: number, memberId: string): Joined {
+  return { error, generation: -1, protocol: '', leader: '', memberId, members: [], skipAssignment: false }
+}

@@ -1,4 +1,7 @@
-/** `--until end` for members of a group that hold nothing, on a real broker: others have all partitions, or theirs were taken away. */
+/**
+ * `--until end` for members of a group that hold nothing, on a real broker: others have all partitions, or theirs were
+ * taken away.
+ */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +13,8 @@ import { makeSourceContext, type Told } from '../../support/context'
 import { kafkaTarget } from '../../support/kafka-target'
 import { start, type Running } from '../../support/manifold'
 
-const records = (count: number, partition = 0) => Array.from({ length: count }, (_, n) => ({ value: `{"n":${n}}`, partition }))
+const records = (count: number, partition = 0) =>
+  Array.from({ length: count }, (_, n) => ({ value: `{"n":${n}}`, partition }))
 
 describeWith('kafka', '--until end in a group, with empty hands', () => {
   let server: KafkaServer
@@ -27,11 +31,26 @@ describeWith('kafka', '--until end in a group, with empty hands', () => {
   })
   afterEach(async () => {
     for (const source of open.splice(0)) await source.close()
-    for (const one of running.splice(0)) { one.kill('SIGKILL'); await one.done }
+    for (const one of running.splice(0)) {
+      one.kill('SIGKILL')
+      await one.done
+    }
   })
 
-  async function reader(topic: string, group: string, given: Record<string, unknown> = {}): Promise<{ readonly source: Source; readonly told: Told }> {
-    const source = create(kafkaTarget(`kafka://${server.bootstrap}/${topic}`, { group, fetchWait: 100, sessionTimeout: 6000, heartbeatEvery: 200, ...given }))
+  async function reader(
+    topic: string,
+    group: string,
+    given: Record<string, unknown> = {},
+  ): Promise<{ readonly source: Source; readonly told: Told }> {
+    const source = create(
+      kafkaTarget(`kafka://${server.bootstrap}/${topic}`, {
+        group,
+        fetchWait: 100,
+        sessionTimeout: 6000,
+        heartbeatEvery: 200,
+        ...given,
+      }),
+    )
     open.push(source)
     const { ctx, told } = makeSourceContext()
     await source.open(ctx)
@@ -41,7 +60,7 @@ describeWith('kafka', '--until end in a group, with empty hands', () => {
   /** Of all partitions, up to so many records. */
   async function take(source: Source, count: number): Promise<Delivery[]> {
     const seen: Delivery[] = []
-    for (let left = count; left > 0;) {
+    for (let left = count; left > 0; ) {
       const delivery = await next(source)
       if (delivery === null) break
       seen.push(delivery)
@@ -50,14 +69,27 @@ describeWith('kafka', '--until end in a group, with empty hands', () => {
     return seen
   }
   const until = async (condition: () => boolean): Promise<void> => {
-    for (const end = Date.now() + 20_000; !condition(); await new Promise((resolve) => { setTimeout(resolve, 20) })) if (Date.now() > end) throw new Error('not within 20 s')
+    for (
+      const end = Date.now() + 20_000;
+      !condition();
+      await new Promise((resolve) => {
+        setTimeout(resolve, 20)
+      })
+    )
+      if (Date.now() > end) throw new Error('not within 20 s')
   }
 
   it('two processes, one partition: the one that has none ends once the other has delivered what there was', async () => {
     const topic = await makeTopic(server)
     const group = groupName()
     await put(server, topic, records(1000))
-    const from = ['--from', `kafka://${server.bootstrap}/${topic}`, `group=${group}`, 'fetch-wait=100ms', 'heartbeat-every=300ms']
+    const from = [
+      '--from',
+      `kafka://${server.bootstrap}/${topic}`,
+      `group=${group}`,
+      'fetch-wait=100ms',
+      'heartbeat-every=300ms',
+    ]
     const [first, second] = [join(folder, 'first'), join(folder, 'second')]
     const owner = start([...from, '--to', `file:${first}`, '--state', join(folder, 'state-1')])
     running.push(owner)
@@ -86,11 +118,14 @@ describeWith('kafka', '--until end in a group, with empty hands', () => {
     await put(server, topic, records(7))
     let ended: boolean | undefined
     const reading = (async () => {
-      for (let read = await next(other.source); read !== null; read = await next(other.source)) await other.source.commit(read.partition, read.last)
+      for (let read = await next(other.source); read !== null; read = await next(other.source))
+        await other.source.commit(read.partition, read.last)
       ended = true
     })()
     // Longer than it takes to look, twice.
-    await new Promise((resolve) => { setTimeout(resolve, 2500) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 2500)
+    })
     expect(ended).toBeUndefined()
     await owner.source.commit(delivery!.partition, delivery!.last)
     await reading
@@ -107,7 +142,9 @@ describeWith('kafka', '--until end in a group, with empty hands', () => {
     await putOut(server, group)
     await until(() => told.lost.length > 0)
     const seen = await take(source, Infinity)
-    expect(seen.flatMap(({ batch }) => batch.entries().map(({ value }) => String(value)))).toEqual(records(10).map(({ value }) => value))
+    expect(seen.flatMap(({ batch }) => batch.entries().map(({ value }) => String(value)))).toEqual(
+      records(10).map(({ value }) => value),
+    )
   }, 60_000)
 })
 
@@ -116,7 +153,9 @@ async function putOut(server: KafkaServer, group: string): Promise<void> {
   const { Admin } = await import('@platformatic/kafka')
   const admin = new Admin({ clientId: 'test', bootstrapBrokers: server.bootstrap.split(',') })
   try {
-    const members = [...(await admin.describeGroups({ groups: [group] })).get(group)?.members.keys() ?? []]
+    const members = [...((await admin.describeGroups({ groups: [group] })).get(group)?.members.keys() ?? [])]
     await admin.removeMembersFromConsumerGroup({ groupId: group, members: members.map((memberId) => ({ memberId })) })
-  } finally { await admin.close() }
+  } finally {
+    await admin.close()
+  }
 }

@@ -1,9 +1,19 @@
-/** Membership against a coordinator in memory, on a clock that is wound: what must hold in the corners that a real broker shows once in a while. */
+/**
+ * Membership against a coordinator in memory, on a clock that is wound: what must hold in the corners that a real
+ * broker shows once in a while.
+ */
 import { Disconnected, Fatal, Refused } from '../../../src/core/errors'
 import { GroupMember, keyOf, type GroupSettings, type TopicPartition } from '../../../src/endpoints/kafka/group'
 import { Coordinator, turns, WoundClock } from './coordinator'
 
-const SETTINGS: GroupSettings = { group: 'g', sessionTimeoutMs: 10_000, rebalanceTimeoutMs: 60_000, heartbeatMs: 3000, assignor: 'cooperative-sticky', metadataMs: 30_000 }
+const SETTINGS: GroupSettings = {
+  group: 'g',
+  sessionTimeoutMs: 10_000,
+  rebalanceTimeoutMs: 60_000,
+  heartbeatMs: 3000,
+  assignor: 'cooperative-sticky',
+  metadataMs: 30_000,
+}
 
 let clock: WoundClock
 let coordinator: Coordinator
@@ -28,40 +38,71 @@ class Reader {
   topics: string[] = ['t']
   readonly member: GroupMember
 
-  constructor(settings: Partial<GroupSettings> = {}) { this.member = new GroupMember({ ...SETTINGS, ...settings }) }
+  constructor(settings: Partial<GroupSettings> = {}) {
+    this.member = new GroupMember({ ...SETTINGS, ...settings })
+  }
 
-  /** @param ms until it has joined: a member without an id is taken in at once, a static one once all others have come back */
+  /**
+   * @param ms until it has joined: a member without an id is taken in at once, a static one once all others have come
+   *   back
+   */
   async start(ms = 0): Promise<void> {
-    const started = this.member.start({
-      wire: coordinator.wire(), clock, log: { debug: () => undefined, info: () => undefined, warn: () => undefined },
-      topics: () => this.topics,
-      partitionsOf: (topics) => Promise.resolve(new Map([...counts].filter(([topic]) => topics.includes(topic)))),
-      hooks: {
-        assigned: (partitions, epoch) => { this.told.push(`assigned ${names(partitions)}`); for (const at of partitions) this.holds.set(keyOf(at), epoch) },
-        revoked: (partitions, withinMs) => {
-          this.told.push(`revoked ${names(partitions)}`)
-          return new Promise((resolve) => {
-            const done = (): void => { for (const at of partitions) this.holds.delete(keyOf(at)); resolve() }
-            if (this.slow) this.drains.push({ partitions: partitions.map(keyOf), withinMs, done })
-            else done()
-          })
+    const started = this.member.start(
+      {
+        wire: coordinator.wire(),
+        clock,
+        log: { debug: () => undefined, info: () => undefined, warn: () => undefined },
+        topics: () => this.topics,
+        partitionsOf: (topics) => Promise.resolve(new Map([...counts].filter(([topic]) => topics.includes(topic)))),
+        hooks: {
+          assigned: (partitions, epoch) => {
+            this.told.push(`assigned ${names(partitions)}`)
+            for (const at of partitions) this.holds.set(keyOf(at), epoch)
+          },
+          revoked: (partitions, withinMs) => {
+            this.told.push(`revoked ${names(partitions)}`)
+            return new Promise((resolve) => {
+              const done = (): void => {
+                for (const at of partitions) this.holds.delete(keyOf(at))
+                resolve()
+              }
+              if (this.slow) this.drains.push({ partitions: partitions.map(keyOf), withinMs, done })
+              else done()
+            })
+          },
+          lost: (partitions) => {
+            this.told.push(`lost ${names(partitions)}`)
+            for (const at of partitions) this.holds.delete(keyOf(at))
+          },
+          failed: (error) => {
+            this.failures.push(error)
+          },
         },
-        lost: (partitions) => { this.told.push(`lost ${names(partitions)}`); for (const at of partitions) this.holds.delete(keyOf(at)) },
-        failed: (error) => { this.failures.push(error) },
       },
-    }, abort.signal)
+      abort.signal,
+    )
     started.catch(() => undefined)
     await clock.pass(ms)
     await started
   }
 
-  get held(): string[] { return [...this.holds.keys()].sort() }
-  epoch(partition: number): number { return this.holds.get(`t ${partition}`) ?? -1 }
-  commit(partition: number, offset: number, epoch = this.epoch(partition)): Promise<void> { return this.member.commit([{ topic: 't', partition, offset, leaderEpoch: -1 }], epoch) }
+  get held(): string[] {
+    return [...this.holds.keys()].sort()
+  }
+  epoch(partition: number): number {
+    return this.holds.get(`t ${partition}`) ?? -1
+  }
+  commit(partition: number, offset: number, epoch = this.epoch(partition)): Promise<void> {
+    return this.member.commit([{ topic: 't', partition, offset, leaderEpoch: -1 }], epoch)
+  }
 }
-function names(partitions: readonly TopicPartition[]): string { return partitions.map(keyOf).sort().join(', ') }
+function names(partitions: readonly TopicPartition[]): string {
+  return partitions.map(keyOf).sort().join(', ')
+}
 /** Rebalances are heard of at the next heartbeat. */
-async function settle(): Promise<void> { for (let beats = 0; beats < 6; beats++) await clock.pass(SETTINGS.heartbeatMs) }
+async function settle(): Promise<void> {
+  for (let beats = 0; beats < 6; beats++) await clock.pass(SETTINGS.heartbeatMs)
+}
 
 describe('joining and sharing', () => {
   test('a member alone has everything; what another is to have is drained before it is given up, and given on only then', async () => {
@@ -147,7 +188,11 @@ describe('joining and sharing', () => {
     await a.start()
     await b.start()
     await settle()
-    expect(a.told.slice(0, 3)).toEqual(['assigned t 0, t 1, t 2, t 3', 'revoked t 0, t 1, t 2, t 3', expect.stringMatching(/^assigned t \d, t \d$/)])
+    expect(a.told.slice(0, 3)).toEqual([
+      'assigned t 0, t 1, t 2, t 3',
+      'revoked t 0, t 1, t 2, t 3',
+      expect.stringMatching(/^assigned t \d, t \d$/),
+    ])
     expect([...a.held, ...b.held].sort()).toEqual(['t 0', 't 1', 't 2', 't 3'])
   })
 
@@ -185,23 +230,31 @@ describe('joining and sharing', () => {
 })
 
 describe('fencing', () => {
-  test.each([['heartbeat', 25], ['heartbeat', 22], ['commit', 25], ['commit', 22]] as const)('a %s answered with %d: everything is lost at once, and joined anew under a new epoch', async (call, code) => {
-    const a = new Reader()
-    await a.start()
-    const epoch = a.epoch(0)
-    coordinator.instead[call] = [code]
-    if (call === 'commit') await a.commit(0, 5)
-    else await clock.pass(SETTINGS.heartbeatMs)
-    expect(a.told[1]).toBe('lost t 0, t 1, t 2, t 3')
-    await settle()
-    expect(a.held).toHaveLength(4)
-    expect(a.epoch(0)).toBeGreaterThan(epoch)
-    // What was in flight under the old epoch is dropped.
-    await a.commit(0, 6, epoch)
-    expect(coordinator.commits).toEqual([])
-    await a.commit(0, 7)
-    expect(coordinator.offsets.get('t 0')).toBe(7)
-  })
+  test.each([
+    ['heartbeat', 25],
+    ['heartbeat', 22],
+    ['commit', 25],
+    ['commit', 22],
+  ] as const)(
+    'a %s answered with %d: everything is lost at once, and joined anew under a new epoch',
+    async (call, code) => {
+      const a = new Reader()
+      await a.start()
+      const epoch = a.epoch(0)
+      coordinator.instead[call] = [code]
+      if (call === 'commit') await a.commit(0, 5)
+      else await clock.pass(SETTINGS.heartbeatMs)
+      expect(a.told[1]).toBe('lost t 0, t 1, t 2, t 3')
+      await settle()
+      expect(a.held).toHaveLength(4)
+      expect(a.epoch(0)).toBeGreaterThan(epoch)
+      // What was in flight under the old epoch is dropped.
+      await a.commit(0, 6, epoch)
+      expect(coordinator.commits).toEqual([])
+      await a.commit(0, 7)
+      expect(coordinator.offsets.get('t 0')).toBe(7)
+    },
+  )
 
   test('a session that ends while it drains ends the drain', async () => {
     const a = new Reader()
@@ -306,7 +359,13 @@ describe('commits', () => {
     await a.start()
     await a.commit(1, 8)
     coordinator.instead.committed = [88, 14]
-    const asked = a.member.committed([{ topic: 't', partition: 0 }, { topic: 't', partition: 1 }], abort.signal)
+    const asked = a.member.committed(
+      [
+        { topic: 't', partition: 0 },
+        { topic: 't', partition: 1 },
+      ],
+      abort.signal,
+    )
     await clock.pass(1000)
     expect([...(await asked)].map(([key, { offset }]) => [key, offset])).toEqual([['t 1', 8]])
     expect(coordinator.count('committed')).toBe(3)
@@ -401,7 +460,10 @@ describe('a coordinator that moves, loads, dies', () => {
     a.slow = false
     await a.start()
     await settle()
-    expect([a.held, b.held]).toEqual([['t 0', 't 1'], ['t 2', 't 3']])
+    expect([a.held, b.held]).toEqual([
+      ['t 0', 't 1'],
+      ['t 2', 't 3'],
+    ])
     expect(a.told.filter((line) => line.startsWith('lost'))).toEqual([])
   })
 
@@ -417,7 +479,10 @@ describe('a coordinator that moves, loads, dies', () => {
     await a.start()
     await settle()
     expect(a.told.slice(1, 4)).toEqual(['revoked t 2, t 3', 'assigned t 0, t 1, t 2, t 3', 'revoked t 2, t 3'])
-    expect([a.held, b.held]).toEqual([['t 0', 't 1'], ['t 2', 't 3']])
+    expect([a.held, b.held]).toEqual([
+      ['t 0', 't 1'],
+      ['t 2', 't 3'],
+    ])
   })
 
   test('a refusal is what start throws', async () => {
@@ -474,7 +539,7 @@ describe('static membership', () => {
     expect([again.held.length, b.held.length]).toEqual([2, 2])
   })
 
-  test('away for longer than the session its partitions are others\'', async () => {
+  test("away for longer than the session its partitions are others'", async () => {
     const a = new Reader({ instanceId: 'one' })
     const b = new Reader({ instanceId: 'two' })
     await a.start()

@@ -12,16 +12,23 @@ function framed(key: number, body: Buffer): Buffer {
 }
 
 describe('a parked request', () => {
-  it('goes out in its ticket\'s place, with the size of the whole; what is not parked goes out as it is', async () => {
+  it("goes out in its ticket's place, with the size of the whole; what is not parked goes out as it is", async () => {
     const received: Buffer[] = []
-    const server = createServer((peer) => { peer.on('data', (chunk) => { received.push(chunk) }) })
+    const server = createServer((peer) => {
+      peer.on('data', (chunk) => {
+        received.push(chunk)
+      })
+    })
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
     const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
     await once(socket, 'connect')
     const parking = new Parking()
     parking.watch(socket)
-    const bodies = [[Buffer.from('small'), Buffer.alloc(100_000, 'a'), Buffer.from('b'), Buffer.from('c'), Buffer.alloc(5000, 'd')], [Buffer.from('second')]]
+    const bodies = [
+      [Buffer.from('small'), Buffer.alloc(100_000, 'a'), Buffer.from('b'), Buffer.from('c'), Buffer.alloc(5000, 'd')],
+      [Buffer.from('second')],
+    ]
     const [first, second] = bodies.map((parts) => parking.park(parts)) as [Buffer, Buffer]
     // The last four bytes of another request may look like a ticket.
     const others = [framed(3, first), framed(0, Buffer.from('ffffffff', 'hex')), Buffer.from('x')]
@@ -35,6 +42,15 @@ describe('a parked request', () => {
     socket.resume()
     await ended
     server.close()
-    expect(Buffer.concat(received).equals(Buffer.concat([...others, framed(0, Buffer.concat(bodies[1]!)), framed(0, Buffer.concat(bodies[0]!)), framed(0, first)]))).toBe(true)
+    expect(
+      Buffer.concat(received).equals(
+        Buffer.concat([
+          ...others,
+          framed(0, Buffer.concat(bodies[1]!)),
+          framed(0, Buffer.concat(bodies[0]!)),
+          framed(0, first),
+        ]),
+      ),
+    ).toBe(true)
   })
 })

@@ -2,8 +2,16 @@ import { murmur2, partitionOf, Sticky } from '../../../src/endpoints/kafka/parti
 
 describe('the partition of a key', () => {
   // org.apache.kafka.common.utils.UtilsTest.testMurmur2
-  it.each([['21', -973932308], ['foobar', -790332482], ['a-little-bit-long-string', -985981536], ['a-little-bit-longer-string', -1486304829],
-    ['lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8', -58897971], ['abc', 479470107]])('hash of %s is that of the Java client', (key, hash) => { expect(murmur2(Buffer.from(key))).toBe(hash) })
+  it.each([
+    ['21', -973932308],
+    ['foobar', -790332482],
+    ['a-little-bit-long-string', -985981536],
+    ['a-little-bit-longer-string', -1486304829],
+    ['lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8', -58897971],
+    ['abc', 479470107],
+  ])('hash of %s is that of the Java client', (key, hash) => {
+    expect(murmur2(Buffer.from(key))).toBe(hash)
+  })
   it('is the hash without its sign, modulo the number of partitions', () => {
     expect(partitionOf(Buffer.from('21'), 12)).toBe((-973932308 & 0x7fffffff) % 12)
     for (let index = 0; index < 1000; index++) expect(partitionOf(Buffer.from(String(index)), 7)).toBeLessThan(7)

@@ -14,8 +14,16 @@ const COUNT = 2000
 describeWith('kafka', 'brokers in racks', () => {
   let cluster: KafkaCluster
   let source: Source | undefined
-  beforeAll(async () => { cluster = await startKafkaCluster({ brokers: 2, racks: RACKS, properties: { 'replica.selector.class': 'org.apache.kafka.common.replica.RackAwareReplicaSelector' } }) }, 120_000)
-  afterAll(async () => { await cluster.stop() })
+  beforeAll(async () => {
+    cluster = await startKafkaCluster({
+      brokers: 2,
+      racks: RACKS,
+      properties: { 'replica.selector.class': 'org.apache.kafka.common.replica.RackAwareReplicaSelector' },
+    })
+  }, 120_000)
+  afterAll(async () => {
+    await cluster.stop()
+  })
   afterEach(async () => {
     jest.restoreAllMocks()
     await source?.close()
@@ -25,13 +33,24 @@ describeWith('kafka', 'brokers in racks', () => {
   async function readFrom(rack: string | undefined, topic: string): Promise<ReadonlyMap<string, number>> {
     const bytes = new Map<string, number>()
     const original = Link.prototype.call
-    jest.spyOn(Link.prototype, 'call').mockImplementation(async function (this: Link, ...args: Parameters<Link['call']>) {
-      const answer = await original.apply(this, args) as { readonly partitions?: readonly { readonly records?: Buffer }[] }
+    jest.spyOn(Link.prototype, 'call').mockImplementation(async function (
+      this: Link,
+      ...args: Parameters<Link['call']>
+    ) {
+      const answer = (await original.apply(this, args)) as {
+        readonly partitions?: readonly { readonly records?: Buffer }[]
+      }
       const sum = (answer.partitions ?? []).reduce((total, { records }) => total + (records?.length ?? 0), 0)
       if (sum > 0) bytes.set(this.peer.at, (bytes.get(this.peer.at) ?? 0) + sum)
       return answer
     })
-    source = create(kafkaTarget(`kafka://${cluster.bootstrap}/${topic}`, { fetchWait: 100, partitionMaxBytes: 32 * 1024, ...(rack === undefined ? {} : { rack }) }))
+    source = create(
+      kafkaTarget(`kafka://${cluster.bootstrap}/${topic}`, {
+        fetchWait: 100,
+        partitionMaxBytes: 32 * 1024,
+        ...(rack === undefined ? {} : { rack }),
+      }),
+    )
     await source.open(makeSourceContext().ctx)
     let seen = 0
     while (seen < COUNT) seen += (await source.read(AbortSignal.timeout(30_000)))?.batch.count ?? 0
@@ -41,11 +60,19 @@ describeWith('kafka', 'brokers in racks', () => {
 
   it('each reads from its own rack, and from the leader without one', async () => {
     const topic = await makeTopic(cluster, { replicas: 2 })
-    await put(cluster, topic, Array.from({ length: COUNT }, (_, n) => ({ value: `${n} ${'x'.repeat(500)}` })))
+    await put(
+      cluster,
+      topic,
+      Array.from({ length: COUNT }, (_, n) => ({ value: `${n} ${'x'.repeat(500)}` })),
+    )
     const { leader } = (await leaders(cluster, topic))[0]!
     const at = (id: number): string => `127.0.0.1:${cluster.brokers[id - 1]!.port}`
     const [leading, following] = [leader, 3 - leader]
-    for (const [rack, id] of [[undefined, leading], [RACKS[leading - 1], leading], [RACKS[following - 1], following]] as const) {
+    for (const [rack, id] of [
+      [undefined, leading],
+      [RACKS[leading - 1], leading],
+      [RACKS[following - 1], following],
+    ] as const) {
       expect({ rack, from: [...(await readFrom(rack, topic)).keys()] }).toEqual({ rack, from: [at(id)] })
       await source?.close()
       jest.restoreAllMocks()
@@ -54,10 +81,21 @@ describeWith('kafka', 'brokers in racks', () => {
 
   it('when the replica of its rack is gone it reads on from the leader', async () => {
     const topic = await makeTopic(cluster, { replicas: 2 })
-    await put(cluster, topic, Array.from({ length: COUNT }, (_, n) => ({ value: `${n} ${'x'.repeat(500)}` })))
+    await put(
+      cluster,
+      topic,
+      Array.from({ length: COUNT }, (_, n) => ({ value: `${n} ${'x'.repeat(500)}` })),
+    )
     const { leader } = (await leaders(cluster, topic))[0]!
     const follower = cluster.brokers[2 - leader]!
-    source = create(kafkaTarget(`kafka://${cluster.bootstrap}/${topic}`, { fetchWait: 100, partitionMaxBytes: 32 * 1024, fetchMaxBytes: 64 * 1024, rack: RACKS[2 - leader]! }))
+    source = create(
+      kafkaTarget(`kafka://${cluster.bootstrap}/${topic}`, {
+        fetchWait: 100,
+        partitionMaxBytes: 32 * 1024,
+        fetchMaxBytes: 64 * 1024,
+        rack: RACKS[2 - leader]!,
+      }),
+    )
     const { ctx } = makeSourceContext()
     await source.open(ctx)
     let seen = (await source.read(AbortSignal.timeout(30_000)))?.batch.count ?? 0
@@ -70,6 +108,8 @@ describeWith('kafka', 'brokers in racks', () => {
         seen += delivery?.batch.count ?? 0
       }
       expect(seen).toBe(COUNT)
-    } finally { await follower.restart() }
+    } finally {
+      await follower.restart()
+    }
   }, 90_000)
 })

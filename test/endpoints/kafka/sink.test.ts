@@ -9,15 +9,23 @@ import { entries, lines, openSink, type OpenedSink } from '../../support/kafka'
 
 const PATIENT = 90_000
 const NOTHING = { retry: [], rejected: [] }
-const text = (values: readonly { readonly value: Buffer | null }[]): readonly (string | null)[] => values.map(({ value }) => (value === null ? null : value.toString()))
-const numbers = (count: number, prefix = 'record '): readonly string[] => Array.from({ length: count }, (_, i) => `${prefix}${i}`)
+const text = (values: readonly { readonly value: Buffer | null }[]): readonly (string | null)[] =>
+  values.map(({ value }) => (value === null ? null : value.toString()))
+const numbers = (count: number, prefix = 'record '): readonly string[] =>
+  Array.from({ length: count }, (_, i) => `${prefix}${i}`)
 
 describeWith('kafka', 'records into topics', () => {
   let server: KafkaServer
   const open: OpenedSink[] = []
-  beforeAll(async () => { server = await startKafka() }, PATIENT)
-  afterAll(async () => { await server?.stop() })
-  afterEach(async () => { for (const { sink } of open.splice(0)) await sink.close() })
+  beforeAll(async () => {
+    server = await startKafka()
+  }, PATIENT)
+  afterAll(async () => {
+    await server?.stop()
+  })
+  afterEach(async () => {
+    for (const { sink } of open.splice(0)) await sink.close()
+  })
   async function into(topic: string, given: Readonly<Record<string, unknown>> = {}): Promise<OpenedSink> {
     const opened = await openSink(`kafka://${server.bootstrap}/${topic}`, given)
     open.push(opened)
@@ -27,7 +35,16 @@ describeWith('kafka', 'records into topics', () => {
   it('lines are records, in order, byte for byte', async () => {
     const topic = await makeTopic(server)
     const { deliver } = await into(topic)
-    const records = ['a', '', '\r', 'nul \0 within', Buffer.from([0xff, 0xfe]), 'ä€😀', 'x'.repeat(100_000), ...numbers(5000)]
+    const records = [
+      'a',
+      '',
+      '\r',
+      'nul \0 within',
+      Buffer.from([0xff, 0xfe]),
+      'ä€😀',
+      'x'.repeat(100_000),
+      ...numbers(5000),
+    ]
     expect(await deliver([lines(records)])).toEqual([NOTHING])
     const got = await get(server, topic)
     expect(got.map(({ value }) => value)).toEqual(records.map((each) => Buffer.from(each)))
@@ -38,19 +55,43 @@ describeWith('kafka', 'records into topics', () => {
     const topic = await makeTopic(server)
     const { deliver } = await into(topic)
     const records: Entry[] = [
-      { value: Buffer.from('v'), key: Buffer.from('k'), timestamp: 1_700_000_000_123, headers: [['a', Buffer.from('1')], ['a', Buffer.from('2')], ['n', 7]] },
-      { value: null, key: Buffer.from('k') }, { value: Buffer.alloc(0), key: Buffer.alloc(0) }, { value: Buffer.from('two\nlines') },
+      {
+        value: Buffer.from('v'),
+        key: Buffer.from('k'),
+        timestamp: 1_700_000_000_123,
+        headers: [
+          ['a', Buffer.from('1')],
+          ['a', Buffer.from('2')],
+          ['n', 7],
+        ],
+      },
+      { value: null, key: Buffer.from('k') },
+      { value: Buffer.alloc(0), key: Buffer.alloc(0) },
+      { value: Buffer.from('two\nlines') },
     ]
     expect(await deliver([entries(records)])).toEqual([NOTHING])
     const got = await get(server, topic)
-    expect(got.map(({ key, value }) => [key?.toString(), value?.toString()])).toEqual([['k', 'v'], ['k', undefined], ['', ''], [undefined, 'two\nlines']])
-    expect(got[0]).toMatchObject({ timestamp: 1_700_000_000_123, headers: [['a', '1'], ['a', '2'], ['n', '7']] })
+    expect(got.map(({ key, value }) => [key?.toString(), value?.toString()])).toEqual([
+      ['k', 'v'],
+      ['k', undefined],
+      ['', ''],
+      [undefined, 'two\nlines'],
+    ])
+    expect(got[0]).toMatchObject({
+      timestamp: 1_700_000_000_123,
+      headers: [
+        ['a', '1'],
+        ['a', '2'],
+        ['n', '7'],
+      ],
+    })
   })
 
   it('many writes under way at once keep the order of each partition', async () => {
     const topic = await makeTopic(server, { partitions: 3 })
     const { deliver } = await into(topic, { batchSize: '4KiB' })
-    const keyed = (from: number): Entry[] => Array.from({ length: 500 }, (_, i) => ({ key: Buffer.from(`key ${i % 10}`), value: Buffer.from(`${from + i}`) }))
+    const keyed = (from: number): Entry[] =>
+      Array.from({ length: 500 }, (_, i) => ({ key: Buffer.from(`key ${i % 10}`), value: Buffer.from(`${from + i}`) }))
     const outcomes = await deliver(Array.from({ length: 12 }, (_, i) => entries(keyed(i * 500))))
     expect(outcomes).toEqual(outcomes.map(() => NOTHING))
     const got = await get(server, topic)
@@ -58,7 +99,9 @@ describeWith('kafka', 'records into topics', () => {
     for (let key = 0; key < 10; key++) {
       const mine = got.filter((each) => each.key?.toString() === `key ${key}`)
       expect(mine.map(({ value }) => Number(value))).toEqual(Array.from({ length: 600 }, (_, i) => i * 10 + key))
-      expect(new Set(mine.map(({ partition }) => partition))).toEqual(new Set([(murmur2(Buffer.from(`key ${key}`)) & 0x7fffffff) % 3]))
+      expect(new Set(mine.map(({ partition }) => partition))).toEqual(
+        new Set([(murmur2(Buffer.from(`key ${key}`)) & 0x7fffffff) % 3]),
+      )
     }
   })
 
@@ -67,7 +110,11 @@ describeWith('kafka', 'records into topics', () => {
     const { deliver } = await into(topic, { batchSize: '8KiB' })
     await deliver([lines(numbers(10_000))])
     const got = await get(server, topic)
-    expect(text(got).map((each) => Number(each?.slice(7))).sort((a, b) => a - b)).toEqual(Array.from({ length: 10_000 }, (_, i) => i))
+    expect(
+      text(got)
+        .map((each) => Number(each?.slice(7)))
+        .sort((a, b) => a - b),
+    ).toEqual(Array.from({ length: 10_000 }, (_, i) => i))
     expect(new Set(got.map(({ partition }) => partition)).size).toBe(3)
   })
 
@@ -86,29 +133,47 @@ describeWith('kafka', 'records into topics', () => {
     const cut = new AbortController()
     const lost = tryWrite(first, 'w1', cut.signal)
     // The broker has it for sure once it is there to be read; who wrote it may not know yet.
-    const known = lost.then(() => true, () => false)
+    const known = lost.then(
+      () => true,
+      () => false,
+    )
     cut.abort(new Error('the answer is lost'))
     await known
     await reopen()
     expect(await deliver([first, second])).toEqual([NOTHING, NOTHING])
     await reopen()
     expect(await deliver([lines(['end'])])).toEqual([NOTHING])
-    expect([...text(await get(server, topic))].sort()).toEqual([...numbers(1000), ...numbers(1000, 'second '), 'end'].sort())
+    expect([...text(await get(server, topic))].sort()).toEqual(
+      [...numbers(1000), ...numbers(1000, 'second '), 'end'].sort(),
+    )
   })
 
   describe('keys from records', () => {
     it('from a path, the same for all, or before a separator', async () => {
       const topic = await makeTopic(server)
       const path = await into(topic, { key: '{json:user.id}' })
-      expect(await path.deliver([lines(['{"user":{"id":"ann"},"n":1}', '{"user":{"id":17}}', 'no json', '{"user":{}}'])])).toEqual([{ retry: [], rejected: [
-        { index: 2, why: 'no key: the record is not JSON with something at user.id' }, { index: 3, why: 'no key: the record is not JSON with something at user.id' },
-      ] }])
+      expect(
+        await path.deliver([lines(['{"user":{"id":"ann"},"n":1}', '{"user":{"id":17}}', 'no json', '{"user":{}}'])]),
+      ).toEqual([
+        {
+          retry: [],
+          rejected: [
+            { index: 2, why: 'no key: the record is not JSON with something at user.id' },
+            { index: 3, why: 'no key: the record is not JSON with something at user.id' },
+          ],
+        },
+      ])
       const same = await into(topic, { key: 'all' })
       await same.deliver([lines(['x'])])
       const separated = await into(topic, { keySeparator: '::' })
       await separated.deliver([lines(['k::v::w', 'none', '::v'])])
       expect((await get(server, topic)).map(({ key, value }) => [key?.toString(), value?.toString()])).toEqual([
-        ['ann', '{"user":{"id":"ann"},"n":1}'], ['17', '{"user":{"id":17}}'], ['all', 'x'], ['k', 'v::w'], [undefined, 'none'], ['', 'v'],
+        ['ann', '{"user":{"id":"ann"},"n":1}'],
+        ['17', '{"user":{"id":17}}'],
+        ['all', 'x'],
+        ['k', 'v::w'],
+        [undefined, 'none'],
+        ['', 'v'],
       ])
     })
   })
@@ -116,12 +181,20 @@ describeWith('kafka', 'records into topics', () => {
   describe('topics from records', () => {
     it('go where allow-topic lets them; the others are rejected', async () => {
       const [one, two] = [await makeTopic(server, { prefix: 'allowed-' }), await makeTopic(server)]
-      const opened = await openSink(`kafka://${server.bootstrap}`, { topic: '{json:type}', allowTopic: ['~allowed-.*', 'absent'] })
+      const opened = await openSink(`kafka://${server.bootstrap}`, {
+        topic: '{json:type}',
+        allowTopic: ['~allowed-.*', 'absent'],
+      })
       open.push(opened)
       const records = [`{"type":"${one}"}`, `{"type":"${two}"}`, '{"type":"absent"}', '{"type":"../x"}', '{}']
       const [{ rejected } = NOTHING] = await opened.deliver([lines(records)])
       expect(rejected.map(({ index }) => index)).toEqual([1, 2, 3, 4])
-      expect(rejected.map(({ why }) => why)).toEqual([`allow-topic does not name the topic '${two}'`, 'topic absent: there is no such topic', "allow-topic does not name the topic '../x'", 'no topic: the record is not JSON with something at type'])
+      expect(rejected.map(({ why }) => why)).toEqual([
+        `allow-topic does not name the topic '${two}'`,
+        'topic absent: there is no such topic',
+        "allow-topic does not name the topic '../x'",
+        'no topic: the record is not JSON with something at type',
+      ])
       expect(text(await get(server, one))).toEqual(records.slice(0, 1))
     })
   })
@@ -133,7 +206,10 @@ describeWith('kafka', 'records into topics', () => {
       const records = [...numbers(3000), 'x'.repeat(30_000), ...numbers(3000, 'later ')]
       const later = numbers(100, 'next ')
       const [first, second] = await deliver([lines(records), lines(later)])
-      expect(first).toEqual({ retry: [], rejected: [{ index: 3000, why: expect.stringContaining('MESSAGE_TOO_LARGE') as string }] })
+      expect(first).toEqual({
+        retry: [],
+        rejected: [{ index: 3000, why: expect.stringContaining('MESSAGE_TOO_LARGE') as string }],
+      })
       expect(second).toEqual(NOTHING)
       expect(text(await get(server, topic))).toEqual([...numbers(3000), ...numbers(3000, 'later '), ...later])
     })
@@ -147,7 +223,10 @@ describeWith('kafka', 'records into topics', () => {
       expect(text(await get(server, topic))).toEqual(['a', 'b', 'c'])
     })
     it('a topic that is not there is refused when it opens, and never made', async () => {
-      await expect(into('not-there')).rejects.toMatchObject({ name: 'Refused', message: expect.stringContaining('there is no such topic') as string })
+      await expect(into('not-there')).rejects.toMatchObject({
+        name: 'Refused',
+        message: expect.stringContaining('there is no such topic') as string,
+      })
       await expect(into('not-there')).rejects.toMatchObject({ name: 'Refused' })
     })
   })
@@ -161,7 +240,9 @@ describeWith('kafka', 'records into topics', () => {
     for (const ledger of producer.ledgers.values()) ledger.next += 10
     await expect(tryWrite(lines(['two']), 'w2')).rejects.toMatchObject({ name: 'Throttled' })
     expect(await deliver([lines(['two'])])).toEqual([NOTHING])
-    expect(told.logs.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([expect.stringContaining('goes on as a new one')])
+    expect(told.logs.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([
+      expect.stringContaining('goes on as a new one'),
+    ])
     expect(text(await get(server, topic))).toEqual(['one', 'two'])
   })
 
@@ -184,7 +265,10 @@ describeWith('kafka', 'records into topics', () => {
   it('so is what was appended and then answered with a fault', async () => {
     const topic = await makeTopic(server)
     const { tryWrite, sink } = await into(topic)
-    const { cluster, producer } = sink as unknown as { cluster: { produce(...args: unknown[]): Promise<readonly { error: number }[]> }; producer: { forget(): void } }
+    const { cluster, producer } = sink as unknown as {
+      cluster: { produce(...args: unknown[]): Promise<readonly { error: number }[]> }
+      producer: { forget(): void }
+    }
     const produce = cluster.produce.bind(cluster)
     // As of a partition whose followers fall behind right then.
     cluster.produce = async (...args) => {
@@ -201,27 +285,67 @@ describeWith('kafka', 'records into topics', () => {
 /** A write of it is under way. */
 async function sent(sink: unknown): Promise<void> {
   const { slots } = sink as { readonly slots: { readonly free: number } }
-  for (const giveUpAt = Date.now() + 5000; slots.free === 5 && Date.now() < giveUpAt;) await new Promise((resolve) => { setImmediate(resolve) })
+  for (const giveUpAt = Date.now() + 5000; slots.free === 5 && Date.now() < giveUpAt; )
+    await new Promise((resolve) => {
+      setImmediate(resolve)
+    })
 }
 
 describeWith('kcat', 'keys lie where other clients put them', () => {
   let server: KafkaServer
-  beforeAll(async () => { server = await startKafka() }, PATIENT)
-  afterAll(async () => { await server?.stop() })
+  beforeAll(async () => {
+    server = await startKafka()
+  }, PATIENT)
+  afterAll(async () => {
+    await server?.stop()
+  })
   const records = Array.from({ length: 500 }, (_, i) => `key-${i * 7919}ä:value ${i}`)
   const input = records.map((each) => `${each}\n`).join('')
 
   it.each<[string, (topic: string) => Promise<unknown>]>([
-    ['the Java client', (topic) => server.tool('org.apache.kafka.tools.ConsoleProducer', ['--bootstrap-server', '{bootstrap}', '--topic', topic, '--reader-property', 'parse.key=true', '--reader-property', 'key.separator=:'], { input })],
-    ['kcat, with murmur2', (topic) => runKcat(['-P', '-b', server.bootstrap, '-t', topic, '-K', ':', '-X', 'topic.partitioner=murmur2_random'], input)],
-  ])('as %s', async (_, produce) => {
-    const [theirs, ours] = [await makeTopic(server, { partitions: 7 }), await makeTopic(server, { partitions: 7 })]
-    await produce(theirs)
-    const { sink, deliver } = await openSink(`kafka://${server.bootstrap}/${ours}`, { keySeparator: ':' })
-    try { expect(await deliver([lines(records)])).toEqual([NOTHING]) } finally { await sink.close() }
-    const places = async (topic: string) => (await get(server, topic)).map(({ key, partition }) => `${String(key)} ${partition}`).sort()
-    const found = await places(ours)
-    expect(found).toHaveLength(500)
-    expect(found).toEqual(await places(theirs))
-  }, PATIENT)
+    [
+      'the Java client',
+      (topic) =>
+        server.tool(
+          'org.apache.kafka.tools.ConsoleProducer',
+          [
+            '--bootstrap-server',
+            '{bootstrap}',
+            '--topic',
+            topic,
+            '--reader-property',
+            'parse.key=true',
+            '--reader-property',
+            'key.separator=:',
+          ],
+          { input },
+        ),
+    ],
+    [
+      'kcat, with murmur2',
+      (topic) =>
+        runKcat(
+          ['-P', '-b', server.bootstrap, '-t', topic, '-K', ':', '-X', 'topic.partitioner=murmur2_random'],
+          input,
+        ),
+    ],
+  ])(
+    'as %s',
+    async (_, produce) => {
+      const [theirs, ours] = [await makeTopic(server, { partitions: 7 }), await makeTopic(server, { partitions: 7 })]
+      await produce(theirs)
+      const { sink, deliver } = await openSink(`kafka://${server.bootstrap}/${ours}`, { keySeparator: ':' })
+      try {
+        expect(await deliver([lines(records)])).toEqual([NOTHING])
+      } finally {
+        await sink.close()
+      }
+      const places = async (topic: string) =>
+        (await get(server, topic)).map(({ key, partition }) => `${String(key)} ${partition}`).sort()
+      const found = await places(ours)
+      expect(found).toHaveLength(500)
+      expect(found).toEqual(await places(theirs))
+    },
+    PATIENT,
+  )
 })

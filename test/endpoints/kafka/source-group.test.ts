@@ -1,4 +1,7 @@
-/** The source in a group, on a real broker: where it begins, what it commits, and what becomes of what was read when membership is lost. */
+/**
+ * The source in a group, on a real broker: where it begins, what it commits, and what becomes of what was read when
+ * membership is lost.
+ */
 import type { Source, SourceContext } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
 import { decodePosition } from '../../../src/endpoints/kafka/position'
@@ -13,19 +16,48 @@ const forever = new AbortController().signal
 describeWith('kafka', 'topics read in a group', () => {
   let server: KafkaServer
   const open: Source[] = []
-  beforeAll(async () => { server = await startKafka({ properties: { 'group.min.session.timeout.ms': 1000 } }) }, 90_000)
-  afterAll(async () => { await server.stop() })
-  afterEach(async () => { for (const source of open.splice(0)) await source.close() })
+  beforeAll(async () => {
+    server = await startKafka({ properties: { 'group.min.session.timeout.ms': 1000 } })
+  }, 90_000)
+  afterAll(async () => {
+    await server.stop()
+  })
+  afterEach(async () => {
+    for (const source of open.splice(0)) await source.close()
+  })
 
-  interface Reader { readonly source: Source; readonly told: Told; take(count: number): Promise<string[]>; /** Commits what was read of every partition. */ commit(): Promise<void>; position(partition: string): number | undefined }
-  async function reader(topic: string, group: string, given: Record<string, unknown> = {}, context: ContextOptions = {}, before?: (source: Source) => Promise<unknown>): Promise<Reader> {
-    const source = create(kafkaTarget(`kafka://${server.bootstrap}/${topic}`, { group, fetchWait: 100, sessionTimeout: 6000, heartbeatEvery: 200, ...given }))
+  interface Reader {
+    readonly source: Source
+    readonly told: Told
+    take(count: number): Promise<string[]> /** Commits what was read of every partition. */
+    commit(): Promise<void>
+    position(partition: string): number | undefined
+  }
+  async function reader(
+    topic: string,
+    group: string,
+    given: Record<string, unknown> = {},
+    context: ContextOptions = {},
+    before?: (source: Source) => Promise<unknown>,
+  ): Promise<Reader> {
+    const source = create(
+      kafkaTarget(`kafka://${server.bootstrap}/${topic}`, {
+        group,
+        fetchWait: 100,
+        sessionTimeout: 6000,
+        heartbeatEvery: 200,
+        ...given,
+      }),
+    )
     open.push(source)
     const { ctx, told }: { readonly ctx: SourceContext; readonly told: Told } = makeSourceContext(context)
     /** As the core does after a fault that passes, such as a partition that has no leader yet. */
     const opened = async (): Promise<void> => {
       for (let tries = 1; ; tries++) {
-        try { await source.open(ctx); return } catch (error) {
+        try {
+          await source.open(ctx)
+          return
+        } catch (error) {
           if (!(error instanceof Disconnected) || tries > 20) throw error
           await source.close()
           await ctx.clock.sleep(100, forever)
@@ -36,7 +68,8 @@ describeWith('kafka', 'topics read in a group', () => {
     await before?.(source)
     const last = new Map<string, { readonly epoch: number; readonly position: string }>()
     return {
-      source, told,
+      source,
+      told,
       take: async (count) => {
         const seen: string[] = []
         while (seen.length < count) {
@@ -52,13 +85,21 @@ describeWith('kafka', 'topics read in a group', () => {
         }
         return seen
       },
-      commit: async () => { for (const [name, { epoch, position }] of last) await source.commit({ name, epoch }, position) },
-      position: (partition) => { const at = last.get(partition); return at === undefined ? undefined : decodePosition(at.position)?.offset },
+      commit: async () => {
+        for (const [name, { epoch, position }] of last) await source.commit({ name, epoch }, position)
+      },
+      position: (partition) => {
+        const at = last.get(partition)
+        return at === undefined ? undefined : decodePosition(at.position)?.offset
+      },
     }
   }
-  const numbered = (from: number, count: number, partition = 0) => Array.from({ length: count }, (_, index) => ({ value: `record ${from + index}`, partition }))
-  const texts = (from: number, count: number): string[] => Array.from({ length: count }, (_, index) => `record ${from + index}`)
-  const offsets = async (group: string) => (await committed(server, group)).map(({ partition, offset }) => [partition, offset]).sort()
+  const numbered = (from: number, count: number, partition = 0) =>
+    Array.from({ length: count }, (_, index) => ({ value: `record ${from + index}`, partition }))
+  const texts = (from: number, count: number): string[] =>
+    Array.from({ length: count }, (_, index) => `record ${from + index}`)
+  const offsets = async (group: string) =>
+    (await committed(server, group)).map(({ partition, offset }) => [partition, offset]).sort()
 
   it('what was committed is not read again, what was read and not committed is', async () => {
     const topic = await makeTopic(server, { partitions: 2 })
@@ -67,13 +108,21 @@ describeWith('kafka', 'topics read in a group', () => {
     const first = await reader(topic, group)
     expect((await first.take(200)).sort()).toEqual(texts(0, 200).sort())
     await first.commit()
-    expect(await offsets(group)).toEqual([[0, 100], [1, 100]])
+    expect(await offsets(group)).toEqual([
+      [0, 100],
+      [1, 100],
+    ])
     await put(server, topic, numbered(200, 10, 0))
     expect(await first.take(10)).toEqual(texts(200, 10))
     await first.source.close()
     const second = await reader(topic, group)
     expect(await second.take(10)).toEqual(texts(200, 10))
-    expect(second.told.committed.map(({ partition, upTo }) => [partition, decodePosition(upTo)?.offset]).sort()).toEqual([[`${topic}-0`, 100], [`${topic}-1`, 100]])
+    expect(
+      second.told.committed.map(({ partition, upTo }) => [partition, decodePosition(upTo)?.offset]).sort(),
+    ).toEqual([
+      [`${topic}-0`, 100],
+      [`${topic}-1`, 100],
+    ])
   })
 
   it('a member that was put out goes on after what it has read, and commits it with what it reads next', async () => {
@@ -118,7 +167,7 @@ describeWith('kafka', 'topics read in a group', () => {
     expect(await read.take(5)).toEqual(texts(100, 5))
   })
 
-  it('a position kept in a spool is none to go on at: the group\'s counts', async () => {
+  it("a position kept in a spool is none to go on at: the group's counts", async () => {
     const topic = await makeTopic(server)
     await put(server, topic, numbered(0, 10))
     const read = await reader(topic, groupName(), {}, { positions: { [`${topic}-0`]: '7' } })
@@ -139,7 +188,9 @@ describeWith('kafka', 'topics read in a group', () => {
     const topic = await makeTopic(server)
     const group = groupName()
     const read = await reader(topic, group, { start: 'latest', metadataEvery: 1000 })
-    await read.source.read(AbortSignal.timeout(10_000)).then((delivery) => read.source.commit(delivery!.partition, delivery!.last))
+    await read.source
+      .read(AbortSignal.timeout(10_000))
+      .then((delivery) => read.source.commit(delivery!.partition, delivery!.last))
     await server.addPartitions(topic, 2)
     await put(server, topic, numbered(0, 10, 1))
     expect(await read.take(10)).toEqual(texts(0, 10))
@@ -151,12 +202,19 @@ describeWith('kafka', 'topics read in a group', () => {
     const group = groupName()
     await put(server, first, numbered(0, 5))
     const read = await reader(`~${prefix}.*`, group, { start: 'latest', metadataEvery: 1000 })
-    await read.source.read(AbortSignal.timeout(10_000)).then((delivery) => read.source.commit(delivery!.partition, delivery!.last))
+    await read.source
+      .read(AbortSignal.timeout(10_000))
+      .then((delivery) => read.source.commit(delivery!.partition, delivery!.last))
     const second = await makeTopic(server, { prefix })
     await put(server, second, numbered(100, 5))
     expect(await read.take(5)).toEqual(texts(100, 5))
     await read.commit()
-    expect((await committed(server, group)).map(({ topic, offset }) => [topic, offset]).sort()).toEqual([[first, 5], [second, 5]].sort())
+    expect((await committed(server, group)).map(({ topic, offset }) => [topic, offset]).sort()).toEqual(
+      [
+        [first, 5],
+        [second, 5],
+      ].sort(),
+    )
   })
 
   it('--until end stops at what each partition held when it was assigned', async () => {
@@ -169,17 +227,34 @@ describeWith('kafka', 'topics read in a group', () => {
   it('two share the partitions; what one gives up is drained before the other has it', async () => {
     const topic = await makeTopic(server, { partitions: 4 })
     const group = groupName()
-    for (let partition = 0; partition < 4; partition++) await put(server, topic, numbered(partition * 10, 10, partition))
+    for (let partition = 0; partition < 4; partition++)
+      await put(server, topic, numbered(partition * 10, 10, partition))
     const revoked: string[] = []
     let commit: () => Promise<void> = () => Promise.resolve()
-    const first = await reader(topic, group, {}, { revoke: async ({ name }) => { await commit(); revoked.push(name) } })
+    const first = await reader(
+      topic,
+      group,
+      {},
+      {
+        revoke: async ({ name }) => {
+          await commit()
+          revoked.push(name)
+        },
+      },
+    )
     commit = () => first.commit()
     expect(await first.take(40)).toHaveLength(40)
     const second = await reader(topic, group)
     await until(() => revoked.length === 2)
     expect(revoked).toHaveLength(2)
-    expect(await offsets(group)).toEqual([[0, 10], [1, 10], [2, 10], [3, 10]])
-    for (let partition = 0; partition < 4; partition++) await put(server, topic, numbered(100 + partition * 10, 10, partition))
+    expect(await offsets(group)).toEqual([
+      [0, 10],
+      [1, 10],
+      [2, 10],
+      [3, 10],
+    ])
+    for (let partition = 0; partition < 4; partition++)
+      await put(server, topic, numbered(100 + partition * 10, 10, partition))
     const [ours, theirs] = await Promise.all([first.take(20), second.take(20)])
     expect([...ours, ...theirs].sort()).toEqual(texts(100, 40).sort())
   })
@@ -200,7 +275,14 @@ describeWith('kafka', 'topics read in a group', () => {
 })
 
 async function until(condition: () => boolean): Promise<void> {
-  for (const end = Date.now() + 15_000; !condition(); await new Promise((resolve) => { setTimeout(resolve, 20) })) if (Date.now() > end) throw new Error('not within 15 s')
+  for (
+    const end = Date.now() + 15_000;
+    !condition();
+    await new Promise((resolve) => {
+      setTimeout(resolve, 20)
+    })
+  )
+    if (Date.now() > end) throw new Error('not within 15 s')
 }
 
 /** As a coordinator does with a member it has not heard of for too long. */
@@ -208,7 +290,9 @@ async function putOut(server: KafkaServer, group: string): Promise<void> {
   const { Admin } = await import('@platformatic/kafka')
   const admin = new Admin({ clientId: 'test', bootstrapBrokers: server.bootstrap.split(',') })
   try {
-    const members = [...(await admin.describeGroups({ groups: [group] })).get(group)?.members.keys() ?? []]
+    const members = [...((await admin.describeGroups({ groups: [group] })).get(group)?.members.keys() ?? [])]
     await admin.removeMembersFromConsumerGroup({ groupId: group, members: members.map((memberId) => ({ memberId })) })
-  } finally { await admin.close() }
+  } finally {
+    await admin.close()
+  }
 }

@@ -1,4 +1,7 @@
-/** The source on a real broker, without a group: where it begins, where it goes on, where it ends, and what it says of what is gone. */
+/**
+ * The source on a real broker, without a group: where it begins, where it goes on, where it ends, and what it says of
+ * what is gone.
+ */
 import type { Delivery, Entry, Source, SourceContext } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
 import { create } from '../../../src/endpoints/kafka/source'
@@ -23,16 +26,27 @@ interface Reader {
 describeWith('kafka', 'a topic as a source', () => {
   let server: KafkaServer
   const open: Source[] = []
-  beforeAll(async () => { server = await startKafka() }, 90_000)
-  afterAll(async () => { await server.stop() })
-  afterEach(async () => { for (const source of open.splice(0)) await source.close() })
+  beforeAll(async () => {
+    server = await startKafka()
+  }, 90_000)
+  afterAll(async () => {
+    await server.stop()
+  })
+  afterEach(async () => {
+    for (const source of open.splice(0)) await source.close()
+  })
 
   function make(topic: string, given: Record<string, unknown> = {}): Source {
     const source = create(kafkaTarget(`kafka://${server.bootstrap}/${topic}`, { fetchWait: 100, ...given }))
     open.push(source)
     return source
   }
-  async function reader(topic: string, given: Record<string, unknown> = {}, context: ContextOptions = {}, before?: (source: Source) => Promise<unknown>): Promise<Reader> {
+  async function reader(
+    topic: string,
+    given: Record<string, unknown> = {},
+    context: ContextOptions = {},
+    before?: (source: Source) => Promise<unknown>,
+  ): Promise<Reader> {
     const source = make(topic, given)
     const { ctx, told } = makeSourceContext(context)
     await opened(source, ctx)
@@ -50,35 +64,74 @@ describeWith('kafka', 'a topic as a source', () => {
       }
       return found
     }
-    return { source, told, positions, deliveries, entries, take: async (count) => (await entries(count)).map(({ value }) => String(value)) }
+    return {
+      source,
+      told,
+      positions,
+      deliveries,
+      entries,
+      take: async (count) => (await entries(count)).map(({ value }) => String(value)),
+    }
   }
   /** As the core does it: a topic that was made just now may not be led yet. */
   async function opened(source: Source, ctx: SourceContext): Promise<void> {
     for (let tries = 1; ; tries++) {
-      try { await source.open(ctx); return } catch (error) {
+      try {
+        await source.open(ctx)
+        return
+      } catch (error) {
         if (!(error instanceof Disconnected) || tries > 20) throw error
         await source.close()
         await ctx.clock.sleep(100, forever)
       }
     }
   }
-  const numbered = (from: number, count: number, partition = 0) => Array.from({ length: count }, (_, index) => ({ value: `record ${from + index}`, partition }))
-  const texts = (from: number, count: number): string[] => Array.from({ length: count }, (_, index) => `record ${from + index}`)
+  const numbered = (from: number, count: number, partition = 0) =>
+    Array.from({ length: count }, (_, index) => ({ value: `record ${from + index}`, partition }))
+  const texts = (from: number, count: number): string[] =>
+    Array.from({ length: count }, (_, index) => `record ${from + index}`)
   const id = (position: string | undefined): string => decodePosition(position ?? '')?.topicId ?? ''
 
-  it.each(['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const)('keys, headers, timestamps, NUL bytes and tombstones come as they were sent, with %s', async (compression) => {
-    const topic = await makeTopic(server)
-    await put(server, topic, [
-      { value: Buffer.from([0, 1, 255, 10, 0]), key: Buffer.from([0, 255]), headers: [['h', 'x'], ['h', ''], ['ü', 'ö']], timestamp: 1_700_000_000_123 },
-      { value: null, key: 'gone', timestamp: 1_700_000_000_124 }, { value: '', timestamp: 1_700_000_000_125 },
-    ], compression)
-    const read = await reader(topic)
-    const [first, second, third] = await read.entries(3)
-    expect(first).toEqual({ value: Buffer.from([0, 1, 255, 10, 0]), key: Buffer.from([0, 255]), headers: [['h', Buffer.from('x')], ['h', Buffer.alloc(0)], ['ü', Buffer.from('ö')]], timestamp: 1_700_000_000_123 })
-    expect(second).toMatchObject({ value: null, key: Buffer.from('gone') })
-    expect(third).toMatchObject({ value: Buffer.alloc(0), timestamp: 1_700_000_000_125 })
-    expect(third).not.toHaveProperty('key')
-  })
+  it.each(['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const)(
+    'keys, headers, timestamps, NUL bytes and tombstones come as they were sent, with %s',
+    async (compression) => {
+      const topic = await makeTopic(server)
+      await put(
+        server,
+        topic,
+        [
+          {
+            value: Buffer.from([0, 1, 255, 10, 0]),
+            key: Buffer.from([0, 255]),
+            headers: [
+              ['h', 'x'],
+              ['h', ''],
+              ['ü', 'ö'],
+            ],
+            timestamp: 1_700_000_000_123,
+          },
+          { value: null, key: 'gone', timestamp: 1_700_000_000_124 },
+          { value: '', timestamp: 1_700_000_000_125 },
+        ],
+        compression,
+      )
+      const read = await reader(topic)
+      const [first, second, third] = await read.entries(3)
+      expect(first).toEqual({
+        value: Buffer.from([0, 1, 255, 10, 0]),
+        key: Buffer.from([0, 255]),
+        headers: [
+          ['h', Buffer.from('x')],
+          ['h', Buffer.alloc(0)],
+          ['ü', Buffer.from('ö')],
+        ],
+        timestamp: 1_700_000_000_123,
+      })
+      expect(second).toMatchObject({ value: null, key: Buffer.from('gone') })
+      expect(third).toMatchObject({ value: Buffer.alloc(0), timestamp: 1_700_000_000_125 })
+      expect(third).not.toHaveProperty('key')
+    },
+  )
 
   it('begins with an empty delivery per partition that carries the position, then goes on after any record of any delivery', async () => {
     const topic = await makeTopic(server, { partitions: 2 })
@@ -86,7 +139,9 @@ describeWith('kafka', 'a topic as a source', () => {
     const first = await reader(topic)
     await first.take(1)
     const begun = first.deliveries.filter(({ batch }) => batch.count === 0)
-    expect(new Set(begun.map(({ partition, last }) => `${partition.name} ${decodePosition(last)?.offset ?? -1}`))).toEqual(new Set([`${topic}-0 0`, `${topic}-1 0`]))
+    expect(
+      new Set(begun.map(({ partition, last }) => `${partition.name} ${decodePosition(last)?.offset ?? -1}`)),
+    ).toEqual(new Set([`${topic}-0 0`, `${topic}-1 0`]))
     const some = first.deliveries.at(-1)
     expect(some?.batch.count).toBeGreaterThan(10)
     const middle = some?.at(6) ?? ''
@@ -97,11 +152,23 @@ describeWith('kafka', 'a topic as a source', () => {
   })
 
   it.each([
-    ['oldest', 0], ['latest', 100], ['-30', 70], ['-1000', 0], ['42', 42], ['5000', 100], ['2023-11-14T22:13:50Z', 30], ['2200-01-01T00:00:00Z', 100], ['2001-01-01T00:00:00Z', 0],
+    ['oldest', 0],
+    ['latest', 100],
+    ['-30', 70],
+    ['-1000', 0],
+    ['42', 42],
+    ['5000', 100],
+    ['2023-11-14T22:13:50Z', 30],
+    ['2200-01-01T00:00:00Z', 100],
+    ['2001-01-01T00:00:00Z', 0],
   ])('start=%s', async (start, from) => {
     const topic = await makeTopic(server)
     // One record a second from 2023-11-14T22:13:20Z on.
-    await put(server, topic, numbered(0, 100).map((record, index) => ({ ...record, timestamp: 1_700_000_000_000 + index * 1000 })))
+    await put(
+      server,
+      topic,
+      numbered(0, 100).map((record, index) => ({ ...record, timestamp: 1_700_000_000_000 + index * 1000 })),
+    )
     const read = await reader(topic, { start })
     if (from === 100) {
       await read.source.read(forever)
@@ -113,17 +180,29 @@ describeWith('kafka', 'a topic as a source', () => {
   it('start=-1h begins with what is younger than an hour', async () => {
     const topic = await makeTopic(server)
     const minutes = (count: number): number => Date.now() - count * 60_000
-    await put(server, topic, [[0, 120], [1, 61], [2, 59], [3, 1]].map(([n = 0, age = 0]) => ({ value: `record ${n}`, timestamp: minutes(age) })))
+    await put(
+      server,
+      topic,
+      [
+        [0, 120],
+        [1, 61],
+        [2, 59],
+        [3, 1],
+      ].map(([n = 0, age = 0]) => ({ value: `record ${n}`, timestamp: minutes(age) })),
+    )
     const read = await reader(topic, { start: '-1h' })
     expect(await read.take(2)).toEqual(texts(2, 2))
   })
 
   it('partition= reads only those, each from where it says', async () => {
     const topic = await makeTopic(server, { partitions: 4 })
-    for (let partition = 0; partition < 4; partition++) await put(server, topic, numbered(partition * 100, 10, partition))
+    for (let partition = 0; partition < 4; partition++)
+      await put(server, topic, numbered(partition * 100, 10, partition))
     const read = await reader(topic, { partition: '1:8,3' })
     expect((await read.take(12)).sort()).toEqual([...texts(108, 2), ...texts(300, 10)].sort())
-    await expect(reader(topic, { partition: '9' })).rejects.toThrow(`topic ${topic} has no partition 9: it has 4, the first of which is 0`)
+    await expect(reader(topic, { partition: '9' })).rejects.toThrow(
+      `topic ${topic} has no partition 9: it has 4, the first of which is 0`,
+    )
   })
 
   it('a topic that is not there is told by name', async () => {
@@ -146,20 +225,22 @@ describeWith('kafka', 'a topic as a source', () => {
 
   it('opened again after close it goes on after what was read, not after what was fetched', async () => {
     const topic = await makeTopic(server, { partitions: 3 })
-    for (let partition = 0; partition < 3; partition++) for (let at = 0; at < 1000; at += 50) await put(server, topic, numbered(partition * 1000 + at, 50, partition))
+    for (let partition = 0; partition < 3; partition++)
+      for (let at = 0; at < 1000; at += 50) await put(server, topic, numbered(partition * 1000 + at, 50, partition))
     const { source, positions, ...read } = await reader(topic, { partitionMaxBytes: 2000, fetchMaxBytes: 4000 })
     const seen = await read.take(200)
     for (let round = 0; round < 5; round++) {
       await source.close()
       await source.open(makeSourceContext({ positions }).ctx)
-      seen.push(...await read.take(200))
+      seen.push(...(await read.take(200)))
     }
-    seen.push(...await read.take(3000 - seen.length))
+    seen.push(...(await read.take(3000 - seen.length)))
     expect(seen.sort()).toEqual([...texts(0, 1000), ...texts(1000, 1000), ...texts(2000, 1000)].sort())
   })
 
   describe('--until end', () => {
-    const toEnd = (topic: string, given: Record<string, unknown> = {}) => reader(topic, given, {}, (source) => source.ends!())
+    const toEnd = (topic: string, given: Record<string, unknown> = {}) =>
+      reader(topic, given, {}, (source) => source.ends!())
     it('stops at what was there at the start', async () => {
       const topic = await makeTopic(server, { partitions: 3 })
       await put(server, topic, [...numbered(0, 100, 0), ...numbered(100, 1, 1)])
@@ -182,7 +263,11 @@ describeWith('kafka', 'a topic as a source', () => {
     })
     it('as of a time stops before what came then', async () => {
       const topic = await makeTopic(server)
-      await put(server, topic, numbered(0, 100).map((record, index) => ({ ...record, timestamp: 1_700_000_000_000 + index * 1000 })))
+      await put(
+        server,
+        topic,
+        numbered(0, 100).map((record, index) => ({ ...record, timestamp: 1_700_000_000_000 + index * 1000 })),
+      )
       const read = await reader(topic, {}, {}, (source) => source.endsAt!(1_700_000_030_000))
       expect(await read.take(Infinity)).toEqual(texts(0, 30))
     })
@@ -196,10 +281,22 @@ describeWith('kafka', 'a topic as a source', () => {
       await before.take(100)
       await before.source.close()
       await deleteRecords(server, topic, 60)
-      const read = await reader(topic, {}, { positions: { [`${topic}-0`]: (before.positions[`${topic}-0`] ?? '').replace(/^\d+/, '20') } })
+      const read = await reader(
+        topic,
+        {},
+        { positions: { [`${topic}-0`]: (before.positions[`${topic}-0`] ?? '').replace(/^\d+/, '20') } },
+      )
       expect(await read.take(40)).toEqual(texts(60, 40))
       const here = id(read.positions[`${topic}-0`])
-      expect(read.told.gaps).toEqual([{ partition: `${topic}-0`, from: `20@${here}`, to: `60@${here}`, records: 40, why: 'they were deleted before they were read (retention)' }])
+      expect(read.told.gaps).toEqual([
+        {
+          partition: `${topic}-0`,
+          from: `20@${here}`,
+          to: `60@${here}`,
+          records: 40,
+          why: 'they were deleted before they were read (retention)',
+        },
+      ])
     })
     it('with on-gap=latest it goes on at the end, with fail not at all', async () => {
       const topic = await makeTopic(server)
@@ -216,7 +313,9 @@ describeWith('kafka', 'a topic as a source', () => {
       const read = await reader(topic, {}, { positions: { [`${topic}-0`]: '500' } })
       expect(await read.take(10)).toEqual(texts(0, 10))
       expect(read.deliveries.map(({ last }) => decodePosition(last)?.offset)).toEqual([0, 10])
-      expect(read.told.gaps).toMatchObject([{ to: 'the end of what was cut off', why: 'the partition ends at 10: its log was cut back' }])
+      expect(read.told.gaps).toMatchObject([
+        { to: 'the end of what was cut off', why: 'the partition ends at 10: its log was cut back' },
+      ])
       expect(decodePosition(read.told.gaps[0]?.from ?? '')?.offset).toBe(500)
     })
     it('a topic that was made anew while we were away is read from its start, with a gap', async () => {
@@ -229,7 +328,13 @@ describeWith('kafka', 'a topic as a source', () => {
       await put(server, topic, numbered(500, 200))
       const read = await reader(topic, {}, { positions: before.positions })
       expect(await read.take(200)).toEqual(texts(500, 200))
-      expect(read.told.gaps).toEqual([expect.objectContaining({ partition: `${topic}-0`, from: before.positions[`${topic}-0`], why: `topic ${topic} was deleted and made anew` })])
+      expect(read.told.gaps).toEqual([
+        expect.objectContaining({
+          partition: `${topic}-0`,
+          from: before.positions[`${topic}-0`],
+          why: `topic ${topic} was deleted and made anew`,
+        }),
+      ])
       expect(id(read.positions[`${topic}-0`])).not.toBe(id(before.positions[`${topic}-0`]))
     })
     it('a topic that is made anew while it is read is read from its start, with a gap', async () => {
@@ -242,7 +347,9 @@ describeWith('kafka', 'a topic as a source', () => {
       await createWhenGone(server, topic)
       await put(server, topic, numbered(500, 5))
       expect(await next).toEqual(texts(500, 5))
-      expect(read.told.gaps).toEqual([expect.objectContaining({ partition: `${topic}-0`, why: `topic ${topic} was deleted and made anew` })])
+      expect(read.told.gaps).toEqual([
+        expect.objectContaining({ partition: `${topic}-0`, why: `topic ${topic} was deleted and made anew` }),
+      ])
     })
     it('a topic that is deleted for good ends reading with its name', async () => {
       const topic = await makeTopic(server)
@@ -288,12 +395,23 @@ describeWith('kafka', 'a topic as a source', () => {
 async function deleteRecords(server: KafkaServer, topic: string, before: number): Promise<void> {
   const { Admin } = await import('@platformatic/kafka')
   const admin = new Admin({ clientId: 'test', bootstrapBrokers: server.bootstrap.split(',') })
-  try { await admin.deleteRecords({ topics: [{ name: topic, partitions: [{ partition: 0, offset: BigInt(before) }] }] }) } finally { await admin.close() }
+  try {
+    await admin.deleteRecords({ topics: [{ name: topic, partitions: [{ partition: 0, offset: BigInt(before) }] }] })
+  } finally {
+    await admin.close()
+  }
 }
 /** A deletion is over a moment after it is answered. */
 async function createWhenGone(server: KafkaServer, topic: string): Promise<void> {
   for (let tries = 0; ; tries++) {
-    try { await server.createTopics([topic]); return } catch (error) { if (tries > 50) throw error }
-    await new Promise((resolve) => { setTimeout(resolve, 50) })
+    try {
+      await server.createTopics([topic])
+      return
+    } catch (error) {
+      if (tries > 50) throw error
+    }
+    await new Promise((resolve) => {
+      setTimeout(resolve, 50)
+    })
   }
 }

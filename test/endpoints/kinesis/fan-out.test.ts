@@ -1,22 +1,53 @@
-/** The source as a registered consumer, over kinesis-local: everything once and in order, however its subscriptions end. Pauses are a tenth as long as in earnest. */
-import { DescribeStreamConsumerCommand, DescribeStreamSummaryCommand, type KinesisClient, MergeShardsCommand, SplitShardCommand } from '@aws-sdk/client-kinesis'
+/**
+ * The source as a registered consumer, over kinesis-local: everything once and in order, however its subscriptions end.
+ * Pauses are a tenth as long as in earnest.
+ */
+import {
+  DescribeStreamConsumerCommand,
+  DescribeStreamSummaryCommand,
+  type KinesisClient,
+  MergeShardsCommand,
+  SplitShardCommand,
+} from '@aws-sdk/client-kinesis'
 import type { Clock, Delivery, Source } from '../../../src/core/contract'
 import endpoint from '../../../src/endpoints/kinesis'
 import { create } from '../../../src/endpoints/kinesis/source'
 import { systemClock } from '../../../src/kit/clock'
 import { describeWith } from '../../services/describe-with'
-import { type AwsServer, kinesisClient, makeStream, put, shards, startKinesis, untilActive } from '../../services/kinesis'
+import {
+  type AwsServer,
+  kinesisClient,
+  makeStream,
+  put,
+  shards,
+  startKinesis,
+  untilActive,
+} from '../../services/kinesis'
 import { type ContextOptions, makeSourceContext, makeTarget, type Told } from '../../support/context'
 import { KinesisPushProxy, type Fate } from '../../support/kinesis-push-proxy'
 
 const forever = new AbortController().signal
 const SHORTER = 10
-const hasty: Clock = { now: systemClock.now, monotonic: systemClock.monotonic, sleep: (ms, signal) => systemClock.sleep(ms / SHORTER, signal), every: (ms, run) => systemClock.every(ms / SHORTER, run) }
+const hasty: Clock = {
+  now: systemClock.now,
+  monotonic: systemClock.monotonic,
+  sleep: (ms, signal) => systemClock.sleep(ms / SHORTER, signal),
+  every: (ms, run) => systemClock.every(ms / SHORTER, run),
+}
 const upTo = (count: number, from = 0): readonly number[] => Array.from({ length: count }, (_, n) => from + n)
 const id = (number: number): string => `shardId-${String(number).padStart(12, '0')}`
 
-interface Read { readonly values: number[]; readonly deliveries: Delivery[]; readonly positions: Record<string, string> }
-async function readTo(source: Source, count: number, into: Read = { values: [], deliveries: [], positions: {} }, signal: AbortSignal = forever): Promise<Read> {
+interface Read {
+  readonly values: number[]
+  readonly deliveries: Delivery[]
+  readonly positions: Record<string, string>
+}
+async function readTo(
+  source: Source,
+  count: number,
+  into: Read = { values: [], deliveries: [], positions: {} },
+  signal: AbortSignal = forever,
+): Promise<Read> {
   while (into.values.length < count) {
     const delivery = await source.read(signal)
     if (delivery === null) break
@@ -29,7 +60,8 @@ async function readTo(source: Source, count: number, into: Read = { values: [], 
 function expectOnce(read: Read, count: number, from = 0): void {
   expect([...read.values].sort((a, b) => a - b)).toEqual(upTo(count, from))
   // The order of each key is that of its numbers.
-  for (let key = 0; key < 20; key++) expect(read.values.filter((n) => n % 20 === key)).toEqual(upTo(count, from).filter((n) => n % 20 === key))
+  for (let key = 0; key < 20; key++)
+    expect(read.values.filter((n) => n % 20 === key)).toEqual(upTo(count, from).filter((n) => n % 20 === key))
 }
 
 describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () => {
@@ -43,15 +75,35 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     server = await startKinesis({ kind: 'kinesis-local' })
     client = kinesisClient(server)
   }, 60_000)
-  afterAll(async () => { client.destroy(); await server.stop() })
-  beforeEach(async () => { proxy = await KinesisPushProxy.start(server.endpoint) })
+  afterAll(async () => {
+    client.destroy()
+    await server.stop()
+  })
+  beforeEach(async () => {
+    proxy = await KinesisPushProxy.start(server.endpoint)
+  })
   afterEach(async () => {
     for (const source of open.splice(0)) await source.close()
     await proxy.stop()
   })
 
-  async function begin(options: Record<string, unknown> = {}, context: ContextOptions = {}, clock = hasty, name = stream): Promise<{ readonly source: Source; readonly told: Told; /** Of any shard, so far. */ pages(): number }> {
-    const source = create(makeTarget(endpoint, `kinesis:${name}`, { endpoint: proxy.endpoint, region: server.region, accessKeyId: server.accessKey, secretAccessKey: server.secretKey, shardsEvery: '10s', consumerName: 'reader', ...options }) as never)
+  async function begin(
+    options: Record<string, unknown> = {},
+    context: ContextOptions = {},
+    clock = hasty,
+    name = stream,
+  ): Promise<{ readonly source: Source; readonly told: Told /** Of any shard, so far. */; pages(): number }> {
+    const source = create(
+      makeTarget(endpoint, `kinesis:${name}`, {
+        endpoint: proxy.endpoint,
+        region: server.region,
+        accessKeyId: server.accessKey,
+        secretAccessKey: server.secretKey,
+        shardsEvery: '10s',
+        consumerName: 'reader',
+        ...options,
+      }) as never,
+    )
     open.push(source)
     const { ctx, told } = makeSourceContext(context)
     let pages = 0
@@ -62,16 +114,33 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     await source.open({ ...ctx, clock, gauge })
     return { source, told, pages: () => pages }
   }
-  const write = (from: number, count: number, name = stream): Promise<void> => put(client, name, upTo(count, from).map((n) => ({ key: `key ${n % 20}`, data: String(n) })))
+  const write = (from: number, count: number, name = stream): Promise<void> =>
+    put(
+      client,
+      name,
+      upTo(count, from).map((n) => ({ key: `key ${n % 20}`, data: String(n) })),
+    )
   async function split(shard: string, name: string): Promise<void> {
     const { HashKeyRange } = (await shards(client, name)).find(({ ShardId }) => ShardId === shard)!
-    await client.send(new SplitShardCommand({ StreamName: name, ShardToSplit: shard, NewStartingHashKey: String((BigInt(HashKeyRange!.StartingHashKey!) + BigInt(HashKeyRange!.EndingHashKey!)) / 2n + 1n) }))
+    await client.send(
+      new SplitShardCommand({
+        StreamName: name,
+        ShardToSplit: shard,
+        NewStartingHashKey: String(
+          (BigInt(HashKeyRange!.StartingHashKey!) + BigInt(HashKeyRange!.EndingHashKey!)) / 2n + 1n,
+        ),
+      }),
+    )
     await untilActive(client, name)
   }
   async function statusOf(name = 'reader'): Promise<string | undefined> {
     const { StreamDescriptionSummary } = await client.send(new DescribeStreamSummaryCommand({ StreamName: stream }))
     try {
-      return (await client.send(new DescribeStreamConsumerCommand({ StreamARN: StreamDescriptionSummary!.StreamARN, ConsumerName: name }))).ConsumerDescription?.ConsumerStatus
+      return (
+        await client.send(
+          new DescribeStreamConsumerCommand({ StreamARN: StreamDescriptionSummary!.StreamARN, ConsumerName: name }),
+        )
+      ).ConsumerDescription?.ConsumerStatus
     } catch (error) {
       if ((error as Error).name === 'ResourceNotFoundException') return undefined
       throw error
@@ -80,14 +149,28 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
 
   test('renewed again and again, however subscriptions end: every record once, in order, one call in five seconds', async () => {
     stream = await makeStream(client, 2)
-    const ends: readonly Fate[] = ['end', 'half', 'cut', { exception: 'InternalFailureException' }, 'damage', { exception: 'ResourceInUseException' }]
+    const ends: readonly Fate[] = [
+      'end',
+      'half',
+      'cut',
+      { exception: 'InternalFailureException' },
+      'damage',
+      { exception: 'ResourceInUseException' },
+    ]
     // Each subscription ends at its second event.
     proxy.fate = (_, index, __, count) => (index === 0 ? 'pass' : ends[count % ends.length]!)
     const { source, told } = await begin()
     const read: Read = { values: [], deliveries: [], positions: {} }
     let n = 0
     const enough = (): boolean => [0, 1].every((shard) => proxy.subscriptions(id(shard)).length > ends.length)
-    const writing = (async () => { for (; !enough(); n += 40) { await write(n, 40); await new Promise((resolve) => { setTimeout(resolve, 150) }) } })()
+    const writing = (async () => {
+      for (; !enough(); n += 40) {
+        await write(n, 40)
+        await new Promise((resolve) => {
+          setTimeout(resolve, 150)
+        })
+      }
+    })()
     while (!enough()) await readTo(source, read.values.length + 1, read)
     await writing
     proxy.fate = () => 'pass'
@@ -95,7 +178,9 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     expectOnce(read, n)
     for (const shard of [id(0), id(1)]) {
       const stood = proxy.subscriptions(shard)
-      expect(stood.slice(1).every(({ body: { StartingPosition } }) => StartingPosition?.Type === 'AFTER_SEQUENCE_NUMBER')).toBe(true)
+      expect(
+        stood.slice(1).every(({ body: { StartingPosition } }) => StartingPosition?.Type === 'AFTER_SEQUENCE_NUMBER'),
+      ).toBe(true)
       // What the proxy sees is up to a few ms off what the clock of the source saw.
       const pauses = stood.slice(1).map(({ at }, index) => at - stood[index]!.at)
       expect(Math.min(...pauses)).toBeGreaterThanOrEqual(5000 / SHORTER - 50)
@@ -118,21 +203,33 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     }
     const { source } = await begin({ start: 'latest' })
     expectOnce(await readTo(source, 20), 20, 20)
-    expect(proxy.subscriptions().map(({ body: { StartingPosition } }) => StartingPosition?.Type)).toEqual(['LATEST', 'AT_TIMESTAMP'])
+    expect(proxy.subscriptions().map(({ body: { StartingPosition } }) => StartingPosition?.Type)).toEqual([
+      'LATEST',
+      'AT_TIMESTAMP',
+    ])
   }, 30_000)
 
   test('a split and a merge: children after their parents, wherever the end of a shard is told, among the events or by a question alone', async () => {
     const told = await makeStream(client, 2)
     proxy.fate = async ({ Records }, _, { body: { ShardId, ConsumerARN } }) => {
       if (!ConsumerARN!.includes(told) || Records.length > 0) return 'pass'
-      const children = (await shards(client, told)).filter(({ ParentShardId, AdjacentParentShardId }) => [ParentShardId, AdjacentParentShardId].includes(ShardId))
+      const children = (await shards(client, told)).filter(({ ParentShardId, AdjacentParentShardId }) =>
+        [ParentShardId, AdjacentParentShardId].includes(ShardId),
+      )
       if (children.length === 0) return 'pass'
-      const ChildShards = children.map(({ ShardId: child, HashKeyRange, ParentShardId, AdjacentParentShardId }) => ({ ShardId: child, HashKeyRange, ParentShards: [ParentShardId, AdjacentParentShardId].filter((each) => each !== undefined) }))
+      const ChildShards = children.map(({ ShardId: child, HashKeyRange, ParentShardId, AdjacentParentShardId }) => ({
+        ShardId: child,
+        HashKeyRange,
+        ParentShards: [ParentShardId, AdjacentParentShardId].filter((each) => each !== undefined),
+      }))
       return { last: { Records: [], MillisBehindLatest: 0, ChildShards } }
     }
     const through = async (name: string): Promise<Read> => {
       await write(0, 100, name)
-      const { source, told: { gaps } } = await begin({}, {}, hasty, name)
+      const {
+        source,
+        told: { gaps },
+      } = await begin({}, {}, hasty, name)
       const read = await readTo(source, 100)
       await split(id(0), name)
       await write(100, 100, name)
@@ -141,8 +238,16 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
       await write(200, 100, name)
       await readTo(source, 300, read)
       expectOnce(read, 300)
-      const order = read.deliveries.map(({ partition, last }) => `${partition.name} ${last.startsWith('end@') ? 'ends' : 'goes on'}`)
-      for (const [child, parent] of [[2, 0], [3, 0], [4, 1], [4, 3]] as const) expect(order.indexOf(`${id(child)} goes on`)).toBeGreaterThan(order.indexOf(`${id(parent)} ends`))
+      const order = read.deliveries.map(
+        ({ partition, last }) => `${partition.name} ${last.startsWith('end@') ? 'ends' : 'goes on'}`,
+      )
+      for (const [child, parent] of [
+        [2, 0],
+        [3, 0],
+        [4, 1],
+        [4, 3],
+      ] as const)
+        expect(order.indexOf(`${id(child)} goes on`)).toBeGreaterThan(order.indexOf(`${id(parent)} ends`))
       expect(gaps).toEqual([])
       await source.close()
       return read
@@ -156,7 +261,10 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     // What is stored decides where it goes on; to the end, and null for good.
     const half = read.deliveries.slice(0, Math.floor(read.deliveries.length / 2))
     const before = half.flatMap(({ batch }) => batch.entries().map(({ value }) => Number(value)))
-    const again = await begin({}, { positions: Object.fromEntries(half.map(({ partition, last }) => [partition.name, last])) })
+    const again = await begin(
+      {},
+      { positions: Object.fromEntries(half.map(({ partition, last }) => [partition.name, last])) },
+    )
     await again.source.ends!()
     const rest = await readTo(again.source, Infinity)
     expect([...before, ...rest.values].sort((a, b) => a - b)).toEqual(upTo(300))
@@ -178,16 +286,27 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
   test('whoever reads slowly holds it back: nothing is taken off the wire meanwhile, and what expires is renewed without a gap or a repeat', async () => {
     stream = await makeStream(client)
     const filler = 'x'.repeat(200_000)
-    for (let n = 0; n < 80; n += 10) await put(client, stream, upTo(10, n).map((each) => ({ key: 'k', data: `${each} ${filler}` })))
+    for (let n = 0; n < 80; n += 10)
+      await put(
+        client,
+        stream,
+        upTo(10, n).map((each) => ({ key: 'k', data: `${each} ${filler}` })),
+      )
     // So much takes the emulator seconds.
     const { source, pages } = await begin({}, {}, systemClock)
     const read = await readTo(source, 1)
     const [first] = proxy.subscriptions()
-    // The emulator pushes all of it, in three events or more as it finds the time, into what networks keep; here no more than what is at hand was taken.
-    while (first!.records < 80) await new Promise((resolve) => { setTimeout(resolve, 100) })
+    // The emulator pushes all of it, in three events or more as it finds the time, into what networks keep; here no
+    // more than what is at hand was taken.
+    while (first!.records < 80)
+      await new Promise((resolve) => {
+        setTimeout(resolve, 100)
+      })
     const taken = pages()
     expect(taken).toBeLessThan(first!.events)
-    await new Promise((resolve) => { setTimeout(resolve, 1000) })
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1000)
+    })
     expect(pages()).toBe(taken)
     // It expires while nobody reads.
     proxy.fate = (_, __, call) => (call === first ? 'cut' : 'pass')
@@ -205,11 +324,24 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     const gone = (await shards(client, stream))[0]!.SequenceNumberRange!.StartingSequenceNumber!
     const { source, told } = await begin({}, { positions: { [id(0)]: gone } })
     expectOnce(await readTo(source, 20), 20)
-    expect(told.gaps).toEqual([{ partition: id(0), from: expect.stringContaining(gone) as string, to: expect.stringMatching(/^\d{56}:-1@/) as string, why: 'records were deleted before they were read (retention)' }])
+    expect(told.gaps).toEqual([
+      {
+        partition: id(0),
+        from: expect.stringContaining(gone) as string,
+        to: expect.stringMatching(/^\d{56}:-1@/) as string,
+        why: 'records were deleted before they were read (retention)',
+      },
+    ])
     await source.close()
     // As the service refuses a number that is none of this shard's.
-    proxy.refuse = ({ operation, body: { StartingPosition } }) => (operation === 'SubscribeToShard' && StartingPosition?.Type === 'AT_SEQUENCE_NUMBER' ? { status: 400, code: 'InvalidArgumentException', message: 'StartingSequenceNumber is invalid' } : undefined)
-    const refused = await begin({}, { positions: { [id(0)]: '49590338271490256608559692538361571095921575989136588898' } })
+    proxy.refuse = ({ operation, body: { StartingPosition } }) =>
+      operation === 'SubscribeToShard' && StartingPosition?.Type === 'AT_SEQUENCE_NUMBER'
+        ? { status: 400, code: 'InvalidArgumentException', message: 'StartingSequenceNumber is invalid' }
+        : undefined
+    const refused = await begin(
+      {},
+      { positions: { [id(0)]: '49590338271490256608559692538361571095921575989136588898' } },
+    )
     expectOnce(await readTo(refused.source, 20), 20)
     expect(refused.told.gaps).toHaveLength(1)
   }, 60_000)
@@ -217,48 +349,104 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
   test('what is registered goes with the last close: while it is being made, and where a fault came that nobody was told of', async () => {
     stream = await makeStream(client)
     // As the service answers while the consumer is being made.
-    proxy.refuse = ({ operation }, count) => (operation === 'DeregisterStreamConsumer' && count === 1 ? { status: 400, code: 'ResourceInUseException', message: 'Consumer reader is not in an ACTIVE state' } : undefined)
-    const source = create(makeTarget(endpoint, `kinesis:${stream}`, { endpoint: proxy.endpoint, region: server.region, accessKeyId: server.accessKey, secretAccessKey: server.secretKey, consumerName: 'reader' }) as never)
-    const opening = source.open(makeSourceContext().ctx).then(() => 'open', () => 'not open')
+    proxy.refuse = ({ operation }, count) =>
+      operation === 'DeregisterStreamConsumer' && count === 1
+        ? { status: 400, code: 'ResourceInUseException', message: 'Consumer reader is not in an ACTIVE state' }
+        : undefined
+    const source = create(
+      makeTarget(endpoint, `kinesis:${stream}`, {
+        endpoint: proxy.endpoint,
+        region: server.region,
+        accessKeyId: server.accessKey,
+        secretAccessKey: server.secretKey,
+        consumerName: 'reader',
+      }) as never,
+    )
+    const opening = source.open(makeSourceContext().ctx).then(
+      () => 'open',
+      () => 'not open',
+    )
     const registered = (): boolean => proxy.of('RegisterStreamConsumer').some(({ status }) => status === 200)
-    while (!registered()) await new Promise((resolve) => { setTimeout(resolve, 5) })
+    while (!registered())
+      await new Promise((resolve) => {
+        setTimeout(resolve, 5)
+      })
     await source.close()
     expect(await opening).toBe('not open')
-    expect(proxy.of('DeregisterStreamConsumer').map(({ status }) => status).slice(-2)).toEqual([400, 200])
-    while (await statusOf() !== undefined) await new Promise((resolve) => { setTimeout(resolve, 100) })
+    expect(
+      proxy
+        .of('DeregisterStreamConsumer')
+        .map(({ status }) => status)
+        .slice(-2),
+    ).toEqual([400, 200])
+    while ((await statusOf()) !== undefined)
+      await new Promise((resolve) => {
+        setTimeout(resolve, 100)
+      })
 
     const other = await begin()
     expect(await statusOf()).toBe('ACTIVE')
     // Reading has stopped; what was read is still on its way.
-    proxy.refuse = ({ operation }) => (operation === 'SubscribeToShard' ? { status: 400, code: 'AccessDeniedException' } : undefined)
+    proxy.refuse = ({ operation }) =>
+      operation === 'SubscribeToShard' ? { status: 400, code: 'AccessDeniedException' } : undefined
     proxy.fate = () => 'cut'
     await write(0, 1)
-    while ((other.source as unknown as { readonly failure: unknown }).failure === undefined) await new Promise((resolve) => { setTimeout(resolve, 5) })
+    while ((other.source as unknown as { readonly failure: unknown }).failure === undefined)
+      await new Promise((resolve) => {
+        setTimeout(resolve, 5)
+      })
     const before = proxy.of('DeregisterStreamConsumer').length
     await other.source.close()
-    expect(proxy.of('DeregisterStreamConsumer').slice(before).map(({ status }) => status)).toEqual([200])
+    expect(
+      proxy
+        .of('DeregisterStreamConsumer')
+        .slice(before)
+        .map(({ status }) => status),
+    ).toEqual([200])
   }, 60_000)
 
   test('what asks for patience is waited for; what persists, and what is refused, is told', async () => {
     stream = await makeStream(client)
     await write(0, 20)
-    proxy.refuse = ({ operation }, count) => (operation !== 'SubscribeToShard' || count > 6 ? undefined : count % 2 === 0 ? { status: 400, code: 'LimitExceededException', message: 'Rate exceeded' } : { status: 400, code: 'ResourceInUseException', message: 'Another active subscription exists for this consumer' })
+    proxy.refuse = ({ operation }, count) =>
+      operation !== 'SubscribeToShard' || count > 6
+        ? undefined
+        : count % 2 === 0
+          ? { status: 400, code: 'LimitExceededException', message: 'Rate exceeded' }
+          : {
+              status: 400,
+              code: 'ResourceInUseException',
+              message: 'Another active subscription exists for this consumer',
+            }
     const { source, told } = await begin()
     expectOnce(await readTo(source, 20), 20)
     expect(told.gauges.get(`throttled ${id(0)}`)).toBe(0)
     const calls = proxy.of('SubscribeToShard').map(({ at }) => at)
-    expect(Math.min(...calls.slice(1).map((at, index) => at - calls[index]!))).toBeGreaterThanOrEqual(1000 / SHORTER - 20)
+    expect(Math.min(...calls.slice(1).map((at, index) => at - calls[index]!))).toBeGreaterThanOrEqual(
+      1000 / SHORTER - 20,
+    )
     proxy.fate = () => ({ exception: 'KMSAccessDeniedException' })
-    await expect(readTo(source, 21)).rejects.toThrow(/^Kinesis at .* could not push the events of shardId-000000000000: KMS denies it: the credentials need kms:Decrypt/)
+    await expect(readTo(source, 21)).rejects.toThrow(
+      /^Kinesis at .* could not push the events of shardId-000000000000: KMS denies it: the credentials need kms:Decrypt/,
+    )
     await source.close()
-    const fates = [['drop', /^Kinesis has told nothing of shardId-000000000000 for 35 s$/], [{ exception: 'InternalFailureException' }, /could not subscribe to shardId-000000000000: InternalFailureException/], ['end', /ended before its first event/]] as const
+    const fates = [
+      ['drop', /^Kinesis has told nothing of shardId-000000000000 for 35 s$/],
+      [
+        { exception: 'InternalFailureException' },
+        /could not subscribe to shardId-000000000000: InternalFailureException/,
+      ],
+      ['end', /ended before its first event/],
+    ] as const
     const streams = await Promise.all(fates.map(() => makeStream(client)))
     const of = (arn: string | undefined): number => streams.findIndex((each) => arn?.includes(each))
     proxy.fate = (_, __, { body: { ConsumerARN } }) => fates[of(ConsumerARN)]?.[0] ?? 'pass'
-    await Promise.all(fates.map(async ([, message], index) => {
-      const failing = await begin({}, {}, hasty, streams[index])
-      await expect(readTo(failing.source, 1)).rejects.toThrow(message)
-      expect(proxy.subscriptions().filter(({ body: { ConsumerARN } }) => of(ConsumerARN) === index)).toHaveLength(3)
-    }))
+    await Promise.all(
+      fates.map(async ([, message], index) => {
+        const failing = await begin({}, {}, hasty, streams[index])
+        await expect(readTo(failing.source, 1)).rejects.toThrow(message)
+        expect(proxy.subscriptions().filter(({ body: { ConsumerARN } }) => of(ConsumerARN) === index)).toHaveLength(3)
+      }),
+    )
   }, 90_000)
 })

@@ -1,22 +1,41 @@
-import { compareSequences, covers, decodePosition, encodePosition, type ShardPosition } from '../../../src/endpoints/kinesis/position'
+import {
+  compareSequences,
+  covers,
+  decodePosition,
+  encodePosition,
+  type ShardPosition,
+} from '../../../src/endpoints/kinesis/position'
 
 const A = '49590338271490256608559692538361571095921575989136588898'
 const B = '49590338271490256608559692540925702759324208523137515618'
 
 describe('a position within a shard', () => {
   const positions: readonly ShardPosition[] = [
-    { at: { kind: 'oldest' } }, { at: { kind: 'latest' }, createdAt: 1_700_000_000_000 }, { at: { kind: 'end' }, createdAt: 1_700_000_000_000, seenAt: 1_700_000_000_123 }, { at: { kind: 'time', time: 1_700_000_000_500 }, createdAt: 1_700_000_000_000 },
-    { at: { kind: 'sequence', sequence: A } }, { at: { kind: 'sequence', sequence: A, sub: 0 }, createdAt: 1_700_000_000_000 }, { at: { kind: 'sequence', sequence: A, sub: -1 } },
+    { at: { kind: 'oldest' } },
+    { at: { kind: 'latest' }, createdAt: 1_700_000_000_000 },
+    { at: { kind: 'end' }, createdAt: 1_700_000_000_000, seenAt: 1_700_000_000_123 },
+    { at: { kind: 'time', time: 1_700_000_000_500 }, createdAt: 1_700_000_000_000 },
+    { at: { kind: 'sequence', sequence: A } },
+    { at: { kind: 'sequence', sequence: A, sub: 0 }, createdAt: 1_700_000_000_000 },
+    { at: { kind: 'sequence', sequence: A, sub: -1 } },
     { at: { kind: 'sequence', sequence: A, sub: 4711 }, createdAt: 1_700_000_000_000, seenAt: 1_700_000_000_123 },
   ]
-  test.each(positions.map((position) => [encodePosition(position), position] as const))('%s is read back as it was written', (text, position) => { expect(decodePosition(text)).toEqual(position) })
+  test.each(positions.map((position) => [encodePosition(position), position] as const))(
+    '%s is read back as it was written',
+    (text, position) => {
+      expect(decodePosition(text)).toEqual(position)
+    },
+  )
 
   test('what a position is not is none of ours', () => {
-    for (const text of ['', 'newest', `${A}:`, `${A}:x`, '-5', `${A}@`, `${A}@1~`, 'time:', ` ${A}`, '1'.repeat(81)]) expect([text, decodePosition(text)]).toEqual([text, undefined])
+    for (const text of ['', 'newest', `${A}:`, `${A}:x`, '-5', `${A}@`, `${A}@1~`, 'time:', ` ${A}`, '1'.repeat(81)])
+      expect([text, decodePosition(text)]).toEqual([text, undefined])
   })
 
   test('times lose their fractions, and sequence numbers their leading zeros', () => {
-    expect(encodePosition({ at: { kind: 'sequence', sequence: A }, createdAt: 1700000000000.75, seenAt: 1700000000001.25 })).toBe(`${A}@1700000000000~1700000000001`)
+    expect(
+      encodePosition({ at: { kind: 'sequence', sequence: A }, createdAt: 1700000000000.75, seenAt: 1700000000001.25 }),
+    ).toBe(`${A}@1700000000000~1700000000001`)
     expect(decodePosition(`000${A}`)).toEqual({ at: { kind: 'sequence', sequence: A } })
   })
 

@@ -1,4 +1,7 @@
-/** A disk of its own in a file, whose power can be cut: what was not yet written to it is gone, as far as the file system lets it. */
+/**
+ * A disk of its own in a file, whose power can be cut: what was not yet written to it is gone, as far as the file
+ * system lets it.
+ */
 import { execFileSync, spawnSync, type ExecFileSyncOptions } from 'node:child_process'
 import { closeSync, constants, copyFileSync, ftruncateSync, mkdirSync, openSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -38,9 +41,14 @@ export class LoopDisk {
   }
 
   /** From now on nothing reaches the disk, the journal included; every call that needs it fails. */
-  cut(): void { execFileSync('xfs_io', ['-x', '-c', 'shutdown', this.path], quiet) }
+  cut(): void {
+    execFileSync('xfs_io', ['-x', '-c', 'shutdown', this.path], quiet)
+  }
 
-  /** Mounted again after a cut, once no process uses it: the file system recovers what its journal holds. @param keep where the image goes as the cut left it */
+  /**
+   * Mounted again after a cut, once no process uses it: the file system recovers what its journal holds. @param keep
+   * where the image goes as the cut left it
+   */
   recover(keep: string): void {
     this.unmount()
     copyFileSync(this.image, keep, constants.COPYFILE_FICLONE)
@@ -62,7 +70,11 @@ export class LoopDisk {
 export function whyNoLoopDisk(kind: FileSystemKind): string | undefined {
   if (process.platform !== 'linux') return `no loop devices on ${process.platform}`
   if (process.getuid?.() !== 0) return 'only root can mount'
-  for (const [tool, from] of [[`mkfs.${kind}`, kind === 'xfs' ? 'xfsprogs' : 'e2fsprogs'], ['xfs_io', 'xfsprogs'], ['losetup', 'mount']] as const) {
+  for (const [tool, from] of [
+    [`mkfs.${kind}`, kind === 'xfs' ? 'xfsprogs' : 'e2fsprogs'],
+    ['xfs_io', 'xfsprogs'],
+    ['losetup', 'mount'],
+  ] as const) {
     if (spawnSync('which', [tool]).status !== 0) return `no ${tool} here: apt-get install ${from}`
   }
   return spawnSync('losetup', ['--find']).status === 0 ? undefined : 'no free loop device here'

@@ -1,4 +1,7 @@
-/** A run that is spoiled, then the same line again without fault until it ends well: a chain, which is judged as a whole. */
+/**
+ * A run that is spoiled, then the same line again without fault until it ends well: a chain, which is judged as a
+ * whole.
+ */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -42,7 +45,8 @@ export class Chains {
     mkdirSync(root)
     const world = await scenario.start(root)
     try {
-      if (world.after !== undefined) await this.run(world, folder, 'before', 0, { mode: 'kill', at: 1, only: world.after })
+      if (world.after !== undefined)
+        await this.run(world, folder, 'before', 0, { mode: 'kill', at: 1, only: world.after })
       const runs = [await this.run(world, folder, 'spoiled', 0, fault)]
       for (let i = 1; fault !== undefined && i <= ATTEMPTS; i++) {
         const again = await this.run(world, folder, `again-${i}`, i)
@@ -50,16 +54,24 @@ export class Chains {
         if (again.code !== null && world.well.includes(again.code)) break
       }
       return { world, fault, runs, ...receiptsOf(join(root, 'receipts')), folder }
-    } finally { await world.stop?.() }
+    } finally {
+      await world.stop?.()
+    }
   }
 
   private async run(world: World, folder: string, name: string, index: number, fault?: Fault): Promise<Run> {
     const root = join(folder, 'root')
     const log = join(folder, `${name}.calls`)
     const input = world.input?.(index)
-    const running = start([...world.args, '--receipt', join(root, 'receipts')], { env: { ...world.env, ...shimEnv(this.library, root, log, fault) }, ...(input === undefined ? {} : { input }) })
+    const running = start([...world.args, '--receipt', join(root, 'receipts')], {
+      env: { ...world.env, ...shimEnv(this.library, root, log, fault) },
+      ...(input === undefined ? {} : { input }),
+    })
     let hung = false
-    const timer = setTimeout(() => { hung = true; running.kill('SIGKILL') }, HANGS_MS)
+    const timer = setTimeout(() => {
+      hung = true
+      running.kill('SIGKILL')
+    }, HANGS_MS)
     const { code, signal, stderr } = await running.done
     clearTimeout(timer)
     writeFileSync(join(folder, `${name}.stderr`), stderr)
@@ -67,13 +79,20 @@ export class Chains {
   }
 }
 
-export function discard({ folder }: Chain): void { rmSync(folder, { recursive: true, force: true }) }
+export function discard({ folder }: Chain): void {
+  rmSync(folder, { recursive: true, force: true })
+}
 
 export function receiptsOf(file: string): { readonly receipts: readonly Receipt[]; readonly torn: readonly string[] } {
   const receipts: Receipt[] = []
   const torn: string[] = []
   const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : ['']
   if (lines.at(-1) === '') lines.pop()
-  for (const line of lines) try { receipts.push(JSON.parse(line) as Receipt) } catch { torn.push(line) }
+  for (const line of lines)
+    try {
+      receipts.push(JSON.parse(line) as Receipt)
+    } catch {
+      torn.push(line)
+    }
   return { receipts, torn }
 }

@@ -1,6 +1,6 @@
 /**
- * Six short flows whose every call is spoiled: the line, what feeds it, and what its destination holds afterwards. Records are those of
- * test/support/feed.ts: numbered, so that what is missing, twice or altered shows.
+ * Six short flows whose every call is spoiled: the line, what feeds it, and what its destination holds afterwards.
+ * Records are those of test/support/feed.ts: numbered, so that what is missing, twice or altered shows.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,8 @@ import { startTimedFeed } from './timed-feed'
 
 const SIZE = 100
 export const line = (n: number): string => record(n, SIZE)
-export const lines = (first: number, last: number): string => Array.from({ length: last - first + 1 }, (_, i) => `${line(first + i)}\n`).join('')
+export const lines = (first: number, last: number): string =>
+  Array.from({ length: last - first + 1 }, (_, i) => `${line(first + i)}\n`).join('')
 
 /** What must be in a destination when the flow has ended well. */
 export interface Expected {
@@ -20,9 +21,15 @@ export interface Expected {
   readonly records: readonly string[]
   /** The source cannot send again: after a run that failed a tail may be missing. */
   readonly once?: boolean
-  /** No spool: what a run that failed has delivered in its last second comes again, as README says, and nobody can count it. */
+  /**
+   * No spool: what a run that failed has delivered in its last second comes again, as README says, and nobody can count
+   * it.
+   */
   readonly lastSecond?: boolean
-  /** A feed: when each record was sent. Missing ones have to lie in a gap of the receipts, unless they were sent after a run had its `count`. */
+  /**
+   * A feed: when each record was sent. Missing ones have to lie in a gap of the receipts, unless they were sent after a
+   * run had its `count`.
+   */
   readonly feed?: { readonly sent: (index: number) => number; readonly count: number }
 }
 export interface World {
@@ -41,7 +48,10 @@ export interface World {
   dead?(): readonly string[]
   stop?(): Promise<void>
 }
-export interface Scenario { readonly name: string; start(root: string): Promise<World> }
+export interface Scenario {
+  readonly name: string
+  start(root: string): Promise<World>
+}
 
 const state = (root: string): readonly string[] => ['--state', `${root}/state`, '--give-up-after', '2s']
 
@@ -52,7 +62,11 @@ export function linesOf(text: string): readonly string[] {
 }
 export function linesIn(file: string, decode: (bytes: Buffer) => Buffer = (bytes) => bytes): readonly string[] {
   let bytes: Buffer
-  try { bytes = readFileSync(file) } catch { return [] }
+  try {
+    bytes = readFileSync(file)
+  } catch {
+    return []
+  }
   return linesOf(decode(bytes).toString('latin1'))
 }
 
@@ -60,14 +74,20 @@ export function linesIn(file: string, decode: (bytes: Buffer) => Buffer = (bytes
 export function generated(count: number): readonly string[] {
   const forge = new Forge(SIZE, 1)
   const records: string[] = []
-  while (records.length < count) records.push(...linesOf(forge.block(records.length + 1, count - records.length, 1 << 20).bytes.toString('latin1')))
+  while (records.length < count)
+    records.push(...linesOf(forge.block(records.length + 1, count - records.length, 1 << 20).bytes.toString('latin1')))
   return records
 }
 
 /** A member that was cut off while it was written gives what is whole of it, and a line that says so. */
 function unzipped(bytes: Buffer): Buffer {
-  try { return bytes.length === 0 ? bytes : gunzipSync(bytes) } catch (error) {
-    return Buffer.concat([gunzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH }), Buffer.from(`\n${(error as Error).message}\n`)])
+  try {
+    return bytes.length === 0 ? bytes : gunzipSync(bytes)
+  } catch (error) {
+    return Buffer.concat([
+      gunzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH }),
+      Buffer.from(`\n${(error as Error).message}\n`),
+    ])
   }
 }
 
@@ -85,8 +105,18 @@ async function s3World(root: string, more: Partial<World>): Promise<World> {
   writeFileSync(join(root, 'in.ndjson'), lines(1, 300))
   return {
     args: [
-      '--from', `file:${root}/in.ndjson`, '--to', 's3://lake/t', `endpoint=${store.endpoint}`, 'path-style', 'region=us-east-1', 'access-key-id=k', 'secret-access-key={env:SECRET}',
-      'commit-file-size=16KiB', 'upload-every=200ms', ...state(root),
+      '--from',
+      `file:${root}/in.ndjson`,
+      '--to',
+      's3://lake/t',
+      `endpoint=${store.endpoint}`,
+      'path-style',
+      'region=us-east-1',
+      'access-key-id=k',
+      'secret-access-key={env:SECRET}',
+      'commit-file-size=16KiB',
+      'upload-every=200ms',
+      ...state(root),
     ],
     env: { SECRET: store.secretKey },
     well: [0],
@@ -100,38 +130,68 @@ async function s3World(root: string, more: Partial<World>): Promise<World> {
 export const SCENARIOS: readonly Scenario[] = [
   {
     name: 'stdin-spool-file',
-    start: (root) => Promise.resolve({
-      args: ['--from', '-', '--to', `file:${root}/out.ndjson`, '--spool', `${root}/spool`, ...state(root)],
-      input: (run) => run === 0 ? lines(1, 200) : '',
-      well: [0],
-      outputs: () => Promise.resolve([linesIn(join(root, 'out.ndjson'))]),
-      expected: () => ({ records: linesOf(lines(1, 200)), once: true }),
-    }),
+    start: (root) =>
+      Promise.resolve({
+        args: ['--from', '-', '--to', `file:${root}/out.ndjson`, '--spool', `${root}/spool`, ...state(root)],
+        input: (run) => (run === 0 ? lines(1, 200) : ''),
+        well: [0],
+        outputs: () => Promise.resolve([linesIn(join(root, 'out.ndjson'))]),
+        expected: () => ({ records: linesOf(lines(1, 200)), once: true }),
+      }),
   },
   { name: 'file-s3', start: (root) => s3World(root, {}) },
   {
     name: 'generate-two-files',
-    start: (root) => Promise.resolve({
-      args: ['--from', 'generate:', 'count=200', 'size=100B', '--to', `file:${root}/a.ndjson`, '--to', `file:${root}/b.ndjson`, ...state(root)],
-      well: [0],
-      outputs: () => Promise.resolve(['a', 'b'].map((name) => linesIn(join(root, `${name}.ndjson`)))),
-      expected: () => ({ records: generated(200) }),
-    }),
+    start: (root) =>
+      Promise.resolve({
+        args: [
+          '--from',
+          'generate:',
+          'count=200',
+          'size=100B',
+          '--to',
+          `file:${root}/a.ndjson`,
+          '--to',
+          `file:${root}/b.ndjson`,
+          ...state(root),
+        ],
+        well: [0],
+        outputs: () => Promise.resolve(['a', 'b'].map((name) => linesIn(join(root, `${name}.ndjson`)))),
+        expected: () => ({ records: generated(200) }),
+      }),
   },
   {
     name: 'file-gzip-dead',
     start: (root) => {
       // Every 20th record is no JSON, so nothing can be appended to it.
-      const all = Array.from({ length: 200 }, (_, i) => (i + 1) % 20 === 0 ? `no json ${i + 1}` : line(i + 1))
+      const all = Array.from({ length: 200 }, (_, i) => ((i + 1) % 20 === 0 ? `no json ${i + 1}` : line(i + 1)))
       writeFileSync(join(root, 'in.ndjson'), `${all.join('\n')}\n`)
-      const dead = (): readonly string[] => linesIn(join(root, 'dead.ndjson')).map((text) => {
-        try { return String((JSON.parse(text) as { value?: string }).value) } catch { return `torn: ${text}` }
-      })
+      const dead = (): readonly string[] =>
+        linesIn(join(root, 'dead.ndjson')).map((text) => {
+          try {
+            return String((JSON.parse(text) as { value?: string }).value)
+          } catch {
+            return `torn: ${text}`
+          }
+        })
       return Promise.resolve({
-        args: ['--from', `file:${root}/in.ndjson`, '--append', 'from=test', '--to', `file:${root}/out.ndjson.gz`, '--dead-letter', `file:${root}/dead.ndjson`, ...state(root)],
+        args: [
+          '--from',
+          `file:${root}/in.ndjson`,
+          '--append',
+          'from=test',
+          '--to',
+          `file:${root}/out.ndjson.gz`,
+          '--dead-letter',
+          `file:${root}/dead.ndjson`,
+          ...state(root),
+        ],
         well: [0, 5],
         outputs: () => Promise.resolve([linesIn(join(root, 'out.ndjson.gz'), unzipped)]),
-        expected: () => ({ records: all.filter((text) => text.startsWith('{')).map((text) => `${text.slice(0, -1)},"from":"test"}`), lastSecond: true }),
+        expected: () => ({
+          records: all.filter((text) => text.startsWith('{')).map((text) => `${text.slice(0, -1)},"from":"test"}`),
+          lastSecond: true,
+        }),
         dead,
       })
     },
@@ -145,7 +205,10 @@ export const SCENARIOS: readonly Scenario[] = [
         // After a gap a bounded run is incomplete, and says so.
         well: [0, 5],
         outputs: () => Promise.resolve([linesIn(join(root, 'out.ndjson'))]),
-        expected: () => ({ records: Array.from({ length: feed.sent.length }, (_, i) => line(i + 1)), feed: { sent: (index) => feed.sent[index] ?? 0, count: 100 } }),
+        expected: () => ({
+          records: Array.from({ length: feed.sent.length }, (_, i) => line(i + 1)),
+          feed: { sent: (index) => feed.sent[index] ?? 0, count: 100 },
+        }),
         stop: () => feed.stop(),
       }
     },

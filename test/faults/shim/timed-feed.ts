@@ -1,4 +1,7 @@
-/** A feed that goes on whether anybody listens or not, and knows when it sent what: missing records are compared with the gaps that were told. */
+/**
+ * A feed that goes on whether anybody listens or not, and knows when it sent what: missing records are compared with
+ * the gaps that were told.
+ */
 import type { AddressInfo } from 'node:net'
 import { WebSocketServer, type WebSocket } from 'ws'
 
@@ -24,19 +27,25 @@ export async function startTimedFeed(text: (n: number) => string): Promise<Timed
   }
   server.on('connection', (socket) => {
     open.add(socket)
-    const gone = (): void => { open.delete(socket) }
+    const gone = (): void => {
+      open.delete(socket)
+    }
     socket.on('close', gone)
     socket.on('error', gone)
     timer ??= setInterval(burst, 5)
   })
-  await new Promise((resolve) => { server.once('listening', resolve) })
+  await new Promise((resolve) => {
+    server.once('listening', resolve)
+  })
   return {
     url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}/feed`,
     sent,
     async stop() {
       clearInterval(timer)
       for (const socket of open) socket.terminate()
-      await new Promise((resolve) => { server.close(resolve) })
+      await new Promise((resolve) => {
+        server.close(resolve)
+      })
     },
   }
 }
