@@ -1,6 +1,6 @@
 /**
- * What the compiler cannot see: promises nobody waits for, `any` that spreads, conditions that are always true. Rules
- * about looks are off: the style is dense on purpose.
+ * These rules find what the compiler cannot see: promises that nobody waits for, `any` that spreads, conditions that
+ * are always true. The formatter (biome.json) decides about looks; the rules of size are here.
  */
 const tseslint = require('typescript-eslint')
 
@@ -34,6 +34,25 @@ const everywhere = Object.fromEntries(
   ].map((rule) => [rule, 'error']),
 )
 
+/** Strings, templates and patterns cannot be broken; all else fits the formatter's width. */
+const width = {
+  code: 120,
+  ignoreStrings: true,
+  ignoreTemplateLiterals: true,
+  ignoreRegExpLiterals: true,
+  ignoreUrls: true,
+}
+const sizes = {
+  'max-len': ['error', width],
+  'max-lines': ['error', { max: 500 }],
+  'max-statements': ['error', { max: 50 }],
+}
+/** A nested conditional within a template is read by nobody: it gets a name, or becomes a function. */
+const nested = {
+  selector: 'TemplateLiteral ConditionalExpression ConditionalExpression',
+  message: 'Give a nested conditional within a template a name.',
+}
+
 module.exports = tseslint.config(
   { ignores: ['node_modules/', 'dist/', 'build/', 'coverage/'] },
   {
@@ -43,6 +62,7 @@ module.exports = tseslint.config(
     linterOptions: { reportUnusedDisableDirectives: 'error' },
     rules: {
       ...everywhere,
+      ...sizes,
       eqeqeq: 'error',
       'no-promise-executor-return': 'off',
       // `void` says that the promise deals with its own failures.
@@ -79,6 +99,7 @@ module.exports = tseslint.config(
       '@typescript-eslint/no-redundant-type-constituents': 'off',
       'no-restricted-syntax': [
         'error',
+        nested,
         { selector: 'TSEnumDeclaration', message: 'A union of strings says the same without code of its own.' },
         {
           selector:
@@ -96,6 +117,8 @@ module.exports = tseslint.config(
   {
     files: ['test/**/*.ts'],
     rules: {
+      // A test tells one story from its first line to its last.
+      'max-statements': 'off',
       '@typescript-eslint/explicit-function-return-type': 'off',
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/unbound-method': 'off',
@@ -105,6 +128,20 @@ module.exports = tseslint.config(
         { selector: 'CallExpression[callee.property.name="only"]', message: 'A test alone hides all others.' },
       ],
     },
+  },
+  {
+    // These have grown beyond the limit and are to be split; no other file is to join them.
+    files: [
+      'src/core/flow.ts',
+      'src/endpoints/kafka/client.ts',
+      'src/plan/assemble.ts',
+      'test/endpoints/file.test.ts',
+      'test/endpoints/kafka/group.test.ts',
+      'test/endpoints/ws-source.test.ts',
+      'test/spool/faults.test.ts',
+      'test/spool/model.ts',
+    ],
+    rules: { 'max-lines': 'off' },
   },
   {
     files: ['**/*.js', '**/*.cjs'],
@@ -136,6 +173,8 @@ module.exports = tseslint.config(
     },
     rules: {
       ...everywhere,
+      ...sizes,
+      ...sizes,
       eqeqeq: 'error',
       'no-undef': 'error',
       'no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrors: 'none' }],

@@ -2,7 +2,8 @@
  * Ratios to a peer or a limit, medians of alternating pairs in one run, with CPU and memory of manifold. Never part of
  * the tests.
  *
- *   npm run bench [-- --pairs 5] [--only stdio,accept,s3,gzip,ws,kafka,amqp,kinesis] [--bytes 1000000000] [--records 1350000] [--ten]
+ *   npm run bench [-- --pairs 5] [--only stdio,accept,s3,gzip,ws,kafka,amqp,kinesis]
+ *                    [--bytes 1000000000] [--records 1350000] [--ten]
  *
  * kafka is all of kafka-stdout, stdin-kafka, kafka-kafka and kafka-accept, each of which may be named alone. --bytes:
  * of stdio and S3; --records: of Kafka, a seventh of it for RabbitMQ, a ninth for Kinesis; --ten: memory at ten times

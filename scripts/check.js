@@ -1,16 +1,12 @@
 /**
- * `npm run check`: everything a reviewer would look for that a machine can find: types of sources and tests, lint, the
- * room table, sizes of files, generated pages. Each with its name, its time and, where it fails, its output.
+ * `npm run check` finds all that a machine can find for a reviewer: format, types of sources and tests, lint (with
+ * sizes of files and functions), the layer table, generated pages. It prints the name and the time of each, and the
+ * output of those that fail.
  */
 'use strict'
 const { spawn } = require('child_process')
-const fs = require('fs')
 const path = require('path')
 const { ready, root } = require('./setup')
-
-/** A file beyond the first is said, beyond the second refused: it has become two files. */
-const LONG = 350
-const TOO_LONG = 400
 
 // For some tools FORCE_COLOR=0 means colours.
 const { FORCE_COLOR: _, ...plain } = process.env
@@ -32,27 +28,8 @@ function run(file, args) {
   })
 }
 
-function filesOf(folder) {
-  return fs
-    .readdirSync(folder, { withFileTypes: true })
-    .flatMap((entry) => (entry.isDirectory() ? filesOf(path.join(folder, entry.name)) : path.join(folder, entry.name)))
-}
-function sizes() {
-  const long = filesOf(path.join(root, 'src'))
-    .map((file) => ({ file: path.relative(root, file), lines: fs.readFileSync(file, 'utf8').split('\n').length - 1 }))
-    .filter(({ lines }) => lines > LONG)
-  return {
-    ok: long.every(({ lines }) => lines <= TOO_LONG),
-    output: long
-      .map(
-        ({ file, lines }) =>
-          `${file}: ${lines} lines${lines > TOO_LONG ? `, more than ${TOO_LONG}: make it two files` : `, more than ${LONG}`}\n`,
-      )
-      .join(''),
-  }
-}
-
 const checks = [
+  ['format', () => run(modules('@biomejs', 'biome', 'bin', 'biome'), ['format', '.'])],
   ['types', () => run(modules('typescript', 'bin', 'tsc'), ['-p', 'tsconfig.test.json'])],
   ['lint', () => run(modules('eslint', 'bin', 'eslint.js'), ['.', '--max-warnings', '0'])],
   [
@@ -64,7 +41,6 @@ const checks = [
         'src',
       ]),
   ],
-  ['sizes', async () => sizes()],
   ['docs', () => run(path.join(root, 'scripts', 'docs.js'), ['--check'])],
 ]
 
@@ -84,7 +60,7 @@ ready(
           const { ok, output } = await check()
           if (!ok) failed.push(name)
           console.log(`${ok ? 'ok    ' : 'FAILED'} ${name} (${((Date.now() - started) / 1000).toFixed(1)} s)`)
-          if (!ok || (name === 'sizes' && output !== '')) console.log(output.trimEnd())
+          if (!ok) console.log(output.trimEnd())
         }),
     )
     if (failed.length > 0) console.log(`check failed: ${failed.join(', ')}`)

@@ -60,8 +60,36 @@ async function objectStore() {
   return store
 }
 
+/** The numbers of the trades stored, and how many of them came twice. */
+async function tradesIn(client) {
+  const { ListObjectsV2Command, GetObjectCommand } = require('@aws-sdk/client-s3')
+  const objects = []
+  for (let token; ; ) {
+    const page = await client.send(
+      new ListObjectsV2Command({ Bucket: 'demo', Prefix: 'trades/', ContinuationToken: token }),
+    )
+    for (const { Key } of page.Contents || []) if (!Key.endsWith('/')) objects.push(Key)
+    token = page.NextContinuationToken
+    if (token === undefined) break
+  }
+  const seen = new Map()
+  let doubles = 0
+  say('\nobjects:')
+  for (const key of objects.sort()) {
+    const { Body } = await client.send(new GetObjectCommand({ Bucket: 'demo', Key: key }))
+    const lines = (await Body.transformToString()).trimEnd().split('\n')
+    say(`  ${key}  ${lines.length} trades`)
+    for (const line of lines) {
+      const { seq } = JSON.parse(line)
+      if (seen.has(seq)) doubles++
+      seen.set(seq, true)
+    }
+  }
+  return { seen, doubles }
+}
+
 async function show(store, feed, folder) {
-  const { S3Client, CreateBucketCommand, ListObjectsV2Command, GetObjectCommand } = require('@aws-sdk/client-s3')
+  const { S3Client, CreateBucketCommand } = require('@aws-sdk/client-s3')
   const client = new S3Client({
     endpoint: store.endpoint,
     region: 'us-east-1',
@@ -119,28 +147,7 @@ async function show(store, feed, folder) {
   child.kill('SIGTERM')
   const { code } = await ended
 
-  const objects = []
-  for (let token; ; ) {
-    const page = await client.send(
-      new ListObjectsV2Command({ Bucket: 'demo', Prefix: 'trades/', ContinuationToken: token }),
-    )
-    for (const { Key } of page.Contents || []) if (!Key.endsWith('/')) objects.push(Key)
-    token = page.NextContinuationToken
-    if (token === undefined) break
-  }
-  const seen = new Map()
-  let doubles = 0
-  say('\nobjects:')
-  for (const key of objects.sort()) {
-    const { Body } = await client.send(new GetObjectCommand({ Bucket: 'demo', Key: key }))
-    const lines = (await Body.transformToString()).trimEnd().split('\n')
-    say(`  ${key}  ${lines.length} trades`)
-    for (const line of lines) {
-      const { seq } = JSON.parse(line)
-      if (seen.has(seq)) doubles++
-      seen.set(seq, true)
-    }
-  }
+  const { seen, doubles } = await tradesIn(client)
   client.destroy()
 
   const first = Math.min(...seen.keys())

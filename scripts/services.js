@@ -2,10 +2,14 @@
 /**
  * Real servers for tests and the demo, in the user's cache folder (MANIFOLD_SERVICES moves it).
  *
- *   node scripts/services.js install [--need s3,kafka] [--only versitygw,minio,moto]   installs what this machine can have; exit 1 where a service cannot be had
- *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]         in the foreground, until Ctrl-C; with a bucket `lake`
- *   node scripts/services.js start kafka | rabbitmq | kinesis | dynamodb [--port PORT] [--dir DIR]   Kafka with a topic, Kinesis with a stream `trades`
- *   node scripts/services.js start feed [--port 8080] [--rate 1000]                    a WebSocket feed of trades, the same way
+ *   node scripts/services.js install [--need s3,kafka] [--only versitygw,minio,moto]
+ *       installs what this machine can have; exit 1 where a service cannot be had
+ *   node scripts/services.js start s3 [--kind minio] [--port 9000] [--dir DIR]
+ *       runs it in the foreground, until Ctrl-C, with a bucket `lake`
+ *   node scripts/services.js start kafka | rabbitmq | kinesis | dynamodb [--port PORT] [--dir DIR]
+ *       the same way: Kafka has a topic, Kinesis a stream `trades`
+ *   node scripts/services.js start feed [--port 8080] [--rate 1000]
+ *       the same way: a WebSocket feed of trades
  */
 'use strict'
 const { install } = require('./services/install')

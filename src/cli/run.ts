@@ -6,7 +6,7 @@ import type { FlowCommand } from '../core/flow-state'
 import { receiptLine } from '../core/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
-import { assemble, type Assembled, type Drained } from '../plan/assemble'
+import { assemble, type Assembled, type AssembleOptions, type Drained } from '../plan/assemble'
 import { EXIT, exitCode } from './exit'
 import { createLog, type CliLog } from './log'
 import { fitMemory } from './memory'
@@ -31,91 +31,37 @@ export async function runCommand(
   } catch (error) {
     return usage(error, (text) => text)
   }
-  if (line.flags.help || line.flags.version)
-    return (await import('./commands.js')).runSubcommand([line.flags.help ? 'help' : '--version'])
-  const redact = (text: string): string => line.redactor.text(text)
+  const { flags, redactor } = line
+  if (flags.help || flags.version)
+    return (await import('./commands.js')).runSubcommand([flags.help ? 'help' : '--version'])
+  const redact = (text: string): string => redactor.text(text)
   const secret = hideSecrets(argv, redact)
   listenToStderr()
-  const terminal = process.stderr.isTTY
-  let live: LiveLine | undefined
-  let bounded = false
-  const { flags } = line
-  const make = (quiet: boolean): CliLog =>
-    createLog({
-      format: flags.logFormat,
-      level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel,
-      terminal,
-      journald: process.env['JOURNAL_STREAM'] !== undefined && flags.logFormat === 'auto',
-      quiet,
+  const screen: Screen = { live: undefined }
+  const planned = await plan(
+    line,
+    drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain },
+    {
+      screen,
       redact,
-      around: (print) => {
-        if (live === undefined) print()
-        else live.around(print)
-      },
-    })
-  let log = make(false)
-  // The plan logs before it is known whether the run is bounded: it gets whatever the log is by then.
-  const early: ['debug' | 'info' | 'warn' | 'error', string, object | undefined][] = []
-  let planned = false
-  const say =
-    (level: 'debug' | 'info' | 'warn' | 'error') =>
-    (message: string, facts?: object): void => {
-      if (planned) log[level](message, facts)
-      else early.push([level, message, facts])
-    }
-  let assembled: Assembled
-  try {
-    if (flags.receipt !== undefined) await canAppend(flags.receipt)
-    assembled = await assemble(
-      line,
-      { env: process.env, redactor: line.redactor, exists: () => false },
-      {
-        debug: say('debug'),
-        info: say('info'),
-        warn: say('warn'),
-        error: say('error'),
-        lasting: (message) => {
-          log.lasting(message)
-        },
-      },
-      drain === undefined ? (secret ? {} : { command: commandOf(argv, env) }) : { drain },
-    )
-  } catch (error) {
-    for (const [level, message, facts] of early) log[level](message, facts)
-    return usage(error, redact)
-  }
-  bounded = assembled.bounded
-  log = make(bounded && !terminal && flags.logFormat !== 'json' && !line.given.has('logLevel'))
-  planned = true
-  for (const [level, message, facts] of early) log[level](message, facts)
-  for (const warning of line.warnings) log.warn(warning)
-  for (const text of assembled.startLines) log.info(text)
+    },
+  )
+  if (typeof planned === 'number') return planned
+  const { assembled, log } = planned
 
   fitMemory()
-  const { flow } = assembled
+  const { flow, bounded } = assembled
   const earlier = await issueAll(assembled.owing, flags.receipt, log, { earlier: true })
   flow.owes(earlier)
-  let signalled: NodeJS.Signals | undefined
-  const onSignal = (signal: NodeJS.Signals): void => {
-    if (signalled === undefined) {
-      signalled = signal
-      log.info(`${signal}: stopping, within ${flags.grace / 1000} s`)
-      flow.stop()
-    } else {
-      log.warn(`${signal} again: cut short`)
-      flow.abort()
-    }
-  }
-  // What is ignored, as by nohup, has a handler from the launcher.
-  for (const signal of SIGNALS) if (process.listenerCount(signal) === 0) process.on(signal, onSignal)
-  if (flags.progress === 'on' || (flags.progress === 'auto' && terminal && !flags.quiet))
-    live = liveLine(() => flow.status())
+  const signals = listenToSignals(flow, flags.grace, log)
+  if (flags.progress === 'on' || (flags.progress === 'auto' && process.stderr.isTTY && !flags.quiet))
+    screen.live = liveLine(() => flow.status())
   let metrics: { close(): Promise<void> } | undefined
   try {
     if (flags.metrics !== undefined)
       metrics = await (await import('./metrics.js')).serveMetrics(flags.metrics, () => flow.status(), log)
   } catch (error) {
-    live?.stop()
+    screen.live?.stop()
     await assembled.release()
     return usage(error, redact)
   }
@@ -123,8 +69,8 @@ export async function runCommand(
   try {
     result = await flow.run()
   } finally {
-    live?.stop()
-    live = undefined
+    screen.live?.stop()
+    screen.live = undefined
     await metrics?.close()
   }
   const silent = result.ending.kind === 'reader gone'
@@ -137,9 +83,94 @@ export async function runCommand(
   // While the flow is still ours: no other start is to issue it as well.
   await flow.issued(left)
   await assembled.release()
+  const signalled = signals.first()
   const code = withReceipts(exitCode(result.ending, bounded && !(assembled.fed && signalled !== 'SIGINT')), left.length)
   if (code !== EXIT.complete && code !== EXIT.readerGone) farewell(result, assembled, log, redact)
   return code ?? signalled ?? EXIT.complete
+}
+
+/** The live line comes and goes while the log is in use. */
+interface Screen {
+  live: LiveLine | undefined
+}
+interface Planned {
+  readonly assembled: Assembled
+  readonly log: CliLog
+}
+
+/** The flow and its log, or the exit code of a line that cannot be run. */
+async function plan(
+  line: CommandLine,
+  options: AssembleOptions,
+  { screen, redact }: { readonly screen: Screen; readonly redact: (text: string) => string },
+): Promise<Planned | number> {
+  const { flags } = line
+  const terminal = process.stderr.isTTY
+  const make = (quiet: boolean): CliLog =>
+    createLog({
+      format: flags.logFormat,
+      level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel,
+      terminal,
+      journald: process.env['JOURNAL_STREAM'] !== undefined && flags.logFormat === 'auto',
+      quiet,
+      redact,
+      around: (print) => {
+        if (screen.live === undefined) print()
+        else screen.live.around(print)
+      },
+    })
+  let log = make(false)
+  // The plan logs before it is known whether the run is bounded: its lines wait for the log that this decides on.
+  const early: ['debug' | 'info' | 'warn' | 'error', string, object | undefined][] = []
+  let known = false
+  const say =
+    (level: 'debug' | 'info' | 'warn' | 'error') =>
+    (message: string, facts?: object): void => {
+      if (known) log[level](message, facts)
+      else early.push([level, message, facts])
+    }
+  const planLog = {
+    debug: say('debug'),
+    info: say('info'),
+    warn: say('warn'),
+    error: say('error'),
+    lasting: (message: string): void => {
+      log.lasting(message)
+    },
+  }
+  let assembled: Assembled
+  try {
+    if (flags.receipt !== undefined) await canAppend(flags.receipt)
+    const context = { env: process.env, redactor: line.redactor, exists: () => false }
+    assembled = await assemble(line, context, planLog, options)
+  } catch (error) {
+    for (const [level, message, facts] of early) log[level](message, facts)
+    return usage(error, redact)
+  }
+  log = make(assembled.bounded && !terminal && flags.logFormat !== 'json' && !line.given.has('logLevel'))
+  known = true
+  for (const [level, message, facts] of early) log[level](message, facts)
+  for (const warning of line.warnings) log.warn(warning)
+  for (const text of assembled.startLines) log.info(text)
+  return { assembled, log }
+}
+
+/** The first signal stops the flow, the next one cuts it short. */
+function listenToSignals(flow: Assembled['flow'], grace: number, log: CliLog): { first(): NodeJS.Signals | undefined } {
+  let first: NodeJS.Signals | undefined
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (first === undefined) {
+      first = signal
+      log.info(`${signal}: stopping, within ${grace / 1000} s`)
+      flow.stop()
+    } else {
+      log.warn(`${signal} again: cut short`)
+      flow.abort()
+    }
+  }
+  // A signal that is ignored, as by nohup, has a handler from the launcher.
+  for (const signal of SIGNALS) if (process.listenerCount(signal) === 0) process.on(signal, onSignal)
+  return { first: () => first }
 }
 
 /** What could not be told is a failure of the local disk, unless something worse has happened. */

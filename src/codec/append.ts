@@ -78,7 +78,7 @@ function memberOf({ name, kind, value }: AppendSpec, valueOf: (variable: string)
   const make =
     kind === 'text'
       ? (): string => JSON.stringify(value.replace(VARIABLE, (_, variable: string) => valueOf(variable)))
-      : // Within JSON a variable stands inside a string, where quotes and backslashes have to be escaped, or is a number.
+      : // Within JSON a variable stands inside a string, where quotes and backslashes are escaped, or is a number.
         (): string => value.replace(VARIABLE, (_, variable: string) => JSON.stringify(valueOf(variable)).slice(1, -1))
   const each = value.includes('{uuid}')
   const fixed = each ? '' : make()

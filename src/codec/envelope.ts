@@ -1,7 +1,8 @@
 /**
  * One JSON object per line that loses nothing of a record: bytes as text where they are UTF-8, else base64.
  *
- *     {"value":"text","key_base64":"gA==","headers":[["h","typed text"],["b",{"utf8":"bytes"}],["c",{"base64":"/w=="}],["d",{"bigint":"1"}],["e",1.5],["f",true],["g",null]],
+ *     {"value":"text","key_base64":"gA==","headers":[["h","typed text"],["b",{"utf8":"bytes"}],["c",{"base64":"/w=="}],
+ *      ["d",{"bigint":"1"}],["e",1.5],["f",true],["g",null]],
  *      "timestamp":1700000000000,"source":"…","partition":"…","position":"…"}
  *
  * A header that is text in its protocol is a string here, one that is bytes an object with `utf8` or `base64`. Dead

@@ -85,6 +85,9 @@ export function isExhausted(error: unknown): boolean {
   return isSystemError(error) && EXHAUSTED_CODES.includes(error.code)
 }
 
+// eslint-disable-next-line no-control-regex -- control characters are what is being escaped
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g
+
 /** One line of an unknown error, for logs: message and code, control characters escaped, never a stack. */
 export function lineOf(error: unknown): string {
   const text =
@@ -95,10 +98,7 @@ export function lineOf(error: unknown): string {
           ? error.message
           : ((error as NodeJS.ErrnoException).code ?? error.name)
         : String(error)
-  // eslint-disable-next-line no-control-regex -- control characters are what is being escaped
   return text
-    .replace(/[\u0000-\u001f\u007f-\u009f]/g, (c) =>
-      c === '\n' ? ' ' : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
-    )
+    .replace(CONTROL, (c) => (c === '\n' ? ' ' : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`))
     .slice(0, 2000)
 }

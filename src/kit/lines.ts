@@ -10,7 +10,8 @@ const NEWLINE = 0x0a
  *       (memory (export "memory") 4 4)
  *       ;; bytes 0 … length of the memory; length is a multiple of 64, padded with zeros
  *       (func (export "count") (param $length i32) (result i32)
- *         (local $at i32) (local $stop i32) (local $a v128) (local $sum v128) (local $b v128) (local $c v128) (local $d v128)
+ *         (local $at i32) (local $stop i32) (local $a v128) (local $sum v128)
+ *         (local $b v128) (local $c v128) (local $d v128)
  *         (block $done
  *           (loop $span                       ;; at most 255 steps, so that the counts of each lane fit into a byte
  *             (br_if $done (i32.ge_u (local.get $at) (local.get $length)))
@@ -19,10 +20,12 @@ const NEWLINE = 0x0a
  *             ;; a, b, c, d = 0
  *             (loop $step
  *               ;; for a, b, c, d and 0, 16, 32, 48: equal lanes are -1, subtracting counts them
- *               (local.set $a (i8x16.sub (local.get $a) (i8x16.eq (v128.load offset=0 (local.get $at)) (v128.const i8x16 10 …))))
+ *               (local.set $a (i8x16.sub (local.get $a)
+ *                 (i8x16.eq (v128.load offset=0 (local.get $at)) (v128.const i8x16 10 …))))
  *               (br_if $step (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 64))) (local.get $stop))))
  *             ;; for a, b, c, d:
- *             (local.set $sum (i32x4.add (local.get $sum) (i32x4.extadd_pairwise_i16x8_u (i16x8.extadd_pairwise_i8x16_u (local.get $a)))))
+ *             (local.set $sum (i32x4.add (local.get $sum)
+ *               (i32x4.extadd_pairwise_i16x8_u (i16x8.extadd_pairwise_i8x16_u (local.get $a)))))
  *             (br $span)))
  *         ;; the four lanes of $sum added
  *       ))

@@ -41,7 +41,8 @@ export interface Option<T> extends Facts<T> {
   readonly bare?: string
   parse(raw: string): T
 }
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the spec is a bag of differently typed options; inference restores each type
+// The spec is a bag of differently typed options; inference restores each type.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type Spec = Readonly<Record<string, Option<any>>>
 type Value<O> = O extends { parse(raw: string): infer T }
   ? O extends { required: true } | { default: unknown }
@@ -276,7 +277,8 @@ export function defineEndpoint<const S extends Spec>(endpoint: Endpoint<S>): End
   return endpoint
 }
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- endpoints of different specs side by side; each factory gets back the spec it declared
+// Endpoints of different specs stand side by side; each factory gets back the spec that it declared.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type AnyEndpoint = Endpoint<any>
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- as above
 export type AnyTarget = Target<any>

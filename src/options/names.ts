@@ -146,8 +146,8 @@ export function holdsPrivateKey(text: string): boolean {
 
 /** A piece of the command line for a message: one line, in quotes, of bearable length. */
 export function quoted(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is being escaped
   const plain = text.replace(
+    // eslint-disable-next-line no-control-regex -- control characters are what is being escaped
     /[\u0000-\u001f\u007f-\u009f]/g,
     (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
   )

@@ -111,7 +111,8 @@ function dotless(name: string): string {
 
 function globbed({ scheme, role }: Place, files: readonly string[]): string {
   const others = files.length - 1
-  return `${quoted(files[0] ?? '')}${others === 0 ? ' is a file' : ` and ${others} other word${others === 1 ? '' : 's'} are files`}, not an option of ${scheme}: quote the glob, as in --${role === 'source' ? 'from' : 'to'} 'file:*.log', so that the shell leaves it alone`
+  const areFiles = others === 0 ? ' is a file' : ` and ${others} other ${others === 1 ? 'word' : 'words'} are files`
+  return `${quoted(files[0] ?? '')}${areFiles}, not an option of ${scheme}: quote the glob, as in --${role === 'source' ? 'from' : 'to'} 'file:*.log', so that the shell leaves it alone`
 }
 
 /**

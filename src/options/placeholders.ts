@@ -57,12 +57,13 @@ async function fileText(placeholder: Placeholder, env: Environment): Promise<str
       await handle.close()
     }
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code
-    throw new Error(
-      `${shown(placeholder)}: ${code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read the file' : lineOf(error)}`,
-      { cause: error },
-    )
+    throw new Error(`${shown(placeholder)}: ${unreadable(error as NodeJS.ErrnoException)}`, { cause: error })
   }
+}
+
+function unreadable(error: NodeJS.ErrnoException): string {
+  if (error.code === 'ENOENT') return 'there is no such file'
+  return error.code === 'EACCES' ? 'this user may not read the file' : lineOf(error)
 }
 
 async function commandOutput(placeholder: Placeholder, env: Environment): Promise<string> {

@@ -39,9 +39,7 @@ export function startLines({
       )
     else if (position === 'here') lines.push(`${label}: begins at its start option; its position is kept from here on`)
     else if (position === 'upstream')
-      lines.push(
-        `${label}: released ${spooled ? (parsed.endpoint.source?.releasedAtAccept === true ? 'once it is in the spool' : 'once every sink has confirmed') : 'once the sink has confirmed'}`,
-      )
+      lines.push(`${label}: released ${releasedWhen(spooled, parsed.endpoint.source?.releasedAtAccept === true)}`)
   }
   const keyed = sources.some(hasKeys)
   for (const { label, sink, parsed, target } of sinks) {
@@ -58,11 +56,23 @@ export function startLines({
       )
   }
   if (deadLetterPolicy === 'drop') lines.push('records that cannot be delivered are dropped, and counted')
-  for (const flow of others)
-    lines.push(
-      `the flow ${flow.name}${flow.instance === 0 ? '' : ` (instance ${flow.instance})`} holds undelivered records and is not running: ${flow.state?.command === undefined ? 'its line, which was not stored for a secret in it, delivers them when it is run again' : `manifold spool drain ${flow.name}${flow.instance === 0 ? '' : ` --instance ${flow.instance}`} delivers them`}`,
-    )
+  for (const flow of others) lines.push(waiting(flow))
   return lines
+}
+
+function releasedWhen(spooled: boolean, atAccept: boolean): string {
+  if (!spooled) return 'once the sink has confirmed'
+  return atAccept ? 'once it is in the spool' : 'once every sink has confirmed'
+}
+
+function waiting({ name, instance, state }: StoredFlow): string {
+  const which = instance === 0 ? '' : ` (instance ${instance})`
+  const drain = `manifold spool drain ${name}${instance === 0 ? '' : ` --instance ${instance}`} delivers them`
+  const how =
+    state?.command === undefined
+      ? 'its line, which was not stored for a secret in it, delivers them when it is run again'
+      : drain
+  return `the flow ${name}${which} holds undelivered records and is not running: ${how}`
 }
 
 /** Lines, messages of feeds and what is made up have none. */

@@ -31,10 +31,12 @@
  * read again). Little-endian.
  *
  *   segment   header page 4096 | seal block 12288 | frames
- *   header    magic "MNFSPOOL" | version u32 | crc32 u32 | JSON length u32 | JSON { id, first, createdAt, targets } | NULs
- *   seal      magic "SEAL" | JSON length u32 | crc32 u32 | JSON (format.ts, Seal) | NULs; all NULs while the segment is open
- *   frame     magic "MFR1" | length u32 | crc32 u32 | encoding u8, flags u8, 0 u16 | first sequence u64 | count u32 | length of positions u32
- *             | received-at f64 ms | durable u64 | positions | payload
+ *   header    magic "MNFSPOOL" | version u32 | crc32 u32 | JSON length u32 | JSON { id, first, createdAt, targets }
+ *             | NULs
+ *   seal      magic "SEAL" | JSON length u32 | crc32 u32 | JSON (format.ts, Seal) | NULs;
+ *             all NULs while the segment is open
+ *   frame     magic "MFR1" | length u32 | crc32 u32 | encoding u8, flags u8, 0 u16 | first sequence u64 | count u32
+ *             | length of positions u32 | received-at f64 ms | durable u64 | positions | payload
  *   positions length of source u32, of partition u32, of position u32, and the three as UTF-8
  *   payload   encoding 0: a gap as JSON (count 0) · 1: newline-terminated records · 2: entries (entries.ts)
  *

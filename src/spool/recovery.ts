@@ -58,6 +58,17 @@ export interface Recovered {
   readonly carried: Carried
 }
 
+/** The files as they are decided over, from the newest to the oldest. */
+interface Sorted {
+  readonly segments: SegmentFile[]
+  readonly remove: string[]
+  readonly carried: Carried
+  /** First sequence of the next newer file that has anything in it. */
+  limit: number
+  /** A newer file has records. */
+  records: boolean
+}
+
 export class Recovery {
   private readonly gaps: Loss[] = []
   private readonly repair: Repair
@@ -84,99 +95,9 @@ export class Recovery {
   }
 
   async run(found: readonly Found[]): Promise<Recovered> {
-    const { context, known } = this
-    const { fs, log } = context
-    const segments: SegmentFile[] = []
-    const remove: string[] = []
-    const carried: Carried = { gaps: [], progress: [], paths: [] }
-    // From the newest to the oldest: where a segment ends is said by the one after it, if that has anything in it.
-    let limit = Infinity
-    let records = false
-    for (const one of found.toReversed()) {
-      const seal = await readSeal(context, one.path)
-      if (seal !== undefined) {
-        this.highest = Math.max(this.highest, seal.next)
-        const newest = !records
-        limit = one.first
-        records = true
-        if (one === found.at(-1)) await this.repair.rewritten(one.path)
-        if (seal.next > known.tail || (!newest && seal.next === known.tail && seal.next === known.acceptedThrough)) {
-          segments.unshift(await this.sealed(one, seal))
-          continue
-        }
-        if (seal.next < known.tail || seal.next < known.acceptedThrough) {
-          remove.push(one.path)
-          continue
-        }
-        // It ends where the cursors stand: a gap at its end may be known nowhere else.
-        const file = tolerant(await fs.open(one.path, 'update'))
-        try {
-          const result = await examine(file, sealedKnowledge(context, seal, one.size))
-          if (!(await this.carry(file, one, result, carried))) remove.push(one.path)
-        } finally {
-          await file.close()
-        }
-        continue
-      }
-      if (limit <= known.tail && records) {
-        remove.push(one.path)
-        continue
-      }
-      const file = tolerant(await fs.open(one.path, 'update'))
-      try {
-        const sequence = this.durableSequence(one.first, limit)
-        const result = await examine(file, {
-          first: one.first,
-          size: one.size,
-          seed: context.seed,
-          durableSequence: sequence,
-          durableBytes: 0,
-          limit,
-        })
-        this.highest = Math.max(this.highest, result.highest)
-        if (result.tally.count === 0 && result.lost.length === 0) {
-          const bare = result.tally.gaps.length === 0 && result.progress.length === 0
-          // Where a record follows in another file, what is carried has become durable before it.
-          if (records || !(await this.carry(file, one, result, carried))) {
-            if (!this.idKnown && one.size > DATA_AT)
-              await this.repair.aside(
-                file,
-                one,
-                [{ from: 0, to: one.size }],
-                'its header cannot be read, and nothing else names the spool it belongs to',
-              )
-            if (bare) log.info(`the spool file ${one.path} was being made when the last run ended: it is removed`)
-            remove.push(one.path)
-          }
-          if (result.frames > 0) limit = one.first
-          continue
-        }
-        const newest = !records
-        limit = one.first
-        records = true
-        if (
-          result.lost.length === 0 &&
-          (result.tally.next < known.tail ||
-            (result.tally.next === known.tail && (newest || result.tally.next < known.acceptedThrough)))
-        ) {
-          if (result.tally.next < known.acceptedThrough || !(await this.carry(file, one, result, carried)))
-            remove.push(one.path)
-          continue
-        }
-        segments.unshift(await this.finish(file, one, result))
-      } finally {
-        await file.close()
-      }
-    }
-    // Without any file too: one that the last run removed must not come back.
-    await fs.syncDirectory(context.directory)
-    for (const path of remove)
-      await fs.unlink(path).catch((error: unknown) => {
-        log.warn(`the spool file ${path} cannot be removed: ${lineOf(error)}`)
-      })
-    // Before what was recovered counts as accepted: an empty newer copy that came back after a power cut would be
-    // believed to have held it.
-    if (remove.length > 0) await fs.syncDirectory(context.directory)
+    const { known } = this
+    const { segments, remove, carried } = await this.sort(found)
+    await this.remove(remove)
 
     let budget = this.verifyAtStart
     for (const segment of segments) {
@@ -201,6 +122,116 @@ export class Recovery {
         .filter(since)
         .sort((a, b) => a.sequence - b.sequence),
     }
+  }
+
+  /**
+   * Decides over each file, from the newest to the oldest: the one after a segment says where it ends, if it has
+   * anything in it.
+   */
+  private async sort(found: readonly Found[]): Promise<Sorted> {
+    const sorted: Sorted = {
+      segments: [],
+      remove: [],
+      carried: { gaps: [], progress: [], paths: [] },
+      limit: Infinity,
+      records: false,
+    }
+    for (const one of found.toReversed()) {
+      const seal = await readSeal(this.context, one.path)
+      if (seal !== undefined) await this.sortSealed(one, seal, sorted, one === found.at(-1))
+      else if (sorted.limit <= this.known.tail && sorted.records) sorted.remove.push(one.path)
+      else await this.sortUnsealed(one, sorted)
+    }
+    return sorted
+  }
+
+  private async sortSealed(one: Found, seal: Seal, sorted: Sorted, last: boolean): Promise<void> {
+    const { context, known } = this
+    this.highest = Math.max(this.highest, seal.next)
+    const newest = !sorted.records
+    sorted.limit = one.first
+    sorted.records = true
+    if (last) await this.repair.rewritten(one.path)
+    if (seal.next > known.tail || (!newest && seal.next === known.tail && seal.next === known.acceptedThrough)) {
+      sorted.segments.unshift(await this.sealed(one, seal))
+      return
+    }
+    if (seal.next < known.tail || seal.next < known.acceptedThrough) {
+      sorted.remove.push(one.path)
+      return
+    }
+    // It ends where the cursors stand: a gap at its end may be known nowhere else.
+    const file = tolerant(await context.fs.open(one.path, 'update'))
+    try {
+      const result = await examine(file, sealedKnowledge(context, seal, one.size))
+      if (!(await this.carry(file, one, result, sorted.carried))) sorted.remove.push(one.path)
+    } finally {
+      await file.close()
+    }
+  }
+
+  private async sortUnsealed(one: Found, sorted: Sorted): Promise<void> {
+    const { context, known } = this
+    const file = tolerant(await context.fs.open(one.path, 'update'))
+    try {
+      const { limit } = sorted
+      const sequence = this.durableSequence(one.first, limit)
+      const result = await examine(file, {
+        first: one.first,
+        size: one.size,
+        seed: context.seed,
+        durableSequence: sequence,
+        durableBytes: 0,
+        limit,
+      })
+      const { tally, lost } = result
+      this.highest = Math.max(this.highest, result.highest)
+      if (tally.count === 0 && lost.length === 0) {
+        await this.sortEmpty(file, one, result, sorted)
+        return
+      }
+      const newest = !sorted.records
+      sorted.limit = one.first
+      sorted.records = true
+      const delivered =
+        tally.next < known.tail || (tally.next === known.tail && (newest || tally.next < known.acceptedThrough))
+      if (lost.length > 0 || !delivered) sorted.segments.unshift(await this.finish(file, one, result))
+      else if (tally.next < known.acceptedThrough || !(await this.carry(file, one, result, sorted.carried)))
+        sorted.remove.push(one.path)
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** A file without records: gaps and positions in it are carried, and it goes. */
+  private async sortEmpty(file: File, one: Found, result: Examined, sorted: Sorted): Promise<void> {
+    // Where a record follows in another file, what is carried has become durable before it.
+    if (sorted.records || !(await this.carry(file, one, result, sorted.carried))) {
+      if (!this.idKnown && one.size > DATA_AT)
+        await this.repair.aside(
+          file,
+          one,
+          [{ from: 0, to: one.size }],
+          'its header cannot be read, and nothing else names the spool it belongs to',
+        )
+      if (result.tally.gaps.length === 0 && result.progress.length === 0)
+        this.context.log.info(`the spool file ${one.path} was being made when the last run ended: it is removed`)
+      sorted.remove.push(one.path)
+    }
+    if (result.frames > 0) sorted.limit = one.first
+  }
+
+  private async remove(paths: readonly string[]): Promise<void> {
+    const { fs, log, directory } = this.context
+    // Without any file too: one that the last run removed must not come back.
+    await fs.syncDirectory(directory)
+    for (const path of paths)
+      await fs.unlink(path).catch((error: unknown) => {
+        log.warn(`the spool file ${path} cannot be removed: ${lineOf(error)}`)
+      })
+    // Before what was recovered counts as accepted: an empty newer copy that came back after a power cut would be
+    // believed to have held it.
+    if (paths.length > 0) await fs.syncDirectory(directory)
   }
 
   /**

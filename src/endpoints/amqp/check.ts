@@ -1,5 +1,6 @@
 /** What can be found wrong before anything is opened. */
 import type { Given, Role } from '../../options/define'
+import { kebab } from '../../options/names'
 import type { AmqpOptions } from './options'
 import { vhostOf } from './settings'
 import { parseBinding } from './topology'
@@ -70,10 +71,7 @@ export function faultsOf({ uri, options }: Given<AmqpOptions>, role: Role): read
     const used =
       (['ca', 'cert', 'certkey', 'serverName'] as const).find((name) => options[name] !== undefined) ??
       (options.tlsInsecure ? 'tlsInsecure' : undefined)
-    if (used !== undefined)
-      faults.push(
-        `${used === 'serverName' ? 'server-name' : used === 'tlsInsecure' ? 'tls-insecure' : used} is for TLS: write amqps:// instead of amqp://`,
-      )
+    if (used !== undefined) faults.push(`${kebab(used)} is for TLS: write amqps:// instead of amqp://`)
   }
   return faults
 }

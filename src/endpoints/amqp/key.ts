@@ -1,7 +1,7 @@
 /** Routing keys out of records: text in which `{key}` and `{json:PATH}` stand for what a record says. */
 import type { Entry } from '../../core/contract'
 import { jsonText } from '../../kit/json-scan'
-import { ROUTING_KEY } from './properties'
+import { ROUTING_KEY } from './headers'
 import { SHORT_STRING } from './publishing'
 
 type Piece =

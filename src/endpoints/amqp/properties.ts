@@ -18,6 +18,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { Entry, HeaderValue } from '../../core/contract'
 import type { Message } from './deliveries'
+import { EXCHANGE, KEY, MILLISECONDS, NULL, PREFIX, ROUTING_KEY, TYPES } from './headers'
 import { MAX_EXPIRATION } from './options'
 import { SHORT_STRING } from './publishing'
 import { decodeTable, encodeTable, type Field } from './table'
@@ -40,16 +41,9 @@ const NAMES = [
   'cluster-id',
 ] as const
 type Name = (typeof NAMES)[number]
-const PREFIX = 'amqp.'
-const TYPES = `${PREFIX}types`
-const EXCHANGE = `${PREFIX}exchange`
-export const ROUTING_KEY = `${PREFIX}routing-key`
 export const STREAM_OFFSET = 'x-stream-offset'
 const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name]))
 const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
-const NULL = 'manifold-null'
-const KEY = 'manifold-key'
-const MILLISECONDS = 'timestamp_in_ms'
 const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
 /**

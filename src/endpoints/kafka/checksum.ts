@@ -13,11 +13,14 @@
  *           (local.set $b (i32.const 0)) (local.set $stop (i32.add (local.get $at) (i32.const 4096)))
  *           (loop $in
  *             ;; w0 = crc ^ word 0 at $at, w1 … w3 = words 1 … 3; v0 = b ^ word 0 at $at + 4096, v1 … v3 likewise
- *             ;; crc = xor over the words w and their bytes b, lowest first, of (i32.load offset=(15 - (4 * w + b)) * 1024 (byte b of word w) * 4); b of v likewise
+ *             ;; crc = xor over the words w and their bytes b, lowest first, of
+ *             ;;   (i32.load offset=(15 - (4 * w + b)) * 1024 (byte b of word w) * 4); b of v likewise
  *             (br_if $in (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 16))) (local.get $stop))))
- *           ;; crc = b ^ what 4096 zeros make of crc: xor over its bytes k, lowest first, of (i32.load offset=16384 + k * 1024 (byte k) * 4)
+ *           ;; crc = b ^ what 4096 zeros make of crc: xor over its bytes k, lowest first, of
+ *           ;;   (i32.load offset=16384 + k * 1024 (byte k) * 4)
  *           (local.set $at (i32.add (local.get $at) (i32.const 4096))) (br $two)))
- *         ;; what is left, sixteen bytes at a time with w alone, then byte by byte: crc = table 0[(crc ^ byte) & 255] ^ (crc >>> 8)
+ *         ;; what is left, sixteen bytes at a time with w alone, then byte by byte:
+ *         ;;   crc = table 0[(crc ^ byte) & 255] ^ (crc >>> 8)
  *         (local.get $crc)))
  */
 const MODULE =

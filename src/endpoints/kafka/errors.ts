@@ -135,11 +135,16 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
   return error
 }
 
+function credentialsOf(mechanism: Peer['mechanism']): string {
+  if (mechanism === 'oauthbearer') return 'token='
+  return mechanism === 'aws-msk-iam' ? 'the AWS credentials' : 'user and password'
+}
+
 function loginFault(code: number, said: string, { at, mechanism, user }: Peer): string | undefined {
   const who = user === undefined ? '' : ` of user ${user}`
   switch (code) {
     case SASL_AUTHENTICATION_FAILED:
-      return `${at} refuses the login${who} (${mechanism})${said === '' ? '' : `: ${lineOf(said)}`}: correct ${mechanism === 'oauthbearer' ? 'token=' : mechanism === 'aws-msk-iam' ? 'the AWS credentials' : 'user and password'}`
+      return `${at} refuses the login${who} (${mechanism})${said === '' ? '' : `: ${lineOf(said)}`}: correct ${credentialsOf(mechanism)}`
     case UNSUPPORTED_SASL_MECHANISM:
       return `${at} does not offer the login ${mechanism}: choose another with sasl=`
     case ILLEGAL_SASL_STATE:

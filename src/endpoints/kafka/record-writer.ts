@@ -3,8 +3,10 @@
  *
  *     const writer = new RecordWriter(1024 * 1024)
  *     from = writer.addLines(chunk, from, now, mostBytes)     // or writer.add(entry, now)
- *     const batch = await writer.seal('lz4')                  // [header, records]; compressed in the thread pool where Node can
- *     stampBatch(batch, { id, epoch }, sequence)              // identity and checksum; may be done again for another identity
+ *     // [header, records]; compressed in the thread pool where Node can
+ *     const batch = await writer.seal('lz4')
+ *     // identity and checksum; may be done again for another identity
+ *     stampBatch(batch, { id, epoch }, sequence)
  */
 import type { Entry, HeaderValue } from '../../core/contract'
 import { checksum } from './checksum'

@@ -3,8 +3,10 @@
  * aggregation-format.md of awslabs/amazon-kinesis-producer): the magic number F3 89 9A C2, a protobuf message, and the
  * message's MD5.
  *
- *     AggregatedRecord { repeated string partition_key_table = 1; repeated string explicit_hash_key_table = 2; repeated Record records = 3 }
- *     Record { required uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2; required bytes data = 3; repeated Tag tags = 4 }
+ *     AggregatedRecord { repeated string partition_key_table = 1; repeated string explicit_hash_key_table = 2;
+ *                        repeated Record records = 3 }
+ *     Record { required uint64 partition_key_index = 1; optional uint64 explicit_hash_key_index = 2;
+ *              required bytes data = 3; repeated Tag tags = 4 }
  */
 import { createHash } from 'node:crypto'
 import { Reader, Writer } from 'protobufjs/minimal'

@@ -2,6 +2,7 @@
 import { lineOf } from '../../core/errors'
 import { proxyUrl } from '../../kit/proxy'
 import type { Given, Role } from '../../options/define'
+import { kebab } from '../../options/names'
 import type { WsOptions } from './options'
 
 /** What the opening handshake is made of (RFC 6455, 4.1); permessage-deflate and sub-protocols have options. */
@@ -41,10 +42,7 @@ export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[]
     const used =
       (['ca', 'cert', 'key', 'serverName'] as const).find((name) => options[name] !== undefined) ??
       (options.tlsInsecure ? 'tlsInsecure' : undefined)
-    if (used !== undefined)
-      faults.push(
-        `${used === 'serverName' ? 'server-name' : used === 'tlsInsecure' ? 'tls-insecure' : used} is for TLS: write wss:// instead of ws://`,
-      )
+    if (used !== undefined) faults.push(`${kebab(used)} is for TLS: write wss:// instead of ws://`)
   }
   faults.push(...proxyFaults(options.proxy))
   if (role === 'source') {
