@@ -42,7 +42,7 @@ exit 2
  * stdout, where Node puts /dev/null and we put a directory, which can be neither read nor written; and the signals that
  * are ignored, as by nohup, which Node sets back to their defaults.
  *
- * --max-semi-space-size: src/cli/memory.ts says why. --disable-sigusr1: before a handler exists, SIGUSR1 opens the
+ * --max-semi-space-size: src/cli/heap.ts says why. --disable-sigusr1: before a handler exists, SIGUSR1 opens the
  * inspector port. Only the pinned Node is certain to know the flag.
  */
 'use strict'

@@ -4,20 +4,20 @@ import { open, type FileHandle } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
 
 /** A reader of a FIFO may be about to come, or to make room. */
-const PATIENCE_MS = 2000
-const LOOK_MS = 50
-const MODE = 0o666
+const MAX_WAIT_MS = 2000
+const RETRY_MS = 50
+const FILE_MODE = 0o666
 
 /** @throws what the file system says; of a FIFO, that nobody reads it */
 export async function appendLine(path: string, line: string): Promise<void> {
-  const until = performance.now() + PATIENCE_MS
+  const until = performance.now() + MAX_WAIT_MS
   // Without O_NONBLOCK opening a FIFO waits in a thread for a reader, and the process cannot exit meanwhile.
-  const file = await patiently(
+  const file = await retryWhileBusy(
     () =>
       open(
         path,
         constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY,
-        MODE,
+        FILE_MODE,
       ),
     until,
   )
@@ -31,7 +31,7 @@ export async function appendLine(path: string, line: string): Promise<void> {
 }
 
 async function writeAll(file: FileHandle, bytes: Buffer, until: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += (await patiently(() => file.write(bytes, at), until)).bytesWritten
+  for (let at = 0; at < bytes.length; ) at += (await retryWhileBusy(() => file.write(bytes, at), until)).bytesWritten
 }
 
 /** Durable, or not there: half a line would be in the way of the next one. */
@@ -51,7 +51,7 @@ async function writeWhole(file: FileHandle, bytes: Buffer, size: number): Promis
   }
 }
 
-async function patiently<T>(attempt: () => Promise<T>, until: number): Promise<T> {
+async function retryWhileBusy<T>(attempt: () => Promise<T>, until: number): Promise<T> {
   for (;;) {
     try {
       return await attempt()
@@ -63,6 +63,6 @@ async function patiently<T>(attempt: () => Promise<T>, until: number): Promise<T
           cause: error,
         })
     }
-    await setTimeout(LOOK_MS)
+    await setTimeout(RETRY_MS)
   }
 }

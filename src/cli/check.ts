@@ -3,7 +3,7 @@ import { registry } from '../endpoints/registry'
 import { parseCommandLine, targetsOf } from '../options/command-line'
 import { endsOf, refuseLoops } from '../plan/feeds-itself'
 import { EXIT } from './exit'
-import { tell } from './stderr'
+import { writeStderr } from './stderr'
 
 export async function check(argv: readonly string[]): Promise<number> {
   const line = parseCommandLine(argv, process.env, registry)
@@ -19,7 +19,7 @@ export async function check(argv: readonly string[]): Promise<number> {
     const create = await endpoint.sink?.load()
     if (target !== undefined) create?.(target)
   }
-  for (const warning of line.warnings) tell(`manifold: ${line.redactor.text(warning)}\n`)
+  for (const warning of line.warnings) writeStderr(`manifold: ${line.redactor.redact(warning)}\n`)
   process.stdout.write(
     `${line.from.map(({ label }) => label).join(' and ')} to ${line.to.map(({ label }) => label).join(' and ')}: nothing wrong that can be seen without connecting\n`,
   )

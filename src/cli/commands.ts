@@ -1,7 +1,7 @@
 /** Everything but the run itself: help, the flows of this machine, and what is done to them. */
 import { Command, CommanderError } from 'commander'
 import { DiskFailed, FlowHeld, ManifoldError, UsageError, lineOf } from '../core/errors'
-import { answered, watchStdout } from './answer'
+import { flushStdout, handleStdoutErrors } from './stdout'
 import { EXIT } from './exit'
 import {
   COMMANDS,
@@ -13,22 +13,22 @@ import {
   USAGE,
   type CommandName,
 } from './help'
-import { listenToStderr, tell } from './stderr'
+import { ignoreStderrErrors, writeStderr } from './stderr'
 
-type End = number | NodeJS.Signals
+type ProcessEnd = number | NodeJS.Signals
 
-export async function runSubcommand(argv: readonly string[]): Promise<End> {
-  listenToStderr()
-  let end: End = EXIT.complete
+export async function runSubcommand(argv: readonly string[]): Promise<ProcessEnd> {
+  ignoreStderrErrors()
+  let end: ProcessEnd = EXIT.complete
   // A flow that is drained may have stdout for itself.
   const answers = argv[0] !== 'spool'
-  if (answers) watchStdout()
+  if (answers) handleStdoutErrors()
   const program = new Command('manifold')
   program
     .exitOverride()
     .configureOutput({
       writeErr: (text) => {
-        tell(text.replace(/^error: /, 'manifold: '))
+        writeStderr(text.replace(/^error: /, 'manifold: '))
       },
     })
     .usage(USAGE)
@@ -98,24 +98,24 @@ export async function runSubcommand(argv: readonly string[]): Promise<End> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.complete : EXIT.usage
     if (error instanceof UsageError) {
-      for (const fault of error.faults) tell(`manifold: ${fault}\n`)
+      for (const fault of error.faults) writeStderr(`manifold: ${fault}\n`)
       return EXIT.usage
     }
     if (error instanceof FlowHeld || error instanceof DiskFailed) {
-      tell(`manifold: ${lineOf(error)}\n`)
-      return error instanceof FlowHeld ? EXIT.held : EXIT.disk
+      writeStderr(`manifold: ${lineOf(error)}\n`)
+      return error instanceof FlowHeld ? EXIT.flowInUse : EXIT.disk
     }
     if (error instanceof ManifoldError) {
-      tell(`manifold: ${lineOf(error)}\n`)
+      writeStderr(`manifold: ${lineOf(error)}\n`)
       return EXIT.usage
     }
     throw error
   }
-  if (answers) await answered()
+  if (answers) await flushStdout()
   return end
 }
 
-async function help(program: Command, topic: string | undefined): Promise<End> {
+async function help(program: Command, topic: string | undefined): Promise<ProcessEnd> {
   if (topic === undefined) {
     process.stdout.write(await overviewText())
     return EXIT.complete

@@ -9,7 +9,7 @@ export const EXIT = {
   sink: 4,
   incomplete: 5,
   disk: 74,
-  held: 75,
+  flowInUse: 75,
   readerGone: 141,
 } as const
 

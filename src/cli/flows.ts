@@ -3,13 +3,13 @@ import { UsageError } from '../core/errors'
 import { existingStateRoot, stateRoot } from '../state/directory'
 import { flowsNamed, listFlows, undelivered } from '../state/flows'
 import { forgetFlow } from '../state/forget'
-import { tell } from './stderr'
+import { writeStderr } from './stderr'
 
-const silent = {
+const warningsOnly = {
   debug: () => undefined,
   info: () => undefined,
   warn: (message: string) => {
-    tell(`manifold: ${message}\n`)
+    writeStderr(`manifold: ${message}\n`)
   },
 }
 
@@ -42,7 +42,10 @@ export async function forget(
 ): Promise<void> {
   const root = await existingStateRoot(stateRoot(state))
   if (root === undefined) throw new UsageError([`there is no state in ${stateRoot(state)}`])
-  const { flows, lost, left } = await forgetFlow(root, name, silent, { force, ...(sink === undefined ? {} : { sink }) })
+  const { flows, lost, left } = await forgetFlow(root, name, warningsOnly, {
+    force,
+    ...(sink === undefined ? {} : { sink }),
+  })
   process.stdout.write(
     `forgotten: ${name}${sink === undefined ? '' : `, its sink ${sink}`} (${flows.length} instance${flows.length === 1 ? '' : 's'})\n`,
   )

@@ -5,7 +5,7 @@
  */
 import pino from 'pino'
 import type { Log } from '../core/contract'
-import { tell } from './stderr'
+import { writeStderr } from './stderr'
 
 export type LogFormat = 'auto' | 'text' | 'json'
 export interface LogSettings {
@@ -27,20 +27,20 @@ export interface CliLog extends Log {
    * The run failed: what was held back, so that at most so many lines are said by then: the first warning, and the last
    * ones.
    */
-  reveal(lines: number): void
+  showBuffered(lines: number): void
 }
 
-const JOURNALD: Readonly<Record<number, string>> = { 20: '<7>', 30: '<6>', 40: '<4>', 50: '<3>' }
-const NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error' }
+const JOURNALD_PREFIXES: Readonly<Record<number, string>> = { 20: '<7>', 30: '<6>', 40: '<4>', 50: '<3>' }
+const LEVEL_NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error' }
 
 export function createLog(settings: LogSettings): CliLog {
-  const held: string[] = []
-  let first: string | undefined
-  let said = 0
+  const buffered: string[] = []
+  let firstWarning: string | undefined
+  let printedLines = 0
   const put = (text: string): void => {
-    said++
+    printedLines++
     const print = (): void => {
-      tell(text)
+      writeStderr(text)
     }
     if (settings.around === undefined) print()
     else settings.around(print)
@@ -53,12 +53,12 @@ export function createLog(settings: LogSettings): CliLog {
         put(text)
         return
       }
-      if (level === '40' && first === undefined) {
-        first = text
+      if (level === '40' && firstWarning === undefined) {
+        firstWarning = text
         return
       }
-      held.push(text)
-      if (held.length > 100) held.shift()
+      buffered.push(text)
+      if (buffered.length > 100) buffered.shift()
     },
   }
   const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)
@@ -80,11 +80,11 @@ export function createLog(settings: LogSettings): CliLog {
     error: (message, facts) => {
       logger.error(facts ?? {}, message)
     },
-    reveal: (lines) => {
-      const all = held.splice(0)
-      if (first !== undefined) put(first)
-      for (const text of all.slice(Math.max(0, all.length - Math.max(0, lines - said)))) put(text)
-      first = undefined
+    showBuffered: (lines) => {
+      const all = buffered.splice(0)
+      if (firstWarning !== undefined) put(firstWarning)
+      for (const text of all.slice(Math.max(0, all.length - Math.max(0, lines - printedLines)))) put(text)
+      firstWarning = undefined
     },
   }
 }
@@ -94,8 +94,8 @@ function readable(line: string, settings: LogSettings): string {
   const rest = Object.entries(facts)
     .map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
     .join('')
-  if (settings.journald) return `${JOURNALD[level] ?? '<6>'}${msg}${rest}\n`
-  const name = NAMES[level] ?? 'info'
+  if (settings.journald) return `${JOURNALD_PREFIXES[level] ?? '<6>'}${msg}${rest}\n`
+  const name = LEVEL_NAMES[level] ?? 'info'
   if (!settings.terminal) return `manifold: ${name === 'info' ? '' : `${name}: `}${msg}${rest}\n`
   const shade = level >= 50 ? '\u001b[31m' : level >= 40 ? '\u001b[33m' : '\u001b[2m'
   return `${shade}${time.slice(11, 19)} ${name}\u001b[0m ${msg}${rest}\n`

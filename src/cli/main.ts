@@ -1,16 +1,16 @@
 /** Entry of the command: the cheap answers first, so that `--version` and `help` load nothing. */
-import { answer } from './answer'
+import { printAndExit } from './stdout'
 import { EXIT } from './exit'
-import { tell } from './stderr'
+import { writeStderr } from './stderr'
 
 export async function main(argv: readonly string[]): Promise<void> {
   let end: number | NodeJS.Signals
   try {
     end = await dispatch(argv)
   } catch (error) {
-    const outside = (await import('./outside.js')).outsideFault(error)
+    const outside = (await import('./system-faults.js')).systemFault(error)
     const bug = `this is a bug in manifold, please report it: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`
-    tell(`manifold: ${outside?.text ?? bug}\n`)
+    writeStderr(`manifold: ${outside?.text ?? bug}\n`)
     end = outside?.code ?? EXIT.bug
   }
   if (typeof end === 'number') process.exit(end)
@@ -22,7 +22,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signals> {
   const first = argv[0]
   if (first === '--version' || first === '-V' || first === 'version') {
-    return answer(`manifold ${(await import('./version.js')).version()}\n`)
+    return printAndExit(`manifold ${(await import('./version.js')).version()}\n`)
   }
   // A command is the first word; a run begins with a flag, and what looks like a command further on is an endpoint's.
   const flagged = first === undefined || first.startsWith('-')
@@ -32,5 +32,5 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
   const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
   if (runs) return (await import('./run.js')).runCommand(argv)
   const text = await (await import('./plain-help.js')).plainHelp(argv)
-  return text === undefined ? (await import('./commands.js')).runSubcommand(argv) : answer(text)
+  return text === undefined ? (await import('./commands.js')).runSubcommand(argv) : printAndExit(text)
 }

@@ -10,28 +10,33 @@ import { hostname } from 'node:os'
 import type { Log } from '../core/contract'
 import { UsageError, lineOf } from '../core/errors'
 import type { FlowStatus } from '../core/status'
-import type { MetricsPlace } from '../options/flags'
+import type { MetricsTarget } from '../options/flags'
 import { renderer } from './metrics-text'
 
 /** How often the file is written, milliseconds. */
-const FILE_EVERY = 15_000
+const FILE_EVERY_MS = 15_000
 /** A flow needs descriptors more than whoever looks at it. */
-const MOST_CONNECTIONS = 16
+const MAX_CONNECTIONS = 16
 /** How long a connection may take to ask, and how long it is kept for the next question. */
-const ASK_MS = 5000
-const KEEP_MS = 1000
+const REQUEST_TIMEOUT_MS = 5000
+const KEEP_ALIVE_MS = 1000
 
 /** @throws UsageError it cannot be served or written there */
 export async function serveMetrics(
-  where: MetricsPlace,
+  where: MetricsTarget,
   status: () => FlowStatus,
   log: Log,
 ): Promise<{ close(): Promise<void> }> {
   const render = renderer(status)
-  if (where.kind === 'file') return toFile(where.path, render, log)
+  if (where.kind === 'file') return writeToFile(where.path, render, log)
   const isOurs = hostCheck(where.kind === 'tcp' ? where.host : undefined)
   const server = createServer(
-    { headersTimeout: ASK_MS, requestTimeout: ASK_MS, keepAliveTimeout: KEEP_MS, connectionsCheckingInterval: KEEP_MS },
+    {
+      headersTimeout: REQUEST_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      connectionsCheckingInterval: KEEP_ALIVE_MS,
+    },
     (request, response) => {
       const path = (request.url ?? '/').split('?')[0]
       const answer = (code: number, type: string, body: string): void => {
@@ -59,7 +64,7 @@ export async function serveMetrics(
       else answer(404, 'text/plain', 'there is /metrics, /healthz, /readyz and /status\n')
     },
   )
-  server.maxConnections = MOST_CONNECTIONS
+  server.maxConnections = MAX_CONNECTIONS
   await listen(server, where)
   // One that could not be taken, for want of descriptors for one: whoever asked asks again, and the flow goes on.
   server.on('error', (error) => {
@@ -71,7 +76,7 @@ export async function serveMetrics(
     close: async () => {
       server.closeAllConnections()
       // Closing removes what lies at the path, which may be another's by now. What stays is no reason to stay.
-      if (where.kind === 'unix' && made !== undefined && !(await isSame(where.path, made))) return
+      if (where.kind === 'unix' && made !== undefined && !(await isSameFile(where.path, made))) return
       await new Promise((resolve) => {
         server.close(resolve)
       })
@@ -100,7 +105,7 @@ function isLoopback(address: string): boolean {
   return plain === '::1' || (isIPv4(plain) && plain.startsWith('127.'))
 }
 
-async function isSame(path: string, made: Stats): Promise<boolean> {
+async function isSameFile(path: string, made: Stats): Promise<boolean> {
   const there = await lstat(path).catch(() => undefined)
   return there === undefined || (there.ino === made.ino && there.dev === made.dev)
 }
@@ -111,7 +116,7 @@ function ready(status: FlowStatus): boolean {
   )
 }
 
-async function listen(server: Server, where: Exclude<MetricsPlace, { kind: 'file' }>): Promise<void> {
+async function listen(server: Server, where: Exclude<MetricsTarget, { kind: 'file' }>): Promise<void> {
   const at = where.kind === 'unix' ? { path: where.path } : { host: where.host, port: where.port }
   const attempt = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -127,7 +132,7 @@ async function listen(server: Server, where: Exclude<MetricsPlace, { kind: 'file
       if (!(await lstat(where.path)).isSocket())
         throw new Error(`${where.path} is there and is no socket: name another path, or move it away`, { cause: error })
       // A killed run leaves its socket behind; where nobody answers, nobody needs it.
-      if (await answers(where.path)) throw error
+      if (await isServed(where.path)) throw error
       await unlink(where.path)
       await attempt()
     })
@@ -136,7 +141,7 @@ async function listen(server: Server, where: Exclude<MetricsPlace, { kind: 'file
   }
 }
 
-function answers(path: string): Promise<boolean> {
+function isServed(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path, () => {
       socket.destroy()
@@ -149,7 +154,7 @@ function answers(path: string): Promise<boolean> {
 }
 
 /** Renamed into place, for whoever reads it must not see half of it. */
-async function toFile(path: string, render: () => Promise<string>, log: Log): Promise<{ close(): Promise<void> }> {
+async function writeToFile(path: string, render: () => Promise<string>, log: Log): Promise<{ close(): Promise<void> }> {
   const write = async (): Promise<void> => {
     await writeFile(`${path}.tmp`, await render())
     await rename(`${path}.tmp`, path)
@@ -165,7 +170,7 @@ async function toFile(path: string, render: () => Promise<string>, log: Log): Pr
     })
   const timer = setInterval(() => {
     void again()
-  }, FILE_EVERY)
+  }, FILE_EVERY_MS)
   return {
     close: async () => {
       clearInterval(timer)

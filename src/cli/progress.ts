@@ -1,7 +1,7 @@
 /** One live line on a terminal: what went in, what came out, how fast, what waits. */
 import type { FlowStatus } from '../core/status'
 import { formatSize } from '../kit/sizes'
-import { tell } from './stderr'
+import { writeStderr } from './stderr'
 
 export interface LiveLine {
   /** Prints between a cleared and a redrawn line. */
@@ -10,14 +10,14 @@ export interface LiveLine {
 }
 
 /** Gauges of a source that say how many records it is behind in one partition begin with it. */
-const LAG = 'lag '
+const LAG_PREFIX = 'lag '
 const CLEAR = '\r\u001b[K'
 
 export function liveLine(status: () => FlowStatus, everyMs = 500): LiveLine {
   let line = ''
   let before = { at: performance.now(), read: 0, bytes: 0 }
   const draw = (): void => {
-    tell(CLEAR + line)
+    writeStderr(CLEAR + line)
   }
   const timer = setInterval(() => {
     const now = status()
@@ -32,13 +32,13 @@ export function liveLine(status: () => FlowStatus, everyMs = 500): LiveLine {
   }, everyMs)
   return {
     around(print) {
-      tell(CLEAR)
+      writeStderr(CLEAR)
       print()
       if (line !== '') draw()
     },
     stop() {
       clearInterval(timer)
-      tell(CLEAR)
+      writeStderr(CLEAR)
     },
   }
 }
@@ -53,13 +53,13 @@ export function progressLine(status: FlowStatus, recordsPerSecond: number, bytes
   const spool =
     status.spool === undefined ? '' : `, spool ${formatSize(status.spool.bytes)}${status.spool.full ? ' FULL' : ''}`
   const lags = status.sources.flatMap(({ gauges }) =>
-    Object.entries(gauges).filter(([name, lag]) => name.startsWith(LAG) && lag > 0),
+    Object.entries(gauges).filter(([name, lag]) => name.startsWith(LAG_PREFIX) && lag > 0),
   )
   const [most] = lags.toSorted(([, a], [, b]) => b - a)
   const lag =
     most === undefined
       ? ''
-      : `, ${lags.reduce((sum, [, each]) => sum + each, 0).toLocaleString('en')} behind${lags.length === 1 ? '' : `, most in ${most[0].slice(LAG.length)}: ${most[1].toLocaleString('en')}`}`
+      : `, ${lags.reduce((sum, [, each]) => sum + each, 0).toLocaleString('en')} behind${lags.length === 1 ? '' : `, most in ${most[0].slice(LAG_PREFIX.length)}: ${most[1].toLocaleString('en')}`}`
   const gaps = status.gaps > 0 ? `, ${status.gaps} gaps` : ''
   return `${status.read.toLocaleString('en')} in (${Math.round(recordsPerSecond).toLocaleString('en')}/s, ${formatSize(Math.round(bytesPerSecond))}/s) → ${sinks}${lag}${spool}${gaps}${states.length > 0 ? ` · ${states.join(' · ')}` : ''}`
 }

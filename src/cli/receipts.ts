@@ -12,9 +12,9 @@ import { appendLine } from './append-line'
 import type { CliLog } from './log'
 
 /** Of a flow whose receipts can never be written, the newest are kept. */
-const MOST_KEPT = 100
+const MAX_UNISSUED = 100
 /** So far back a receipt that was written just before a kill is looked for. */
-const LOOKED_BACK = 4 * 1024 * 1024
+const SEARCHED_BYTES = 4 * 1024 * 1024
 
 export interface Issuing {
   /** Of runs before this one, and perhaps issued already. */
@@ -32,7 +32,7 @@ export async function issueAll(
 ): Promise<readonly Receipt[]> {
   const left: Receipt[] = []
   for (const receipt of receipts) if (!(await issue(receipt, file, log, how))) left.push(receipt)
-  return left.slice(-MOST_KEPT)
+  return left.slice(-MAX_UNISSUED)
 }
 
 async function issue(
@@ -47,7 +47,7 @@ async function issue(
   log[silent ? 'debug' : 'info'](receiptLine(receipt))
   if (file === undefined) return true
   try {
-    if (!earlier || !(await holds(file, receipt.run))) await appendLine(file, JSON.stringify(receipt))
+    if (!earlier || !(await containsReceipt(file, receipt.run))) await appendLine(file, JSON.stringify(receipt))
     return true
   } catch (error) {
     log.error(`the receipt could not be written to ${file}: ${lineOf(error)}`)
@@ -56,7 +56,7 @@ async function issue(
   }
 }
 
-async function holds(path: string, run: string): Promise<boolean> {
+async function containsReceipt(path: string, run: string): Promise<boolean> {
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error
@@ -65,7 +65,7 @@ async function holds(path: string, run: string): Promise<boolean> {
   try {
     const facts = await file.stat()
     if (!facts.isFile()) return false
-    const tail = Buffer.alloc(Math.min(facts.size, LOOKED_BACK))
+    const tail = Buffer.alloc(Math.min(facts.size, SEARCHED_BYTES))
     const { bytesRead } = await file.read(tail, 0, tail.length, facts.size - tail.length)
     return tail.subarray(0, bytesRead).includes(`"run":"${run}"`)
   } finally {

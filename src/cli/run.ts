@@ -9,13 +9,13 @@ import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled, type AssembleOptions, type Drained } from '../plan/assemble'
 import { EXIT, exitCode } from './exit'
 import { createLog, type CliLog } from './log'
-import { fitMemory } from './memory'
+import { tuneHeap } from './heap'
 import { liveLine, type LiveLine } from './progress'
 import { canAppend, issueAll } from './receipts'
-import { listenToStderr, tell } from './stderr'
+import { ignoreStderrErrors, writeStderr } from './stderr'
 
 /** Lines of a bounded run that fails, before the ones that say why: there are two of those at most, or three. */
-const TOLD = 7
+const MAX_BUFFERED_LINES = 7
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
@@ -29,14 +29,14 @@ export async function runCommand(
   try {
     line = parseCommandLine(argv, env, registry)
   } catch (error) {
-    return usage(error, (text) => text)
+    return reportStartFailure(error, (text) => text)
   }
   const { flags, redactor } = line
   if (flags.help || flags.version)
     return (await import('./commands.js')).runSubcommand([flags.help ? 'help' : '--version'])
-  const redact = (text: string): string => redactor.text(text)
+  const redact = (text: string): string => redactor.redact(text)
   const secret = hideSecrets(argv, redact)
-  listenToStderr()
+  ignoreStderrErrors()
   const screen: Screen = { live: undefined }
   const planned = await plan(
     line,
@@ -49,7 +49,7 @@ export async function runCommand(
   if (typeof planned === 'number') return planned
   const { assembled, log } = planned
 
-  fitMemory()
+  tuneHeap()
   const { flow, bounded } = assembled
   const earlier = await issueAll(assembled.owing, flags.receipt, log, { earlier: true })
   flow.owes(earlier)
@@ -63,7 +63,7 @@ export async function runCommand(
   } catch (error) {
     screen.live?.stop()
     await assembled.release()
-    return usage(error, redact)
+    return reportStartFailure(error, redact)
   }
   let result: FlowResult
   try {
@@ -84,8 +84,11 @@ export async function runCommand(
   await flow.issued(left)
   await assembled.release()
   const signalled = signals.first()
-  const code = withReceipts(exitCode(result.ending, bounded && !(assembled.fed && signalled !== 'SIGINT')), left.length)
-  if (code !== EXIT.complete && code !== EXIT.readerGone) farewell(result, assembled, log, redact)
+  const code = exitCodeWithReceipts(
+    exitCode(result.ending, bounded && !(assembled.fed && signalled !== 'SIGINT')),
+    left.length,
+  )
+  if (code !== EXIT.complete && code !== EXIT.readerGone) reportFailure(result, assembled, log, redact)
   return code ?? signalled ?? EXIT.complete
 }
 
@@ -145,7 +148,7 @@ async function plan(
     assembled = await assemble(line, context, planLog, options)
   } catch (error) {
     for (const [level, message, facts] of early) log[level](message, facts)
-    return usage(error, redact)
+    return reportStartFailure(error, redact)
   }
   log = make(assembled.bounded && !terminal && flags.logFormat !== 'json' && !line.given.has('logLevel'))
   known = true
@@ -174,20 +177,20 @@ function listenToSignals(flow: Assembled['flow'], grace: number, log: CliLog): {
 }
 
 /** What could not be told is a failure of the local disk, unless something worse has happened. */
-function withReceipts(code: number | undefined, missing: number): number | undefined {
-  const worse: readonly (number | undefined)[] = [EXIT.usage, EXIT.held, EXIT.bug]
+function exitCodeWithReceipts(code: number | undefined, missing: number): number | undefined {
+  const worse: readonly (number | undefined)[] = [EXIT.usage, EXIT.flowInUse, EXIT.bug]
   return missing === 0 || worse.includes(code) ? code : EXIT.disk
 }
 
 /** At most ten lines: what, since when, counts, where the records lie, the next command. */
-function farewell(
+function reportFailure(
   { ending, receipt }: FlowResult,
   { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>,
   log: CliLog,
   redact: (text: string) => string,
 ): void {
   // Nothing is wrong with a run that was told to stop.
-  if (!(ending.kind === 'stopped' && ending.safe)) log.reveal(TOLD)
+  if (!(ending.kind === 'stopped' && ending.safe)) log.showBuffered(MAX_BUFFERED_LINES)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
   const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
   switch (ending.kind) {
@@ -219,9 +222,9 @@ function farewell(
     )
 }
 
-function usage(error: unknown, redact: (text: string) => string): number {
+function reportStartFailure(error: unknown, redact: (text: string) => string): number {
   if (error instanceof UsageError) {
-    for (const fault of error.faults) tell(`manifold: ${redact(fault)}\n`)
+    for (const fault of error.faults) writeStderr(`manifold: ${redact(fault)}\n`)
     return EXIT.usage
   }
   if (
@@ -230,9 +233,9 @@ function usage(error: unknown, redact: (text: string) => string): number {
     isDiskError(error) ||
     error instanceof EndpointFailed
   ) {
-    tell(`manifold: ${redact(lineOf(error))}\n`)
+    writeStderr(`manifold: ${redact(lineOf(error))}\n`)
     return error instanceof FlowHeld
-      ? EXIT.held
+      ? EXIT.flowInUse
       : error instanceof EndpointFailed
         ? error.role === 'source'
           ? EXIT.source

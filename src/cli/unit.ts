@@ -25,7 +25,7 @@ export function unit(name: string, line: readonly string[]): string {
       ? word
       : `"${word.replace(/[\\"]/g, '\\$&').replace(/%/g, '%%').replace(/\$/g, '$$$$')}"`,
   )
-  return `${moved.map(told).join('')}[Unit]
+  return `${moved.map(credentialComment).join('')}[Unit]
 Description=manifold ${name}
 Wants=network-online.target
 After=network-online.target
@@ -62,9 +62,9 @@ WantedBy=multi-user.target
 `
 }
 
-interface Moved {
+interface MovedSecret {
   readonly credential: string
-  readonly place: string
+  readonly argument: string
 }
 
 /**
@@ -74,7 +74,7 @@ interface Moved {
 function withoutSecrets(
   name: string,
   line: readonly string[],
-): { readonly words: readonly string[]; readonly moved: readonly Moved[] } {
+): { readonly words: readonly string[]; readonly moved: readonly MovedSecret[] } {
   const credentials: string[] = []
   const words = redactArgv(line, registry, (value) => {
     // A value that names a placeholder keeps its secret elsewhere already.
@@ -86,11 +86,11 @@ function withoutSecrets(
   const shown = redactArgv(line, registry)
   const moved = credentials.map((credential) => {
     const index = words.findIndex((word) => word.includes(`{file:%d/${credential}}`))
-    return { credential, place: shown[index] ?? '' }
+    return { credential, argument: shown[index] ?? '' }
   })
   return { words, moved }
 }
 
-function told({ credential, place }: Moved): string {
-  return `# Write the secret of ${place.replace(/\s/g, ' ')} into /etc/manifold/${credential}, mode 0600; it stood in the line and is not repeated here.\n`
+function credentialComment({ credential, argument }: MovedSecret): string {
+  return `# Write the secret of ${argument.replace(/\s/g, ' ')} into /etc/manifold/${credential}, mode 0600; it stood in the line and is not repeated here.\n`
 }

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { EntryBatch, LineBatch } from '../core/batch'
 import type { Batch, Refusal } from '../core/contract'
-import { nameOf, scanDocument, type Name, type ObjectScan } from '../kit/json-scan'
+import { memberName, scanDocument, type MemberName, type ObjectScan } from '../kit/json-scan'
 
 export interface AppendSpec {
   readonly name: string
@@ -26,25 +26,25 @@ export type Appender = (batch: Batch, facts: { readonly source: string }) => App
 
 const NEWLINE = 0x0a
 const VARIABLE = /\{(now|now:unix|hostname|uuid|source)\}/g
-const WHY = 'it is not a JSON object, so nothing can be appended to it'
+const NOT_AN_OBJECT = 'it is not a JSON object, so nothing can be appended to it'
 
 /** A member ready to be written: `,"name":value`. The value is made anew for each record where it holds {uuid}. */
 interface Member {
   readonly prefix: string
-  readonly each: boolean
+  readonly perRecord: boolean
   value(): string
 }
 /** `most`: bytes that they can add to a record. `fixed`: all of them as they are added to each record alike. */
 interface Members {
   readonly all: readonly Member[]
-  readonly most: number
+  readonly maxBytes: number
   readonly fixed: Buffer | undefined
 }
 
 /** Of several specs with one name the last counts. {now} is the time at which the batch was read. */
 export function makeAppender(specs: readonly AppendSpec[]): Appender {
   const chosen = [...new Map(specs.map((spec) => [spec.name, spec])).values()]
-  const names = chosen.map(({ name }) => nameOf(name))
+  const names = chosen.map(({ name }) => memberName(name))
   const host = hostname()
   return (batch, { source }) => {
     const now = new Date()
@@ -67,8 +67,8 @@ export function makeAppender(specs: readonly AppendSpec[]): Appender {
     const bytes = all.map((member) => Buffer.from(member.prefix + member.value()))
     const members: Members = {
       all,
-      most: bytes.reduce((sum, { length }) => sum + length, 0),
-      fixed: all.some(({ each }) => each) ? undefined : Buffer.concat(bytes),
+      maxBytes: bytes.reduce((sum, { length }) => sum + length, 0),
+      fixed: all.some(({ perRecord }) => perRecord) ? undefined : Buffer.concat(bytes),
     }
     return batch.form === 'lines' ? appendToLines(batch, names, members) : appendToEntries(batch, names, members)
   }
@@ -82,12 +82,12 @@ function memberOf({ name, kind, value }: AppendSpec, valueOf: (variable: string)
         (): string => value.replace(VARIABLE, (_, variable: string) => JSON.stringify(valueOf(variable)).slice(1, -1))
   const each = value.includes('{uuid}')
   const fixed = each ? '' : make()
-  return { prefix: `,${JSON.stringify(name)}:`, each, value: each ? make : () => fixed }
+  return { prefix: `,${JSON.stringify(name)}:`, perRecord: each, value: each ? make : () => fixed }
 }
 
-function appendToLines(batch: Batch, names: readonly Name[], members: Members): Appended {
+function appendToLines(batch: Batch, names: readonly MemberName[], members: Members): Appended {
   const lines = batch.lines()
-  const out = Buffer.allocUnsafe(lines.bytes + lines.count * members.most)
+  const out = Buffer.allocUnsafe(lines.bytes + lines.count * members.maxBytes)
   const refused: Refusal[] = []
   let index = 0
   let length = 0
@@ -97,7 +97,7 @@ function appendToLines(batch: Batch, names: readonly Name[], members: Members): 
       const line = chunk.subarray(from, end)
       const scan = scanDocument(line, names)
       if (scan === undefined) {
-        refused.push({ index, why: WHY })
+        refused.push({ index, why: NOT_AN_OBJECT })
         length += line.copy(out, length)
       } else length += write(out, length, line, scan, members)
       out[length++] = NEWLINE
@@ -108,16 +108,16 @@ function appendToLines(batch: Batch, names: readonly Name[], members: Members): 
   return { batch: new LineBatch(length === 0 ? [] : [out.subarray(0, length)], lines.count, out.length), refused }
 }
 
-function appendToEntries(batch: Batch, names: readonly Name[], members: Members): Appended {
+function appendToEntries(batch: Batch, names: readonly MemberName[], members: Members): Appended {
   const refused: Refusal[] = []
   let retained = batch.retained
   const entries = batch.entries().map((entry, index) => {
     const scan = entry.value === null ? undefined : scanDocument(entry.value, names)
     if (entry.value === null || scan === undefined) {
-      refused.push({ index, why: WHY })
+      refused.push({ index, why: NOT_AN_OBJECT })
       return entry
     }
-    const out = Buffer.allocUnsafe(entry.value.length + members.most)
+    const out = Buffer.allocUnsafe(entry.value.length + members.maxBytes)
     retained += out.length
     return { ...entry, value: out.subarray(0, write(out, 0, entry.value, scan, members)) }
   })
@@ -130,8 +130,8 @@ function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, mem
   const { all, fixed } = members
   if (fixed !== undefined && !scan.empty && scan.found.every((found) => found === undefined)) {
     let at = start + record.copy(out, start, first, scan.last)
-    at = put(out, at, fixed, 0)
-    return put(out, at, record, scan.last) - start
+    at = copyFrom(out, at, fixed, 0)
+    return copyFrom(out, at, record, scan.last) - start
   }
   const edits: { readonly from: number; readonly to: number; readonly text: string }[] = []
   let added = ''
@@ -153,7 +153,7 @@ function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, mem
 }
 
 /** The bytes from an index on; a few are copied sooner than the engine is called. */
-function put(out: Buffer, start: number, bytes: Buffer, from: number): number {
+function copyFrom(out: Buffer, start: number, bytes: Buffer, from: number): number {
   const length = bytes.length - from
   if (length > 64) bytes.copy(out, start, from)
   else for (let i = 0; i < length; i++) out[start + i] = bytes[from + i] ?? 0

@@ -16,9 +16,9 @@ type Engine = Transform & { readonly bytesWritten: number }
 export class TrailingData extends Error {}
 
 /** Of zlib and of zstd. */
-const NO_BEGINNING = ['incorrect header check', 'Unknown frame descriptor']
+const NOT_COMPRESSED = ['incorrect header check', 'Unknown frame descriptor']
 /** Bytes of output that are handed over at once. */
-const PIECE = 256 * 1024
+const CHUNK_BYTES = 256 * 1024
 
 /** The compression that a name ends in. */
 export function compressionOf(name: string): Compression {
@@ -40,15 +40,15 @@ export function compress(
     }
     const engine =
       kind === 'gzip'
-        ? createGzip({ chunkSize: PIECE, ...(level === undefined ? {} : { level }) })
+        ? createGzip({ chunkSize: CHUNK_BYTES, ...(level === undefined ? {} : { level }) })
         : createZstdCompress({
-            chunkSize: PIECE,
+            chunkSize: CHUNK_BYTES,
             ...(level === undefined ? {} : { params: { [constants.ZSTD_c_compressionLevel]: level } }),
           })
-    const pump = new Pump(engine)
+    const stream = new ZlibStream(engine)
     try {
-      for await (const chunk of input) if (chunk.length > 0) yield* pump.write(chunk)
-      yield* pump.end()
+      for await (const chunk of input) if (chunk.length > 0) yield* stream.write(chunk)
+      yield* stream.end()
     } finally {
       engine.destroy()
     }
@@ -66,43 +66,43 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
       return
     }
     const make = (): Engine =>
-      kind === 'gzip' ? createGunzip({ chunkSize: PIECE }) : createZstdDecompress({ chunkSize: PIECE })
-    let pump: Pump | undefined
+      kind === 'gzip' ? createGunzip({ chunkSize: CHUNK_BYTES }) : createZstdDecompress({ chunkSize: CHUNK_BYTES })
+    let stream: ZlibStream | undefined
     let made = false
     try {
       for await (const chunk of input) {
         for (let rest = chunk; rest.length > 0; ) {
-          if (pump?.ended === true) {
+          if (stream?.ended === true) {
             // Only of gzip: NULs may follow, which tapes and blocks are filled up with.
             if (rest.some((byte) => byte !== 0)) throw trailing(kind)
             break
           }
-          pump ??= new Pump(make())
-          const before = pump.taken
-          for await (const out of pump.write(rest)) {
+          stream ??= new ZlibStream(make())
+          const before = stream.consumed
+          for await (const out of stream.write(rest)) {
             made = true
             yield out
           }
-          rest = rest.subarray(pump.taken - before)
+          rest = rest.subarray(stream.consumed - before)
           // Node ends the stream where zstd stops within a chunk, at the end of a frame, and drops the rest without a
           // word: the next frame gets an engine of its own.
-          if (pump.ended && kind === 'zstd') {
-            pump.close()
-            pump = undefined
+          if (stream.ended && kind === 'zstd') {
+            stream.close()
+            stream = undefined
           }
         }
       }
-      if (pump !== undefined && !pump.ended) yield* pump.end()
+      if (stream !== undefined && !stream.ended) yield* stream.end()
     } catch (error) {
       if (error instanceof TrailingData) throw error
       // Only the beginning of a member, or a frame, can be none.
-      if (made && NO_BEGINNING.includes((error as Error).message)) throw trailing(kind)
+      if (made && NOT_COMPRESSED.includes((error as Error).message)) throw trailing(kind)
       // What the system says of the input is no clause about the data, and its code decides whether to try again.
       throw (error as NodeJS.ErrnoException).syscall === undefined
-        ? new Error(clauseOf(error, kind), { cause: error })
+        ? new Error(messageOf(error, kind), { cause: error })
         : error
     } finally {
-      pump?.close()
+      stream?.close()
     }
   }
 }
@@ -111,7 +111,7 @@ function trailing(kind: Compression): TrailingData {
   return new TrailingData(`after the end of the ${kind} data something else follows`)
 }
 
-function clauseOf(error: unknown, kind: Compression): string {
+function messageOf(error: unknown, kind: Compression): string {
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'Z_BUF_ERROR') return `the ${kind} data ends too early`
   return code === 'Z_DATA_ERROR' || code?.startsWith('ZSTD_') === true
@@ -120,14 +120,14 @@ function clauseOf(error: unknown, kind: Compression): string {
 }
 
 /** Writes to a stream of node:zlib and reads from it in one thread of control. */
-class Pump {
+class ZlibStream {
   ended = false
   private error: Error | undefined
-  private wake: (() => void) | undefined
+  private notify: (() => void) | undefined
 
   constructor(private readonly engine: Engine) {
     const awake = (): void => {
-      this.wake?.()
+      this.notify?.()
     }
     engine.on('readable', awake)
     engine.on('end', () => {
@@ -141,7 +141,7 @@ class Pump {
   }
 
   /** Bytes of input that were understood. */
-  get taken(): number {
+  get consumed(): number {
     return this.engine.bytesWritten
   }
 
@@ -149,23 +149,23 @@ class Pump {
     let written = false
     this.engine.write(chunk, () => {
       written = true
-      this.wake?.()
+      this.notify?.()
     })
-    yield* this.outUntil(() => written)
+    yield* this.readUntil(() => written)
     // What was made of the chunk and is still on its way out is 'readable' one turn after the write; an end is known
     // then, too.
     await new Promise((resolve) => {
       setImmediate(resolve)
     })
-    yield* this.outUntil(() => true)
+    yield* this.readUntil(() => true)
   }
 
   async *end(): AsyncGenerator<Buffer, void, undefined> {
     this.engine.end()
-    yield* this.outUntil(() => false)
+    yield* this.readUntil(() => false)
   }
 
-  private async *outUntil(done: () => boolean): AsyncGenerator<Buffer, void, undefined> {
+  private async *readUntil(done: () => boolean): AsyncGenerator<Buffer, void, undefined> {
     for (;;) {
       const out = this.engine.read() as Buffer | null
       if (out !== null) {
@@ -175,9 +175,9 @@ class Pump {
       if (this.error !== undefined) throw this.error
       if (this.ended || done()) return
       await new Promise<void>((resolve) => {
-        this.wake = resolve
+        this.notify = resolve
       })
-      this.wake = undefined
+      this.notify = undefined
     }
   }
 

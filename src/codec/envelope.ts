@@ -67,7 +67,7 @@ export function encodeDeadLetter(letter: DeadLetter): Buffer {
   return Buffer.from(
     'entry' in record
       ? `{${bodyOf(record.entry)}${tailOf(letter)}${fate}}\n`
-      : `{${bytesOf('value', record.unfit.head)}${tailOf(letter)}${fate}${unfitOf(record.unfit)}}\n`,
+      : `{${bytesOf('value', record.unfit.head)}${tailOf(letter)}${fate}${invalidMembers(record.unfit)}}\n`,
   )
 }
 
@@ -81,7 +81,7 @@ function headOf({ value }: Entry): Pick<Unfit, 'head' | 'length' | 'sha256'> {
 }
 
 /** A record that was refused whole (an odd line, say) is not truncated: what is there is all of it. */
-function unfitOf(unfit: Pick<Unfit, 'head' | 'length' | 'sha256'>): string {
+function invalidMembers(unfit: Pick<Unfit, 'head' | 'length' | 'sha256'>): string {
   return `${unfit.head.length < unfit.length ? ',"truncated":true' : ''},"length":${unfit.length},"sha256":"${unfit.sha256}"`
 }
 
@@ -135,12 +135,12 @@ function headerOf(value: HeaderValue): string {
 export interface Decoded {
   readonly entry: Entry
 }
-export interface NoEnvelope {
+export interface NotAnEnvelope {
   readonly why: string
 }
 
 /** @param line without terminator */
-export function decodeEnvelope(line: Buffer): Decoded | NoEnvelope {
+export function decodeEnvelope(line: Buffer): Decoded | NotAnEnvelope {
   try {
     if (!isUtf8(line)) throw new Error('its bytes are not UTF-8')
     const parsed: unknown = JSON.parse(line.toString('utf8').replace(/^\uFEFF/, ''))

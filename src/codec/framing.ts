@@ -2,24 +2,24 @@
  * How records lie in a stream of bytes: as lines, or as one JSON envelope a line.
  *
  * A record never becomes two, and two never one: what cannot be written in a framing is named with its reason, and what
- * cannot be read is kept as a misfit.
+ * cannot be read is kept as an invalid record.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, entrySize, within } from '../core/batch'
 import type { Batch, Delivery, Entry, Lines, Origin, Partition, Position, Refusal } from '../core/contract'
 import { decodeEnvelope, envelopeBytes, envelopeEncoder, ENVELOPE_LIMIT } from './envelope'
-import { HEAD, LineFramer, type Framed, type Framer, type FramerOptions, type Misfit } from './line-framer'
+import { HEAD, LineFramer, type Framed, type Framer, type FramerOptions, type InvalidLine } from './line-framer'
 
 export type Framing = 'lines' | 'envelope'
 export type Newline = 'reject' | 'space'
 export { LineFramer }
-export type { Framed, Framer, FramerOptions, Misfit }
+export type { Framed, Framer, FramerOptions, InvalidLine }
 
 const NEWLINE = 0x0a
 const SPACE = 0x20
 const TERMINATOR = Buffer.from('\n')
 /** Characters of envelopes that become one buffer. */
-const CHUNK = 4 * 1024 * 1024
+const CHUNK_CHARACTERS = 4 * 1024 * 1024
 
 /** For sources. */
 export function createFramer(framing: Framing, options: FramerOptions): Framer {
@@ -36,16 +36,16 @@ export function deliveryOf(framed: Framed, partition: Partition, positionOf: (of
     release: () => {
       framed.release()
     },
-    ...(framed.misfits.length === 0
+    ...(framed.invalid.length === 0
       ? {}
-      : { unfit: framed.misfits.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
+      : { unfit: framed.invalid.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
   }
 }
 
 class EnvelopeFramer implements Framer {
   private readonly lines: LineFramer
   private readonly maxRecord: number
-  /** Decoded already, but behind a misfit. */
+  /** Decoded already, but behind an invalid record. */
   private readonly decoded: Framed[] = []
 
   constructor(options: FramerOptions) {
@@ -76,7 +76,7 @@ class EnvelopeFramer implements Framer {
 
   private decode(framed: Framed | undefined): Framed | undefined {
     if (framed === undefined) return undefined
-    let run = new Run(0)
+    let run = new EntryRun(0)
     framed.batch.entries().forEach(({ value: line }, index) => {
       if (line === null) return
       const decoded = decodeEnvelope(line)
@@ -87,13 +87,13 @@ class EnvelopeFramer implements Framer {
             ? `a record of ${decoded.entry.value?.length ?? 0} bytes is larger than max-record`
             : undefined
       if ('entry' in decoded && why === undefined) {
-        if (run.misfits.length > 0) {
-          this.decoded.push(run.framed(framed, run.misfits.at(-1)?.offset ?? framed.to))
-          run = new Run(index)
+        if (run.invalid.length > 0) {
+          this.decoded.push(run.framed(framed, run.invalid.at(-1)?.offset ?? framed.to))
+          run = new EntryRun(index)
         }
         run.add(decoded.entry, line.length)
       } else
-        run.misfits.push({
+        run.invalid.push({
           why: why ?? '',
           offset: framed.at(index),
           head: Buffer.from(line.subarray(0, HEAD)),
@@ -101,15 +101,15 @@ class EnvelopeFramer implements Framer {
           sha256: createHash('sha256').update(line).digest('hex'),
         })
     })
-    run.misfits.push(...framed.misfits)
+    run.invalid.push(...framed.invalid)
     this.decoded.push(run.framed(framed, framed.to))
     return this.decoded.shift()
   }
 }
 
-/** Entries that lie one after the other, and the misfits that follow them. */
-class Run {
-  readonly misfits: Misfit[] = []
+/** Entries that lie one after the other, and the invalid records that follow them. */
+class EntryRun {
+  readonly invalid: InvalidLine[] = []
   private readonly entries: Entry[] = []
   private retained = 0
   /** @param first index of its first entry among the lines */
@@ -119,11 +119,11 @@ class Run {
     this.retained += bytes
   }
   framed(lines: Framed, to: number): Framed {
-    const { entries, misfits, first } = this
+    const { entries, invalid, first } = this
     return {
       batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, this.retained),
       to,
-      misfits,
+      invalid,
       at: within(entries.length, (index) => lines.at(first + index)),
       release: () => undefined,
     }
@@ -139,7 +139,7 @@ export function render(
 ): Lines {
   if (framing === 'envelope') return envelopes(batch, originOf)
   const lines = batch.lines()
-  return newline === 'space' && lines.refused.length > 0 ? spaced(batch) : lines
+  return newline === 'space' && lines.refused.length > 0 ? replaceNewlines(batch) : lines
 }
 
 function envelopes(
@@ -164,14 +164,14 @@ function envelopes(
       return
     }
     text += encode(entry, originOf(index))
-    if (text.length > CHUNK) flush()
+    if (text.length > CHUNK_CHARACTERS) flush()
   })
   flush()
   return { chunks, bytes, count: batch.count - refused.length, refused }
 }
 
 /** A newline at the end of a value stays what it is without the option: the terminator. */
-function spaced(batch: Batch): Lines {
+function replaceNewlines(batch: Batch): Lines {
   const parts: Buffer[] = []
   const refused: Refusal[] = []
   batch.entries().forEach(({ value }, index) => {

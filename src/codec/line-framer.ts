@@ -15,27 +15,27 @@ import { countNewlines, lastNewline } from '../kit/lines'
 import { formatSize } from '../kit/sizes'
 
 const NEWLINE = 0x0a
-const BLOCK = 1024 * 1024
+const BLOCK_BYTES = 1024 * 1024
 /** A read into less than this costs more than a new block. */
-const LEAST = 16 * 1024
+const MIN_READ = 16 * 1024
 /** Blocks kept for use again. */
-const MOST_FREE = 16
+const MAX_FREE_BLOCKS = 16
 /** Fewer NULs than a page are no hole, but part of a record. */
-const LEAST_HOLE = 4095
+const MIN_HOLE = 4095
 /** What is kept of a record that is no record (contract.ts, Unfit). */
 export const HEAD = 64 * 1024
 
 /** An Unfit whose position is still an offset in the stream: after the record. */
-export type Misfit = Omit<Unfit, 'position'> & { readonly offset: number }
+export type InvalidLine = Omit<Unfit, 'position'> & { readonly offset: number }
 
-/** Records, and the misfits that follow them. */
+/** Records, and the invalid records that follow them. */
 export interface Framed {
   readonly batch: Batch
   /** Offset after all of it, terminators included: where reading goes on after a restart. */
   readonly to: number
   /** Offset after record i: reading goes on with record i + 1 from there. Found by looking, on first use. */
   at(index: number): number
-  readonly misfits: readonly Misfit[]
+  readonly invalid: readonly InvalidLine[]
   /** Nobody looks at the batch any more (nor asks `at`): its memory is read into again. Once at most. */
   release(): void
 }
@@ -67,14 +67,14 @@ export interface FramerOptions {
   readonly blockBytes?: number
 }
 
-interface Piece {
+interface LineRun {
   readonly bytes: Buffer
   readonly offset: number
   readonly block: Buffer
-  readonly lines: number
+  readonly lineCount: number
 }
 /** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
-interface Giant {
+interface OversizedLine {
   /** Of NULs alone. */ readonly hole: boolean
   readonly offset: number
   readonly hash: Hash
@@ -89,37 +89,40 @@ export class LineFramer implements Framer {
   /** Offset in the stream of the block's first byte. */
   private blockOffset: number
   /** Indexes in the block: whole lines not taken begin at `from`, the unfinished one at `line`, free space at `end`. */
-  private from = 0
-  private line = 0
-  private free = 0
+  private linesStart = 0
+  private unfinishedStart = 0
+  private freeStart = 0
   /** Between `from` and `line`. */
-  private lines = 0
+  private lineCount = 0
   /** In the order of the stream. */
-  private queue: (Piece | Misfit)[] = []
-  private giant: Giant | undefined
-  /** Bytes of the pieces, and one for each misfit. */
-  private held = 0
+  private queue: (LineRun | InvalidLine)[] = []
+  private oversized: OversizedLine | undefined
+  /** Bytes of the runs, and one for each invalid record. */
+  private queuedBytes = 0
   private unterminated: number | undefined
-  private readonly blocks: Blocks
+  private readonly blocks: BlockPool
 
   constructor(options: FramerOptions) {
     this.maxRecord = options.maxRecord
-    this.blockBytes = options.blockBytes ?? BLOCK
+    this.blockBytes = options.blockBytes ?? BLOCK_BYTES
     this.blockOffset = options.offset ?? 0
-    this.blocks = new Blocks(this.blockBytes)
+    this.blocks = new BlockPool(this.blockBytes)
   }
 
   get pending(): number {
-    return this.held + this.line - this.from
+    return this.queuedBytes + this.unfinishedStart - this.linesStart
   }
   get unfinished(): number {
-    return this.giant?.length ?? this.free - this.line
+    return this.oversized?.length ?? this.freeStart - this.unfinishedStart
   }
 
   space(): Buffer {
-    if (this.block.length - this.free < Math.min(LEAST, this.blockBytes / 4) || this.block.length === this.free)
+    if (
+      this.block.length - this.freeStart < Math.min(MIN_READ, this.blockBytes / 4) ||
+      this.block.length === this.freeStart
+    )
       this.renew()
-    return this.block.subarray(this.free)
+    return this.block.subarray(this.freeStart)
   }
 
   push(bytes: Uint8Array): void {
@@ -133,59 +136,62 @@ export class LineFramer implements Framer {
   }
 
   filled(length: number): void {
-    let start = this.free
-    this.free += length
-    if (this.giant !== undefined) {
-      const fresh = this.block.subarray(start, this.free)
-      const end = this.giant.hole ? this.leaveHole(this.giant, fresh) : this.finishGiant(this.giant, fresh)
+    let start = this.freeStart
+    this.freeStart += length
+    if (this.oversized !== undefined) {
+      const fresh = this.block.subarray(start, this.freeStart)
+      const end = this.oversized.hole
+        ? this.continueHole(this.oversized, fresh)
+        : this.continueOversized(this.oversized, fresh)
       if (end === -1) return
       start += end
     }
-    const fresh = this.block.subarray(start, this.free)
+    const fresh = this.block.subarray(start, this.freeStart)
     const last = lastNewline(fresh)
     if (last !== -1) {
       const whole = start + last + 1
       // Only the first of the new lines can hold bytes of earlier reads: where a read is no larger than a record may
       // be, the others fit.
-      if (fresh.length > this.maxRecord || start + fresh.indexOf(NEWLINE) - this.line > this.maxRecord) this.sift(whole)
+      if (fresh.length > this.maxRecord || start + fresh.indexOf(NEWLINE) - this.unfinishedStart > this.maxRecord)
+        this.splitOversized(whole)
       // Now, while the bytes are in the processor's nearest cache.
-      else this.lines += countNewlines(this.block.subarray(start, whole))
-      this.line = whole
+      else this.lineCount += countNewlines(this.block.subarray(start, whole))
+      this.unfinishedStart = whole
     }
-    if (this.free - this.line > this.maxRecord) this.becomeGiant()
+    if (this.freeStart - this.unfinishedStart > this.maxRecord) this.startOversized()
   }
 
   take(): Framed | undefined {
-    this.close(this.line)
+    this.closeRun(this.unfinishedStart)
     const { queue } = this
-    const first = queue.findIndex(isMisfit)
-    const past = first === -1 ? -1 : queue.findIndex((item, index) => index > first && !isMisfit(item))
+    const first = queue.findIndex(isInvalid)
+    const past = first === -1 ? -1 : queue.findIndex((item, index) => index > first && !isInvalid(item))
     const taken = past === -1 ? queue : queue.splice(0, past)
     if (past === -1) this.queue = []
     if (taken.length === 0) return undefined
-    const pieces: Piece[] = []
-    const misfits: Misfit[] = []
+    const runs: LineRun[] = []
+    const invalid: InvalidLine[] = []
     for (const item of taken) {
-      if (isMisfit(item)) misfits.push(item)
-      else pieces.push(item)
-      this.held -= isMisfit(item) ? 1 : item.bytes.length
+      if (isInvalid(item)) invalid.push(item)
+      else runs.push(item)
+      this.queuedBytes -= isInvalid(item) ? 1 : item.bytes.length
     }
-    const to = misfits.at(-1)?.offset ?? pieces.reduce((_, { offset, bytes }) => offset + bytes.length, 0)
-    return framed(pieces, misfits, to, () => {
-      for (const piece of pieces) this.blocks.drop(piece.block)
+    const to = invalid.at(-1)?.offset ?? runs.reduce((_, { offset, bytes }) => offset + bytes.length, 0)
+    return framed(runs, invalid, to, () => {
+      for (const run of runs) this.blocks.release(run.block)
     })
   }
 
   end(): Framed | undefined {
-    const giant = this.giant
-    if (giant !== undefined) this.settle(giant, this.blockOffset + this.free)
-    if (this.free > this.line) {
-      if (this.free === this.block.length) this.renew()
-      this.block[this.free] = NEWLINE
-      this.line = ++this.free
-      this.lines++
+    const oversized = this.oversized
+    if (oversized !== undefined) this.endOversized(oversized, this.blockOffset + this.freeStart)
+    if (this.freeStart > this.unfinishedStart) {
+      if (this.freeStart === this.block.length) this.renew()
+      this.block[this.freeStart] = NEWLINE
+      this.unfinishedStart = ++this.freeStart
+      this.lineCount++
       // The terminator is ours and not in the stream.
-      this.unterminated = this.blockOffset + this.free
+      this.unterminated = this.blockOffset + this.freeStart
     }
     const made = this.take()
     return made === undefined || made.to !== this.unterminated
@@ -195,62 +201,62 @@ export class LineFramer implements Framer {
 
   /** A new block that begins with the unfinished line. */
   private renew(): void {
-    this.close(this.line)
-    const tail = this.free - this.line
-    const next = this.blocks.take(Math.max(this.blockBytes, tail + Math.min(Math.max(tail, LEAST), this.maxRecord)))
-    this.block.copy(next, 0, this.line, this.free)
-    this.blocks.drop(this.block)
-    this.blockOffset += this.line
+    this.closeRun(this.unfinishedStart)
+    const tail = this.freeStart - this.unfinishedStart
+    const next = this.blocks.take(Math.max(this.blockBytes, tail + Math.min(Math.max(tail, MIN_READ), this.maxRecord)))
+    this.block.copy(next, 0, this.unfinishedStart, this.freeStart)
+    this.blocks.release(this.block)
+    this.blockOffset += this.unfinishedStart
     this.block = next
-    this.from = this.line = 0
-    this.free = tail
+    this.linesStart = this.unfinishedStart = 0
+    this.freeStart = tail
   }
 
   /** Whole lines of the block up to an index become a piece. */
-  private close(upTo: number): void {
-    if (upTo > this.from) {
-      this.blocks.hold(this.block)
+  private closeRun(upTo: number): void {
+    if (upTo > this.linesStart) {
+      this.blocks.retain(this.block)
       this.queue.push({
-        bytes: this.block.subarray(this.from, upTo),
-        offset: this.blockOffset + this.from,
+        bytes: this.block.subarray(this.linesStart, upTo),
+        offset: this.blockOffset + this.linesStart,
         block: this.block,
-        lines: this.lines,
+        lineCount: this.lineCount,
       })
-      this.held += upTo - this.from
-      this.lines = 0
+      this.queuedBytes += upTo - this.linesStart
+      this.lineCount = 0
     }
-    this.from = upTo
+    this.linesStart = upTo
   }
 
   /** Takes the lines that are too large out of those that end before an index. */
-  private sift(whole: number): void {
-    for (let at = this.line; at < whole; ) {
+  private splitOversized(whole: number): void {
+    for (let at = this.unfinishedStart; at < whole; ) {
       const end = this.block.indexOf(NEWLINE, at)
       const hole = end - at > this.maxRecord ? this.holeIn(at, end) : 0
       if (hole > 0) {
-        this.passHole(at, at + hole)
+        this.skipHole(at, at + hole)
         at += hole
         continue
       }
       if (end - at > this.maxRecord) {
-        this.close(at)
+        this.closeRun(at)
         const record = this.block.subarray(at, end)
-        this.misfit({
-          why: tooLarge(record.length, this.maxRecord),
+        this.queueInvalid({
+          why: tooLargeText(record.length, this.maxRecord),
           offset: this.blockOffset + end + 1,
           head: Buffer.from(record.subarray(0, HEAD)),
           length: record.length,
           sha256: createHash('sha256').update(record).digest('hex'),
         })
-        this.from = end + 1
-      } else this.lines++
+        this.linesStart = end + 1
+      } else this.lineCount++
       at = end + 1
     }
   }
 
-  private misfit(misfit: Misfit): void {
-    this.queue.push(misfit)
-    this.held++
+  private queueInvalid(invalid: InvalidLine): void {
+    this.queue.push(invalid)
+    this.queuedBytes++
   }
 
   /**
@@ -259,86 +265,87 @@ export class LineFramer implements Framer {
    */
   private holeIn(from: number, to: number): number {
     const nuls = nulsOf(this.block.subarray(from, to))
-    return nuls > Math.min(this.maxRecord, LEAST_HOLE) ? nuls : 0
+    return nuls > Math.min(this.maxRecord, MIN_HOLE) ? nuls : 0
   }
 
-  private passHole(from: number, to: number): void {
-    this.close(from)
+  private skipHole(from: number, to: number): void {
+    this.closeRun(from)
     const nuls = this.block.subarray(from, to)
     const head = Buffer.from(nuls.subarray(0, HEAD))
-    this.misfit({
-      why: holed(nuls.length),
+    this.queueInvalid({
+      why: holeText(nuls.length),
       offset: this.blockOffset + to,
       head,
       length: nuls.length,
       sha256: createHash('sha256').update(nuls).digest('hex'),
     })
-    this.from = this.line = to
+    this.linesStart = this.unfinishedStart = to
   }
 
-  private becomeGiant(): void {
-    const hole = this.holeIn(this.line, this.free)
-    if (hole > 0 && hole < this.free - this.line) {
-      this.passHole(this.line, this.line + hole)
-      if (this.free - this.line <= this.maxRecord) return
+  private startOversized(): void {
+    const hole = this.holeIn(this.unfinishedStart, this.freeStart)
+    if (hole > 0 && hole < this.freeStart - this.unfinishedStart) {
+      this.skipHole(this.unfinishedStart, this.unfinishedStart + hole)
+      if (this.freeStart - this.unfinishedStart <= this.maxRecord) return
     }
-    this.close(this.line)
-    const known = this.block.subarray(this.line, this.free)
-    this.giant = {
+    this.closeRun(this.unfinishedStart)
+    const known = this.block.subarray(this.unfinishedStart, this.freeStart)
+    this.oversized = {
       hole: hole > 0 && hole === known.length,
-      offset: this.blockOffset + this.line,
+      offset: this.blockOffset + this.unfinishedStart,
       head: Buffer.from(known.subarray(0, HEAD)),
       hash: createHash('sha256').update(known),
       length: known.length,
     }
     // A block of its own, filled again and again until the line ends: the old one may be in use downstream.
-    this.blockOffset += this.free
-    this.blocks.drop(this.block)
+    this.blockOffset += this.freeStart
+    this.blocks.release(this.block)
     this.block = this.blocks.take(this.blockBytes)
-    this.from = this.line = this.free = 0
+    this.linesStart = this.unfinishedStart = this.freeStart = 0
   }
 
   /** Index in the fresh bytes of the line behind the hole; -1 where it goes on. */
-  private leaveHole(giant: Giant, fresh: Buffer): number {
+  private continueHole(oversized: OversizedLine, fresh: Buffer): number {
     const nuls = nulsOf(fresh)
-    giant.hash.update(fresh.subarray(0, nuls))
-    giant.length += nuls
+    oversized.hash.update(fresh.subarray(0, nuls))
+    oversized.length += nuls
     if (nuls === fresh.length) {
-      this.blockOffset += this.free
-      this.from = this.line = this.free = 0
+      this.blockOffset += this.freeStart
+      this.linesStart = this.unfinishedStart = this.freeStart = 0
       return -1
     }
-    this.from = this.line = this.free - fresh.length + nuls
-    this.settle(giant, this.blockOffset + this.line)
+    this.linesStart = this.unfinishedStart = this.freeStart - fresh.length + nuls
+    this.endOversized(oversized, this.blockOffset + this.unfinishedStart)
     return nuls
   }
 
-  /** Index in the fresh bytes after the newline that ends the giant; -1 where it goes on. */
-  private finishGiant(giant: Giant, fresh: Buffer): number {
+  /** Index in the fresh bytes after the newline that ends the oversized line; -1 where it goes on. */
+  private continueOversized(oversized: OversizedLine, fresh: Buffer): number {
     const end = fresh.indexOf(NEWLINE)
     const rest = end === -1 ? fresh : fresh.subarray(0, end)
-    giant.hash.update(rest)
-    giant.length += rest.length
-    if (giant.head.length < HEAD) giant.head = Buffer.concat([giant.head, rest.subarray(0, HEAD - giant.head.length)])
+    oversized.hash.update(rest)
+    oversized.length += rest.length
+    if (oversized.head.length < HEAD)
+      oversized.head = Buffer.concat([oversized.head, rest.subarray(0, HEAD - oversized.head.length)])
     if (end === -1) {
-      this.blockOffset += this.free
-      this.from = this.line = this.free = 0
+      this.blockOffset += this.freeStart
+      this.linesStart = this.unfinishedStart = this.freeStart = 0
       return -1
     }
-    this.from = this.line = this.free - fresh.length + end + 1
-    this.settle(giant, this.blockOffset + this.line)
+    this.linesStart = this.unfinishedStart = this.freeStart - fresh.length + end + 1
+    this.endOversized(oversized, this.blockOffset + this.unfinishedStart)
     return end + 1
   }
 
-  private settle(giant: Giant, offset: number): void {
-    this.misfit({
-      why: giant.hole ? holed(giant.length) : tooLarge(giant.length, this.maxRecord),
+  private endOversized(oversized: OversizedLine, offset: number): void {
+    this.queueInvalid({
+      why: oversized.hole ? holeText(oversized.length) : tooLargeText(oversized.length, this.maxRecord),
       offset,
-      head: giant.head,
-      length: giant.length,
-      sha256: giant.hash.digest('hex'),
+      head: oversized.head,
+      length: oversized.length,
+      sha256: oversized.hash.digest('hex'),
     })
-    this.giant = undefined
+    this.oversized = undefined
   }
 }
 
@@ -346,60 +353,61 @@ export class LineFramer implements Framer {
  * Blocks in use, and a few that can be used again: fresh memory by the gigabyte costs page faults and garbage
  * collections, more than the reading itself.
  */
-class Blocks {
-  private readonly held = new Map<Buffer, number>()
-  private readonly free: Buffer[] = []
+class BlockPool {
+  private readonly references = new Map<Buffer, number>()
+  private readonly freeBlocks: Buffer[] = []
 
   constructor(private readonly size: number) {}
 
   /** Held once, by whoever fills it. */
   take(size: number): Buffer {
-    const block = (size === this.size ? this.free.pop() : undefined) ?? Buffer.allocUnsafeSlow(size)
-    this.held.set(block, 1)
+    const block = (size === this.size ? this.freeBlocks.pop() : undefined) ?? Buffer.allocUnsafeSlow(size)
+    this.references.set(block, 1)
     return block
   }
 
-  hold(block: Buffer): void {
-    this.held.set(block, (this.held.get(block) ?? 0) + 1)
+  retain(block: Buffer): void {
+    this.references.set(block, (this.references.get(block) ?? 0) + 1)
   }
 
-  drop(block: Buffer): void {
-    const holders = (this.held.get(block) ?? 0) - 1
+  release(block: Buffer): void {
+    const holders = (this.references.get(block) ?? 0) - 1
     if (holders > 0) {
-      this.held.set(block, holders)
+      this.references.set(block, holders)
       return
     }
-    if (!this.held.delete(block) || block.length !== this.size || this.free.length >= MOST_FREE) return
-    this.free.push(block)
+    if (!this.references.delete(block) || block.length !== this.size || this.freeBlocks.length >= MAX_FREE_BLOCKS)
+      return
+    this.freeBlocks.push(block)
   }
 }
 
-function isMisfit(item: Piece | Misfit): item is Misfit {
+function isInvalid(item: LineRun | InvalidLine): item is InvalidLine {
   return 'why' in item
 }
 
-function framed(pieces: readonly Piece[], misfits: readonly Misfit[], to: number, release: () => void): Framed {
+function framed(runs: readonly LineRun[], invalid: readonly InvalidLine[], to: number, release: () => void): Framed {
   let count = 0
-  for (const piece of pieces) count += piece.lines
+  for (const run of runs) count += run.lineCount
   let offsets: number[] | undefined
   return {
     batch:
       count === 0
         ? EMPTY
         : new LineBatch(
-            pieces.map((piece) => piece.bytes),
+            runs.map((run) => run.bytes),
             count,
           ),
     to,
-    misfits,
+    invalid,
     release,
-    at: (index) => (offsets ??= offsetsOf(pieces))[index] ?? to,
+    at: (index) => (offsets ??= offsetsOf(runs))[index] ?? to,
   }
 }
 
-function offsetsOf(pieces: readonly Piece[]): number[] {
+function offsetsOf(runs: readonly LineRun[]): number[] {
   const offsets: number[] = []
-  for (const { bytes, offset } of pieces) {
+  for (const { bytes, offset } of runs) {
     for (let end = bytes.indexOf(NEWLINE); end !== -1; end = bytes.indexOf(NEWLINE, end + 1))
       offsets.push(offset + end + 1)
   }
@@ -411,10 +419,10 @@ function nulsOf(bytes: Buffer): number {
   return end === -1 ? bytes.length : end
 }
 
-function holed(length: number): string {
+function holeText(length: number): string {
   return `a hole of ${length} NUL bytes`
 }
 
-function tooLarge(length: number, maxRecord: number): string {
+function tooLargeText(length: number, maxRecord: number): string {
   return `a record of ${length} bytes is larger than max-record=${formatSize(maxRecord)}`
 }

@@ -1,25 +1,25 @@
 /** From the sources straight to one sink, in memory: the ack window bounds it. */
-import { Wake } from '../kit/signal'
+import { Notifier } from '../kit/signal'
 import type { Feed, Piece } from './job'
 
 export class DirectLane implements Feed {
   private readonly queue: Piece[] = []
-  private readonly wake = new Wake()
+  private readonly wake = new Notifier()
   private ended = false
 
   push(piece: Piece): void {
     this.queue.push(piece)
-    this.wake.wake()
+    this.wake.notify()
   }
 
   end(): void {
     this.ended = true
-    this.wake.wake()
+    this.wake.notify()
   }
 
   async next(signal: AbortSignal): Promise<Piece | null> {
     const aborted = (): void => {
-      this.wake.wake()
+      this.wake.notify()
     }
     signal.addEventListener('abort', aborted, { once: true })
     try {

@@ -2,7 +2,7 @@
  * What has arrived for a sink and was not submitted yet, made into writes: joined up to the sink's limits, split where
  * it is beyond them.
  */
-import { Wake } from '../kit/signal'
+import { Notifier } from '../kit/signal'
 import { entrySize, joined, only } from './batch'
 import type { Batch, Clock, Limits, Refusal, Segment } from './contract'
 import { weight, type Job, type Slice, type Tracked } from './job'
@@ -27,7 +27,7 @@ export interface GathererParts {
 export class Gatherer {
   private readonly arrived: { readonly tracked: Tracked; readonly at: number }[] = []
   private bytes = 0
-  private readonly taken = new Wake()
+  private readonly taken = new Notifier()
   private serial = 0
 
   constructor(private readonly parts: GathererParts) {}
@@ -48,7 +48,7 @@ export class Gatherer {
     while (this.bytes >= enough && !signal.aborted) await this.taken.wait()
   }
   wake(): void {
-    this.taken.wake()
+    this.taken.notify()
   }
 
   /**
@@ -96,7 +96,7 @@ export class Gatherer {
 
   private take(pieces: number): void {
     for (const { tracked } of this.arrived.splice(0, pieces)) this.bytes -= weight(tracked.piece.payload)
-    this.taken.wake()
+    this.taken.notify()
   }
 
   private split(tracked: Tracked, batch: Batch): readonly Job[] {

@@ -6,7 +6,7 @@
  * is known. A piece is settled once every record of it is confirmed, or is a dead letter that was confirmed elsewhere.
  * Settling is the only way anything is released.
  */
-import { linkedAbort, Wake } from '../kit/signal'
+import { linkedAbort, Notifier } from '../kit/signal'
 import { only } from './batch'
 import type { Clock, EndpointContext, Log, Outcome, Sink, Write } from './contract'
 import { Disconnected, Fatal, Throttled } from './errors'
@@ -58,7 +58,7 @@ export interface SinkPumpParts {
 
 export class SinkPump {
   readonly counts: SinkCounts = { delivered: 0, rejected: 0, dropped: 0, possibleDuplicates: 0, bytes: 0, pending: 0 }
-  private readonly wake = new Wake()
+  private readonly wake = new Notifier()
   private readonly gatherer: Gatherer
   private readonly rejects: Rejects
   private again: Job[] = []
@@ -104,7 +104,7 @@ export class SinkPump {
         this.failure ??= { error }
       },
       wake: () => {
-        this.wake.wake()
+        this.wake.notify()
       },
     })
   }
@@ -114,7 +114,7 @@ export class SinkPump {
     const { supervisor, sink, signal, clock } = this.parts
     const stop = linkedAbort(signal)
     const onAbort = (): void => {
-      this.wake.wake()
+      this.wake.notify()
     }
     signal.addEventListener('abort', onAbort, { once: true })
     const filling = this.fill(stop.controller.signal)
@@ -230,13 +230,13 @@ export class SinkPump {
         if (piece === null) break
         this.counts.pending += piece.count
         this.gatherer.add(new Tracked(piece))
-        this.wake.wake()
+        this.wake.notify()
       }
     } catch (error) {
       if (!signal.aborted) this.failure ??= { error }
     }
     this.ended = true
-    this.wake.wake()
+    this.wake.notify()
   }
 
   private submitAll(): void {
@@ -275,7 +275,7 @@ export class SinkPump {
     clock.sleep(ms, signal).then(
       () => {
         if (this.wakesAt === due) this.wakesAt = Infinity
-        this.wake.wake()
+        this.wake.notify()
       },
       () => undefined,
     )
@@ -319,7 +319,7 @@ export class SinkPump {
     } finally {
       link.dispose()
       this.flying.delete(job)
-      this.wake.wake()
+      this.wake.notify()
     }
   }
 

@@ -6,21 +6,21 @@ export class Backoff {
   private bound: number
 
   constructor(
-    private readonly leastMs = 250,
-    private readonly mostMs = 10_000,
+    private readonly minMs = 250,
+    private readonly maxMs = 10_000,
     private readonly random: () => number = Math.random,
   ) {
-    this.bound = leastMs
+    this.bound = minMs
   }
 
   next(): number {
     // Never below the least: "at once, again and again" is a tight loop against a peer that is down.
-    const wait = this.leastMs + this.random() * (this.bound - this.leastMs)
-    this.bound = Math.min(this.mostMs, this.bound * 2)
+    const wait = this.minMs + this.random() * (this.bound - this.minMs)
+    this.bound = Math.min(this.maxMs, this.bound * 2)
     return wait
   }
 
   reset(): void {
-    this.bound = this.leastMs
+    this.bound = this.minMs
   }
 }

@@ -4,8 +4,8 @@
  */
 import { isUtf8 } from 'node:buffer'
 
-const STRAY = /[\uDC80-\uDCFF]/u
-const STRAYS = /[\uDC80-\uDCFF]/gu
+const INVALID_BYTE = /[\uDC80-\uDCFF]/u
+const INVALID_BYTES = /[\uDC80-\uDCFF]/gu
 
 export function nameOf(bytes: Buffer): string {
   if (isUtf8(bytes)) return bytes.toString()
@@ -21,15 +21,15 @@ export function nameOf(bytes: Buffer): string {
 
 /** As the system wants it. */
 export function pathOf(name: string): string | Buffer {
-  if (!STRAY.test(name)) return name
+  if (!INVALID_BYTE.test(name)) return name
   return Buffer.concat(
     Array.from(name, (character) =>
-      STRAY.test(character) ? Buffer.from([character.charCodeAt(0) - 0xdc00]) : Buffer.from(character),
+      INVALID_BYTE.test(character) ? Buffer.from([character.charCodeAt(0) - 0xdc00]) : Buffer.from(character),
     ),
   )
 }
 
 /** As messages show it: `caf\xe9`. */
-export function shownName(name: string): string {
-  return name.replace(STRAYS, (stray) => `\\x${(stray.charCodeAt(0) - 0xdc00).toString(16)}`)
+export function displayName(name: string): string {
+  return name.replace(INVALID_BYTES, (stray) => `\\x${(stray.charCodeAt(0) - 0xdc00).toString(16)}`)
 }

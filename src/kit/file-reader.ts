@@ -1,22 +1,23 @@
 /** Reading of regular files in large blocks, one read ahead of what is being worked on. */
 import { read } from 'node:fs'
-import type { Landing } from './pipes'
+import type { ReadBuffer } from './pipes'
 import { unlessAborted } from './signal'
 
-/** Fills a landing from a descriptor, from a position on or, with null, from where the descriptor stands. */
+/** Fills a read buffer from a descriptor, from a position on or, with null, from where the descriptor stands. */
 export class FileReader {
-  private ahead: Promise<number> | undefined
-  private metEnd = false
+  private readAhead: Promise<number> | undefined
+  private reachedEnd = false
 
   /**
-   * @param goOn asked before a read that follows an end: it may reject, where the file is no longer what it was
+   * @param checkUnchanged asked before a read that follows an end: it may reject, where the file is no longer what it
+   *   was
    * @param end the position that counts as the file's end, whatever lies beyond it
    */
   constructor(
     private readonly fd: number,
-    private readonly landing: Landing,
+    private readonly buffer: ReadBuffer,
     private position: number | null,
-    private readonly goOn: () => Promise<void> = () => Promise.resolve(),
+    private readonly checkUnchanged: () => Promise<void> = () => Promise.resolve(),
     private readonly end: () => number = () => Infinity,
   ) {}
 
@@ -25,25 +26,25 @@ export class FileReader {
    * reason, at once.
    */
   async wait(signal: AbortSignal): Promise<boolean> {
-    while (this.landing.pending === 0) {
-      const fresh = this.ahead === undefined
-      const length = await unlessAborted((this.ahead ??= this.start()), signal)
-      this.ahead = undefined
-      this.metEnd = length === 0
+    while (this.buffer.pending === 0) {
+      const fresh = this.readAhead === undefined
+      const length = await unlessAborted((this.readAhead ??= this.startRead()), signal)
+      this.readAhead = undefined
+      this.reachedEnd = length === 0
       if (length === 0) {
         if (fresh) return false
         // The read ahead met the end some time ago: the file may have grown since.
         continue
       }
       if (this.position !== null) this.position += length
-      this.landing.filled(length)
-      this.ahead = this.start()
+      this.buffer.filled(length)
+      this.readAhead = this.startRead()
     }
     return true
   }
 
-  private start(): Promise<number> {
-    const started = this.metEnd ? this.goOn().then(() => this.read()) : this.read()
+  private startRead(): Promise<number> {
+    const started = this.reachedEnd ? this.checkUnchanged().then(() => this.read()) : this.read()
     // Whoever waits for it is told; until somebody does, it is nobody's.
     started.catch(() => undefined)
     return started
@@ -51,7 +52,7 @@ export class FileReader {
 
   private read(): Promise<number> {
     return new Promise((resolve, reject) => {
-      const space = this.landing.space()
+      const space = this.buffer.space()
       const length = this.position === null ? space.length : Math.min(space.length, this.end() - this.position)
       if (length <= 0) {
         resolve(0)
@@ -66,6 +67,6 @@ export class FileReader {
 
   /** Waits for the read under way, if any: its descriptor may be closed then, and not before. */
   async idle(): Promise<void> {
-    await this.ahead?.catch(() => undefined /* what it failed of is nobody's concern any more */)
+    await this.readAhead?.catch(() => undefined /* what it failed of is nobody's concern any more */)
   }
 }

@@ -33,11 +33,11 @@ export interface FileSystem {
 }
 
 /** Closes what is given up, or what was synced before: whatever closing may say, it changes nothing any more. */
-export async function letGo(file: { close(): Promise<void> } | undefined): Promise<void> {
+export async function closeQuietly(file: { close(): Promise<void> } | undefined): Promise<void> {
   await file?.close().catch(() => undefined)
 }
 
-const HOW = {
+const OPEN_FLAGS = {
   create: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
   update: constants.O_RDWR | constants.O_NOFOLLOW,
   read: constants.O_RDONLY | constants.O_NOFOLLOW,
@@ -93,12 +93,12 @@ class RealFile implements File {
 }
 
 /** A process that is out of descriptors mostly has some again soon: connections end, files are closed. */
-const DESCRIPTOR_PATIENCE_MS = 20_000
+const DESCRIPTOR_WAIT_MS = 20_000
 const DESCRIPTOR_PAUSE_MS = 50
 
 /** Opens as `fs.open` does. Where no descriptor is free it is tried again for a while before the error is thrown. */
-async function openPatiently(path: string, flags: number, mode?: number): Promise<fs.FileHandle> {
-  const until = performance.now() + DESCRIPTOR_PATIENCE_MS
+async function openOnceDescriptorIsFree(path: string, flags: number, mode?: number): Promise<fs.FileHandle> {
+  const until = performance.now() + DESCRIPTOR_WAIT_MS
   for (;;) {
     try {
       return await fs.open(path, flags, mode)
@@ -114,7 +114,7 @@ async function openPatiently(path: string, flags: number, mode?: number): Promis
 
 export const realFileSystem: FileSystem = {
   async open(path, how) {
-    return new RealFile(await openPatiently(path, HOW[how], 0o600))
+    return new RealFile(await openOnceDescriptorIsFree(path, OPEN_FLAGS[how], 0o600))
   },
   async makeDirectory(path) {
     try {
@@ -127,7 +127,7 @@ export const realFileSystem: FileSystem = {
   rename: (from, to) => fs.rename(from, to),
   unlink: (path) => fs.unlink(path),
   async syncDirectory(path) {
-    const handle = await openPatiently(path, constants.O_RDONLY | constants.O_DIRECTORY)
+    const handle = await openOnceDescriptorIsFree(path, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
       await handle.sync()
     } finally {

@@ -34,7 +34,7 @@ export function unescaped(text: string): string {
 
 /** The patterns that braces stand for, each in parts between slashes. */
 export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
-  return braced(pattern).map((each) =>
+  return expandBraces(pattern).map((each) =>
     each
       .split('/')
       .filter((part, index) => part !== '' || index === 0)
@@ -45,18 +45,18 @@ export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
 /** Whether an absolute path is one that an absolute pattern leads to, be it there or not. */
 export function matcherOf(pattern: string): (file: string) => boolean {
   const choices = parsePattern(pattern)
-  return (file) => choices.some((segments) => fits(segments, file.split('/')))
+  return (file) => choices.some((segments) => matchesSegments(segments, file.split('/')))
 }
 
-function fits([segment, ...rest]: readonly Segment[], [name, ...below]: readonly string[]): boolean {
+function matchesSegments([segment, ...rest]: readonly Segment[], [name, ...below]: readonly string[]): boolean {
   if (segment === undefined) return name === undefined
   if (segment === ANY_DEPTH)
     return (
-      fits(rest, name === undefined ? [] : [name, ...below]) ||
-      (name !== undefined && !name.startsWith('.') && fits([segment, ...rest], below))
+      matchesSegments(rest, name === undefined ? [] : [name, ...below]) ||
+      (name !== undefined && !name.startsWith('.') && matchesSegments([segment, ...rest], below))
     )
   if (name === undefined) return false
-  return (typeof segment === 'string' ? segment === name : segment.test(name)) && fits(rest, below)
+  return (typeof segment === 'string' ? segment === name : segment.test(name)) && matchesSegments(rest, below)
 }
 
 function segmentOf(part: string): Segment {
@@ -64,7 +64,7 @@ function segmentOf(part: string): Segment {
   if (!isGlob(part)) return unescaped(part)
   try {
     return new RegExp(
-      `^${part.startsWith('.') || part.startsWith('\\.') ? '' : '(?!\\.)'}${new Part(part).source()}$`,
+      `^${part.startsWith('.') || part.startsWith('\\.') ? '' : '(?!\\.)'}${new SegmentCompiler(part).source()}$`,
       NAMES_WITH_CASE,
     )
   } catch {
@@ -73,12 +73,12 @@ function segmentOf(part: string): Segment {
 }
 
 /** `{a,b}` and `{1..3}`, one within the other too. */
-function braced(text: string): readonly string[] {
+function expandBraces(text: string): readonly string[] {
   const found = firstBraces(text)
   if (found === undefined) return [text]
   const { from, to, parts } = found
-  const choices = parts.length > 1 ? parts.flatMap(braced) : ranged(parts[0] ?? '')
-  const rest = braced(text.slice(to + 1))
+  const choices = parts.length > 1 ? parts.flatMap(expandBraces) : expandRange(parts[0] ?? '')
+  const rest = expandBraces(text.slice(to + 1))
   return choices.flatMap((choice) => rest.map((tail) => text.slice(0, from) + choice + tail))
 }
 
@@ -105,14 +105,14 @@ function firstBraces(
       parts.push(text.slice(start, at))
       start = at + 1
       if (depth > 0) continue
-      if (parts.length > 1 || ranged(parts[0] ?? '').length > 0) return { from, to: at, parts }
+      if (parts.length > 1 || expandRange(parts[0] ?? '').length > 0) return { from, to: at, parts }
       break
     }
   }
   return undefined
 }
 
-function ranged(text: string): readonly string[] {
+function expandRange(text: string): readonly string[] {
   const [, first = '', last = '', by = '1'] = /^(-?\d+|[a-zA-Z])\.\.(-?\d+|[a-zA-Z])(?:\.\.-?(\d+))?$/.exec(text) ?? []
   const numbers = /\d/.test(first)
   if (first === '' || numbers !== /\d/.test(last)) return []
@@ -128,7 +128,7 @@ function ranged(text: string): readonly string[] {
 }
 
 /** One part of a pattern as the source of a regular expression. */
-class Part {
+class SegmentCompiler {
   private at = 0
   constructor(private readonly text: string) {}
 
@@ -145,9 +145,9 @@ class Part {
       this.at += character.length
       if (character === '*') source += '[^/]*'
       else if (character === '?') source += '[^/]'
-      else if (character === '[') source += this.set() ?? '\\['
-      else if (character === '\\' && this.at < this.text.length) source += escaped(this.next())
-      else source += escaped(character)
+      else if (character === '[') source += this.characterClass() ?? '\\['
+      else if (character === '\\' && this.at < this.text.length) source += escapeRegExp(this.next())
+      else source += escapeRegExp(character)
     }
     return source
   }
@@ -169,7 +169,7 @@ class Part {
   }
 
   /** undefined: it is never closed. */
-  private set(): string | undefined {
+  private characterClass(): string | undefined {
     const found = /^([!^]?)(\]?(?:\[:\w+:\]|\\[^]|[^\]\\])*)\]/u.exec(this.text.slice(this.at))
     if (found === null) return undefined
     const [whole, not = '', inner = ''] = found
@@ -180,16 +180,16 @@ class Part {
         name !== undefined
           ? (CLASSES[name] ?? '')
           : plain !== undefined
-            ? escaped(plain, true)
+            ? escapeRegExp(plain, true)
             : other === '-'
               ? '-'
-              : escaped(other ?? ''),
+              : escapeRegExp(other ?? ''),
     )
     // At either end a hyphen is one.
     return `[${not === '' ? '' : '^/'}${content.replace(/^-/, '\\-').replace(/-$/, '\\-')}]`
   }
 }
 
-function escaped(character: string, hyphen = false): string {
+function escapeRegExp(character: string, hyphen = false): string {
   return /[\\^$.*+?()[\]{}|/]/.test(character) || (hyphen && character === '-') ? `\\${character}` : character
 }

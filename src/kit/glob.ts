@@ -37,7 +37,7 @@ async function walk(
   }
   visited(folder === '' ? '.' : folder)
   if (segment === ANY_DEPTH && rest.length > 0) await walk(folder, rest, found, visited)
-  for (const entry of await listed(folder)) {
+  for (const entry of await entriesOf(folder)) {
     const name = nameOf(entry.name)
     if (segment !== ANY_DEPTH) {
       if (segment.test(name) && (rest.length === 0 || entry.isDirectory() || entry.isSymbolicLink())) await on(name)
@@ -60,7 +60,7 @@ async function exists(name: string): Promise<boolean> {
   )
 }
 
-async function listed(folder: string): Promise<readonly Dirent<Buffer>[]> {
+async function entriesOf(folder: string): Promise<readonly Dirent<Buffer>[]> {
   return fs
     .readdir(folder === '' ? '.' : pathOf(folder), { withFileTypes: true, encoding: 'buffer' })
     .catch((error: unknown) => {

@@ -19,7 +19,7 @@ export interface ObjectScan {
   readonly end: number
 }
 /** A member's name, in the bytes that it has without escapes. */
-export interface Name {
+export interface MemberName {
   readonly text: string
   readonly bytes: Buffer
 }
@@ -36,12 +36,12 @@ const QUOTE = 0x22,
   CLOSE = 0x7d
 const BAD = -1
 
-export function nameOf(text: string): Name {
+export function memberName(text: string): MemberName {
   return { text, bytes: Buffer.from(text) }
 }
 
 /** The whole of the bytes as one object, whitespace around it allowed; undefined where it is none. */
-export function scanDocument(bytes: Buffer, names: readonly Name[]): ObjectScan | undefined {
+export function scanDocument(bytes: Buffer, names: readonly MemberName[]): ObjectScan | undefined {
   const scan = scanObject(bytes, documentStart(bytes), names)
   return scan !== undefined && skipSpace(bytes, scan.end) === bytes.length ? scan : undefined
 }
@@ -54,7 +54,7 @@ export function findMember(bytes: Buffer, path: readonly string[]): Range | unde
   let at: Range = { start: documentStart(bytes), end: bytes.length }
   for (const [depth, name] of path.entries()) {
     if (bytes[at.start] === OPEN) {
-      const scan = scanObject(bytes, at.start, [nameOf(name)])
+      const scan = scanObject(bytes, at.start, [memberName(name)])
       if (
         scan === undefined ||
         (depth === 0 && skipSpace(bytes, scan.end) !== bytes.length) ||
@@ -98,7 +98,7 @@ function documentStart(bytes: Buffer): number {
   return skipSpace(bytes, bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0)
 }
 
-function scanObject(bytes: Buffer, start: number, names: readonly Name[]): ObjectScan | undefined {
+function scanObject(bytes: Buffer, start: number, names: readonly MemberName[]): ObjectScan | undefined {
   if (bytes[start] !== OPEN) return undefined
   const found = new Array<Range | undefined>(names.length).fill(undefined)
   let at = skipSpace(bytes, start + 1)
@@ -134,7 +134,7 @@ function scanList(bytes: Buffer, start: number, wanted: number): Range | undefin
   }
 }
 
-function isName(bytes: Buffer, start: number, end: number, name: Name): boolean {
+function isName(bytes: Buffer, start: number, end: number, name: MemberName): boolean {
   const wanted = name.bytes
   if (end - start === wanted.length) {
     let i = 0
@@ -162,11 +162,11 @@ function skipSpace(bytes: Buffer, from: number): number {
  * Strings longer than this are searched by the engine, which is quicker but costs a call. Control characters in them
  * are let pass.
  */
-const SHORT = 32
+const SHORT_STRING = 32
 
 /** After the closing quote. */
 function skipString(bytes: Buffer, start: number): number {
-  const near = Math.min(bytes.length, start + SHORT)
+  const near = Math.min(bytes.length, start + SHORT_STRING)
   let at = start + 1
   for (; at < near; at++) {
     const c = bytes[at]

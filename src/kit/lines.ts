@@ -35,9 +35,9 @@ const MODULE =
   'AAAAAAAAAAAAAAAAAAACEF/QwAAAAAAAAAAAAAAAAAAAAAIQb9DAAAAAAAAAAAAAAAAAAAAAAhBwNAIAQgAf0ABAD9DAoKCgoKCgoKCgoKCgoKCgr9I/1xIQQgBSAB/QAEEP0MCgoKCgoKCgoKCgoK' +
   'CgoKCv0j/XEhBSAGIAH9AAQg/QwKCgoKCgoKCgoKCgoKCgoK/SP9cSEGIAcgAf0ABDD9DAoKCgoKCgoKCgoKCgoKCgr9I/1xIQcgAUHAAGoiASACSQ0ACyADIAT9ff1//a4BIQMgAyAF/X39f/2uAS' +
   'EDIAMgBv19/X/9rgEhAyADIAf9ff1//a4BIQMMAAsLIAP9GwAgA/0bAWogA/0bAiAD/RsDamoL'
-const STEP = 64
+const STEP_BYTES = 64
 /** Below this many bytes a search per line is as quick as the copy into the module's memory. */
-const WORTHWHILE = 1024
+const MIN_BYTES = 1024
 
 type Counter = (bytes: Uint8Array) => number
 interface Module {
@@ -52,7 +52,7 @@ declare const WebAssembly: {
 
 /** Newlines in the buffer: the records in it where it holds whole lines. */
 export function countNewlines(bytes: Uint8Array): number {
-  return bytes.length < WORTHWHILE ? countBySearch(bytes) : counter()(bytes)
+  return bytes.length < MIN_BYTES ? countBySearch(bytes) : counter()(bytes)
 }
 
 /** Index of the last newline, or -1. */
@@ -67,24 +67,24 @@ export function countBySearch(bytes: Uint8Array): number {
   return count
 }
 
-const counter = once(makeCounter)
+const counter = lazy(makeCounter)
 
 /** Whether the engine takes the module: it does wherever the processor has SIMD. */
-export function countsByBlocks(): boolean {
+export function hasSimd(): boolean {
   return WebAssembly.validate(Buffer.from(MODULE, 'base64'))
 }
 
 function makeCounter(): Counter {
-  if (!countsByBlocks()) return countBySearch
+  if (!hasSimd()) return countBySearch
   const { memory, count } = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(MODULE, 'base64'))).exports
-  const room = new Uint8Array(memory.buffer)
+  const memoryBytes = new Uint8Array(memory.buffer)
   return (bytes) => {
     let total = 0
-    for (let at = 0; at < bytes.length; at += room.length) {
-      const piece = at === 0 && bytes.length <= room.length ? bytes : bytes.subarray(at, at + room.length)
-      room.set(piece)
-      const padded = Math.ceil(piece.length / STEP) * STEP
-      if (padded > piece.length) room.fill(0, piece.length, padded)
+    for (let at = 0; at < bytes.length; at += memoryBytes.length) {
+      const part = at === 0 && bytes.length <= memoryBytes.length ? bytes : bytes.subarray(at, at + memoryBytes.length)
+      memoryBytes.set(part)
+      const padded = Math.ceil(part.length / STEP_BYTES) * STEP_BYTES
+      if (padded > part.length) memoryBytes.fill(0, part.length, padded)
       total += count(padded)
     }
     return total
@@ -92,7 +92,7 @@ function makeCounter(): Counter {
 }
 
 /** Compiling waits for the first use: `--help` needs none of it. */
-function once<T>(make: () => T): () => T {
+function lazy<T>(make: () => T): () => T {
   let made: T | undefined
   return () => (made ??= make())
 }

@@ -3,19 +3,19 @@
  * `commit-file-size`).
  */
 export function nearest(typed: string, names: readonly string[]): string | undefined {
-  const wanted = bare(typed)
+  const wanted = normalised(typed)
   if (wanted === '') return undefined
   let best: string | undefined
   let least = Infinity
   for (const name of names) {
-    const distance = editDistance(wanted, bare(name))
+    const distance = editDistance(wanted, normalised(name))
     if (distance < least) {
       least = distance
       best = name
     }
   }
   // A third of the letters wrong is still a typo; more is another word.
-  if (best !== undefined && least <= Math.max(1, Math.floor(Math.max(wanted.length, bare(best).length) / 3)))
+  if (best !== undefined && least <= Math.max(1, Math.floor(Math.max(wanted.length, normalised(best).length) / 3)))
     return best
   return byWords(typed, names)
 }
@@ -36,7 +36,7 @@ function byWords(typed: string, names: readonly string[]): string | undefined {
   return best
 }
 
-function bare(name: string): string {
+function normalised(name: string): string {
   return name.toLowerCase().replace(/[-_]/g, '')
 }
 function words(name: string): string[] {

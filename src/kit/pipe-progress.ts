@@ -12,17 +12,17 @@
 import { closeSync, constants, openSync, readFileSync, readlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 
-const READING_END = constants.O_RDONLY | constants.O_NONBLOCK
+const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK
 /** The longest pause between two questions. */
-const RESTING_MS = 100
+const MAX_PAUSE_MS = 100
 
 export class PipeProgress {
   /** Bytes that the kernel took. Whoever writes counts them. */
   taken = 0
-  private known = 0
-  private asking: Promise<number> | undefined
+  private readBytes = 0
+  private query: Promise<number> | undefined
   /** Of the last answer, where it was no. */
-  private asked = { taken: -1, at: 0, pauseMs: 0 }
+  private lastQuery = { taken: -1, at: 0, pauseMs: 0 }
 
   /** @param capacity bytes that the pipe holds at most */
   private constructor(
@@ -35,7 +35,7 @@ export class PipeProgress {
     const path = `/proc/self/fd/${fd}`
     try {
       if (!readlinkSync(path).startsWith('pipe:')) return undefined
-      closeSync(openSync(path, READING_END))
+      closeSync(openSync(path, READ_FLAGS))
       // Its reader may have enlarged it up to here; root alone beyond.
       return new PipeProgress(path, Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8')))
     } catch {
@@ -45,21 +45,25 @@ export class PipeProgress {
 
   /** Bytes of `taken` that have been read for certain. */
   read(): Promise<number> {
-    return (this.asking ??= this.ask().finally(() => {
-      this.asking = undefined
+    return (this.query ??= this.queryPipe().finally(() => {
+      this.query = undefined
     }))
   }
 
-  private async ask(): Promise<number> {
-    const { taken, asked } = this
-    if (taken === this.known) return taken
+  private async queryPipe(): Promise<number> {
+    const { taken, lastQuery } = this
+    if (taken === this.readBytes) return taken
     const now = performance.now()
     // A reader that rests, as less does, is asked for less and less often, until something more is written.
-    if (asked.taken === taken && now < asked.at + asked.pauseMs) return this.known
+    if (lastQuery.taken === taken && now < lastQuery.at + lastQuery.pauseMs) return this.readBytes
     const empty = await this.isEmpty()
-    this.known = Math.max(this.known, empty ? taken : taken - this.capacity)
-    this.asked = { taken, at: now, pauseMs: asked.taken === taken ? Math.min(RESTING_MS, 2 * asked.pauseMs) : 1 }
-    return this.known
+    this.readBytes = Math.max(this.readBytes, empty ? taken : taken - this.capacity)
+    this.lastQuery = {
+      taken,
+      at: now,
+      pauseMs: lastQuery.taken === taken ? Math.min(MAX_PAUSE_MS, 2 * lastQuery.pauseMs) : 1,
+    }
+    return this.readBytes
   }
 
   private isEmpty(): Promise<boolean> {
@@ -67,7 +71,7 @@ export class PipeProgress {
       let fd: number
       // Too many open files, as it may be: not known to be empty.
       try {
-        fd = openSync(this.path, READING_END)
+        fd = openSync(this.path, READ_FLAGS)
       } catch {
         resolve(false)
         return

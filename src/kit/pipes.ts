@@ -20,7 +20,7 @@ export function kindOf(fd: number): StreamKind {
 }
 
 /** Where bytes are to land, one read at a time. */
-export interface Landing {
+export interface ReadBuffer {
   /** Stays valid until `filled`, whatever is taken meanwhile. */
   space(): Buffer
   filled(length: number): void
@@ -29,45 +29,45 @@ export interface Landing {
 }
 
 /** While so much is waiting to be taken, no more is read. */
-const ENOUGH = 1024 * 1024
+const MAX_PENDING = 1024 * 1024
 /** A pipe holds so much: a read that fills its buffer is repeated at once, before anything else gets its turn. */
-const READ = 64 * 1024
+const READ_BYTES = 64 * 1024
 
-/** Fills a landing from a descriptor. `take` from the landing at will; call `wait` to go on. */
+/** Fills a read buffer from a descriptor. `take` from the read buffer at will; call `wait` to go on. */
 export class PipeReader {
   private readonly socket: Socket
   private ended = false
   private error: Error | undefined
-  private wake: (() => void) | undefined
-  private watched: AbortSignal | undefined
+  private notify: (() => void) | undefined
+  private watchedSignal: AbortSignal | undefined
   private readonly aborted = (): void => {
-    this.wake?.()
+    this.notify?.()
   }
   private paused = false
-  private gathering = false
-  private readonly gathered = (): void => {
-    this.gathering = false
-    this.wake?.()
+  private isNotifyScheduled = false
+  private readonly notifyScheduled = (): void => {
+    this.isNotifyScheduled = false
+    this.notify?.()
   }
 
   constructor(
     fd: number,
-    private readonly landing: Landing,
+    private readonly buffer: ReadBuffer,
   ) {
     const onread = {
       buffer: (): Uint8Array => {
-        const space = landing.space()
-        return space.length > READ ? space.subarray(0, READ) : space
+        const space = buffer.space()
+        return space.length > READ_BYTES ? space.subarray(0, READ_BYTES) : space
       },
       callback: (length: number): boolean => {
-        landing.filled(length)
-        this.paused = landing.pending >= ENOUGH
-        if (length < READ || this.paused) this.wake?.()
+        buffer.filled(length)
+        this.paused = buffer.pending >= MAX_PENDING
+        if (length < READ_BYTES || this.paused) this.notify?.()
         // The read that filled its buffer is followed by another in this turn of the loop: one delivery for all of
         // them.
-        else if (!this.gathering) {
-          this.gathering = true
-          setImmediate(this.gathered)
+        else if (!this.isNotifyScheduled) {
+          this.isNotifyScheduled = true
+          setImmediate(this.notifyScheduled)
         }
         return !this.paused
       },
@@ -81,15 +81,15 @@ export class PipeReader {
       : new Socket(options)
     this.socket.on('end', () => {
       this.ended = true
-      this.wake?.()
+      this.notify?.()
     })
     this.socket.on('error', (error: Error) => {
       this.error = error
-      this.wake?.()
+      this.notify?.()
     })
     this.socket.on('close', () => {
       this.ended = true
-      this.wake?.()
+      this.notify?.()
     })
     this.socket.resume()
   }
@@ -98,34 +98,34 @@ export class PipeReader {
    * Resolves with false once the stream has ended and nothing is pending. Rejects with the signal's reason, at once.
    */
   async wait(signal: AbortSignal): Promise<boolean> {
-    if (this.paused && this.landing.pending < ENOUGH) {
+    if (this.paused && this.buffer.pending < MAX_PENDING) {
       this.paused = false
       this.socket.resume()
     }
-    while (this.landing.pending === 0) {
+    while (this.buffer.pending === 0) {
       if (signal.aborted) throw signal.reason
       if (this.error !== undefined) throw this.error
       if (this.ended) return false
       this.watch(signal)
       await new Promise<void>((resolve) => {
-        this.wake = resolve
+        this.notify = resolve
       })
-      this.wake = undefined
+      this.notify = undefined
     }
     return true
   }
 
   /** One listener for as long as reads come with the same signal: they come thousands a second. */
   private watch(signal: AbortSignal): void {
-    if (this.watched === signal) return
-    this.watched?.removeEventListener('abort', this.aborted)
-    this.watched = signal
+    if (this.watchedSignal === signal) return
+    this.watchedSignal?.removeEventListener('abort', this.aborted)
+    this.watchedSignal = signal
     signal.addEventListener('abort', this.aborted)
   }
 
   close(): void {
-    this.watched?.removeEventListener('abort', this.aborted)
-    this.watched = undefined
+    this.watchedSignal?.removeEventListener('abort', this.aborted)
+    this.watchedSignal = undefined
     this.socket.destroy()
   }
 }
@@ -141,7 +141,7 @@ export class PipeWriter {
       : new Socket({ fd, readable: false, writable: true, allowHalfOpen: true })
     // Node makes terminals block (lib/tty.js): one that was stopped with ^S would stop the process with it, signals
     // included.
-    if (isatty(fd)) handleOf(this.socket)?.setBlocking?.(false)
+    if (isatty(fd)) libuvHandleOf(this.socket)?.setBlocking?.(false)
     this.socket.on('error', (error: Error) => {
       this.error = error
     })
@@ -175,8 +175,8 @@ export class PipeWriter {
   }
 
   /** Bytes of the write under way that the kernel has not taken yet. */
-  get untaken(): number {
-    return handleOf(this.socket)?.writeQueueSize ?? 0
+  get queuedBytes(): number {
+    return libuvHandleOf(this.socket)?.writeQueueSize ?? 0
   }
 
   /** Gives up a write under way: its promise rejects. */
@@ -185,11 +185,11 @@ export class PipeWriter {
   }
 }
 
-interface Handle {
+interface LibuvHandle {
   setBlocking?(on: boolean): void
   readonly writeQueueSize?: number
 }
 /** What libuv knows and the public interface does not show. */
-function handleOf(socket: Socket): Handle | undefined {
-  return (socket as unknown as { readonly _handle?: Handle | null })._handle ?? undefined
+function libuvHandleOf(socket: Socket): LibuvHandle | undefined {
+  return (socket as unknown as { readonly _handle?: LibuvHandle | null })._handle ?? undefined
 }

@@ -70,22 +70,22 @@ export function isExempt(host: string, port: number, list: string): boolean {
   return list
     .toLowerCase()
     .split(/[\s,]+/)
-    .some((entry) => entry !== '' && covers(entry, name, port))
+    .some((entry) => entry !== '' && matchesEntry(entry, name, port))
 }
 
-function covers(entry: string, host: string, port: number): boolean {
+function matchesEntry(entry: string, host: string, port: number): boolean {
   if (entry === '*') return true
   // An IPv6 address has colons of its own, and its port only behind brackets.
   const [, named = entry, only] = /^(\[[^\]]*\](?:\/\d+)?|[^:]*)(?::(\d+))?$/.exec(entry) ?? []
   if (only !== undefined && Number(only) !== port) return false
   const name = named.replace(/[[\]]/g, '')
-  if (isIP(host) !== 0) return coversAddress(name, host)
+  if (isIP(host) !== 0) return matchesAddress(name, host)
   if (name.startsWith('*')) return host.endsWith(name.slice(1))
   const domain = name.replace(/^\./, '')
   return domain !== '' && (host === domain || host.endsWith(`.${domain}`))
 }
 
-function coversAddress(entry: string, host: string): boolean {
+function matchesAddress(entry: string, host: string): boolean {
   const block = new BlockList()
   const [from = '', to] = entry.split('-')
   const [address = '', bits] = from.split('/')

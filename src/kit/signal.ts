@@ -1,7 +1,7 @@
 /** Awaitable events without polling. */
 
 /** Wakes whoever waits; a wake that nobody waits for is kept for the next one. */
-export class Wake {
+export class Notifier {
   private set = false
   private waiter: (() => void) | undefined
 
@@ -19,7 +19,7 @@ export class Wake {
     })
   }
 
-  wake(): void {
+  notify(): void {
     if (this.waiter !== undefined) this.waiter()
     else this.set = true
   }

@@ -13,8 +13,8 @@ import { kebab, quoted, splitName } from './names'
 import { valueOf, type Environment } from './placeholders'
 import { redactUri } from './redact-uri'
 import { Redactor } from './redactor'
-import { parseEndpoint, type ParsedEndpoint, type Surroundings } from './target'
-import { fill, placeholdersOf, shown, templateOf, type Placeholder } from './template'
+import { parseEndpoint, type ParsedEndpoint, type ParseContext } from './target'
+import { fill, placeholdersOf, displayPlaceholder, templateOf, type Placeholder } from './template'
 
 export interface Until {
   readonly point?: UntilPoint
@@ -45,7 +45,7 @@ export interface Targets {
   readonly deadLetter?: AnyTarget
   readonly appends: readonly Append[]
 }
-export interface Settings {
+export interface ParseSettings {
   readonly redactor?: Redactor
   exists?(path: string): boolean
 }
@@ -55,20 +55,20 @@ export function parseCommandLine(
   argv: readonly string[],
   env: Environment,
   registry: readonly AnyEndpoint[],
-  settings: Settings = {},
+  settings: ParseSettings = {},
 ): CommandLine {
   const redactor = settings.redactor ?? new Redactor()
-  const surroundings: Surroundings = { env, redactor, exists: (path) => (settings.exists ?? existsSync)(path) }
+  const context: ParseContext = { env, redactor, exists: (path) => (settings.exists ?? existsSync)(path) }
   const grouped = groupArgv(argv, env)
   const faults = [...grouped.faults]
-  for (const word of grouped.loose)
+  for (const word of grouped.unattached)
     faults.push(
       `${quoted(redactUri(word))} belongs to nothing: an endpoint is --from URI or --to URI, its options are the words after it`,
     )
 
   const endpoints = (role: Role, list: readonly EndpointWords[]): readonly ParsedEndpoint[] =>
     list.flatMap(({ uri, words }) =>
-      collected(() => [parseEndpoint(uri, words, role, registry, surroundings)], [], faults),
+      collectFaults(() => [parseEndpoint(uri, words, role, registry, context)], [], faults),
     )
   const from = endpoints('source', grouped.from)
   const to = endpoints('sink', grouped.to)
@@ -76,7 +76,7 @@ export function parseCommandLine(
   const complained = (flag: string): boolean => faults.some((fault) => fault.startsWith(`${flag} needs a URI`))
   if (grouped.from.length === 0 && !complained('--from')) faults.push('--from is missing: where records come from')
   if (grouped.to.length === 0 && !complained('--to')) faults.push('--to is missing: where records go')
-  faults.push(...equals(from, '--from'), ...equals(to, '--to'))
+  faults.push(...duplicateFaults(from, '--from'), ...duplicateFaults(to, '--to'))
 
   const flagged = parseFlags(grouped.given)
   faults.push(...flagged.faults)
@@ -105,7 +105,7 @@ export async function targetsOf(line: CommandLine): Promise<Targets> {
   const started = [line.from, line.to, line.deadLetter === undefined ? [] : [line.deadLetter]].map((list) =>
     Promise.allSettled(list.map((each) => each.target())),
   )
-  const filled = Promise.allSettled(line.appends.map((append) => filledAppend(append, line)))
+  const filled = Promise.allSettled(line.appends.map((append) => resolveAppend(append, line)))
   const [from = [], to = [], letters = []] = (await Promise.all(started)).map((outcomes) => fulfilled(outcomes, faults))
   const appends = fulfilled(await filled, faults)
   if (faults.length > 0) throw new UsageError(faults)
@@ -123,7 +123,7 @@ function fulfilled<T>(outcomes: readonly PromiseSettledResult<T>[], faults: stri
   return values
 }
 
-async function filledAppend(append: Append, { env }: CommandLine): Promise<Append> {
+async function resolveAppend(append: Append, { env }: CommandLine): Promise<Append> {
   const template = templateOf(append.value)
   const placeholders = placeholdersOf(template)
   if (placeholders.length === 0) return append
@@ -142,7 +142,7 @@ async function filledAppend(append: Append, { env }: CommandLine): Promise<Appen
     return parseAppend(`${append.name}:=${value}`)
   } catch {
     throw new UsageError([
-      `--append ${quoted(append.name)}: with ${placeholders.map(shown).join(' and ')} in it, it is no JSON`,
+      `--append ${quoted(append.name)}: with ${placeholders.map(displayPlaceholder).join(' and ')} in it, it is no JSON`,
     ])
   }
 }
@@ -212,7 +212,7 @@ function parseFlags(given: readonly FlagWords[]): {
 }
 
 /** Positions are stored by source and cursors by sink: two that are equal would share them. */
-function equals(endpoints: readonly ParsedEndpoint[], flag: string): readonly string[] {
+function duplicateFaults(endpoints: readonly ParsedEndpoint[], flag: string): readonly string[] {
   const seen: Identity[] = []
   const faults = new Set<string>()
   for (const endpoint of endpoints) {
@@ -223,7 +223,7 @@ function equals(endpoints: readonly ParsedEndpoint[], flag: string): readonly st
   return [...faults]
 }
 
-function collected<T>(run: () => T, otherwise: T, faults: string[]): T {
+function collectFaults<T>(run: () => T, otherwise: T, faults: string[]): T {
   try {
     return run()
   } catch (error) {

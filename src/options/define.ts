@@ -7,7 +7,7 @@ import { formatDuration, parseDuration } from '../kit/durations'
 import { formatSize, parseSize } from '../kit/sizes'
 
 export type Role = 'source' | 'sink'
-export interface Facts<T> {
+export interface OptionFacts<T> {
   /** One sentence, ends in a full stop: the help, the reference page and the completion show it. */
   readonly doc: string
   readonly default?: T
@@ -31,7 +31,7 @@ export interface Facts<T> {
  * `kind` and `values` are for help and completions; `parse` gets the text after placeholders were replaced and throws
  * an Error that says what is allowed.
  */
-export interface Option<T> extends Facts<T> {
+export interface Option<T> extends OptionFacts<T> {
   readonly kind: 'string' | 'integer' | 'number' | 'flag' | 'size' | 'duration' | 'choice' | 'list' | 'map'
   readonly values?: readonly string[]
   /**
@@ -70,17 +70,17 @@ function within(
 }
 
 export const opt = {
-  string: <const F extends Facts<string>>(facts: F) => ({
+  string: <const F extends OptionFacts<string>>(facts: F) => ({
     ...facts,
     kind: 'string' as const,
     parse: (raw: string): string => raw,
   }),
-  integer: <const F extends Facts<number> & { min?: number; max?: number }>(facts: F) => ({
+  integer: <const F extends OptionFacts<number> & { min?: number; max?: number }>(facts: F) => ({
     ...facts,
     kind: 'integer' as const,
     parse: (raw: string): number => within(integerOf(raw), facts),
   }),
-  number: <const F extends Facts<number> & { min?: number; max?: number }>(facts: F) => ({
+  number: <const F extends OptionFacts<number> & { min?: number; max?: number }>(facts: F) => ({
     ...facts,
     kind: 'number' as const,
     parse: (raw: string): number => {
@@ -88,7 +88,7 @@ export const opt = {
       return within(Number(raw), facts)
     },
   }),
-  flag: <const F extends Facts<boolean>>(facts: F) => ({
+  flag: <const F extends OptionFacts<boolean>>(facts: F) => ({
     ...facts,
     kind: 'flag' as const,
     values: ['true', 'false'] as const,
@@ -99,7 +99,7 @@ export const opt = {
     },
   }),
   /** Bytes. `bare`: the unit of a number without one, in bytes (the original's CommitFileSize counted KB: 1024). */
-  size: <const F extends Facts<number> & { min?: number; max?: number; bareBytes?: number; bare?: string }>(
+  size: <const F extends OptionFacts<number> & { min?: number; max?: number; bareBytes?: number; bare?: string }>(
     facts: F,
   ) => ({
     ...facts,
@@ -107,14 +107,14 @@ export const opt = {
     parse: (raw: string): number => within(parseSize(raw, facts.bareBytes ?? 1), facts, formatSize),
   }),
   /** Milliseconds. `bareMs`: what a number without unit counts (the original's minutes, seconds, nanoseconds). */
-  duration: <const F extends Facts<number> & { min?: number; max?: number; bareMs?: number; bare?: string }>(
+  duration: <const F extends OptionFacts<number> & { min?: number; max?: number; bareMs?: number; bare?: string }>(
     facts: F,
   ) => ({
     ...facts,
     kind: 'duration' as const,
     parse: (raw: string): number => within(parseDuration(raw, facts.bareMs), facts, formatDuration),
   }),
-  oneOf: <const V extends readonly string[], const F extends Facts<V[number]>>(values: V, facts: F) => ({
+  oneOf: <const V extends readonly string[], const F extends OptionFacts<V[number]>>(values: V, facts: F) => ({
     ...facts,
     kind: 'choice' as const,
     values,
@@ -125,14 +125,14 @@ export const opt = {
     },
   }),
   /** May be given several times; each value appended. Not split at commas. */
-  list: <const F extends Omit<Facts<readonly string[]>, 'default'>>(facts: F) => ({
+  list: <const F extends Omit<OptionFacts<readonly string[]>, 'default'>>(facts: F) => ({
     ...facts,
     kind: 'list' as const,
     default: [] as readonly string[],
     parse: (raw: string): readonly string[] => [raw],
   }),
   /** `name.KEY=value`: KEY as typed. Values in the order given, several for one KEY allowed. */
-  map: <const F extends Omit<Facts<readonly (readonly [string, string])[]>, 'default'>>(facts: F) => ({
+  map: <const F extends Omit<OptionFacts<readonly (readonly [string, string])[]>, 'default'>>(facts: F) => ({
     ...facts,
     kind: 'map' as const,
     default: [] as readonly (readonly [string, string])[],
@@ -195,17 +195,17 @@ export interface Files {
   matches?(path: string): boolean
 }
 
-export type PositionPlace = 'upstream' | 'here' | 'none'
+export type PositionStorage = 'upstream' | 'here' | 'none'
 
 /** Of an endpoint, however its line is spelled. What is not said is taken as it was given. */
-export interface Meaning {
+export interface CanonicalForm {
   /** Servers of one cluster, normalised: lines that share one of them mean the same one. */
-  readonly members?: readonly string[]
+  readonly servers?: readonly string[]
   /**
    * What is read or written there: topics, a queue, a folder. Their order means nothing. Instead of authority, path and
    * query.
    */
-  readonly things?: readonly string[]
+  readonly resources?: readonly string[]
   /** Options by key as they count; undefined: not, for `things` or `members` say it. */
   readonly options?: Readonly<Record<string, string | undefined>>
 }
@@ -237,7 +237,7 @@ export interface Endpoint<S extends Spec> {
   /** Further checks over several options, before anything is opened: a line for each fault. */
   check?(given: Given<S>, role: Role): readonly string[]
   /** What identity is made of. Options and URI with placeholders as typed: any value may be a text. Must not throw. */
-  meaning?(given: Given<S>, role: Role): Meaning
+  canonicalForm?(given: Given<S>, role: Role): CanonicalForm
   /**
    * Whether it is certain that what is written to `to` comes to `from`, on servers that both name; `same`: they mean
    * the same thing there. Absent: nobody can tell.
@@ -249,7 +249,7 @@ export interface Endpoint<S extends Spec> {
   files?(given: Given<S>, role: Role): Promise<Files>
   readonly source?: {
     /** Where a position lives: with the server, with us, or nowhere. */
-    readonly position: PositionPlace | ((given: Given<S>) => PositionPlace)
+    readonly position: PositionStorage | ((given: Given<S>) => PositionStorage)
     /**
      * It is read by several processes that share the work, or by nobody else ever: such flows take the lowest free
      * instance.

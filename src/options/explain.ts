@@ -7,7 +7,7 @@ import { formatSize } from '../kit/sizes'
 import type { AnyEndpoint, Option, Role, Spec } from './define'
 import { hasRole, kebab, specOf } from './names'
 
-export interface Explained {
+export interface OptionHelp {
   /** As typed: `commit-file-size=SIZE`. */
   readonly usage: string
   readonly name: string
@@ -34,7 +34,7 @@ const ARGUMENTS = {
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any option of a spec
 type AnyOption = Option<any>
 
-export function explainOption(key: string, option: AnyOption): Explained {
+export function optionHelp(key: string, option: AnyOption): OptionHelp {
   const name = kebab(key)
   const argument =
     option.argument ?? (option.kind === 'choice' ? (option.values ?? []).join('|') : ARGUMENTS[option.kind])
@@ -65,20 +65,20 @@ function defaultOf(option: AnyOption): string | undefined {
   return typeof value === 'string' ? value : JSON.stringify(value)
 }
 
-export interface Group {
+export interface OptionGroup {
   readonly title: string
-  readonly options: readonly Explained[]
+  readonly options: readonly OptionHelp[]
 }
 
 /**
  * For both sides, for sources, for sinks; empty groups left out. Options of a one-sided endpoint stand in one group.
  */
-export function groupsOf(endpoint: AnyEndpoint): readonly Group[] {
+export function groupsOf(endpoint: AnyEndpoint): readonly OptionGroup[] {
   const roles = rolesOf(endpoint)
   const all = Object.entries(specOf(endpoint)).filter(([, option]) => roles.some((role) => hasRole(option, role)))
-  const of = (title: string, keep: (option: AnyOption) => boolean): Group => ({
+  const of = (title: string, keep: (option: AnyOption) => boolean): OptionGroup => ({
     title,
-    options: all.filter(([, option]) => keep(option)).map(([key, option]) => explainOption(key, option)),
+    options: all.filter(([, option]) => keep(option)).map(([key, option]) => optionHelp(key, option)),
   })
   if (roles.length < 2) return [of('Options', () => true)].filter(({ options }) => options.length > 0)
   const only = (role: Role) => (option: AnyOption) => option.roles?.length === 1 && option.roles[0] === role
@@ -110,15 +110,21 @@ export function helpText(endpoint: AnyEndpoint, width = 100): string {
   ]
   for (const { title, options } of groupsOf(endpoint))
     lines.push('', `${title}:`, ...options.flatMap((option) => paragraphs(option, '', width)))
-  lines.push('', 'Examples:', ...endpoint.examples.map((example) => `  ${example}`), '', ...wrapped(WRITING, '', width))
+  lines.push(
+    '',
+    'Examples:',
+    ...endpoint.examples.map((example) => `  ${example}`),
+    '',
+    ...wrapped(SYNTAX_NOTE, '', width),
+  )
   return `${lines.join('\n')}\n`
 }
 
-const WRITING =
+const SYNTAX_NOTE =
   'Options are words after the URI, name=value; a name alone means name=true. Case, - and _ in names do not count. SIZE: 512KiB, 64MiB, 1G (1024 each). DURATION: 500ms, 30s, 5m, 12h, 7d; 0 switches off. ' +
   '{env:NAME}, {file:PATH} and {exec:COMMAND} in a value are replaced at every opening.'
 
-function paragraphs({ usage, text, default: standard, aliases }: Explained, dashes: string, width: number): string[] {
+function paragraphs({ usage, text, default: standard, aliases }: OptionHelp, dashes: string, width: number): string[] {
   const also = aliases.length === 0 ? '' : ` Also ${aliases.join(', ')}.`
   return [
     `  ${dashes}${usage}`,
@@ -161,8 +167,8 @@ export function flagsHelp(spec: Spec, width = 100): string {
     .join('')
 }
 
-function flagOf(key: string, option: AnyOption): Explained {
-  const explained = explainOption(key, option)
+function flagOf(key: string, option: AnyOption): OptionHelp {
+  const explained = optionHelp(key, option)
   const short = (option as { readonly short?: string }).short
   const { default: standard, ...rest } = explained
   // That a switch is off unless it is given says nothing.
@@ -181,7 +187,7 @@ function code(text: string): string {
   return text === '' ? '' : `\`${text.replaceAll('|', '\\|')}\``
 }
 
-function table(options: readonly Explained[], dashes = ''): string {
+function table(options: readonly OptionHelp[], dashes = ''): string {
   const rows = options.map(
     ({ usage, text, default: standard, aliases }) =>
       `| ${code(`${dashes}${usage}`)} | ${cell(text)}${aliases.length === 0 ? '' : ` Also ${aliases.map(code).join(', ')}.`} | ${standard === undefined ? '' : cell(standard)} |`,
@@ -198,7 +204,7 @@ export function referencePage(endpoint: AnyEndpoint): string {
     ...groupsOf(endpoint).flatMap(({ title, options }) => [`## ${title}`, table(options)]),
     '## Examples',
     ['```sh', ...endpoint.examples, '```'].join('\n'),
-    WRITING,
+    SYNTAX_NOTE,
   ]
   return `${blocks.join('\n\n')}\n`
 }

@@ -1,6 +1,6 @@
 /** The flags of the command line, declared as options are. What is not tied to an endpoint stands here, once. */
 import { parseDuration } from '../kit/durations'
-import { opt, type Facts, type OptionsOf } from './define'
+import { opt, type OptionFacts, type OptionsOf } from './define'
 import { parseTime } from './times'
 
 const MIB = 1024 * 1024
@@ -48,7 +48,7 @@ export function parseAppend(raw: string): Append {
   return { name, kind: 'json', value }
 }
 
-function parsed<T, const F extends Facts<T>>(
+function parsed<T, const F extends OptionFacts<T>>(
   facts: F,
   parse: (raw: string) => T,
 ): F & { readonly kind: 'string'; parse(raw: string): T } {
@@ -172,12 +172,12 @@ function parseUntil(raw: string): UntilPoint {
 }
 
 /** Where metrics go. An empty host is loopback: what a flow tells is nobody else's unless asked. */
-export type MetricsPlace =
+export type MetricsTarget =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'file'; readonly path: string }
 
-function parseMetrics(raw: string): MetricsPlace {
+function parseMetrics(raw: string): MetricsTarget {
   const [, kind, path] = /^(unix|file):(.+)$/s.exec(raw) ?? []
   if (path !== undefined) return kind === 'unix' ? { kind, path } : { kind: 'file', path }
   const [, bracketed, host = '', port] = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(raw) ?? []

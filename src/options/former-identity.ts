@@ -6,9 +6,9 @@ import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
 import { kebab, specOf } from './names'
 import type { ParsedEndpoint } from './target'
-import { asTyped, isFixed, masked } from './template'
+import { asTyped, isFixed, maskBraces } from './template'
 
-type Parsed = Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'texts' | 'role'>
+type Parsed = Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'rawValues' | 'role'>
 
 /** sha256, hex. */
 export function formerIdentity(parsed: Parsed, cwd: string | undefined): string {
@@ -16,7 +16,7 @@ export function formerIdentity(parsed: Parsed, cwd: string | undefined): string 
   const hosts = uri.hosts
     .map(
       ({ host, port }) =>
-        `${masked(host).includes(':') ? `[${host}]` : host.toLowerCase()}${port === undefined ? '' : `:${port}`}`,
+        `${maskBraces(host).includes(':') ? `[${host}]` : host.toLowerCase()}${port === undefined ? '' : `:${port}`}`,
     )
     .sort()
   const authority =
@@ -31,11 +31,11 @@ function pathOf({ uri }: Parsed, cwd: string | undefined): string {
   return uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')
 }
 
-function optionsOf({ endpoint, texts, role }: Parsed): readonly string[] {
+function optionsOf({ endpoint, rawValues, role }: Parsed): readonly string[] {
   return Object.entries(specOf(endpoint))
     .filter(([, option]) => option.identity === true && (option.roles === undefined || option.roles.includes(role)))
     .map(([key, option]) => {
-      const given = texts[key]
+      const given = rawValues[key]
       if (given === undefined)
         return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0)
           ? ''

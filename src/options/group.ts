@@ -34,7 +34,7 @@ export interface Grouped {
   readonly deadLetter?: EndpointWords
   readonly given: readonly FlagWords[]
   /** Words before the first flag, or after a flag that takes none: commands, or mistakes. */
-  readonly loose: readonly string[]
+  readonly unattached: readonly string[]
   /** What is left for a parser of commands: all but endpoints, in order. */
   readonly flags: readonly string[]
   readonly faults: readonly string[]
@@ -62,13 +62,13 @@ export function groupArgv(argv: readonly string[], env: Environment, table: Spec
     to: own.to.length > 0 ? own.to : before.to,
     ...(deadLetter === undefined ? {} : { deadLetter }),
     given: [...kept, ...own.given],
-    loose: [...before.loose, ...own.loose],
+    unattached: [...before.unattached, ...own.unattached],
     faults: [...before.faults, ...own.faults],
-    flags: [...kept.flatMap(typedAgain), ...before.loose, ...own.flags],
+    flags: [...kept.flatMap(asArgv), ...before.unattached, ...own.flags],
   }
 }
 
-function typedAgain({ name, value, words }: FlagWords): readonly string[] {
+function asArgv({ name, value, words }: FlagWords): readonly string[] {
   return [`--${name}`, ...(value === undefined ? [] : [value]), ...words]
 }
 
@@ -125,7 +125,7 @@ function groupWords(argv: readonly string[], table: Spec, where: string): Groupe
     from,
     to,
     given,
-    loose,
+    unattached: loose,
     flags: rest,
     faults,
     ...(letters[0] === undefined ? {} : { deadLetter: letters[0] }),

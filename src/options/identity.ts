@@ -13,12 +13,12 @@
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
-import type { AnyGiven, Meaning } from './define'
+import type { AnyGiven, CanonicalForm } from './define'
 import { formerIdentity } from './former-identity'
-import { hashedQuery } from './meaning'
+import { hashedQuery } from './canonical-form'
 import { kebab, specOf } from './names'
 import type { ParsedEndpoint } from './target'
-import { asTyped, isFixed, masked } from './template'
+import { asTyped, isFixed, maskBraces } from './template'
 
 export interface Identity {
   /** Readable, and free of secrets: a peer's query stands in it as a hash. */
@@ -26,46 +26,48 @@ export interface Identity {
   /** sha256 of it, hex. */
   readonly hash: string
   /** sha256 of all but the servers: with `members` it tells whether a stored endpoint is this one. */
-  readonly what: string
+  readonly resourceHash: string
   /** Servers of one cluster, of which one in common is enough; empty where there are none to compare. */
-  readonly members: readonly string[]
+  readonly servers: readonly string[]
   /** What is read or written there, in the words of its endpoint. */
-  readonly things: readonly string[]
+  readonly resources: readonly string[]
   readonly scheme: string
   /** The hash that earlier states were stored under. */
   readonly former: string
 }
 
-type Parsed = Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'texts' | 'role'>
+type Parsed = Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'rawValues' | 'role'>
 
 export function identityOf(parsed: Parsed, cwd?: string): Identity {
   const { endpoint, uri, role } = parsed
-  const meaning: Meaning = endpoint.meaning?.(asTypedGiven(parsed), role) ?? {}
-  const { members = [], things = [`${authorityOf(parsed)}${pathOf(parsed, cwd)}`], options = {} } = meaning
-  const named = [...new Set(things)].sort().join(',')
-  const ways = optionsOf(parsed, options)
-  const servers =
-    members.length === 0 ? '' : `//${members.join(',')}${named === '' || named.startsWith('/') ? '' : '/'}`
-  const canonical = [`${uri.scheme}:${servers}${named}`, ...ways].join(' ')
+  const form: CanonicalForm = endpoint.canonicalForm?.(asTypedGiven(parsed), role) ?? {}
+  const { servers = [], resources = [`${authorityOf(parsed)}${pathOf(parsed, cwd)}`], options = {} } = form
+  const named = [...new Set(resources)].sort().join(',')
+  const countedOptions = optionsOf(parsed, options)
+  const authority =
+    servers.length === 0 ? '' : `//${servers.join(',')}${named === '' || named.startsWith('/') ? '' : '/'}`
+  const canonical = [`${uri.scheme}:${authority}${named}`, ...countedOptions].join(' ')
   return {
     canonical,
     hash: sha256(canonical),
-    what: sha256([`${uri.scheme}:${named}`, ...ways].join(' ')),
-    members,
-    things: [...new Set(things)].sort(),
+    resourceHash: sha256([`${uri.scheme}:${named}`, ...countedOptions].join(' ')),
+    servers,
+    resources: [...new Set(resources)].sort(),
     scheme: uri.scheme,
     former: formerIdentity(parsed, cwd),
   }
 }
 
 /** For certain: the same thing, on a server that both name. Two ends of one line that are so may feed each other. */
-export function isSameThing(one: Identity, other: Identity): boolean {
+export function isSameResource(one: Identity, other: Identity): boolean {
   const placed =
-    one.members.length === 0 && other.members.length === 0
+    one.servers.length === 0 && other.servers.length === 0
       ? true
-      : one.members.some((server) => other.members.includes(server))
+      : one.servers.some((server) => other.servers.includes(server))
   return (
-    one.scheme === other.scheme && placed && one.things.some((thing) => thing !== '' && other.things.includes(thing))
+    one.scheme === other.scheme &&
+    placed &&
+    one.resources.some((thing) => thing !== '' && other.resources.includes(thing))
   )
 }
 
@@ -73,15 +75,15 @@ export function isSameThing(one: Identity, other: Identity): boolean {
 export function isEqual(one: Identity, other: Identity): boolean {
   return (
     one.canonical === other.canonical ||
-    (one.what === other.what && one.members.some((server) => other.members.includes(server)))
+    (one.resourceHash === other.resourceHash && one.servers.some((server) => other.servers.includes(server)))
   )
 }
 
 /** Options that wait for a placeholder's value stand in it as typed. */
-function asTypedGiven({ endpoint, uri, texts }: Parsed): AnyGiven {
+function asTypedGiven({ endpoint, uri, rawValues }: Parsed): AnyGiven {
   const options = Object.fromEntries(
     Object.entries(specOf(endpoint)).map(([key, option]) => {
-      const given = texts[key]
+      const given = rawValues[key]
       if (given === undefined) return [key, option.default as unknown]
       const values: readonly unknown[] = given.map(({ template }) =>
         isFixed(template) ? (option.parse(asTyped(template)) as unknown) : asTyped(template),
@@ -96,7 +98,7 @@ function authorityOf({ uri }: Parsed): string {
   const hosts = uri.hosts
     .map(
       ({ host, port, openPort }) =>
-        `${masked(host).includes(':') ? `[${host}]` : host.toLowerCase()}${openPort === undefined && port === undefined ? '' : `:${openPort ?? port}`}`,
+        `${maskBraces(host).includes(':') ? `[${host}]` : host.toLowerCase()}${openPort === undefined && port === undefined ? '' : `:${openPort ?? port}`}`,
     )
     .sort()
   return hosts.length === 0
@@ -111,18 +113,18 @@ function pathOf({ uri }: Parsed, cwd: string | undefined): string {
   return `${uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')}${hashedQuery(uri.query)}`
 }
 
-/** @param instead what an option means where its endpoint says so; undefined: it is said elsewhere */
+/** @param canonical what an option means where its endpoint says so; undefined: it is said elsewhere */
 function optionsOf(
-  { endpoint, texts, role }: Parsed,
-  instead: Readonly<Record<string, string | undefined>>,
+  { endpoint, rawValues, role }: Parsed,
+  canonical: Readonly<Record<string, string | undefined>>,
 ): readonly string[] {
   const declared = Object.entries(specOf(endpoint))
     .filter(
       ([key, option]) =>
-        option.identity === true && !(key in instead) && (option.roles === undefined || option.roles.includes(role)),
+        option.identity === true && !(key in canonical) && (option.roles === undefined || option.roles.includes(role)),
     )
     .map(([key, option]) => {
-      const given = texts[key]
+      const given = rawValues[key]
       if (given === undefined)
         return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0)
           ? ''
@@ -137,7 +139,7 @@ function optionsOf(
       // What is sent to a feed, or stands in its headers, may hold credentials.
       return `${kebab(key)}=${option.secret === true || option.kind === 'list' || option.kind === 'map' ? sha256(text).slice(0, 16) : text}`
     })
-  const meant = Object.entries(instead).map(([key, value]) =>
+  const meant = Object.entries(canonical).map(([key, value]) =>
     value === undefined ? '' : `${kebab(key)}=${JSON.stringify(value)}`,
   )
   return [...declared, ...meant].filter((text) => text !== '').sort()

@@ -18,7 +18,7 @@ export function splitName(name: string): { readonly base: string; readonly rest?
   return dot === -1 ? { base } : { base, rest: name.slice(dot + 1) }
 }
 
-export interface Found {
+export interface FoundOption {
   readonly key: string
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any option of a spec
   readonly option: Option<any>
@@ -30,9 +30,9 @@ export interface Found {
  * The option of that name or alias; where two share an alias, the one for this role. The dots of an alias (`group.id`)
  * are part of it.
  */
-export function findOption(spec: Spec, name: string, role?: Role): Found | undefined {
+export function findOption(spec: Spec, name: string, role?: Role): FoundOption | undefined {
   const { base, rest } = splitName(name)
-  let other: Found | undefined
+  let other: FoundOption | undefined
   for (const [key, option] of Object.entries(spec)) {
     const dotted =
       rest !== undefined &&
@@ -43,7 +43,7 @@ export function findOption(spec: Spec, name: string, role?: Role): Found | undef
       ![key, ...(option.aliases ?? [])].some((known) => !known.includes('.') && splitName(known).base === base)
     )
       continue
-    const found: Found = rest === undefined || dotted ? { key, option } : { key, option, mapKey: rest }
+    const found: FoundOption = rest === undefined || dotted ? { key, option } : { key, option, mapKey: rest }
     if (role === undefined || hasRole(option, role)) return found
     other ??= found
   }

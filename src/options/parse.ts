@@ -9,14 +9,14 @@ import { redactUri } from './redact-uri'
 import type { RawOption } from './split'
 import { asTyped, fill, isFixed, templateOf, type Placeholder, type Template } from './template'
 
-export interface GivenText {
+export interface RawValue {
   readonly template: Template
   readonly from: 'query' | 'word'
   /** Of a map option: what followed the dot. */
   readonly mapKey?: string
 }
 /** What was given, by key of the declaration, in the order given. */
-export type Texts = Readonly<Record<string, readonly GivenText[]>>
+export type RawValues = Readonly<Record<string, readonly RawValue[]>>
 
 export function wordOf(word: string): RawOption {
   const equals = word.indexOf('=')
@@ -25,7 +25,7 @@ export function wordOf(word: string): RawOption {
     : { name: word.slice(0, equals), value: templateOf(word.slice(equals + 1)), from: 'word', bare: false }
 }
 
-export interface Place {
+export interface OptionContext {
   readonly endpoint: AnyEndpoint
   readonly scheme: string
   readonly role: Role
@@ -33,13 +33,13 @@ export interface Place {
 
 /** @param exists whether a word is a path here, which a shell made of a glob */
 export function collectOptions(
-  place: Place,
+  context: OptionContext,
   given: readonly RawOption[],
   exists: (path: string) => boolean,
-): { readonly texts: Texts; readonly faults: readonly string[] } {
-  const { endpoint, scheme, role } = place
+): { readonly rawValues: RawValues; readonly faults: readonly string[] } {
+  const { endpoint, scheme, role } = context
   const spec = specOf(endpoint)
-  const texts: Record<string, GivenText[]> = {}
+  const rawValues: Record<string, RawValue[]> = {}
   const faults: string[] = []
   const files: string[] = []
   const twice = new Set<string>()
@@ -51,7 +51,7 @@ export function collectOptions(
     if (found === undefined) {
       const typed = raw.bare ? raw.name : `${raw.name}=${asTyped(raw.value)}`
       if (raw.from === 'word' && exists(typed)) files.push(typed)
-      else faults.push(unknown(place, raw, before))
+      else faults.push(unknownFault(context, raw, before))
       continue
     }
     const { key, option, mapKey } = found
@@ -64,7 +64,7 @@ export function collectOptions(
       faults.push(`option '${name}' of ${scheme} needs a name after a dot: ${name}.NAME=VALUE`)
       continue
     }
-    const earlier = texts[key]
+    const earlier = rawValues[key]
     if (earlier !== undefined && option.kind !== 'list' && option.kind !== 'map') {
       if (!twice.has(key))
         faults.push(
@@ -73,18 +73,22 @@ export function collectOptions(
       twice.add(key)
       continue
     }
-    const text: GivenText = { template: raw.value, from: raw.from, ...(mapKey === undefined ? {} : { mapKey }) }
-    texts[key] = [...(earlier ?? []), text]
+    const text: RawValue = { template: raw.value, from: raw.from, ...(mapKey === undefined ? {} : { mapKey }) }
+    rawValues[key] = [...(earlier ?? []), text]
   }
-  if (files.length > 0) faults.push(globbed(place, files))
+  if (files.length > 0) faults.push(expandedGlobFault(context, files))
   for (const [key, option] of Object.entries(spec)) {
-    if (option.required === true && hasRole(option, role) && texts[key] === undefined)
+    if (option.required === true && hasRole(option, role) && rawValues[key] === undefined)
       faults.push(`${scheme} as a ${role} needs option '${kebab(key)}': ${kebab(key)}=${option.argument ?? 'VALUE'}`)
   }
-  return { texts, faults }
+  return { rawValues, faults }
 }
 
-function unknown({ endpoint, scheme, role }: Place, raw: RawOption, before: RawOption | undefined): string {
+function unknownFault(
+  { endpoint, scheme, role }: OptionContext,
+  raw: RawOption,
+  before: RawOption | undefined,
+): string {
   if (raw.bare && raw.from === 'word') {
     if (raw.name === '-')
       return `'-' stands for stdin or stdout right after --from or --to, not among the options of ${scheme}`
@@ -109,7 +113,7 @@ function dotless(name: string): string {
   return name.split('.', 1)[0] ?? name
 }
 
-function globbed({ scheme, role }: Place, files: readonly string[]): string {
+function expandedGlobFault({ scheme, role }: OptionContext, files: readonly string[]): string {
   const others = files.length - 1
   const areFiles = others === 0 ? ' is a file' : ` and ${others} other ${others === 1 ? 'word' : 'words'} are files`
   return `${quoted(files[0] ?? '')}${areFiles}, not an option of ${scheme}: quote the glob, as in --${role === 'source' ? 'from' : 'to'} 'file:*.log', so that the shell leaves it alone`
@@ -120,15 +124,15 @@ function globbed({ scheme, role }: Place, files: readonly string[]): string {
  * not known yet
  */
 export function optionValues(
-  place: Place,
-  texts: Texts,
+  context: OptionContext,
+  rawValues: RawValues,
   value?: (placeholder: Placeholder) => string,
 ): { readonly options: OptionsOf<Spec>; readonly faults: readonly string[] } {
-  const spec = specOf(place.endpoint)
+  const spec = specOf(context.endpoint)
   const options: Record<string, unknown> = {}
   const faults: string[] = []
   for (const [key, option] of Object.entries(spec)) {
-    const given = texts[key]
+    const given = rawValues[key]
     options[key] = option.default
     if (given === undefined) continue
     const values: unknown[] = []
@@ -142,7 +146,7 @@ export function optionValues(
         else if (option.kind === 'list') values.push(...(parsed as unknown[]))
         else values.push(parsed)
       } catch (error) {
-        faults.push(valueFault(place, key, text, option.secret === true || !isFixed(template), error, option.values))
+        faults.push(valueFault(context, key, text, option.secret === true || !isFixed(template), error, option.values))
       }
     }
     if (option.kind === 'map' || option.kind === 'list') options[key] = values
@@ -152,7 +156,7 @@ export function optionValues(
 }
 
 function valueFault(
-  { scheme }: Place,
+  { scheme }: OptionContext,
   key: string,
   text: string,
   hidden: boolean,

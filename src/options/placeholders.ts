@@ -3,11 +3,11 @@ import { spawn } from 'node:child_process'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { lineOf } from '../core/errors'
-import { shown, type Placeholder } from './template'
+import { displayPlaceholder, type Placeholder } from './template'
 
 const EXEC_TIMEOUT_MS = 10_000
 /** A secret is short; a device or a log named by mistake is not read to its end. */
-const MOST_BYTES = 1024 * 1024
+const MAX_BYTES = 1024 * 1024
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
@@ -16,7 +16,8 @@ export async function valueOf(placeholder: Placeholder, env: Environment): Promi
   switch (placeholder.kind) {
     case 'env': {
       const value = env[placeholder.argument]
-      if (value === undefined) throw new Error(`${shown(placeholder)}: this environment variable is not set`)
+      if (value === undefined)
+        throw new Error(`${displayPlaceholder(placeholder)}: this environment variable is not set`)
       return value
     }
     case 'file':
@@ -36,7 +37,7 @@ async function fileText(placeholder: Placeholder, env: Environment): Promise<str
     const directory = env.CREDENTIALS_DIRECTORY
     if (directory === undefined || directory === '')
       throw new Error(
-        `${shown(placeholder)}: CREDENTIALS_DIRECTORY is not set; in a systemd unit, LoadCredential= sets it`,
+        `${displayPlaceholder(placeholder)}: CREDENTIALS_DIRECTORY is not set; in a systemd unit, LoadCredential= sets it`,
       )
     path = join(directory, path.slice(3))
   }
@@ -49,7 +50,7 @@ async function fileText(placeholder: Placeholder, env: Environment): Promise<str
         const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(64 * 1024), 0, 64 * 1024, null)
         if (bytesRead === 0) break
         length += bytesRead
-        if (length > MOST_BYTES) throw new Error('it is longer than 1 MiB')
+        if (length > MAX_BYTES) throw new Error('it is longer than 1 MiB')
         parts.push(buffer.subarray(0, bytesRead))
       }
       return Buffer.concat(parts).toString('utf8')
@@ -57,7 +58,9 @@ async function fileText(placeholder: Placeholder, env: Environment): Promise<str
       await handle.close()
     }
   } catch (error) {
-    throw new Error(`${shown(placeholder)}: ${unreadable(error as NodeJS.ErrnoException)}`, { cause: error })
+    throw new Error(`${displayPlaceholder(placeholder)}: ${unreadable(error as NodeJS.ErrnoException)}`, {
+      cause: error,
+    })
   }
 }
 
@@ -85,7 +88,7 @@ async function commandOutput(placeholder: Placeholder, env: Environment): Promis
       endGroup()
       child.stdout.destroy()
       child.stderr.destroy()
-      reject(new Error(`${shown(placeholder)}: ${why}`))
+      reject(new Error(`${displayPlaceholder(placeholder)}: ${why}`))
     }
     const timer = setTimeout(() => {
       fail('the command did not end within 10 s')
@@ -93,7 +96,7 @@ async function commandOutput(placeholder: Placeholder, env: Environment): Promis
     child.stdout.on('data', (chunk: Buffer) => {
       length += chunk.length
       out.push(chunk)
-      if (length > MOST_BYTES) fail('the command wrote more than 1 MiB')
+      if (length > MAX_BYTES) fail('the command wrote more than 1 MiB')
     })
     child.stderr.on('data', (chunk: Buffer) => {
       if (complaint.length < 1000) complaint += chunk.toString('utf8')

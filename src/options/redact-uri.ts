@@ -3,7 +3,7 @@
  * no splitter takes.
  */
 import { isHarmless } from './names'
-import { asTyped, masked, templateOf } from './template'
+import { asTyped, maskBraces, templateOf } from './template'
 import type { Uri } from './define'
 
 export const HIDDEN = '***'
@@ -16,7 +16,7 @@ export type Hide = (value: string) => string
 export function hiddenValue(text: string): string {
   if (text === '') return ''
   const template = templateOf(text)
-  return template.every((piece) => typeof piece !== 'string' && piece.kind !== 'exec') ? asTyped(template) : HIDDEN
+  return template.every((part) => typeof part !== 'string' && part.kind !== 'exec') ? asTyped(template) : HIDDEN
 }
 
 /** Of a query whose names nobody declared. */
@@ -30,7 +30,7 @@ export function redactUri(
   isSecret: (name: string) => boolean = mayBeSecret,
   hide: Hide = hiddenValue,
 ): string {
-  const mask = masked(text)
+  const mask = maskBraces(text)
   const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(mask)?.[0].length ?? 0
   const query = mask.indexOf('?', scheme)
   let head = query === -1 ? text : text.slice(0, query)
@@ -56,7 +56,7 @@ export function redactUri(
 }
 
 export function redactQuery(query: string, isSecret: (name: string) => boolean, hide: Hide = hiddenValue): string {
-  const mask = masked(query)
+  const mask = maskBraces(query)
   let out = ''
   for (let from = 0; from <= query.length; ) {
     const next = mask.indexOf('&', from)
@@ -86,7 +86,9 @@ export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   const portOf = ({ port, openPort }: Uri['hosts'][number]): string =>
     port === undefined && openPort === undefined ? '' : `:${openPort ?? port}`
   const hosts = uri.hosts
-    .map((place) => `${masked(place.host).includes(':') ? `[${place.host}]` : place.host}${portOf(place)}`)
+    .map(
+      (context) => `${maskBraces(context.host).includes(':') ? `[${context.host}]` : context.host}${portOf(context)}`,
+    )
     .join(',')
   return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query, mayBeSecret)}`}`
 }

@@ -2,9 +2,9 @@
 import type { AnyEndpoint, Role } from './define'
 import { findOption, holdsPrivateKey, isHarmless, looksSecret, splitName, specOf } from './names'
 import { hiddenValue, redactUri as redactAny, type Hide } from './redact-uri'
-import { lookup, schemeOf } from './split'
+import { findEndpoint, schemeOf } from './split'
 import { isSecretOption } from './target'
-import { masked } from './template'
+import { maskBraces } from './template'
 
 /**
  * Passwords and query values that are or may be credentials become ***. With a registry, what is declared secret is
@@ -21,7 +21,7 @@ export function redactUri(text: string, registry: readonly AnyEndpoint[] = [], h
 }
 
 function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint | undefined {
-  return lookup(registry, schemeOf(text).scheme)
+  return findEndpoint(registry, schemeOf(text).scheme)
 }
 
 /** Of a word. What is declared is known; where nothing is, the name decides. */
@@ -76,7 +76,7 @@ export function redactArgv(
 
 function shownWord(word: string, endpoint: AnyEndpoint | undefined, role: Role | undefined, hide: Hide): string {
   if (/^[A-Za-z][A-Za-z0-9+.-]*:\/\//.test(word)) return redactAny(word, undefined, hide)
-  const equals = masked(word).indexOf('=')
+  const equals = maskBraces(word).indexOf('=')
   if (equals === -1) return word
   const name = word.slice(0, equals)
   const value = word.slice(equals + 1)

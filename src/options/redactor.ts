@@ -1,7 +1,7 @@
 /** Removes secret values from text on its way to people. One per run, told each secret when it becomes known. */
-const LEAST_LENGTH = 6
+const MIN_LENGTH = 6
 /** Tokens rotate for years: only the newest are kept. */
-const MOST_VALUES = 512
+const MAX_VALUES = 512
 
 export class Redactor {
   private readonly values = new Set<string>()
@@ -9,18 +9,18 @@ export class Redactor {
 
   /** Shorter values are left: they would eat harmless text everywhere. */
   learn(value: string): void {
-    for (const form of formsOf(value)) {
-      if (form.length < LEAST_LENGTH || this.values.has(form)) continue
+    for (const form of spellingsOf(value)) {
+      if (form.length < MIN_LENGTH || this.values.has(form)) continue
       this.values.add(form)
       this.pattern = undefined
     }
     for (const oldest of this.values) {
-      if (this.values.size <= MOST_VALUES) break
+      if (this.values.size <= MAX_VALUES) break
       this.values.delete(oldest)
     }
   }
 
-  text(text: string): string {
+  redact(text: string): string {
     if (this.values.size === 0) return text
     this.pattern ??= new RegExp(
       [...this.values]
@@ -34,7 +34,7 @@ export class Redactor {
 }
 
 /** As it is, as URIs and JSON write it, and line by line where it has lines (a key in PEM). */
-function formsOf(value: string): readonly string[] {
+function spellingsOf(value: string): readonly string[] {
   const forms = [
     value,
     encodeURIComponent(value.toWellFormed()),

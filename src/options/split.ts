@@ -13,7 +13,7 @@ import { UsageError } from '../core/errors'
 import { nearest } from '../kit/nearest'
 import type { AnyEndpoint, Uri } from './define'
 import { findOption, quoted, specOf } from './names'
-import { asTyped, fill, isFixed, masked, templateOf, type Placeholder, type Template } from './template'
+import { asTyped, fill, isFixed, maskBraces, templateOf, type Placeholder, type Template } from './template'
 
 export interface RawOption {
   /** As typed, decoded. */
@@ -24,7 +24,7 @@ export interface RawOption {
   readonly bare: boolean
 }
 /** A run of the text as typed, and how a placeholder's value has to be written to stay a value there. */
-interface Section {
+interface UriSection {
   readonly template: Template
   readonly encode: (value: string) => string
 }
@@ -34,26 +34,26 @@ export interface UriTemplate {
   readonly password?: Template
   readonly hosts: readonly { readonly host: Template; readonly port?: Template }[]
   readonly path: Template
-  readonly query?: readonly Section[]
-  readonly text: readonly Section[]
+  readonly query?: readonly UriSection[]
+  readonly text: readonly UriSection[]
 }
-export interface Split {
+export interface SplitUri {
   readonly endpoint: AnyEndpoint
   readonly parts: UriTemplate
   readonly query: readonly RawOption[]
 }
 
 /** The original's KV argument, which stood in the query of the feed's URL. */
-const TAKEN_FROM_PEER = 'reconnect_every'
+const OWN_QUERY_OPTION = 'reconnect_every'
 
-export function lookup(registry: readonly AnyEndpoint[], scheme: string): AnyEndpoint | undefined {
+export function findEndpoint(registry: readonly AnyEndpoint[], scheme: string): AnyEndpoint | undefined {
   return registry.find((endpoint) => endpoint.schemes.includes(scheme))
 }
 
 /** Throws UsageError with one fault. */
-export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split {
+export function splitUri(text: string, registry: readonly AnyEndpoint[]): SplitUri {
   const { scheme, rest } = schemeOf(text)
-  const endpoint = lookup(registry, scheme)
+  const endpoint = findEndpoint(registry, scheme)
   // Such a word was never meant to be a file; of a file that is called so, the path says it.
   if (scheme === 'file' && isScheme(text, registry))
     throw fault(
@@ -71,7 +71,7 @@ export function splitUri(text: string, registry: readonly AnyEndpoint[]): Split 
 
 /** `discard` for `discard:`. Not `file`: it says what a word is anyway. */
 function isScheme(text: string, registry: readonly AnyEndpoint[]): boolean {
-  return text !== 'file' && lookup(registry, text.toLowerCase()) !== undefined
+  return text !== 'file' && findEndpoint(registry, text.toLowerCase()) !== undefined
 }
 
 /** In lower case, and what follows it. */
@@ -83,21 +83,21 @@ export function schemeOf(text: string): { readonly scheme: string; readonly rest
     : { scheme: (match[1] ?? '').toLowerCase(), rest: text.slice(match[0].length) }
 }
 
-function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
+function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): SplitUri {
   let rest = typed
   if (scheme === 'file') {
     if (/^\/\/(?!\/)/.test(rest)) throw fault(`file: takes a path and no host: file:PATH or file:///PATH`)
     if (rest.startsWith('///')) rest = rest.slice(2)
   } else if (rest.startsWith('//')) rest = rest.slice(2)
-  const mask = masked(rest)
+  const mask = maskBraces(rest)
   const mark = scheme === 'file' ? declaredQuery(endpoint, mask) : mask.indexOf('?')
   const path = mark === -1 ? rest : rest.slice(0, mark)
-  const query = mark === -1 ? [] : optionsOf(cut(rest.slice(mark + 1), '&'), scheme)
+  const query = mark === -1 ? [] : optionsOf(splitOutsideBraces(rest.slice(mark + 1), '&'), scheme)
   const plain = templateOf(path)
   return {
     endpoint,
     query,
-    parts: { scheme, hosts: [], path: plain, text: [verbatim(`${scheme}:`), { template: plain, encode: same }] },
+    parts: { scheme, hosts: [], path: plain, text: [verbatim(`${scheme}:`), { template: plain, encode: unchanged }] },
   }
 }
 
@@ -110,15 +110,15 @@ function declaredQuery(endpoint: AnyEndpoint, mask: string): number {
   return -1
 }
 
-function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Split {
+function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): SplitUri {
   if (!typed.startsWith('//') && (typed !== '' || endpoint.hostOptional !== true))
     throw fault(`${scheme} is written ${endpoint.forms.join(' or ')}`)
   const rest = typed.slice(2)
-  const mask = masked(rest)
+  const mask = maskBraces(rest)
   const authorityEnd = firstOf(mask, '/?', 0)
   const mark = mask.indexOf('?', authorityEnd)
   const path = templateOf(rest.slice(authorityEnd, mark === -1 ? undefined : mark))
-  const pairs = mark === -1 ? [] : cut(rest.slice(mark + 1), '&')
+  const pairs = mark === -1 ? [] : splitOutsideBraces(rest.slice(mark + 1), '&')
   const { user, password, hosts, text } = authorityOf(rest.slice(0, authorityEnd), scheme, endpoint)
   const whole = [verbatim(`${scheme}://`), ...text, { template: path, encode: encodePath }]
   const parts = {
@@ -131,7 +131,7 @@ function hierarchical(endpoint: AnyEndpoint, scheme: string, typed: string): Spl
   if (endpoint.query !== 'peer') return { endpoint, query: optionsOf(pairs, scheme), parts: { ...parts, text: whole } }
 
   const isOurs = (pair: string): boolean =>
-    pair.split('=', 1)[0] === TAKEN_FROM_PEER && findOption(specOf(endpoint), TAKEN_FROM_PEER) !== undefined
+    pair.split('=', 1)[0] === OWN_QUERY_OPTION && findOption(specOf(endpoint), OWN_QUERY_OPTION) !== undefined
   const ours = pairs.filter(isOurs)
   const theirs = pairs.filter((pair) => !isOurs(pair))
   const query = mark === -1 || (theirs.length === 0 && ours.length > 0) ? undefined : peerQuery(theirs)
@@ -150,17 +150,17 @@ function authorityOf(
   authority: string,
   scheme: string,
   endpoint: AnyEndpoint,
-): Pick<UriTemplate, 'user' | 'password' | 'hosts'> & { readonly text: readonly Section[] } {
+): Pick<UriTemplate, 'user' | 'password' | 'hosts'> & { readonly text: readonly UriSection[] } {
   // The last @ is the one: a password typed without encoding may hold others, a host cannot.
-  const at = masked(authority).lastIndexOf('@')
+  const at = maskBraces(authority).lastIndexOf('@')
   const login = at === -1 ? undefined : authority.slice(0, at)
   const places = authority.slice(at + 1)
   if (authority === '' && endpoint.hostOptional === true) return { hosts: [], text: [] }
   if (places === '') throw fault(`${scheme} needs a host: ${endpoint.forms.join(' or ')}`)
-  const hosts = cut(places, ',').map((place) => hostOf(place, scheme))
-  const text: Section[] = [{ template: templateOf(places), encode: same }]
+  const hosts = splitOutsideBraces(places, ',').map((context) => hostOf(context, scheme))
+  const text: UriSection[] = [{ template: templateOf(places), encode: unchanged }]
   if (login === undefined) return { hosts, text }
-  const colon = masked(login).indexOf(':')
+  const colon = maskBraces(login).indexOf(':')
   const decoded = (part: string): Template =>
     templateOf(part, (literal) => decode(literal, `the user or password of the ${scheme} URI`))
   const user = decoded(colon === -1 ? login : login.slice(0, colon))
@@ -172,8 +172,8 @@ function authorityOf(
   }
 }
 
-function hostOf(place: string, scheme: string): { readonly host: Template; readonly port?: Template } {
-  const mask = masked(place)
+function hostOf(context: string, scheme: string): { readonly host: Template; readonly port?: Template } {
+  const mask = maskBraces(context)
   const bracket = mask.startsWith('[') ? mask.indexOf(']') : -1
   if (mask.startsWith('[') && bracket === -1)
     throw fault(`the ${scheme} URI has a '[' without its ']': an IPv6 address is written [::1]:PORT`)
@@ -182,14 +182,14 @@ function hostOf(place: string, scheme: string): { readonly host: Template; reado
     throw fault(
       `a host of the ${scheme} URI has more than one ':': an IPv6 address is written [::1]:PORT, a ':' in a password needs its USER:PASSWORD@`,
     )
-  const name = colon === -1 ? place : place.slice(0, colon)
+  const name = colon === -1 ? context : context.slice(0, colon)
   if (name === '')
     throw fault(`the ${scheme} URI names no host between ${colon === -1 ? 'its commas' : 'a separator and a port'}`)
   const host = templateOf(bracket === -1 ? name : name.slice(1, -1))
   if (bracket !== -1 && mask.slice(bracket + 1, colon === -1 ? undefined : colon) !== '')
     throw fault(`the ${scheme} URI has something after a ']' that is no port`)
   if (colon === -1) return { host }
-  const port = templateOf(place.slice(colon + 1))
+  const port = templateOf(context.slice(colon + 1))
   if (isFixed(port)) portNumber(asTyped(port), scheme)
   return { host, port }
 }
@@ -207,21 +207,21 @@ function portNumber(text: string, scheme: string): number {
  * A value that a placeholder puts behind `name=` stays one value; one that stands for a whole parameter goes out as it
  * is.
  */
-function peerQuery(pairs: readonly string[]): readonly Section[] {
-  return pairs.flatMap((pair, index): Section[] => {
+function peerQuery(pairs: readonly string[]): readonly UriSection[] {
+  return pairs.flatMap((pair, index): UriSection[] => {
     const lead = index === 0 ? [] : [verbatim('&')]
-    const equals = masked(pair).indexOf('=')
-    if (equals === -1) return [...lead, { template: templateOf(pair), encode: same }]
+    const equals = maskBraces(pair).indexOf('=')
+    if (equals === -1) return [...lead, { template: templateOf(pair), encode: unchanged }]
     return [
       ...lead,
-      { template: templateOf(pair.slice(0, equals + 1)), encode: same },
+      { template: templateOf(pair.slice(0, equals + 1)), encode: unchanged },
       { template: templateOf(pair.slice(equals + 1)), encode: encodeURIComponent },
     ]
   })
 }
 
 function optionOf(pair: string, scheme: string): RawOption {
-  const equals = masked(pair).indexOf('=')
+  const equals = maskBraces(pair).indexOf('=')
   const name = decode(equals === -1 ? pair : pair.slice(0, equals), `the query of the ${scheme} URI`)
   if (equals === -1) return { name, value: ['true'], from: 'query', bare: true }
   return {
@@ -237,7 +237,7 @@ function optionOf(pair: string, scheme: string): RawOption {
 /** The URI with each placeholder replaced. @param value undefined: placeholders stay as typed */
 export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) => string): Uri {
   const text = (template: Template): string => fill(template, value ?? ((placeholder) => placeholder.text))
-  const sections = (list: readonly Section[]): string =>
+  const sections = (list: readonly UriSection[]): string =>
     list
       .map(({ template, encode }) => fill(template, (p) => (value === undefined ? p.text : encode(value(p)))))
       .join('')
@@ -269,7 +269,7 @@ export function uriPlaceholders(
   ): { placeholder: Placeholder; where: typeof where }[] =>
     templates
       .flatMap((template) => template ?? [])
-      .filter((piece) => typeof piece !== 'string')
+      .filter((part) => typeof part !== 'string')
       .map((placeholder) => ({ placeholder, where }))
   return [
     ...of('user', [parts.user]),
@@ -287,8 +287,8 @@ function optionsOf(pairs: readonly string[], scheme: string): readonly RawOption
 }
 
 /** Cut at a separator outside braces. */
-export function cut(text: string, separator: string): readonly string[] {
-  const mask = masked(text)
+export function splitOutsideBraces(text: string, separator: string): readonly string[] {
+  const mask = maskBraces(text)
   const parts: string[] = []
   let from = 0
   for (let at = mask.indexOf(separator); at !== -1; at = mask.indexOf(separator, from)) {
@@ -314,11 +314,11 @@ function decode(literal: string, where: string): string {
 function encodePath(value: string): string {
   return encodeURI(value).replace(/[?#]/g, encodeURIComponent)
 }
-function same(value: string): string {
+function unchanged(value: string): string {
   return value
 }
-function verbatim(text: string): Section {
-  return { template: [text], encode: same }
+function verbatim(text: string): UriSection {
+  return { template: [text], encode: unchanged }
 }
 function fault(text: string): UsageError {
   return new UsageError([text])

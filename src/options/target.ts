@@ -6,11 +6,11 @@
 import { lineOf, Refused, UsageError } from '../core/errors'
 import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define'
 import { holdsPrivateKey, isHarmless, kebab, looksSecret, specOf } from './names'
-import { collectOptions, optionValues, wordOf, type Place, type Texts } from './parse'
+import { collectOptions, optionValues, wordOf, type OptionContext, type RawValues } from './parse'
 import { valueOf, type Environment } from './placeholders'
 import { labelOf, redactUri } from './redact-uri'
 import type { Redactor } from './redactor'
-import { buildUri, lookup, schemeOf, splitUri, uriPlaceholders, type Split, type UriTemplate } from './split'
+import { buildUri, findEndpoint, schemeOf, splitUri, uriPlaceholders, type SplitUri, type UriTemplate } from './split'
 import { asTyped, isFixed, placeholdersOf, type Placeholder } from './template'
 
 export interface ParsedEndpoint {
@@ -18,7 +18,7 @@ export interface ParsedEndpoint {
   readonly role: Role
   /** Placeholders as typed. */
   readonly uri: Uri
-  readonly texts: Texts
+  readonly rawValues: RawValues
   /** Keys of the options that were given. */
   readonly given: ReadonlySet<string>
   /** For messages: no secret in it. */
@@ -28,7 +28,7 @@ export interface ParsedEndpoint {
   /** Replaces placeholders, parses what depended on them and checks the whole. Throws UsageError with every fault. */
   target(): Promise<AnyTarget>
 }
-export interface Surroundings {
+export interface ParseContext {
   /** Read anew at every resolve: give process.env itself. */
   readonly env: Environment
   readonly redactor: Redactor
@@ -41,33 +41,34 @@ export function parseEndpoint(
   words: readonly string[],
   role: Role,
   registry: readonly AnyEndpoint[],
-  surroundings: Surroundings,
+  context: ParseContext,
 ): ParsedEndpoint {
-  const { endpoint, parts, query } = splitOrFault(text, words, role, registry, surroundings)
-  const place: Place = { endpoint, scheme: parts.scheme, role }
+  const { endpoint, parts, query } = splitOrFault(text, words, role, registry, context)
+  const optionContext: OptionContext = { endpoint, scheme: parts.scheme, role }
   if (endpoint[role] === undefined)
     throw new UsageError([`${parts.scheme} can only be a ${role === 'source' ? 'sink (--to)' : 'source (--from)'}`])
-  const { texts, faults: nameFaults } = collectOptions(place, [...query, ...words.map(wordOf)], (path) =>
-    surroundings.exists(path),
+  const { rawValues, faults: nameFaults } = collectOptions(optionContext, [...query, ...words.map(wordOf)], (path) =>
+    context.exists(path),
   )
-  const { options, faults: valueFaults } = optionValues(place, texts)
+  const { options, faults: valueFaults } = optionValues(optionContext, rawValues)
   const uri = buildUri(parts)
   const faults = [...nameFaults, ...valueFaults]
-  const open = placeholders(place, parts, texts)
-  if (faults.length === 0 && open.length === 0) faults.push(...checked(place, { options, uri }))
+  const uses = placeholderUses(optionContext, parts, rawValues)
+  if (faults.length === 0 && uses.length === 0) faults.push(...checkFaults(optionContext, { options, uri }))
   if (faults.length > 0) throw new UsageError(faults)
 
   const label = labelOf(uri, role)
-  learnTyped(place, parts, texts, surroundings.redactor)
+  learnTypedSecrets(optionContext, parts, rawValues, context.redactor)
   const resolve = async (): Promise<AnyGiven> => {
-    if (open.length === 0) return { options, uri }
-    const { values, faults: missing } = await resolved(open, surroundings)
+    if (uses.length === 0) return { options, uri }
+    const { values, faults: missing } = await resolvePlaceholders(uses, context)
     if (missing.length > 0) throw new UsageError(missing)
     const value = ({ text: typed }: Placeholder): string => values.get(typed) ?? ''
-    const found = optionValues(place, texts, value)
+    const found = optionValues(optionContext, rawValues, value)
     const all = [...found.faults]
     const whole = attempt(() => buildUri(parts, value), all)
-    if (whole !== undefined && all.length === 0) all.push(...checked(place, { options: found.options, uri: whole }))
+    if (whole !== undefined && all.length === 0)
+      all.push(...checkFaults(optionContext, { options: found.options, uri: whole }))
     if (whole === undefined || all.length > 0) throw new UsageError(all)
     return { options: found.options, uri: whole }
   }
@@ -75,10 +76,10 @@ export function parseEndpoint(
     endpoint,
     role,
     uri,
-    texts,
+    rawValues,
     label,
-    given: new Set(Object.keys(texts)),
-    warnings: warningsOf(place, parts, texts, label),
+    given: new Set(Object.keys(rawValues)),
+    warnings: warningsOf(optionContext, parts, rawValues, label),
     target: async () => {
       const first = await resolve()
       return {
@@ -107,38 +108,42 @@ function splitOrFault(
   words: readonly string[],
   role: Role,
   registry: readonly AnyEndpoint[],
-  surroundings: Surroundings,
-): Split {
+  context: ParseContext,
+): SplitUri {
   try {
     return splitUri(text, registry)
   } catch (error) {
     const scheme = schemeOf(text).scheme
-    const endpoint = lookup(registry, scheme)
+    const endpoint = findEndpoint(registry, scheme)
     if (!(error instanceof UsageError) || endpoint === undefined) throw error
-    const place: Place = { endpoint, scheme, role }
-    const { texts, faults } = collectOptions(place, words.map(wordOf), (path) => surroundings.exists(path))
+    const optionContext: OptionContext = { endpoint, scheme, role }
+    const { rawValues, faults } = collectOptions(optionContext, words.map(wordOf), (path) => context.exists(path))
     throw new UsageError([
       ...error.faults,
       ...faults.filter((fault) => !fault.includes(' needs option ')),
-      ...optionValues(place, texts).faults,
+      ...optionValues(optionContext, rawValues).faults,
     ])
   }
 }
 
-interface Open {
+interface PlaceholderUse {
   readonly placeholder: Placeholder
   readonly where: string
   readonly secret: boolean
 }
 
-function placeholders({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts): readonly Open[] {
+function placeholderUses(
+  { endpoint, scheme }: OptionContext,
+  parts: UriTemplate,
+  rawValues: RawValues,
+): readonly PlaceholderUse[] {
   const spec = specOf(endpoint)
   const inUri = uriPlaceholders(parts).map(({ placeholder, where }) => ({
     placeholder,
     where: `the ${where === 'address' ? 'address' : where} of ${scheme}`,
     secret: where === 'password' || where === 'query' || namesSecret(placeholder),
   }))
-  const inOptions = Object.entries(texts).flatMap(([key, given]) =>
+  const inOptions = Object.entries(rawValues).flatMap(([key, given]) =>
     given.flatMap(({ template, mapKey }) =>
       placeholdersOf(template).map((placeholder) => ({
         placeholder,
@@ -160,26 +165,26 @@ function namesSecret({ kind, argument }: Placeholder): boolean {
 }
 
 /** Values by placeholder as typed, each read once; faults name option and placeholder, never a value. */
-async function resolved(
-  open: readonly Open[],
-  { env, redactor }: Pick<Surroundings, 'env' | 'redactor'>,
+async function resolvePlaceholders(
+  uses: readonly PlaceholderUse[],
+  { env, redactor }: Pick<ParseContext, 'env' | 'redactor'>,
 ): Promise<{ readonly values: ReadonlyMap<string, string>; readonly faults: readonly string[] }> {
   const values = new Map<string, string>()
   const faults: string[] = []
-  const different = [...new Map(open.map(({ placeholder }) => [placeholder.text, placeholder])).values()]
+  const different = [...new Map(uses.map(({ placeholder }) => [placeholder.text, placeholder])).values()]
   const outcomes = await Promise.allSettled(different.map((placeholder) => valueOf(placeholder, env)))
   different.forEach(({ text }, index) => {
     const outcome = outcomes[index]
-    const uses = open.filter(({ placeholder }) => placeholder.text === text)
+    const usesOfText = uses.filter(({ placeholder }) => placeholder.text === text)
     if (outcome?.status === 'fulfilled') {
-      if (uses.some(({ secret }) => secret) || holdsPrivateKey(outcome.value)) redactor.learn(outcome.value)
+      if (usesOfText.some(({ secret }) => secret) || holdsPrivateKey(outcome.value)) redactor.learn(outcome.value)
       values.set(text, outcome.value)
-    } else faults.push(...uses.map(({ where }) => `${where}: ${lineOf(outcome?.reason)}`))
+    } else faults.push(...usesOfText.map(({ where }) => `${where}: ${lineOf(outcome?.reason)}`))
   })
   return { values, faults }
 }
 
-function checked({ endpoint, scheme, role }: Place, given: AnyGiven): readonly string[] {
+function checkFaults({ endpoint, scheme, role }: OptionContext, given: AnyGiven): readonly string[] {
   return (endpoint.check?.(given, role) ?? []).map((fault) =>
     fault.startsWith(scheme) ? fault : `${scheme}: ${fault}`,
   )
@@ -198,25 +203,30 @@ function attempt<T>(run: () => T, faults: string[]): T | undefined {
 const JSON_MEMBER = /"([^"\\]+)"\s*:\s*"((?:[^"\\{]|\\.)+)"/g
 
 /** What stands on the command line in the clear. */
-function learnTyped({ endpoint }: Place, parts: UriTemplate, texts: Texts, redactor: Redactor): void {
+function learnTypedSecrets(
+  { endpoint }: OptionContext,
+  parts: UriTemplate,
+  rawValues: RawValues,
+  redactor: Redactor,
+): void {
   const spec = specOf(endpoint)
   const learn = (text: string): void => {
     redactor.learn(text)
   }
-  for (const piece of parts.password ?? []) if (typeof piece === 'string') learn(piece)
+  for (const part of parts.password ?? []) if (typeof part === 'string') learn(part)
   for (const { name, value } of queryPairs(parts))
     if (!isHarmless(name) && isFixed(value)) {
       learn(asTyped(value))
       learn(decodedOr(asTyped(value)))
     }
-  for (const [key, given] of Object.entries(texts)) {
+  for (const [key, given] of Object.entries(rawValues)) {
     for (const { template } of given) learn(/:\/\/[^/@:]*:([^@]+)@/.exec(asTyped(template))?.[1] ?? '')
     for (const { template } of given) {
       const text = asTyped(template)
       // A login that is sent as JSON names its secrets.
       for (const [, name = '', value = ''] of text.matchAll(JSON_MEMBER)) if (looksSecret(name)) learn(value)
       if (!isSecretOption(key, spec) && !holdsPrivateKey(text)) continue
-      for (const piece of template) if (typeof piece === 'string') learn(piece)
+      for (const part of template) if (typeof part === 'string') learn(part)
     }
   }
 }
@@ -243,18 +253,23 @@ function decodedOr(text: string): string {
   }
 }
 
-function warningsOf({ endpoint, scheme }: Place, parts: UriTemplate, texts: Texts, label: string): readonly string[] {
+function warningsOf(
+  { endpoint, scheme }: OptionContext,
+  parts: UriTemplate,
+  rawValues: RawValues,
+  label: string,
+): readonly string[] {
   const spec = specOf(endpoint)
   const warnings: string[] = []
-  if (parts.password !== undefined && parts.password.some((piece) => typeof piece === 'string'))
+  if (parts.password !== undefined && parts.password.some((part) => typeof part === 'string'))
     warnings.push(
       `the password of ${label} stands on the command line, where others on this machine can read it: write {env:NAME} or {file:PATH} in its place`,
     )
-  for (const [key, given] of Object.entries(texts)) {
+  for (const [key, given] of Object.entries(rawValues)) {
     if (
       spec[key]?.secret === true &&
       spec[key]?.kind !== 'map' &&
-      given.some(({ template }) => isFixed(template) && !isPlainUri(asTyped(template)))
+      given.some(({ template }) => isFixed(template) && !hasNoPassword(asTyped(template)))
     )
       warnings.push(
         `${kebab(key)} of ${scheme} stands on the command line, where others on this machine can read it: write ${kebab(key)}={env:NAME} or {file:PATH}`,
@@ -264,6 +279,6 @@ function warningsOf({ endpoint, scheme }: Place, parts: UriTemplate, texts: Text
 }
 
 /** A secret option may take a URI (a proxy), which is only as secret as the password in it. */
-function isPlainUri(text: string): boolean {
+function hasNoPassword(text: string): boolean {
   return text.includes('://') && redactUri(text) === text
 }

@@ -28,7 +28,7 @@ function bracePairs(text: string): ReadonlyMap<number, number> {
 /**
  * The text with what stands between braces blanked, character for character: positions found in it hold in the text.
  */
-export function masked(text: string): string {
+export function maskBraces(text: string): string {
   let out = ''
   let at = 0
   const pairs = bracePairs(text)
@@ -62,13 +62,13 @@ export function templateOf(text: string, decode: (literal: string) => string = (
 }
 
 export function placeholdersOf(template: Template): readonly Placeholder[] {
-  return template.filter((piece) => typeof piece !== 'string')
+  return template.filter((part) => typeof part !== 'string')
 }
 export function isFixed(template: Template): boolean {
-  return template.every((piece) => typeof piece === 'string')
+  return template.every((part) => typeof part === 'string')
 }
 export function fill(template: Template, value: (placeholder: Placeholder) => string): string {
-  return template.map((piece) => (typeof piece === 'string' ? piece : value(piece))).join('')
+  return template.map((part) => (typeof part === 'string' ? part : value(part))).join('')
 }
 /** With its placeholders as they were typed. */
 export function asTyped(template: Template): string {
@@ -76,7 +76,7 @@ export function asTyped(template: Template): string {
 }
 
 /** A placeholder as messages may show it: a command line may hold credentials of its own, so only its first word. */
-export function shown(placeholder: Placeholder): string {
+export function displayPlaceholder(placeholder: Placeholder): string {
   if (placeholder.kind !== 'exec') return placeholder.text
   const first = /^\s*([\w./+-]+)(?=\s|$)/.exec(placeholder.argument)?.[1]
   return first === undefined ? '{exec:...}' : first === placeholder.argument ? placeholder.text : `{exec:${first} ...}`

@@ -16,9 +16,9 @@ import { EndpointFailed, type GiveUpAfter } from '../core/supervisor'
 import { systemClock } from '../kit/clock'
 import { realFileSystem } from '../kit/file-system'
 import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
-import type { AnyTarget, PositionPlace } from '../options/define'
+import type { AnyTarget, PositionStorage } from '../options/define'
 import type { Newline } from '../options/shared'
-import { parseEndpoint, type ParsedEndpoint, type Surroundings } from '../options/target'
+import { parseEndpoint, type ParsedEndpoint, type ParseContext } from '../options/target'
 import { registry } from '../endpoints/registry'
 import { openSpool, type OpenedSpool } from '../spool'
 import { existingStateRoot, openStateRoot, ownDirectory, sharedDirectory, stateRoot } from '../state/directory'
@@ -64,7 +64,7 @@ export interface SourceEnd extends EndpointIdentity {
   readonly parsed: ParsedEndpoint
   readonly target: AnyTarget
   readonly source: Source
-  readonly position: PositionPlace
+  readonly position: PositionStorage
   readonly sharesWork: boolean
 }
 export interface SinkEnd extends EndpointIdentity {
@@ -91,7 +91,7 @@ export interface AssembleOptions {
 
 export async function assemble(
   line: CommandLine,
-  surroundings: Surroundings,
+  surroundings: ParseContext,
   log: Log,
   options: AssembleOptions = {},
   clock: Clock = systemClock,
@@ -483,7 +483,7 @@ async function deadLettersOf(
   line: CommandLine,
   targets: Targets,
   state: HeldState | undefined,
-  surroundings: Surroundings,
+  surroundings: ParseContext,
   giveUpAfter: GiveUpAfter,
   clock: Clock,
   log: Log,

@@ -2,7 +2,7 @@
 import { UsageError } from '../core/errors'
 import type { CommandLine, Targets } from '../options/command-line'
 import type { AnyGiven, Files, Role } from '../options/define'
-import { identityOf, isSameThing } from '../options/identity'
+import { identityOf, isSameResource } from '../options/identity'
 import type { ParsedEndpoint } from '../options/target'
 
 export interface End {
@@ -59,8 +59,8 @@ function isSamePlace(read: End, written: End): boolean {
   const { endpoint } = read.parsed
   if (endpoint !== written.parsed.endpoint || endpoint.feeds === undefined) return false
   const [from, to] = [identityOf(read.parsed), identityOf(written.parsed)]
-  const isShared = from.members.length === 0 || from.members.some((server) => to.members.includes(server))
-  return isShared && endpoint.feeds(read.given, written.given, isSameThing(from, to))
+  const isShared = from.servers.length === 0 || from.servers.some((server) => to.servers.includes(server))
+  return isShared && endpoint.feeds(read.given, written.given, isSameResource(from, to))
 }
 
 function isSameFile(read: Files, written: Files): boolean {

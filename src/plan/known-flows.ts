@@ -13,7 +13,7 @@ import { listFlows, type StoredFlow } from '../state/flows'
 
 /** An endpoint of the line as state knows it. */
 export function endpointIdentity(parsed: ParsedEndpoint, cwd?: string): EndpointIdentity {
-  const { hash, what, members, former } = identityOf(parsed, cwd)
+  const { hash, resourceHash: what, servers: members, former } = identityOf(parsed, cwd)
   return { id: hash, label: parsed.label, meaning: { what, members }, former }
 }
 

@@ -57,7 +57,7 @@ import type {
   SpoolRecords,
   SpoolStatus,
 } from '../core/ports'
-import { letGo, type FileSystem } from '../kit/file-system'
+import { closeQuietly, type FileSystem } from '../kit/file-system'
 import { encodeHeader, seedOf } from './format'
 import { gapItem, progressItem, recordsItem, type Settle } from './items'
 import { BatchReader, SegmentReader, type Verify } from './reader'
@@ -283,7 +283,7 @@ class DiskSpool implements Spool {
 
   batches(sink: string, from: Sequence): SpoolReader<Spooled> {
     // A sink that is opened again begins anew: the file that its former reader holds is let go.
-    void letGo(this.readers.get(sink))
+    void closeQuietly(this.readers.get(sink))
     const reader = new BatchReader(this.context, this.store, this.verify, from)
     this.readers.set(sink, reader)
     return reader

@@ -1,7 +1,7 @@
 /** The two ways through a spool: frame by frame as they become durable, and sealed segment by sealed segment. */
 import { DiskFailed } from '../core/errors'
 import type { SealedSegment, Sequence, Spooled, SpoolReader } from '../core/ports'
-import { letGo, type File } from '../kit/file-system'
+import { closeQuietly, type File } from '../kit/file-system'
 import { DATA_AT } from './format'
 import { spooled, Walker } from './frames'
 import { openForReading, readSeal, sealedSegment, type SegmentFile, type SpoolContext } from './segment'
@@ -96,7 +96,7 @@ export class BatchReader implements SpoolReader<Spooled> {
     this.file = undefined
     this.segment = undefined
     this.walker = undefined
-    await letGo(file)
+    await closeQuietly(file)
   }
 }
 

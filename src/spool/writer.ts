@@ -6,7 +6,7 @@
 import type { Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { SpoolStatus } from '../core/ports'
-import { letGo } from '../kit/file-system'
+import { closeQuietly } from '../kit/file-system'
 import { DATA_AT } from './format'
 import { assemble, gather, hashed, isFull, type GroupLimits } from './group'
 import type { Item } from './items'
@@ -138,7 +138,7 @@ export class Writer {
       })
     this.open?.age?.abort()
     this.pressure.stop()
-    await letGo(this.open?.file)
+    await closeQuietly(this.open?.file)
     if (this.open !== undefined) this.open.file = undefined
     const error = new Error('the spool was closed before this was durable')
     for (const item of this.queue.splice(0)) item.reject(error)
@@ -310,7 +310,7 @@ export class Writer {
     }
     const file = segment.file
     segment.file = undefined
-    await letGo(file)
+    await closeQuietly(file)
     if (segment.count > 0) this.sealing = true
     else {
       // Nothing but gaps and positions is durable in it: they go first into the next one, and it goes after that.
@@ -341,13 +341,13 @@ export class Writer {
     } catch (error) {
       const file = segment.file
       segment.file = undefined
-      await letGo(file)
+      await closeQuietly(file)
       this.sealing = true
       if (outOfSpace(error)) this.park(`no space to seal ${segment.path}: ${lineOf(error)}`)
       else this.failedOnce(error, `the spool file ${segment.path} cannot be sealed`)
       return false
     }
-    await letGo(segment.file)
+    await closeQuietly(segment.file)
     segment.file = undefined
     segment.sealed = true
     segment.age?.abort()

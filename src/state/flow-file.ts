@@ -21,7 +21,7 @@ import type { Log } from '../core/contract'
 import { alarm } from '../core/alarm'
 import { DiskFailed, lineOf, UsageError } from '../core/errors'
 import type { FlowFile } from '../core/ports'
-import { letGo, type File, type FileSystem } from '../kit/file-system'
+import { closeQuietly, type File, type FileSystem } from '../kit/file-system'
 
 const MAGIC = Buffer.from('MNFDflow')
 const FORMAT = 1
@@ -52,7 +52,7 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
         log,
         `the flow file ${path} is damaged: neither of its two copies can be read. Where sources and sinks were is lost: all that the spool holds is delivered again, and sources without a record in it begin as start= says`,
       )
-      await letGo(file)
+      await closeQuietly(file)
       return new OpenFlowFile<T>(fs, path, log, undefined, undefined, true)
     }
     if (slots.length < 2)
@@ -61,10 +61,10 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
       )
     if (image.length === 2 * newest.size) return new OpenFlowFile<T>(fs, path, log, file, newest, false)
     // Its other slot would lie elsewhere: the next save makes a whole new file.
-    await letGo(file)
+    await closeQuietly(file)
     return new OpenFlowFile<T>(fs, path, log, undefined, newest, false)
   } catch (error) {
-    await letGo(file)
+    await closeQuietly(file)
     throw error
   }
 }
@@ -84,7 +84,7 @@ export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T |
       if (newest !== undefined) return newest.value
       if (attempt === 3) throw damaged(path)
     } finally {
-      await letGo(file)
+      await closeQuietly(file)
     }
   }
 }
@@ -138,7 +138,7 @@ class OpenFlowFile<T> implements FlowFile<T> {
     await (this.waiting?.done ?? this.running)?.catch(() => undefined)
     const file = this.file
     this.file = undefined
-    await letGo(file)
+    await closeQuietly(file)
   }
 
   private start(take: () => T): Promise<void> {
@@ -168,7 +168,7 @@ class OpenFlowFile<T> implements FlowFile<T> {
         // Nothing read or synced through this descriptor says anything about the disk any more.
         const lost = this.file
         this.file = undefined
-        await letGo(lost)
+        await closeQuietly(lost)
       }
     }
     await this.replace(generation, body)
@@ -198,15 +198,15 @@ class OpenFlowFile<T> implements FlowFile<T> {
       await this.fs.rename(beside, this.path)
       await this.fs.syncDirectory(dirname(this.path))
     } catch (error) {
-      await letGo(made)
-      if (this.file === undefined) await letGo(old)
+      await closeQuietly(made)
+      if (this.file === undefined) await closeQuietly(old)
       throw new DiskFailed(`cannot write the flow file ${this.path}: ${adviceOf(error)}`, { cause: error })
     }
     this.file = made
     this.slotSize = slotSize
     this.generation = generation + 1
     this.current = 1
-    await letGo(old)
+    await closeQuietly(old)
   }
 }
 

@@ -196,7 +196,7 @@ test('members that nobody knows yet are passed over', () => {
   expect(decodeEnvelope(Buffer.from('{"value":"a","later":1}'))).toEqual({ entry: { value: Buffer.from('a') } })
 })
 
-test('a stream of envelopes becomes entries; each odd line ends a delivery and is kept as a misfit', () => {
+test('a stream of envelopes becomes entries; each odd line ends a delivery and is kept as an invalid record', () => {
   const stream = Buffer.from(
     '{"value":"a","key":"k"}\n{"value":null}\nodd\nodder\n{"value":"toolarge"}\n{"value":"b"}\n{"value":"c"}',
   )
@@ -211,7 +211,7 @@ test('a stream of envelopes becomes entries; each odd line ends a delivery and i
     ['b'],
     ['c'],
   ])
-  expect(all.map((framed) => framed.misfits.map(({ head, offset }) => [head.toString(), offset]))).toEqual([
+  expect(all.map((framed) => framed.invalid.map(({ head, offset }) => [head.toString(), offset]))).toEqual([
     [
       ['odd', 143],
       ['odder', 149],

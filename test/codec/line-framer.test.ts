@@ -34,7 +34,7 @@ function model(stream: Buffer, maxRecord: number, base: number): Seen {
 
 function collect(seen: Seen, framed: Framed | undefined): void {
   if (framed === undefined) return
-  for (const { offset } of framed.misfits)
+  for (const { offset } of framed.invalid)
     for (let i = 0; i < framed.batch.count; i++) expect(framed.at(i)).toBeLessThan(offset)
   const lines = framed.batch.lines()
   expect(lines.count).toBe(framed.batch.count)
@@ -45,12 +45,12 @@ function collect(seen: Seen, framed: Framed | undefined): void {
     seen.records.push(value)
     seen.offsets.push(framed.at(index))
   })
-  for (const { offset, length, sha256, head } of framed.misfits)
+  for (const { offset, length, sha256, head } of framed.invalid)
     seen.misfits.push({ offset, length, sha256, head: head.toString('latin1') })
   seen.to = framed.to
 }
 
-test('whatever the cuts between reads, every line comes out once, in order, with its offset, and what is too large comes out as a misfit', () => {
+test('whatever the cuts between reads, every line comes out once, in order, with its offset, and what is too large comes out as an invalid record', () => {
   const stream = fc.array(
     fc.oneof(
       { weight: 5, arbitrary: fc.string({ maxLength: 12 }) },
@@ -125,7 +125,7 @@ test('a line of 64 MiB keeps memory within a few times max-record', () => {
   expect(framer.pending).toBe(0)
   framer.push(Buffer.from('\nnext\n'))
   const framed = framer.take()
-  expect(framed?.misfits).toEqual([
+  expect(framed?.invalid).toEqual([
     {
       why: expect.stringContaining('max-record=1MiB') as string,
       offset: 64 * 1024 * 1024 + 1,
@@ -164,7 +164,7 @@ test.each([
   [5000, 16],
   [2 * 1024 * 1024, 4096],
   [2 * 1024 * 1024, 1024 * 1024],
-])('a hole of %i NULs that is larger than max-record takes no line along, read in pieces of %i', (nuls, piece) => {
+])('a hole of %i NULs that is larger than max-record takes no line along, read in pieces of %i', (nuls, run) => {
   const framer = new LineFramer({ maxRecord: 50, blockBytes: 64 * 1024 })
   const bytes = Buffer.concat([
     Buffer.from('before\n'),
@@ -175,16 +175,16 @@ test.each([
     Buffer.from('\nlast\n'),
   ])
   const lines: string[] = []
-  const misfits: { readonly length: number; readonly offset: number }[] = []
+  const invalid: { readonly length: number; readonly offset: number }[] = []
   const take = (framed: Framed | undefined): void => {
     lines.push(...(framed?.batch.lines().chunks.map(String) ?? []))
-    misfits.push(...(framed?.misfits.map(({ length, offset }) => ({ length, offset })) ?? []))
+    invalid.push(...(framed?.invalid.map(({ length, offset }) => ({ length, offset })) ?? []))
   }
-  for (let at = 0; at < bytes.length; at += piece) framer.push(bytes.subarray(at, at + piece))
+  for (let at = 0; at < bytes.length; at += run) framer.push(bytes.subarray(at, at + run))
   while (framer.pending > 0) take(framer.take())
   take(framer.end())
   expect(lines.join('')).toBe('before\ngood\nlast\n')
-  expect(misfits).toEqual([
+  expect(invalid).toEqual([
     { length: nuls, offset: 7 + nuls },
     { length: nuls, offset: 12 + 2 * nuls },
     { length: 60, offset: 12 + 2 * nuls + 61 },

@@ -6,8 +6,8 @@ import { gzipSync, zstdCompressSync } from 'node:zlib'
 import type { Delivery, Gap, SourceContext } from '../../src/core/contract'
 import { Fatal, Refused } from '../../src/core/errors'
 import type { Candidate } from '../../src/endpoints/file/candidates'
-import { bindByInode, type Bound } from '../../src/endpoints/file/identity'
-import { printOf, type FilePosition } from '../../src/endpoints/file/position'
+import { bindByInode, type Bindings } from '../../src/endpoints/file/identity'
+import { fingerprintOf, type FilePosition } from '../../src/endpoints/file/position'
 import { FileSource, type SourceOptions } from '../../src/endpoints/file/source'
 import { systemClock } from '../../src/kit/clock'
 
@@ -332,7 +332,7 @@ describe('reading to the end', () => {
       born: '0',
       offset: 10,
       since: 0,
-      head: printOf(Buffer.from('0123456789')),
+      head: fingerprintOf(Buffer.from('0123456789')),
     }
     // Reading a folder fails as a disk does: with what the system says.
     fs.mkdirSync(at('a.gz'))
@@ -350,7 +350,7 @@ describe('reading to the end', () => {
     await expect(
       bindByInode(new Map(), [{ name: 'a', position }], [candidate], () => Promise.resolve(false)),
     ).rejects.toThrow('EISDIR')
-    const bound: Bound = new Map()
+    const bound: Bindings = new Map()
     await bindByInode(bound, [{ name: 'a', position }], [{ ...candidate, path: at('gone.gz') }], () =>
       Promise.resolve(false),
     )

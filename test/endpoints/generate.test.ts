@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import type { Clock, Delivery, SourceContext } from '../../src/core/contract'
-import { Forge } from '../../src/endpoints/generate/forge'
+import { RecordGenerator } from '../../src/endpoints/generate/record-generator'
 import { GenerateSource } from '../../src/endpoints/generate/source'
 import { systemClock } from '../../src/kit/clock'
 
@@ -31,7 +31,7 @@ async function all(source: GenerateSource, given: SourceContext): Promise<{ text
 }
 
 test('records are JSON, numbered from 1, of the size asked for', async () => {
-  const { text, deliveries } = await all(new GenerateSource(0, 12_000, new Forge(100, 1)), context())
+  const { text, deliveries } = await all(new GenerateSource(0, 12_000, new RecordGenerator(100, 1)), context())
   const lines = text.split('\n').slice(0, -1)
   expect(lines.map((line) => (JSON.parse(line) as { seq: number }).seq)).toEqual(
     Array.from({ length: 12_000 }, (_, i) => i + 1),
@@ -50,12 +50,13 @@ test('a run that goes on makes the records that the first would have made', asyn
       fc.integer({ min: 1, max: 300 }),
       fc.nat(400),
       async (size, seed, count, cut) => {
-        const whole = (await all(new GenerateSource(0, count, new Forge(size, seed)), context())).text
-        const first = (await all(new GenerateSource(0, Math.min(count, cut) || 1, new Forge(size, seed)), context()))
-          .text
+        const whole = (await all(new GenerateSource(0, count, new RecordGenerator(size, seed)), context())).text
+        const first = (
+          await all(new GenerateSource(0, Math.min(count, cut) || 1, new RecordGenerator(size, seed)), context())
+        ).text
         const rest = (
           await all(
-            new GenerateSource(0, count, new Forge(size, seed)),
+            new GenerateSource(0, count, new RecordGenerator(size, seed)),
             context({ resume: String(Math.min(count, cut) || 1) }),
           )
         ).text
@@ -67,9 +68,9 @@ test('a run that goes on makes the records that the first would have made', asyn
 })
 
 test('another seed makes other records, and numbers beyond 32 bits are whole', () => {
-  const one = new Forge(60, 1).block(9_007_199_254_740_000, 1, 1000).bytes.toString()
+  const one = new RecordGenerator(60, 1).block(9_007_199_254_740_000, 1, 1000).bytes.toString()
   expect((JSON.parse(one) as { seq: number }).seq).toBe(9_007_199_254_740_000)
-  expect(new Forge(60, 2).block(9_007_199_254_740_000, 1, 1000).bytes.toString()).not.toBe(one)
+  expect(new RecordGenerator(60, 2).block(9_007_199_254_740_000, 1, 1000).bytes.toString()).not.toBe(one)
 })
 
 test('a rate is kept on the whole, and what came due while nobody read comes in one delivery', async () => {
@@ -83,7 +84,7 @@ test('a rate is kept on the whole, and what came due while nobody read comes in 
     },
     every: () => ({ stop: () => undefined }),
   }
-  const source = new GenerateSource(100, 0, new Forge(50, 1))
+  const source = new GenerateSource(100, 0, new RecordGenerator(50, 1))
   await source.open(context({ clock }))
   let made = 0
   while (made < 500) made += (await source.read(never))?.batch.count ?? 0
@@ -96,7 +97,7 @@ test('a rate is kept on the whole, and what came due while nobody read comes in 
 })
 
 test('waiting for the next record ends when the signal aborts', async () => {
-  const source = new GenerateSource(0.001, 0, new Forge(50, 1))
+  const source = new GenerateSource(0.001, 0, new RecordGenerator(50, 1))
   await source.open(context())
   await source.read(never)
   const stop = new AbortController()

@@ -2,8 +2,8 @@ import fc from 'fast-check'
 import { LineBatch } from '../../src/core/batch'
 import ws from '../../src/endpoints/ws'
 import { Deadlines } from '../../src/endpoints/ws/deadlines'
-import { Expect, jsonPick, parseJsonPath } from '../../src/endpoints/ws/expect'
-import { INBOX_BOUND, Inbox } from '../../src/endpoints/ws/inbox'
+import { SequenceCheck, jsonMemberPicker, parseJsonPath } from '../../src/endpoints/ws/expect'
+import { MAX_BUFFERED, MessageBuffer } from '../../src/endpoints/ws/message-buffer'
 import { makeTarget } from '../support/context'
 
 describe('what can be found wrong before anything is opened', () => {
@@ -62,7 +62,7 @@ describe('what can be found wrong before anything is opened', () => {
   })
 })
 
-describe('the inbox', () => {
+describe('the message buffer', () => {
   test('gives back every message in order, whatever is in it and however it is read', () => {
     const message = fc.oneof(
       { weight: 6, arbitrary: fc.uint8Array({ maxLength: 300 }) },
@@ -82,11 +82,11 @@ describe('the inbox', () => {
         fc.array(fc.tuple(message, fc.boolean()), { maxLength: 60 }),
         fc.constantFrom(100, 70_000, 350_000),
         (steps, maxRecord) => {
-          const inbox = new Inbox({ maxRecord, now: () => 1, full: () => undefined, arrived: () => undefined })
+          const buffer = new MessageBuffer({ maxRecord, now: () => 1, full: () => undefined, arrived: () => undefined })
           const got: string[] = []
           const expected: string[] = []
           /** Deliveries in use downstream: looked at only when they are let go. */
-          const used: NonNullable<ReturnType<Inbox['take']>>[] = []
+          const used: NonNullable<ReturnType<MessageBuffer['take']>>[] = []
           const letGo = (): void => {
             const taken = used.shift()
             if (taken === undefined) return
@@ -96,7 +96,7 @@ describe('the inbox', () => {
             taken.release?.()
           }
           const read = (): boolean => {
-            const taken = inbox.take()
+            const taken = buffer.take()
             if (taken === undefined) return false
             used.push(taken)
             if (used.length > 3) letGo()
@@ -105,7 +105,7 @@ describe('the inbox', () => {
           for (const [bytes, alsoRead] of steps) {
             // The library's buffer is used again after the message was taken in.
             const lent = Buffer.from(bytes)
-            inbox.add(lent)
+            buffer.add(lent)
             const text = lent.toString('latin1')
             expected.push(
               bytes.length > maxRecord
@@ -122,8 +122,8 @@ describe('the inbox', () => {
           }
           while (used.length > 0) letGo()
           expect(got).toEqual(expected)
-          expect(inbox.empty).toBe(true)
-          expect(inbox.waiting).toBe(0)
+          expect(buffer.empty).toBe(true)
+          expect(buffer.bufferedBytes).toBe(0)
         },
       ),
       { numRuns: 300 },
@@ -138,11 +138,16 @@ describe('the inbox', () => {
         fc.constantFrom('\n', 'x\n', 'x\ny', ''),
         fc.boolean(),
         (where, width, odd, reading) => {
-          const used: NonNullable<ReturnType<Inbox['take']>>[] = []
-          const inbox = new Inbox({ maxRecord: 1000, now: () => 1, full: () => undefined, arrived: () => undefined })
+          const used: NonNullable<ReturnType<MessageBuffer['take']>>[] = []
+          const buffer = new MessageBuffer({
+            maxRecord: 1000,
+            now: () => 1,
+            full: () => undefined,
+            arrived: () => undefined,
+          })
           const got: string[] = []
           const read = (): boolean => {
-            const taken = inbox.take()
+            const taken = buffer.take()
             if (taken !== undefined) used.push(taken)
             if (used.length > 5 || taken === undefined) {
               for (const { value } of used[0]?.batch.entries() ?? []) got.push(value?.toString('latin1') ?? '')
@@ -151,7 +156,7 @@ describe('the inbox', () => {
             return taken !== undefined || used.length > 0
           }
           for (let i = 0; i < 30_000; i++) {
-            inbox.add(Buffer.from(i === where ? odd : `${i}`.padEnd(i % (width + 1), '-')))
+            buffer.add(Buffer.from(i === where ? odd : `${i}`.padEnd(i % (width + 1), '-')))
             if (reading && i % 1000 === 0) read()
           }
           while (read()) {
@@ -171,7 +176,7 @@ describe('the inbox', () => {
 
   test('a read is about 1 MiB, a larger message comes alone, and full is told at the bound', () => {
     let full = 0
-    const inbox = new Inbox({
+    const buffer = new MessageBuffer({
       maxRecord: 16 << 20,
       now: () => 1,
       full: () => {
@@ -180,13 +185,13 @@ describe('the inbox', () => {
       arrived: () => undefined,
     })
     const small = Buffer.alloc(999, 'x')
-    while (inbox.waiting < INBOX_BOUND - 300_000) inbox.add(small)
+    while (buffer.bufferedBytes < MAX_BUFFERED - 300_000) buffer.add(small)
     expect(full).toBe(0)
-    while (inbox.waiting < INBOX_BOUND + 300_000) inbox.add(small)
+    while (buffer.bufferedBytes < MAX_BUFFERED + 300_000) buffer.add(small)
     expect(full).toBeGreaterThan(0)
-    inbox.add(Buffer.alloc(3 << 20, 'y'))
+    buffer.add(Buffer.alloc(3 << 20, 'y'))
     const sizes: number[] = []
-    for (let taken = inbox.take(); taken !== undefined; taken = inbox.take()) sizes.push(taken.batch.bytes)
+    for (let taken = buffer.take(); taken !== undefined; taken = buffer.take()) sizes.push(taken.batch.bytes)
     expect(sizes.at(-1)).toBe((3 << 20) + 1)
     expect(Math.max(...sizes.slice(0, -1))).toBeLessThanOrEqual(1 << 20)
     expect(Math.min(...sizes.slice(0, -2))).toBeGreaterThan(512 << 10)
@@ -246,8 +251,8 @@ describe('counting', () => {
     new LineBatch([Buffer.from(records.map((record) => `${record}\n`).join(''))], records.length)
 
   test('strings of digits count too, beyond 2^53 as well, and every other record is left alone', () => {
-    const expected = new Expect(jsonPick('{json:n}'))
-    const gaps = expected.holes(
+    const expected = new SequenceCheck(jsonMemberPicker('{json:n}'))
+    const gaps = expected.gaps(
       batch(
         '{"n":"9007199254740993"}',
         '{"n":9007199254740994}',
@@ -266,13 +271,13 @@ describe('counting', () => {
   })
 
   test('numbering that begins anew is no hole, repeats are none either', () => {
-    const expected = new Expect(jsonPick('{json:n}'))
+    const expected = new SequenceCheck(jsonMemberPicker('{json:n}'))
     expect(
-      expected.holes(batch('{"n":5}', '{"n":6}', '{"n":6}', '{"n":5}', '{"n":7}', '{"n":0}', '{"n":1}', '{"n":2}'), {
+      expected.gaps(batch('{"n":5}', '{"n":6}', '{"n":6}', '{"n":5}', '{"n":7}', '{"n":0}', '{"n":1}', '{"n":2}'), {
         name: 'feed',
         epoch: 1,
       }),
     ).toEqual([])
-    expect(expected.holes(batch('{"n":1}', '{"n":2}'), { name: 'feed', epoch: 2 })).toEqual([])
+    expect(expected.gaps(batch('{"n":1}', '{"n":2}'), { name: 'feed', epoch: 2 })).toEqual([])
   })
 })

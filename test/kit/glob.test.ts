@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { nameOf, pathOf, shownName } from '../../src/kit/file-names'
+import { nameOf, pathOf, displayName } from '../../src/kit/file-names'
 import { glob } from '../../src/kit/glob'
 import { isGlob, matcherOf } from '../../src/kit/glob-pattern'
 
@@ -78,7 +78,7 @@ test.each<[string, string[]]>([
   ['*.log', ['caf\\xe9.log']],
   ['caf?.log', ['caf\\xe9.log']],
 ])('%s leads where a shell would go', async (pattern, expected) => {
-  const found = [...(await glob(`${folder}/${pattern}`))].map((name) => shownName(name.slice(folder.length + 1)))
+  const found = [...(await glob(`${folder}/${pattern}`))].map((name) => displayName(name.slice(folder.length + 1)))
   expect(found.sort()).toEqual(expected.toSorted())
 })
 

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check'
-import { findMember, jsonText, nameOf, scanDocument } from '../../src/kit/json-scan'
+import { findMember, jsonText, memberName, scanDocument } from '../../src/kit/json-scan'
 
 const space = fc.constantFrom('', ' ', '\t', '\n', '\r\n ')
 /** JSON text with odd spacing and escapes, from a value. */
@@ -83,7 +83,7 @@ test.each([
   '{"a":1 "b":2}',
   '{"a\n":1}',
 ])('%j is not taken for an object', (text) => {
-  expect(scanDocument(Buffer.from(text), [nameOf('a')])).toBeUndefined()
+  expect(scanDocument(Buffer.from(text), [memberName('a')])).toBeUndefined()
   expect(findMember(Buffer.from(text), ['a'])).toBeUndefined()
 })
 
@@ -124,6 +124,6 @@ test('long strings end at the first quote that is not escaped', () => {
 test('a byte-order mark before a document is passed over', () => {
   const marked = Buffer.from('\uFEFF {"a":{"b":"x"}}')
   expect(jsonText(marked, ['a', 'b'])).toBe('x')
-  expect(scanDocument(marked, [nameOf('a')])?.found[0]).toMatchObject({ start: marked.indexOf('{"b"') })
+  expect(scanDocument(marked, [memberName('a')])?.found[0]).toMatchObject({ start: marked.indexOf('{"b"') })
   expect(jsonText(Buffer.from('{\uFEFF"a":1}'), ['a'])).toBeUndefined()
 })

@@ -65,7 +65,7 @@ describe('grouping', () => {
       { uri: '-', words: ['z'] },
     ])
     expect(grouped.flags).toEqual(['check', '--name', 'n', '-q', '--append', 'a=b', '--append', 'c:=1'])
-    expect(grouped.loose).toEqual(['check'])
+    expect(grouped.unattached).toEqual(['check'])
   })
 
   test('repeated flags never run together', () => {

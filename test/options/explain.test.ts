@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { completionScript } from '../../src/options/completions'
 import {
   endpointsTable,
-  explainOption,
+  optionHelp,
   flagsHelp,
   helpText,
   readmeOptions,
@@ -16,7 +16,7 @@ import { kebab } from '../../src/options/names'
 import { amqp, fakes, file, s3, ws } from './fakes'
 
 test('an option is explained with argument, unit, default and other names', () => {
-  expect(explainOption('commitDuration', s3.options.commitDuration)).toEqual({
+  expect(optionHelp('commitDuration', s3.options.commitDuration)).toEqual({
     name: 'commit-duration',
     usage: 'commit-duration=DURATION',
     text: 'Age of an object. A number without unit counts minutes.',
@@ -24,21 +24,21 @@ test('an option is explained with argument, unit, default and other names', () =
     aliases: [],
     required: false,
   })
-  expect(explainOption('compression', s3.options.compression)).toMatchObject({
+  expect(optionHelp('compression', s3.options.compression)).toMatchObject({
     usage: 'compression=none|gzip|zstd',
     default: 'none',
   })
-  expect(explainOption('header', ws.options.header)).toMatchObject({ usage: 'header.NAME=TEXT' })
-  expect(explainOption('send', ws.options.send)).toMatchObject({
+  expect(optionHelp('header', ws.options.header)).toMatchObject({ usage: 'header.NAME=TEXT' })
+  expect(optionHelp('send', ws.options.send)).toMatchObject({
     usage: 'send=TEXT',
     text: 'Sent at every open. May be given several times. Another value is another flow.',
   })
-  expect(explainOption('reconnectEvery', ws.options.reconnectEvery)).toMatchObject({ default: '0' })
-  expect(explainOption('queue', amqp.options.queue)).toMatchObject({
+  expect(optionHelp('reconnectEvery', ws.options.reconnectEvery)).toMatchObject({ default: '0' })
+  expect(optionHelp('queue', amqp.options.queue)).toMatchObject({
     required: true,
     text: 'Queue. Required. Another value is another flow.',
   })
-  expect(explainOption('follow', file.options.follow)).toMatchObject({ usage: 'follow', default: 'false' })
+  expect(optionHelp('follow', file.options.follow)).toMatchObject({ usage: 'follow', default: 'false' })
 })
 
 test('help names forms, every option by side, and examples, within its width', () => {

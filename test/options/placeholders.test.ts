@@ -5,7 +5,7 @@ import { Refused, UsageError } from '../../src/core/errors'
 import type { AnyTarget } from '../../src/options/define'
 import { parseCommandLine, targetsOf } from '../../src/options/command-line'
 import { valueOf } from '../../src/options/placeholders'
-import { masked, shown, templateOf, type Placeholder } from '../../src/options/template'
+import { maskBraces, displayPlaceholder, templateOf, type Placeholder } from '../../src/options/template'
 import { fakes } from './fakes'
 
 let directory: string
@@ -18,9 +18,9 @@ afterEach(() => {
 
 const base: Record<string, string> = { PATH: process.env.PATH ?? '' }
 function one(text: string): Placeholder {
-  const [piece] = templateOf(text)
-  if (piece === undefined || typeof piece === 'string') throw new Error('no placeholder')
-  return piece
+  const [part] = templateOf(text)
+  if (part === undefined || typeof part === 'string') throw new Error('no placeholder')
+  return part
 }
 async function sink(words: readonly string[], env: Record<string, string | undefined> = {}): Promise<AnyTarget> {
   const { to } = await targetsOf(parseCommandLine(['--from', '-', '--to', ...words], { ...base, ...env }, fakes))
@@ -55,9 +55,9 @@ test('only env, file and exec are placeholders; others and lone braces are text'
 })
 
 test('a mask blanks what is between braces and keeps every position', () => {
-  expect(masked('a{?&}b').replaceAll('\uE000', '_')).toBe('a____b')
-  expect(masked('a{?b')).toBe('a{?b')
-  expect(masked('{a{b}c}?').replaceAll('\uE000', '_')).toBe('_______?')
+  expect(maskBraces('a{?&}b').replaceAll('\uE000', '_')).toBe('a____b')
+  expect(maskBraces('a{?b')).toBe('a{?b')
+  expect(maskBraces('{a{b}c}?').replaceAll('\uE000', '_')).toBe('_______?')
 })
 
 test('values: the environment, a file less one newline, a command less one newline', async () => {
@@ -217,7 +217,7 @@ test('a check of several options sees the values', async () => {
 })
 
 test('a command is shown by its first word alone', () => {
-  expect(shown(one('{exec:vault read -field=x secret}'))).toBe('{exec:vault ...}')
-  expect(shown(one('{exec:TOKEN=x cmd}'))).toBe('{exec:...}')
-  expect(shown(one('{exec:/usr/bin/token}'))).toBe('{exec:/usr/bin/token}')
+  expect(displayPlaceholder(one('{exec:vault read -field=x secret}'))).toBe('{exec:vault ...}')
+  expect(displayPlaceholder(one('{exec:TOKEN=x cmd}'))).toBe('{exec:...}')
+  expect(displayPlaceholder(one('{exec:/usr/bin/token}'))).toBe('{exec:/usr/bin/token}')
 })

@@ -43,7 +43,7 @@ test('a parameter of a feed that nobody knows is hidden in every message', () =>
   expect(redactUri('nosuch://h/v1?t=CANARY')).toBe('nosuch://h/v1?t=***')
   const line = parseCommandLine(['--from', 'wss://h/v1?t=CANARY-abc&streams=btcusdt', '--to', '-'], {}, fakes)
   expect(line.from[0]?.label).toBe('wss://h/v1?t=***&streams=btcusdt')
-  expect(line.redactor.text('at CANARY-abc of btcusdt')).toBe('at *** of btcusdt')
+  expect(line.redactor.redact('at CANARY-abc of btcusdt')).toBe('at *** of btcusdt')
 })
 
 test('an endpoint without address and path is called by its scheme alone', () => {
@@ -65,7 +65,7 @@ test('a private key is hidden in whatever option it stands, and a login in a mes
     ]
     expect(redactArgv(argv, fakes)[2]).toBe('cert=***')
     const { redactor } = parseCommandLine(argv, {}, fakes)
-    const told = redactor.text(argv.join(' '))
+    const told = redactor.redact(argv.join(' '))
     expect(told).not.toContain('CANARY')
     expect(told).toContain('harmless')
   }
@@ -73,7 +73,7 @@ test('a private key is hidden in whatever option it stands, and a login in a mes
   writeFileSync(file, pem(''))
   const line = parseCommandLine(['--from', 'ws://h/', `cert={file:${file}}`, '--to', '-'], {}, fakes)
   await targetsOf(line)
-  expect(line.redactor.text(pem(''))).not.toContain('CANARY')
+  expect(line.redactor.redact(pem(''))).not.toContain('CANARY')
   rmSync(dirname(file), { recursive: true })
 })
 
@@ -158,17 +158,17 @@ test('a redactor removes what it was told, in every form that text takes', () =>
   redactor.learn('p/w "x"+1 and more')
   redactor.learn('-----BEGIN-----\nabcdefgh\nijklmnop\n')
   expect(
-    redactor.text(
+    redactor.redact(
       'a p/w "x"+1 and more, p/w "x"+1, p%2Fw%20%22x%22%2B1 p/w%20%22x%22+1 {"e":"p/w \\"x\\"+1"} short ijklmnop',
     ),
   ).toBe('a ***, ***, *** *** {"e":"***"} short ***')
-  expect(new Redactor().text('x')).toBe('x')
+  expect(new Redactor().redact('x')).toBe('x')
 })
 
 test('a redactor keeps to the newest values', () => {
   const redactor = new Redactor()
   for (let i = 0; i < 2000; i++) redactor.learn(`token-${i}-x`)
-  expect(redactor.text('token-1999-x token-0-x')).toBe('*** token-0-x')
+  expect(redactor.redact('token-1999-x token-0-x')).toBe('*** token-0-x')
 })
 
 test('canaries of a command line are in no label, warning or canonical text, and its redactor knows them', async () => {
@@ -212,8 +212,8 @@ test('canaries of a command line are in no label, warning or canonical text, and
   ])
   const text = `connect mq.example eu-west-1 ${targets.from[0]?.uri.text ?? ''} ${Object.values(env).join(' ')} CANARY-inline CANARY-typed CANARY-literal CANARY-in-option`
   expect(text).toContain('CANARY')
-  expect(line.redactor.text(text)).not.toContain('CANARY')
-  expect(line.redactor.text(text)).toContain('connect mq.example eu-west-1')
+  expect(line.redactor.redact(text)).not.toContain('CANARY')
+  expect(line.redactor.redact(text)).toContain('connect mq.example eu-west-1')
 })
 
 test('a secret option is warned of only where there is a secret in it', () => {

@@ -13,23 +13,23 @@ import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { formatDuration } from '../../kit/durations'
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import { DeliveryReader, type Message } from './deliveries'
-import { isVhostClosed, openingFault, runningFault, vhostFault, type Place } from './errors'
+import { isVhostClosed, openingFault, runningFault, vhostFault, type FaultContext } from './errors'
 import { encodePublications, type Publication } from './publishing'
-import type { Host, Settings } from './settings'
-import { whyClosed } from './vhost'
+import type { BrokerAddress, Settings } from './settings'
+import { vhostCloseReason } from './vhost'
 
-const CLOSE_MS = 5000
+const CLOSE_TIMEOUT_MS = 5000
 /** A chunk of a stream holds 4096 messages at most (osiris_writer). */
 const CHUNK_MESSAGES = 8192
 /**
  * A stream of which nothing comes for so long is empty; one of whose last chunk nothing more comes for so long was
  * read.
  */
-const EMPTY_MS = 2000
-const QUIET_MS = 250
+const EMPTY_AFTER_MS = 2000
+const QUIET_AFTER_MS = 250
 
 /** What is used of amqplib's connection beyond its public face. */
-interface Inner {
+interface AmqplibConnection {
   rest: Buffer
   recvSinceLastCheck: boolean
   readonly frameMax: number
@@ -40,7 +40,7 @@ interface Inner {
 
 export interface Handlers {
   /** What is under way, for messages: "read queue 'jobs'". */
-  readonly doing: string
+  readonly activity: string
   message?(message: Message): void
   /** The broker ended the consumer: its queue was deleted, or its node went away. */
   cancelled?(): void
@@ -60,13 +60,13 @@ export async function connect(
   clock: Clock,
   log: Log,
   signal: AbortSignal,
-): Promise<{ readonly link: Link; readonly host: number }> {
+): Promise<{ readonly connection: Connection; readonly host: number }> {
   const amqp = await import('amqplib')
-  const place: Place = {
+  const context: FaultContext = {
     secure: settings.secure,
     vhost: settings.vhost,
     user: settings.login?.user ?? '',
-    scrub: settings.scrub,
+    redact: settings.redact,
   }
   const faults: ManifoldError[] = []
   for (let offset = 0; offset < settings.hosts.length; offset++) {
@@ -74,13 +74,13 @@ export async function connect(
     const host = settings.hosts[index]
     if (host === undefined) continue
     try {
-      const model = await dial(amqp, host, settings, place, clock, signal)
+      const model = await dial(amqp, host, settings, context, clock, signal)
       if (offset > 0)
         log.info(`connected to ${host.host}:${host.port} instead: ${faults.map(({ message }) => message).join('; ')}`)
-      return { link: await Link.open(model, place, handlers, clock, signal), host: index }
+      return { connection: await Connection.open(model, context, handlers, clock, signal), host: index }
     } catch (error) {
       signal.throwIfAborted()
-      faults.push(openingFault(error, `${host.host}:${host.port}`, place))
+      faults.push(openingFault(error, `${host.host}:${host.port}`, context))
     }
   }
   const [only] = faults
@@ -93,17 +93,17 @@ export async function connect(
 
 async function dial(
   amqp: typeof import('amqplib'),
-  host: Host,
+  host: BrokerAddress,
   settings: Settings,
-  place: Place,
+  context: FaultContext,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ChannelModel> {
   const { login, heartbeat, tls } = settings
   const at = `${host.host}:${host.port}`
   // Of the socket, and for its opening only: the library itself knows no way to stop one.
-  const given = new AbortController()
-  const socket = { ...(settings.secure ? tls : {}), signal: given.signal }
+  const abandon = new AbortController()
+  const socket = { ...(settings.secure ? tls : {}), signal: abandon.signal }
   const opening = amqp.connect(
     {
       protocol: settings.secure ? 'amqps' : 'amqp',
@@ -125,19 +125,19 @@ async function dial(
       clientProperties: { product: 'manifold', connection_name: settings.name },
     },
   )
-  const bound = linkedAbort(signal)
-  const within = bound.controller.signal
-  const late = clock.sleep(settings.connectMs, within).then(() => {
+  const deadline = linkedAbort(signal)
+  const deadlineSignal = deadline.controller.signal
+  const timeout = clock.sleep(settings.connectMs, deadlineSignal).then(() => {
     throw new Disconnected(`${at} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`)
   })
   // Once the race below is over, nobody hears it any more.
-  late.catch(() => undefined)
+  timeout.catch(() => undefined)
   const explained = opening.catch(async (error: unknown) => {
-    const why = isVhostClosed(error) ? await whyClosed(host, settings, within) : undefined
-    throw why === undefined ? error : vhostFault(why, at, place)
+    const why = isVhostClosed(error) ? await vhostCloseReason(host, settings, deadlineSignal) : undefined
+    throw why === undefined ? error : vhostFault(why, at, context)
   })
   try {
-    return await unlessAborted(Promise.race([explained, late]), signal)
+    return await unlessAborted(Promise.race([explained, timeout]), signal)
   } catch (error) {
     // What comes of it this very moment is closed; where nothing does, that is told already.
     opening.then(
@@ -147,44 +147,44 @@ async function dial(
       () => undefined,
     )
     explained.catch(() => undefined)
-    given.abort(new Error('given up'))
+    abandon.abort(new Error('given up'))
     throw error
   } finally {
-    bound.controller.abort(new Error('open'))
-    bound.dispose()
+    deadline.controller.abort(new Error('open'))
+    deadline.dispose()
   }
 }
 
-function inner(model: ChannelModel): Inner {
-  return model.connection as unknown as Inner
+function amqplibConnection(model: ChannelModel): AmqplibConnection {
+  return model.connection as unknown as AmqplibConnection
 }
 function destroy(model: ChannelModel): void {
   // It would become an unhandled one.
   model.on('error', () => undefined)
   // Only an error or an end of the stream makes the library stop its heartbeat timers.
-  inner(model).stream.destroy(new Error('closed here'))
+  amqplibConnection(model).stream.destroy(new Error('closed here'))
 }
 
-export class Link {
+export class Connection {
   /** Why it ended. */
   readonly ended: Promise<ManifoldError>
   private fault: ManifoldError | undefined
   private finish: (fault: ManifoldError) => void = () => undefined
-  private readonly inner: Inner
-  private readonly asking = new Set<(fault: ManifoldError) => void>()
-  private held = false
-  private leaving = false
-  private blocked = false
-  private awake: { stop(): void } | undefined
+  private readonly internals: AmqplibConnection
+  private readonly pendingCalls = new Set<(fault: ManifoldError) => void>()
+  private isReadingPaused = false
+  private isClosing = false
+  private isBlocked = false
+  private silenceTimer: { stop(): void } | undefined
 
   private constructor(
     private readonly model: ChannelModel,
     readonly channel: ConfirmChannel,
-    private readonly place: Place,
+    private readonly context: FaultContext,
     private readonly handlers: Handlers,
     private readonly clock: Clock,
   ) {
-    this.inner = inner(model)
+    this.internals = amqplibConnection(model)
     this.ended = new Promise((resolve) => {
       this.finish = resolve
     })
@@ -192,30 +192,30 @@ export class Link {
 
   static async open(
     model: ChannelModel,
-    place: Place,
+    context: FaultContext,
     handlers: Handlers,
     clock: Clock,
     signal: AbortSignal,
-  ): Promise<Link> {
-    let early: unknown
+  ): Promise<Connection> {
+    let earlyError: unknown
     // Without a listener an error ends the process.
     model.on('error', (error) => {
-      early ??= error
+      earlyError ??= error
     })
     try {
       const channel = await unlessAborted(model.createConfirmChannel(), signal)
-      const link = new Link(model, channel, place, handlers, clock)
-      link.listen()
-      return link
+      const connection = new Connection(model, channel, context, handlers, clock)
+      connection.listen()
+      return connection
     } catch (error) {
       destroy(model)
-      throw early ?? error
+      throw earlyError ?? error
     }
   }
 
   /** Bytes of a frame at most, overhead included. */
   get frameMax(): number {
-    return this.inner.frameMax
+    return this.internals.frameMax
   }
   get isOpen(): boolean {
     return this.fault === undefined
@@ -227,11 +227,11 @@ export class Link {
     const reader = new DeliveryReader(number, (message) => {
       handlers.message?.(message)
     })
-    const receive = this.inner.recvFrame.bind(this.inner)
-    this.inner.recvFrame = () => {
-      if (this.held) return false
-      const taken = reader.take(this.inner.rest)
-      if (taken > 0) this.inner.rest = this.inner.rest.subarray(taken)
+    const receive = this.internals.recvFrame.bind(this.internals)
+    this.internals.recvFrame = () => {
+      if (this.isReadingPaused) return false
+      const taken = reader.take(this.internals.rest)
+      if (taken > 0) this.internals.rest = this.internals.rest.subarray(taken)
       return receive()
     }
     model.on('error', (error) => {
@@ -241,11 +241,11 @@ export class Link {
       this.end(error ?? new Disconnected('closed here'))
     })
     model.on('blocked', (reason) => {
-      this.blocked = true
-      handlers.blocked?.(this.place.scrub(reason))
+      this.isBlocked = true
+      handlers.blocked?.(this.context.redact(reason))
     })
     model.on('unblocked', () => {
-      this.blocked = false
+      this.isBlocked = false
       handlers.blocked?.(undefined)
     })
     channel.on('error', (error) => {
@@ -254,7 +254,7 @@ export class Link {
     // A connection that ends closes its channels first, and says why right after.
     channel.on('close', () => {
       queueMicrotask(() => {
-        if (!this.leaving) this.end(new Disconnected('the channel was closed'))
+        if (!this.isClosing) this.end(new Disconnected('the channel was closed'))
       })
     })
     // The library keeps a place for a callback of each message it published itself; it published none.
@@ -271,28 +271,28 @@ export class Link {
 
   private end(error: unknown): void {
     if (this.fault !== undefined) return
-    this.fault = runningFault(error, this.handlers.doing, this.place)
-    this.awake?.stop()
-    for (const reject of this.asking) reject(this.fault)
+    this.fault = runningFault(error, this.handlers.activity, this.context)
+    this.silenceTimer?.stop()
+    for (const reject of this.pendingCalls) reject(this.fault)
     this.finish(this.fault)
   }
 
   /** The broker's answer; or why the link ended, as soon as it does. */
-  ask<T>(answer: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
+  call<T>(answer: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.fault !== undefined) {
         reject(this.fault)
         return
       }
       // Not by way of `ended`, which would keep each of these for as long as the link lives.
-      this.asking.add(reject)
+      this.pendingCalls.add(reject)
       const asked = async (): Promise<T> => answer(this.channel)
       asked()
         .finally(() => {
-          this.asking.delete(reject)
+          this.pendingCalls.delete(reject)
         })
         .then(resolve, (error: unknown) => {
-          reject(this.fault ?? runningFault(error, this.handlers.doing, this.place))
+          reject(this.fault ?? runningFault(error, this.handlers.activity, this.context))
         })
     })
   }
@@ -307,7 +307,7 @@ export class Link {
       readonly arguments?: object
     },
   ): Promise<string> {
-    const { consumerTag } = await this.ask((channel) =>
+    const { consumerTag } = await this.call((channel) =>
       channel.consume(
         queue,
         (message) => {
@@ -328,9 +328,9 @@ export class Link {
    *   queue puts what comes back in one nack behind what came back before, by consumers in no order; so each consumer's
    *   messages go back by themselves.
    */
-  async giveBack(consumerTag: string, upTo: readonly number[]): Promise<void> {
+  async cancelAndRequeue(consumerTag: string, upTo: readonly number[]): Promise<void> {
     if (this.fault !== undefined || consumerTag === '') return
-    await this.ask((channel) => channel.cancel(consumerTag))
+    await this.call((channel) => channel.cancel(consumerTag))
     for (const tag of upTo) this.channel.nack({ fields: { deliveryTag: tag } } as Returned, true, true)
     this.channel.nackAll(true)
   }
@@ -342,7 +342,7 @@ export class Link {
    */
   async lastOffset(stream: string, enough: number): Promise<number | undefined> {
     let last: number | undefined
-    await this.look(stream, 'last', (offset) => (last = Math.max(last ?? 0, offset)) >= enough)
+    await this.scanStream(stream, 'last', (offset) => (last = Math.max(last ?? 0, offset)) >= enough)
     return last
   }
 
@@ -352,7 +352,7 @@ export class Link {
    */
   async firstOffsetSince(stream: string, time: number): Promise<number | undefined> {
     let first: number | undefined
-    await this.look(stream, { '!': 'timestamp', value: time }, (offset) => {
+    await this.scanStream(stream, { '!': 'timestamp', value: time }, (offset) => {
       first = Math.min(first ?? offset, offset)
       return true
     })
@@ -360,20 +360,20 @@ export class Link {
   }
 
   /** Reads until it was told that this is enough, or nothing more comes. */
-  private async look(
+  private async scanStream(
     stream: string,
     from: 'last' | { readonly '!': 'timestamp'; readonly value: number },
     saw: (offset: number) => boolean,
   ): Promise<void> {
-    const channel = await this.ask(() => this.model.createChannel())
+    const channel = await this.call(() => this.model.createChannel())
     const quiet = new AbortController()
     let seen = false
     let seenAt = this.clock.monotonic()
     // What goes wrong with it is told by whoever asks on it; without a listener it would end the process.
     channel.on('error', () => undefined)
     try {
-      await this.ask(() => channel.prefetch(CHUNK_MESSAGES))
-      await this.ask(() =>
+      await this.call(() => channel.prefetch(CHUNK_MESSAGES))
+      await this.call(() =>
         channel.consume(
           stream,
           (message) => {
@@ -390,9 +390,9 @@ export class Link {
       while (
         this.fault === undefined &&
         !quiet.signal.aborted &&
-        this.clock.monotonic() - seenAt < (seen ? QUIET_MS : EMPTY_MS)
+        this.clock.monotonic() - seenAt < (seen ? QUIET_AFTER_MS : EMPTY_AFTER_MS)
       )
-        await this.clock.sleep(QUIET_MS / 5, quiet.signal).catch(() => undefined)
+        await this.clock.sleep(QUIET_AFTER_MS / 5, quiet.signal).catch(() => undefined)
     } finally {
       // It was for looking only: where it cannot be closed, the link ends, and says why.
       await channel.close().catch(() => undefined)
@@ -402,7 +402,7 @@ export class Link {
 
   /** A queue that is none refuses to be read from an offset. */
   async isStream(queue: string): Promise<boolean> {
-    const channel = await this.ask(() => this.model.createChannel())
+    const channel = await this.call(() => this.model.createChannel())
     // A refusal closes the channel, which is the answer.
     channel.on('error', () => undefined)
     try {
@@ -418,7 +418,7 @@ export class Link {
     }
   }
 
-  acknowledge(tag: number): void {
+  acknowledgeUpTo(tag: number): void {
     if (this.fault !== undefined) throw this.fault
     this.channel.ack({ fields: { deliveryTag: tag } } as Returned, true)
   }
@@ -426,30 +426,34 @@ export class Link {
   /** In one write. The broker counts them on from the last one. */
   publish(publications: readonly Publication[]): void {
     if (this.fault !== undefined) throw this.fault
-    this.inner.sendBytes(
-      encodePublications(publications, (this.channel as unknown as { readonly ch: number }).ch, this.inner.frameMax),
+    this.internals.sendBytes(
+      encodePublications(
+        publications,
+        (this.channel as unknown as { readonly ch: number }).ch,
+        this.internals.frameMax,
+      ),
     )
   }
 
   /** While held nothing is read from the socket, and the silence is no death. */
-  hold(held: boolean): void {
-    if (this.held === held || this.fault !== undefined) return
-    this.held = held
-    if (held)
-      this.awake = this.clock.every(1000, () => {
-        this.inner.recvSinceLastCheck = true
+  pauseReading(paused: boolean): void {
+    if (this.isReadingPaused === paused || this.fault !== undefined) return
+    this.isReadingPaused = paused
+    if (paused)
+      this.silenceTimer = this.clock.every(1000, () => {
+        this.internals.recvSinceLastCheck = true
       })
     else {
-      this.awake?.stop()
-      this.inner.stream.emit('readable')
+      this.silenceTimer?.stop()
+      this.internals.stream.emit('readable')
     }
   }
 
   async close(): Promise<void> {
-    this.hold(false)
-    this.leaving = true
+    this.pauseReading(false)
+    this.isClosing = true
     // A broker that blocks a connection reads nothing from it, its end neither.
-    if (this.fault === undefined && !this.blocked) {
+    if (this.fault === undefined && !this.isBlocked) {
       const timer = new AbortController()
       // It goes away in any case; what the broker has not heard it takes back, and sends again.
       const closing = this.channel
@@ -457,7 +461,7 @@ export class Link {
         .then(() => this.model.close())
         .catch(() => undefined)
       // The sleep ends early where an answer came.
-      await Promise.race([closing, this.ended, this.clock.sleep(CLOSE_MS, timer.signal).catch(() => undefined)])
+      await Promise.race([closing, this.ended, this.clock.sleep(CLOSE_TIMEOUT_MS, timer.signal).catch(() => undefined)])
       timer.abort(new Error('closed'))
     }
     this.end(new Disconnected('closed here'))

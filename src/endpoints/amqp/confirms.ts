@@ -5,53 +5,53 @@
  * reached no queue comes back before its confirmation, in the order of publishing, without its number
  * (https://www.rabbitmq.com/docs/publishers#unroutable): it is known by what it holds.
  */
-export interface Sent {
+export interface PublishedMessage {
   readonly body: Buffer
   readonly id: string | undefined
 }
-export interface Verdict {
+export interface PublishResult {
   readonly nacked: readonly number[]
   readonly returned: readonly { readonly index: number; readonly why: string }[]
 }
 
-interface Flight {
+interface PendingPublish {
   readonly first: number
-  readonly sent: readonly Sent[]
+  readonly sent: readonly PublishedMessage[]
   readonly state: Uint8Array
-  low: number
-  open: number
+  firstUnconfirmed: number
+  unconfirmed: number
   readonly returned: Map<number, string>
-  settle(verdict: Verdict): void
+  settle(verdict: PublishResult): void
   fail(error: Error): void
 }
 const ACKED = 1,
   NACKED = 2
 
 export class Confirms {
-  private readonly flights: Flight[] = []
+  private readonly pending: PendingPublish[] = []
   private next = 1
   /** Number of the message after the last one that was returned. */
-  private returns = 1
-  private over: Error | undefined
+  private nextReturned = 1
+  private closedWith: Error | undefined
 
   /** Messages that the broker has not spoken about. */
-  get open(): number {
-    return this.flights.reduce((sum, { open }) => sum + open, 0)
+  get unconfirmed(): number {
+    return this.pending.reduce((sum, { unconfirmed }) => sum + unconfirmed, 0)
   }
 
   /** Resolves when the broker has spoken about each. To be called in the order of publishing. */
-  await(sent: readonly Sent[]): Promise<Verdict> {
+  waitFor(sent: readonly PublishedMessage[]): Promise<PublishResult> {
     return new Promise((resolve, reject) => {
-      if (this.over !== undefined) {
-        reject(this.over)
+      if (this.closedWith !== undefined) {
+        reject(this.closedWith)
         return
       }
-      this.flights.push({
+      this.pending.push({
         first: this.next,
         sent,
         state: new Uint8Array(sent.length),
-        low: 0,
-        open: sent.length,
+        firstUnconfirmed: 0,
+        unconfirmed: sent.length,
         returned: new Map(),
         settle: resolve,
         fail: reject,
@@ -62,28 +62,29 @@ export class Confirms {
 
   /** The channel is gone: of what is under way nothing more will be known. */
   end(error: Error): void {
-    this.over = error
-    for (const flight of this.flights.splice(0)) flight.fail(error)
+    this.closedWith = error
+    for (const flight of this.pending.splice(0)) flight.fail(error)
   }
 
   confirmed(tag: number, multiple: boolean, acked: boolean): void {
     const mark = acked ? ACKED : NACKED
-    for (const flight of this.flights) {
+    for (const flight of this.pending) {
       const index = tag - flight.first
       if (index < 0) break
-      if (multiple) for (let at = flight.low; at <= index && at < flight.sent.length; at++) set(flight, at, mark)
+      if (multiple)
+        for (let at = flight.firstUnconfirmed; at <= index && at < flight.sent.length; at++) markAs(flight, at, mark)
       else if (index < flight.sent.length) {
-        set(flight, index, mark)
+        markAs(flight, index, mark)
         break
       }
     }
-    for (let at = 0; at < this.flights.length; ) {
-      const flight = this.flights[at]
-      if (flight === undefined || flight.open > 0) {
+    for (let at = 0; at < this.pending.length; ) {
+      const flight = this.pending[at]
+      if (flight === undefined || flight.unconfirmed > 0) {
         at++
         continue
       }
-      this.flights.splice(at, 1)
+      this.pending.splice(at, 1)
       flight.settle({
         nacked: [...flight.state.keys()].filter((index) => flight.state[index] === NACKED),
         returned: [...flight.returned].map(([index, why]) => ({ index, why })),
@@ -93,11 +94,11 @@ export class Confirms {
 
   /** Whether it is one of those under way. */
   returned(body: Buffer, id: string | undefined, why: string): boolean {
-    return this.find(body, id, why, this.returns) || this.find(body, id, why, 1)
+    return this.markReturned(body, id, why, this.nextReturned) || this.markReturned(body, id, why, 1)
   }
 
-  private find(body: Buffer, id: string | undefined, why: string, from: number): boolean {
-    for (const flight of this.flights) {
+  private markReturned(body: Buffer, id: string | undefined, why: string, from: number): boolean {
+    for (const flight of this.pending) {
       for (let index = Math.max(0, from - flight.first); index < flight.sent.length; index++) {
         const sent = flight.sent[index]
         if (
@@ -109,7 +110,7 @@ export class Confirms {
         )
           continue
         flight.returned.set(index, why)
-        this.returns = flight.first + index + 1
+        this.nextReturned = flight.first + index + 1
         return true
       }
     }
@@ -117,10 +118,11 @@ export class Confirms {
   }
 }
 
-function set(flight: Flight, at: number, mark: number): void {
+function markAs(flight: PendingPublish, at: number, mark: number): void {
   if (flight.state[at] === 0) {
     flight.state[at] = mark
-    flight.open--
+    flight.unconfirmed--
   }
-  while (flight.low < flight.sent.length && flight.state[flight.low] !== 0) flight.low++
+  while (flight.firstUnconfirmed < flight.sent.length && flight.state[flight.firstUnconfirmed] !== 0)
+    flight.firstUnconfirmed++
 }

@@ -14,13 +14,13 @@
 export class Message {
   /** On the wire. */
   bytes = 0
-  private header: Buffer = NOTHING
+  private header: Buffer = EMPTY_BYTES
   private propertiesAt = 0
   private headerEnd = 0
   /** Of the body, not here yet. */
-  left = 0
-  private first: Buffer = NOTHING
-  private more: Buffer[] | undefined
+  missing = 0
+  private first: Buffer = EMPTY_BYTES
+  private furtherParts: Buffer[] | undefined
 
   /**
    * @param method bytes that hold the method frame's payload @param at where its exchange's length is @param tag of its
@@ -34,7 +34,7 @@ export class Message {
   ) {}
 
   get hasHeader(): boolean {
-    return this.header !== NOTHING
+    return this.header !== EMPTY_BYTES
   }
   setHeader(bytes: Buffer, start: number, end: number): void {
     this.header = bytes
@@ -43,8 +43,8 @@ export class Message {
   }
   add(body: Buffer): void {
     if (this.first.length === 0) this.first = body
-    else (this.more ??= []).push(body)
-    this.left -= body.length
+    else (this.furtherParts ??= []).push(body)
+    this.missing -= body.length
   }
 
   get exchange(): Buffer {
@@ -58,9 +58,9 @@ export class Message {
     return this.header.subarray(this.propertiesAt, this.headerEnd)
   }
   get body(): Buffer {
-    if (this.more !== undefined) {
-      this.first = Buffer.concat([this.first, ...this.more])
-      this.more = undefined
+    if (this.furtherParts !== undefined) {
+      this.first = Buffer.concat([this.first, ...this.furtherParts])
+      this.furtherParts = undefined
     }
     return this.first
   }
@@ -69,7 +69,7 @@ export class Message {
   }
 }
 
-const NOTHING = Buffer.alloc(0)
+const EMPTY_BYTES = Buffer.alloc(0)
 const METHOD = 1,
   HEADER = 2,
   BODY = 3,
@@ -78,12 +78,12 @@ const FRAME_HEAD = 7,
   FRAME_OVERHEAD = 8
 const BASIC_DELIVER = (60 << 16) | 60
 /** What `max_message_size` of RabbitMQ is at the most. */
-const MOST_BODY = 512 * 1024 * 1024
+const MAX_BODY = 512 * 1024 * 1024
 /** Class, weight and body size before the flags of a header frame. */
 const HEADER_FIXED = 12
 
 export class DeliveryReader {
-  private begun: Message | undefined
+  private unfinished: Message | undefined
 
   constructor(
     private readonly channel: number,
@@ -109,11 +109,11 @@ export class DeliveryReader {
 
   /** Whether it was one of a delivery. */
   private frame(bytes: Buffer, type: number, start: number, end: number): boolean {
-    let message = this.begun
+    let message = this.unfinished
     if (type === METHOD) {
       if (message !== undefined || bytes.readUInt32BE(start) !== BASIC_DELIVER) return false
       const tag = start + 5 + (bytes[start + 4] ?? 0)
-      this.begun = message = new Message(
+      this.unfinished = message = new Message(
         bytes,
         tag + 9,
         bytes.readUInt32BE(tag) * 0x1_0000_0000 + bytes.readUInt32BE(tag + 4),
@@ -121,15 +121,15 @@ export class DeliveryReader {
       )
     } else if (message === undefined) return false
     else if (type === HEADER && !message.hasHeader) {
-      message.left = bytes.readUInt32BE(start + 4) * 0x1_0000_0000 + bytes.readUInt32BE(start + 8)
-      if (message.left > MOST_BODY)
-        throw new Error(`a message of ${message.left} bytes, more than the ${MOST_BODY} that a broker can hold`)
+      message.missing = bytes.readUInt32BE(start + 4) * 0x1_0000_0000 + bytes.readUInt32BE(start + 8)
+      if (message.missing > MAX_BODY)
+        throw new Error(`a message of ${message.missing} bytes, more than the ${MAX_BODY} that a broker can hold`)
       message.setHeader(bytes, start + HEADER_FIXED, end)
     } else if (type === BODY && message.hasHeader) message.add(bytes.subarray(start, end))
     else return false
     message.bytes += end - start
-    if (message.hasHeader && message.left <= 0) {
-      this.begun = undefined
+    if (message.hasHeader && message.missing <= 0) {
+      this.unfinished = undefined
       this.deliver(message)
     }
     return true

@@ -5,11 +5,11 @@
 import { Disconnected, ManifoldError, Refused, lineOf } from '../../core/errors'
 
 /** What hints need to know. */
-export interface Place {
+export interface FaultContext {
   readonly secure: boolean
   readonly vhost: string
   readonly user: string
-  readonly scrub: (text: string) => string
+  readonly redact: (text: string) => string
 }
 
 const UNTRUSTED = new Set([
@@ -22,14 +22,14 @@ const UNTRUSTED = new Set([
   'CERT_REJECTED',
   'INVALID_CA',
 ])
-const OUT_OF_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
+const OUTSIDE_VALIDITY = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
 /**
  * Reply codes of AMQP 0-9-1 (1.2) that time alone does not mend: not found, refused, locked, other arguments than it
  * was declared with, not allowed, not implemented.
  */
 const REFUSALS = new Set([403, 404, 405, 406, 530, 540])
 /** What amqplib says to bytes that are no frames. */
-const NO_FRAMES =
+const NOT_AMQP =
   /^Frame size \d+ exceeds|^Invalid frame|^Unknown frame type|^Frame on channel != 0|^Expected (?!ConnectionOpenOk)|below the protocol minimum|Unexpected type tag/
 
 /** The connection went away because a message in flight was larger than the broker takes. */
@@ -43,17 +43,17 @@ export class MessageTooLarge extends Disconnected {
 }
 
 /** An error of name resolution, TCP, TLS or login. @param at HOST:PORT */
-export function openingFault(error: unknown, at: string, place: Place): ManifoldError {
+export function openingFault(error: unknown, at: string, context: FaultContext): ManifoldError {
   if (error instanceof ManifoldError) return error
   const code = (error as NodeJS.ErrnoException).code ?? ''
-  const text = place.scrub(lineOf(error))
+  const text = context.redact(lineOf(error))
   const facts = { cause: error }
   if (UNTRUSTED.has(code))
     return new Refused(
       `the certificate of ${at} is not trusted (${code}): name the authority that signed it with ca=FILE`,
       facts,
     )
-  if (OUT_OF_TIME.has(code))
+  if (OUTSIDE_VALIDITY.has(code))
     return new Refused(
       `the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`,
       facts,
@@ -77,9 +77,9 @@ export function openingFault(error: unknown, at: string, place: Place): Manifold
     )
   if (/ACCESS_REFUSED - Login was refused|403 \(ACCESS-REFUSED\)/.test(text)) {
     return new Refused(
-      place.user === ''
+      context.user === ''
         ? `${at} refuses the login by client certificate: no user there has the name that stands in it`
-        : `${at} refuses the login of ${place.user}: the password is wrong, or there is no such user${place.user === 'guest' ? "; guest is let in from the broker's own machine only" : ''}`,
+        : `${at} refuses the login of ${context.user}: the password is wrong, or there is no such user${context.user === 'guest' ? "; guest is let in from the broker's own machine only" : ''}`,
       facts,
     )
   }
@@ -90,19 +90,19 @@ export function openingFault(error: unknown, at: string, place: Place): Manifold
     )
   if (isVhostClosed(error))
     return new Refused(
-      `${at} does not let ${place.user === '' ? 'this user' : place.user} into the vhost ${place.vhost}: there is none of that name, it is not open to this user, or it is down or full`,
+      `${at} does not let ${context.user === '' ? 'this user' : context.user} into the vhost ${context.vhost}: there is none of that name, it is not open to this user, or it is down or full`,
       facts,
     )
   if (/Handshake terminated by server: (.*)/.test(text))
     return new Disconnected(`${at} ended the login: ${text.replace(/^.*Handshake terminated by server: /, '')}`, facts)
-  if (NO_FRAMES.test(text))
+  if (NOT_AMQP.test(text))
     return new Refused(
-      `${at} does not speak AMQP 0-9-1${place.secure ? '' : ': is it another port, or amqps:// that is meant?'}`,
+      `${at} does not speak AMQP 0-9-1${context.secure ? '' : ': is it another port, or amqps:// that is meant?'}`,
       facts,
     )
   if (/Socket closed abruptly|(read|write) (ECONNRESET|EPIPE)/.test(text))
     return new Disconnected(
-      `${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${place.secure ? '' : ' without TLS'}`,
+      `${at} closed the connection before the login was over: it is stopping, or does not speak AMQP 0-9-1${context.secure ? '' : ' without TLS'}`,
       facts,
     )
   return new Disconnected(`no connection to ${at}: ${text}`, facts)
@@ -117,9 +117,9 @@ export function isVhostClosed(error: unknown): boolean {
 export function vhostFault(
   { code, text }: { readonly code: number; readonly text: string },
   at: string,
-  { user, vhost, scrub }: Place,
+  { user, vhost, redact }: FaultContext,
 ): ManifoldError {
-  const said = scrub(text).replace(/^[A-Z_]+ - /, '')
+  const said = redact(text).replace(/^[A-Z_]+ - /, '')
   const message = `${at} does not let ${user === '' ? 'this user' : user} into the vhost ${vhost}: ${said}`
   if (!REFUSALS.has(code) || /connection limit/.test(said)) return new Disconnected(message)
   return new Refused(
@@ -127,11 +127,11 @@ export function vhostFault(
   )
 }
 
-/** An error of a channel or a connection that was open. @param doing what was under way: "read queue 'jobs'" */
-export function runningFault(error: unknown, doing: string, place: Pick<Place, 'scrub'>): ManifoldError {
+/** An error of a channel or a connection that was open. @param activity what was under way: "read queue 'jobs'" */
+export function runningFault(error: unknown, activity: string, context: Pick<FaultContext, 'redact'>): ManifoldError {
   if (error instanceof ManifoldError) return error
   const code = (error as { readonly code?: unknown }).code
-  const text = place.scrub(lineOf(error))
+  const text = context.redact(lineOf(error))
   const facts = { cause: error }
   // Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue 'x' in vhost '/'"
   const said = /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text
@@ -143,7 +143,7 @@ export function runningFault(error: unknown, doing: string, place: Pick<Place, '
       facts,
     )
   if (/unknown delivery tag/.test(said)) return new Disconnected(`the broker closed the channel: ${said}`, facts)
-  if (typeof code === 'number' && REFUSALS.has(code)) return new Refused(`${doing}: ${said}`, facts)
+  if (typeof code === 'number' && REFUSALS.has(code)) return new Refused(`${activity}: ${said}`, facts)
   if (code === 320) return new Disconnected(`the broker closed the connection: ${said}`, facts)
-  return new Disconnected(`${doing}: ${said}`, facts)
+  return new Disconnected(`${activity}: ${said}`, facts)
 }

@@ -15,7 +15,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf, isStream } from './check'
-import { feeds, meaning } from './meaning'
+import { feeds, canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -30,7 +30,7 @@ export default defineEndpoint({
   form: 'hierarchical',
   options,
   check: faultsOf,
-  meaning,
+  canonicalForm: canonicalForm,
   feeds,
   source: {
     position: ({ options: given }) => (isStream(given) ? 'here' : 'upstream'),

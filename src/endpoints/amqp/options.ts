@@ -1,5 +1,5 @@
 import { opt } from '../../options/define'
-import { parseKey } from './key'
+import { parseKey } from './routing-key'
 
 const MIB = 1024 * 1024
 const SECOND = 1000

@@ -5,37 +5,44 @@
 import { MAX_PREFETCH } from './options'
 
 /** Until sizes are known. */
-const FIRST = 512
+const INITIAL = 512
 /** The same where it stays: what is acknowledged ten times a second has to last for a tenth of one. */
-const FIRST_STEADY = 4096
+const INITIAL_FIXED_CONSUMER = 4096
 /** Sizes known from so many messages on; the mean runs over about so many. */
-const KNOWN = 256
+const MIN_SAMPLES = 256
 /** A new count costs a new consumer: quorum queues refuse to change it for the channel. */
-const WORTH = 2
+const MIN_RATIO = 2
 /** Share of a consumer's count after which it is replaced: the rest comes meanwhile. */
-const NEARLY = 0.75
+const NEARLY_USED = 0.75
 
 export class Prefetch {
-  private seen = 0
-  private mean = 0
+  private samples = 0
+  private meanBytes = 0
 
   /**
-   * @param fixed a count that was asked for; 0: steered
-   * @param steady a consumer that must not be replaced: somebody else might become it, who waits for the queue alone
+   * @param configured a count that was asked for; 0: steered
+   * @param isConsumerFixed a consumer that must not be replaced: somebody else might become it, who waits for the queue
+   *   alone
    */
   constructor(
-    private readonly fixed: number,
+    private readonly configured: number,
     private readonly bytes: number,
-    private readonly steady: boolean,
+    private readonly isConsumerFixed: boolean,
   ) {}
 
-  saw(bytes: number): void {
-    this.seen++
-    this.mean += (bytes - this.mean) / Math.min(this.seen, KNOWN)
+  observe(bytes: number): void {
+    this.samples++
+    this.meanBytes += (bytes - this.meanBytes) / Math.min(this.samples, MIN_SAMPLES)
   }
 
-  get first(): number {
-    return this.fixed > 0 ? this.fixed : this.seen >= KNOWN ? this.wanted : this.steady ? FIRST_STEADY : FIRST
+  get initial(): number {
+    return this.configured > 0
+      ? this.configured
+      : this.samples >= MIN_SAMPLES
+        ? this.target
+        : this.isConsumerFixed
+          ? INITIAL_FIXED_CONSUMER
+          : INITIAL
   }
 
   /**
@@ -44,19 +51,19 @@ export class Prefetch {
    * nothing any more.
    * @param ofConsumer messages of this consumer, and @param ofAll of all on the channel, that are not acknowledged
    */
-  better(current: number, ofConsumer: number, ofAll: number): number | undefined {
-    if (this.fixed > 0 || this.steady || this.seen < KNOWN) return undefined
-    const { wanted } = this
-    if (wanted >= current * WORTH || wanted * WORTH <= current) return wanted
-    return current === MAX_PREFETCH && ofConsumer > current * NEARLY && ofAll + current <= this.room
+  adjusted(current: number, ofConsumer: number, ofAll: number): number | undefined {
+    if (this.configured > 0 || this.isConsumerFixed || this.samples < MIN_SAMPLES) return undefined
+    const { target } = this
+    if (target >= current * MIN_RATIO || target * MIN_RATIO <= current) return target
+    return current === MAX_PREFETCH && ofConsumer > current * NEARLY_USED && ofAll + current <= this.capacity
       ? current
       : undefined
   }
 
-  private get wanted(): number {
-    return Math.min(MAX_PREFETCH, this.room)
+  private get target(): number {
+    return Math.min(MAX_PREFETCH, this.capacity)
   }
-  private get room(): number {
-    return Math.max(1, Math.round(this.bytes / Math.max(1, this.mean)))
+  private get capacity(): number {
+    return Math.max(1, Math.round(this.bytes / Math.max(1, this.meanBytes)))
   }
 }

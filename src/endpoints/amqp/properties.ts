@@ -18,7 +18,15 @@
 import { isUtf8 } from 'node:buffer'
 import type { Entry, HeaderValue } from '../../core/contract'
 import type { Message } from './deliveries'
-import { EXCHANGE, KEY, MILLISECONDS, NULL, PREFIX, ROUTING_KEY, TYPES } from './headers'
+import {
+  EXCHANGE as EXCHANGE_HEADER,
+  KEY as KEY_HEADER,
+  MILLISECONDS as MILLISECONDS_HEADER,
+  NULL as NULL_HEADER,
+  PREFIX as PROPERTY_PREFIX,
+  ROUTING_KEY as ROUTING_KEY_HEADER,
+  TYPES as TYPES_HEADER,
+} from './headers'
 import { MAX_EXPIRATION } from './options'
 import { SHORT_STRING } from './publishing'
 import { decodeTable, encodeTable, type Field } from './table'
@@ -42,54 +50,55 @@ const NAMES = [
 ] as const
 type Name = (typeof NAMES)[number]
 export const STREAM_OFFSET = 'x-stream-offset'
-const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PREFIX + name, name]))
+const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PROPERTY_PREFIX + name, name]))
 const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
 const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
 /**
  * What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties.
  */
-const MORE = 1
+const CONTINUATION_FLAG = 1
 
 type Header = readonly [name: string, value: HeaderValue]
 
-/** @param leave a header that is the broker's, not the message's */
+/** @param omittedHeader a header that is the broker's, not the message's */
 export function entryOf(
   { body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>,
-  leave?: string,
+  omittedHeader?: string,
 ): Entry {
   const headers: Header[] = []
   let timestamp: number | undefined
   let precise: HeaderValue | undefined
-  let none = false
+  let isNull = false
   let mode = 1
-  const addressed = exchange.length === 0
-  let key = addressed || routingKey.length === 0 ? undefined : routingKey
+  const viaDefaultExchange = exchange.length === 0
+  let key = viaDefaultExchange || routingKey.length === 0 ? undefined : routingKey
   try {
-    read(properties, (name, value) => {
+    readProperties(properties, (name, value) => {
       if (name === 'headers') {
         const fields = decodeTable(value as Buffer)
-        addFields(headers, fields, leave)
+        addFields(headers, fields, omittedHeader)
         for (const each of fields) {
-          if (each.name === MILLISECONDS) precise = each.value
-          else if (each.name === NULL) none = body.length === 0
-          else if (each.name === KEY) key = bytesOf(each.value)
+          if (each.name === MILLISECONDS_HEADER) precise = each.value
+          else if (each.name === NULL_HEADER) isNull = body.length === 0
+          else if (each.name === KEY_HEADER) key = bytesOf(each.value)
         }
       } else if (name === 'delivery-mode') mode = Number(value)
       else if (name === 'timestamp' && isKeptAsTime(value)) timestamp = signed(value) * 1000
-      else headers.push([PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
+      else headers.push([PROPERTY_PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
     })
   } catch {
     // Bytes that nobody can read are kept as they are.
-    headers.splice(0, headers.length, [`${PREFIX}properties`, properties])
+    headers.splice(0, headers.length, [`${PROPERTY_PREFIX}properties`, properties])
   }
-  if (mode !== PERSISTENT) headers.push([`${PREFIX}delivery-mode`, mode])
-  if (!addressed) headers.push([EXCHANGE, exchange.toString()])
-  else if (routingKey.length > 0) headers.push([ROUTING_KEY, isUtf8(routingKey) ? routingKey.toString() : routingKey])
+  if (mode !== PERSISTENT) headers.push([`${PROPERTY_PREFIX}delivery-mode`, mode])
+  if (!viaDefaultExchange) headers.push([EXCHANGE_HEADER, exchange.toString()])
+  else if (routingKey.length > 0)
+    headers.push([ROUTING_KEY_HEADER, isUtf8(routingKey) ? routingKey.toString() : routingKey])
   // Not where somebody has set another time since.
   if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
   return {
-    value: none ? null : body,
+    value: isNull ? null : body,
     ...(key === undefined ? {} : { key }),
     ...(headers.length === 0 ? {} : { headers }),
     ...(timestamp === undefined ? {} : { timestamp }),
@@ -104,51 +113,51 @@ function isKeptAsTime(seconds: HeaderValue): boolean {
   return Number.isSafeInteger(signed(seconds) * 1000)
 }
 
-function addFields(headers: Header[], fields: readonly Field[], leave: string | undefined): void {
+function addFields(headers: Header[], fields: readonly Field[], omittedHeader: string | undefined): void {
   // Not as members of an object, which has a constructor before anything is put there.
   const types = new Map<string, string>()
   for (const { name, value, type } of fields) {
-    if (name === leave || name === NULL || name === KEY) continue
+    if (name === omittedHeader || name === NULL_HEADER || name === KEY_HEADER) continue
     headers.push([name, value])
     if (type !== undefined) types.set(name, type)
   }
-  if (types.size > 0) headers.push([TYPES, JSON.stringify(Object.fromEntries(types))])
+  if (types.size > 0) headers.push([TYPES_HEADER, JSON.stringify(Object.fromEntries(types))])
 }
 
 /** Where a message lies in its stream, as the broker says in a header; undefined where it does not. */
 export function streamOffset(properties: Buffer): number | undefined {
   let offset: number | undefined
-  read(properties, (name, value) => {
+  readProperties(properties, (name, value) => {
     if (name !== 'headers') return
     for (const field of decodeTable(value as Buffer)) if (field.name === STREAM_OFFSET) offset = Number(field.value)
   })
   return offset
 }
 
-function read(bytes: Buffer, found: (name: Name, value: HeaderValue) => void): void {
+function readProperties(bytes: Buffer, onProperty: (name: Name, value: HeaderValue) => void): void {
   const flags = bytes.readUInt16BE(0)
-  if ((flags & MORE) !== 0) throw new RangeError('more properties than are known')
+  if ((flags & CONTINUATION_FLAG) !== 0) throw new RangeError('more properties than are known')
   let at = 2
   for (const [index, name] of NAMES.entries()) {
     if ((flags & (0x8000 >> index)) === 0) continue
     if (name === 'headers') {
       const end = at + 4 + bytes.readUInt32BE(at)
-      found(name, bytes.subarray(at + 4, end))
+      onProperty(name, bytes.subarray(at + 4, end))
       at = end
-    } else if (name === 'delivery-mode' || name === 'priority') found(name, bytes.readUInt8(at++))
+    } else if (name === 'delivery-mode' || name === 'priority') onProperty(name, bytes.readUInt8(at++))
     else if (name === 'timestamp') {
-      found(name, bytes.readBigUInt64BE(at))
+      onProperty(name, bytes.readBigUInt64BE(at))
       at += 8
     } else {
       const end = at + 1 + bytes.readUInt8(at)
-      found(name, bytes.subarray(at + 1, end))
+      onProperty(name, bytes.subarray(at + 1, end))
       at = end
     }
   }
 }
 
 /** What a sink's options say of every message. */
-export interface Fixed {
+export interface FixedProperties {
   readonly persistent: 'true' | 'false' | 'keep'
   readonly contentType?: string
   /** Milliseconds. */
@@ -166,23 +175,28 @@ export interface Fixed {
  * @param id where the record brings none
  * @param key of the record, where the routing key is another or is the name of a queue
  */
-export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined, key?: Buffer): Buffer {
+export function propertiesOf(entry: Entry, fixed: FixedProperties, id: string | undefined, key?: Buffer): Buffer {
   const values: Partial<Record<Name, HeaderValue>> = {}
   const fields: Field[] = []
   let types: ReadonlyMap<string, string> = new Map()
-  for (const [name, value] of entry.headers ?? []) if (name === TYPES) types = typesOf(value)
+  for (const [name, value] of entry.headers ?? []) if (name === TYPES_HEADER) types = typesOf(value)
   for (const [name, value] of entry.headers ?? []) {
     const property = HEADER_OF.get(name)
     if (property === 'user-id' && textOf(value) !== fixed.user) fields.push({ name, value })
     else if (property !== undefined && property !== 'headers') values[property] = value
-    else if (name !== TYPES && name !== EXCHANGE && name !== ROUTING_KEY && !WRITTEN_BY_BROKER.has(name)) {
+    else if (
+      name !== TYPES_HEADER &&
+      name !== EXCHANGE_HEADER &&
+      name !== ROUTING_KEY_HEADER &&
+      !WRITTEN_BY_BROKER.has(name)
+    ) {
       const type = types.get(name)
       fields.push(type === undefined ? { name, value } : { name, value, type })
     }
   }
   const { timestamp } = entry
-  if (entry.value === null) fields.push({ name: NULL, value: true })
-  if (key !== undefined) fields.push({ name: KEY, value: isUtf8(key) ? key.toString() : key })
+  if (entry.value === null) fields.push({ name: NULL_HEADER, value: true })
+  if (key !== undefined) fields.push({ name: KEY_HEADER, value: isUtf8(key) ? key.toString() : key })
   values['delivery-mode'] =
     fixed.persistent === 'keep'
       ? Number(textOf(values['delivery-mode'] ?? PERSISTENT))
@@ -197,10 +211,10 @@ export function propertiesOf(entry: Entry, fixed: Fixed, id: string | undefined,
     if (!Number.isSafeInteger(Math.floor(timestamp)))
       throw new RangeError(`its timestamp, ${timestamp}, is no time in milliseconds`)
     values.timestamp = String(BigInt.asUintN(64, BigInt(Math.floor(timestamp / 1000))))
-    if (timestamp % 1000 !== 0 && !fields.some(({ name }) => name === MILLISECONDS))
-      fields.push({ name: MILLISECONDS, value: Math.floor(timestamp), type: 'l' })
+    if (timestamp % 1000 !== 0 && !fields.some(({ name }) => name === MILLISECONDS_HEADER))
+      fields.push({ name: MILLISECONDS_HEADER, value: Math.floor(timestamp), type: 'l' })
   }
-  return written(values, fields)
+  return encodeProperties(values, fields)
 }
 
 function typesOf(value: HeaderValue): ReadonlyMap<string, string> {
@@ -221,7 +235,7 @@ function textOf(value: HeaderValue): string {
   return Buffer.isBuffer(value) ? value.toString() : String(value)
 }
 
-function written(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: readonly Field[]): Buffer {
+function encodeProperties(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: readonly Field[]): Buffer {
   const parts: Buffer[] = [Buffer.alloc(2)]
   let flags = 0
   for (const [index, name] of NAMES.entries()) {
@@ -232,13 +246,13 @@ function written(values: Readonly<Partial<Record<Name, HeaderValue>>>, fields: r
       const length = Buffer.allocUnsafe(4)
       length.writeUInt32BE(table.length)
       parts.push(length, table)
-    } else parts.push(property(name, values[name] ?? ''))
+    } else parts.push(encodeProperty(name, values[name] ?? ''))
   }
   parts[0]?.writeUInt16BE(flags)
   return Buffer.concat(parts)
 }
 
-function property(name: Name, value: HeaderValue): Buffer {
+function encodeProperty(name: Name, value: HeaderValue): Buffer {
   if (name === 'delivery-mode' || name === 'priority') {
     const number = Number(textOf(value))
     if (!Number.isInteger(number) || number < 0 || number > 255)

@@ -5,14 +5,14 @@ import { Refused, lineOf } from '../../core/errors'
 import type { Given, Role } from '../../options/define'
 import type { AmqpOptions } from './options'
 
-export interface Host {
+export interface BrokerAddress {
   readonly host: string
   readonly port: number
 }
 export interface Settings {
   readonly secure: boolean
   /** In the order given. */
-  readonly hosts: readonly Host[]
+  readonly hosts: readonly BrokerAddress[]
   readonly vhost: string
   /** undefined: the client certificate says who it is. */
   readonly login: { readonly user: string; readonly password: string } | undefined
@@ -31,7 +31,7 @@ export interface Settings {
   readonly frameMax: number
   readonly channelMax: number
   /** Takes what must not be shown out of text that came from elsewhere. */
-  readonly scrub: (text: string) => string
+  readonly redact: (text: string) => string
 }
 
 export const PORTS = { amqp: 5672, amqps: 5671 } as const
@@ -72,7 +72,7 @@ export async function settingsOf({ uri, options }: Given<AmqpOptions>, role: Rol
     name: options.connectionName ?? `manifold ${what.trim()} (${hostname()}, ${process.pid})`,
     frameMax: options.frameMax,
     channelMax: options.channelMax,
-    scrub: scrubber([uri.password, options.password]),
+    redact: redactorOf([uri.password, options.password]),
   }
 }
 
@@ -104,7 +104,7 @@ async function pem(name: string, given: string | undefined): Promise<string | un
 }
 
 /** Short values would eat harmless text. */
-function scrubber(values: readonly (string | undefined)[]): (text: string) => string {
+function redactorOf(values: readonly (string | undefined)[]): (text: string) => string {
   const secrets = values.filter((value): value is string => value !== undefined && value.length >= 4)
   return (text) => secrets.reduce((clean, secret) => clean.replaceAll(secret, '***'), text)
 }

@@ -19,49 +19,49 @@ import { Disconnected } from '../../core/errors'
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import { formatSize } from '../../kit/sizes'
 import type { CreateSink, Target } from '../../options/define'
-import { connect, type Link } from './client'
-import { Confirms, type Sent } from './confirms'
+import { connect, type Connection } from './client'
+import { Confirms, type PublishedMessage } from './confirms'
 import { MessageTooLarge } from './errors'
-import { keyOf, type KeyOf } from './key'
+import { keyOf, type KeyOf } from './routing-key'
 import { messageId } from './message-id'
 import { MAX_MESSAGE, type AmqpOptions } from './options'
-import { propertiesOf, type Fixed } from './properties'
+import { propertiesOf, type FixedProperties } from './properties'
 import { headerBytes, type Publication } from './publishing'
 import { isInsecure, settingsOf } from './settings'
 import { prepareExchange, prepareQueue } from './topology'
 
 const MIB = 1024 * 1024
-const NOTHING = Buffer.alloc(0)
+const EMPTY_BYTES = Buffer.alloc(0)
 /** A nack says that a queue could not take it, mostly because it is full. */
-const AFTER_NACK_MS = 500
+const NACK_PAUSE_MS = 500
 /** Nothing is confirmed for so long while something waits for it: the queue is looked for. */
-const LOOK_MS = 5000
+const QUEUE_CHECK_MS = 5000
 /** Longest wait for what it says of the queue. */
-const ANSWER_MS = 10_000
+const QUEUE_CHECK_TIMEOUT_MS = 10_000
 /** Pause between two words to the core about what is confirmed. */
-const TELL_MS = 250
+const REPORT_MS = 250
 
-export const create: CreateSink<AmqpOptions> = (target) => new ExchangeSink(target)
+export const create: CreateSink<AmqpOptions> = (target) => new AmqpSink(target)
 
-class ExchangeSink implements Sink {
+class AmqpSink implements Sink {
   readonly limits: Limits
   readonly wants = 'entries'
   private readonly keyOf: KeyOf
   private readonly exchange: Buffer
   private confirms = new Confirms()
-  private link: Link | undefined
-  private life: ReturnType<typeof linkedAbort> | undefined
+  private connection: Connection | undefined
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
   private ctx: EndpointContext | undefined
   /** As they were at the last open. */
   private options: Target<AmqpOptions>['options']
-  private fixed: Fixed = { persistent: 'true' }
-  private host = 0
+  private fixed: FixedProperties = { persistent: 'true' }
+  private hostIndex = 0
   /** Bytes of a body beyond which the broker takes none. */
-  private largest = MAX_MESSAGE
+  private maxBodyBytes = MAX_MESSAGE
   private nacks = 0
-  private toldAt = 0
-  private heard = 0
-  private looking: { stop(): void } | undefined
+  private reportedAt = 0
+  private confirmations = 0
+  private queueCheck: { stop(): void } | undefined
   private blocked: { readonly since: number; readonly why: string; readonly ticker: { stop(): void } } | undefined
 
   constructor(private readonly target: Target<AmqpOptions>) {
@@ -84,7 +84,7 @@ class ExchangeSink implements Sink {
 
   async open(ctx: EndpointContext): Promise<void> {
     this.ctx = ctx
-    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
+    const { signal } = (this.lifetime = linkedAbort(ctx.signal)).controller
     if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps')
       ctx.log.warn(
         "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
@@ -102,18 +102,18 @@ class ExchangeSink implements Sink {
       ...(settings.login === undefined ? {} : { user: settings.login.user }),
     }
     const confirms = (this.confirms = new Confirms())
-    const { link, host } = await connect(
+    const { connection, host } = await connect(
       settings,
-      this.host,
+      this.hostIndex,
       {
-        doing:
+        activity:
           options.queue === undefined
             ? `publishing to exchange '${options.exchange ?? ''}'`
             : `publishing to queue '${options.queue}'`,
         confirmed: (tag, multiple, acked) => {
           confirms.confirmed(tag, multiple, acked)
-          this.heard++
-          this.moved(ctx)
+          this.confirmations++
+          this.reportProgress(ctx)
         },
         returned: ({ content, properties, fields }) => {
           const { replyText = 'returned' } = fields as { readonly replyText?: string }
@@ -134,17 +134,17 @@ class ExchangeSink implements Sink {
       ctx.log,
       signal,
     )
-    this.link = link
-    this.host = host
-    void link.ended.then((fault) => {
+    this.connection = connection
+    this.hostIndex = host
+    void connection.ended.then((fault) => {
       confirms.end(fault)
     })
-    await link.ask(async (channel) => {
+    await connection.call(async (channel) => {
       await prepareExchange(channel, options.exchange ?? '', options.exchangeType)
       if (options.queue !== undefined) await prepareQueue(channel, options.queue, options)
     })
     signal.throwIfAborted()
-    if (options.queue !== undefined) this.look(options.queue, link, ctx)
+    if (options.queue !== undefined) this.startQueueCheck(options.queue, connection, ctx)
   }
 
   /**
@@ -152,44 +152,44 @@ class ExchangeSink implements Sink {
    * may wait for that queue for good: where nothing is said the queue is asked for. Its absence ends the link; no
    * answer is a dead one.
    */
-  private look(queue: string, link: Link, ctx: EndpointContext): void {
+  private startQueueCheck(queue: string, connection: Connection, ctx: EndpointContext): void {
     const { confirms } = this
-    let heard = this.heard
+    let heard = this.confirmations
     let askedAt: number | undefined
-    this.looking = ctx.clock.every(LOOK_MS, () => {
-      const silent = heard === this.heard && confirms.open > 0 && this.blocked === undefined
-      heard = this.heard
+    this.queueCheck = ctx.clock.every(QUEUE_CHECK_MS, () => {
+      const silent = heard === this.confirmations && confirms.unconfirmed > 0 && this.blocked === undefined
+      heard = this.confirmations
       if (!silent) askedAt = undefined
       else if (askedAt === undefined) {
         askedAt = ctx.clock.monotonic()
         // A refusal has ended the link, which says so.
-        link
-          .ask((channel) => channel.checkQueue(queue))
+        connection
+          .call((channel) => channel.checkQueue(queue))
           .then(
             () => {
               askedAt = undefined
             },
             () => undefined,
           )
-      } else if (ctx.clock.monotonic() - askedAt >= ANSWER_MS)
+      } else if (ctx.clock.monotonic() - askedAt >= QUEUE_CHECK_TIMEOUT_MS)
         confirms.end(
           new Disconnected(
-            `the broker has confirmed nothing for ${Math.round((ctx.clock.monotonic() - askedAt + LOOK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`,
+            `the broker has confirmed nothing for ${Math.round((ctx.clock.monotonic() - askedAt + QUEUE_CHECK_MS) / 1000)} s, and does not say whether there is a queue '${queue}'`,
           ),
         )
     })
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
-    const { link, confirms } = this
-    if (link === undefined) throw new Disconnected('not connected')
+    const { connection, confirms } = this
+    if (connection === undefined) throw new Disconnected('not connected')
     const rejected: Refusal[] = []
     const publications: Publication[] = []
-    const sent: Sent[] = []
+    const sent: PublishedMessage[] = []
     const indexes: number[] = []
     this.prepare(
       write,
-      link.frameMax,
+      connection.frameMax,
       (index, publication, id) => {
         publications.push(publication)
         sent.push({ body: publication.body, id })
@@ -201,13 +201,13 @@ class ExchangeSink implements Sink {
     try {
       // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked
       // for.
-      link.publish(publications)
-      const { nacked, returned } = await unlessAborted(confirms.await(sent), signal)
+      connection.publish(publications)
+      const { nacked, returned } = await unlessAborted(confirms.waitFor(sent), signal)
       if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
       const retry = nacked.map((index) => ({
         index: indexes[index] ?? 0,
         why: 'the broker refused it for now (nack): its queue is full, or not available',
-        afterMs: AFTER_NACK_MS,
+        afterMs: NACK_PAUSE_MS,
       }))
       const { queue, declare } = this.options
       // All that is not confirmed goes again, over another link: of some of it nothing may ever be said (`look`).
@@ -219,19 +219,19 @@ class ExchangeSink implements Sink {
         ? CONFIRMED
         : { retry, rejected, ...(retry.length === 0 || this.exchange.length === 0 ? {} : { doubtful: retry.length }) }
     } catch (error) {
-      if (error instanceof MessageTooLarge) this.largest = Math.min(this.largest, error.limit)
+      if (error instanceof MessageTooLarge) this.maxBodyBytes = Math.min(this.maxBodyBytes, error.limit)
       throw error
     }
   }
 
   async close(): Promise<void> {
-    const { link, life } = this
-    this.link = this.life = undefined
-    this.looking?.stop()
+    const { connection, lifetime } = this
+    this.connection = this.lifetime = undefined
+    this.queueCheck?.stop()
     this.unblock()
-    life?.controller.abort(new Disconnected('closed here'))
-    life?.dispose()
-    await link?.close()
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    lifetime?.dispose()
+    await connection?.close()
   }
 
   private prepare(
@@ -241,14 +241,14 @@ class ExchangeSink implements Sink {
     rejected: Refusal[],
   ): void {
     if ('kind' in write.payload) throw new Error('a queue takes batches')
-    const { exchange, fixed, largest } = this
+    const { exchange, fixed, maxBodyBytes } = this
     const { mandatory } = this.target.options
     write.payload.entries().forEach((entry, index) => {
       try {
-        const body = entry.value ?? NOTHING
-        if (body.length > largest)
+        const body = entry.value ?? EMPTY_BYTES
+        if (body.length > maxBodyBytes)
           throw new RangeError(
-            `${formatSize(body.length)} are more than the ${formatSize(largest)} that the broker takes`,
+            `${formatSize(body.length)} are more than the ${formatSize(maxBodyBytes)} that the broker takes`,
           )
         const id = messageId(entry, () => write.origin(index))
         const routingKey = this.keyOf(entry)
@@ -270,11 +270,11 @@ class ExchangeSink implements Sink {
   }
 
   /** A slow broker that confirms is no stall, which the core sees by what is told to it. */
-  private moved(ctx: EndpointContext): void {
+  private reportProgress(ctx: EndpointContext): void {
     const now = ctx.clock.monotonic()
-    if (now - this.toldAt < TELL_MS) return
-    this.toldAt = now
-    ctx.gauge('unconfirmed', this.confirms.open)
+    if (now - this.reportedAt < REPORT_MS) return
+    this.reportedAt = now
+    ctx.gauge('unconfirmed', this.confirms.unconfirmed)
   }
 
   private block(reason: string | undefined, ctx: EndpointContext): void {

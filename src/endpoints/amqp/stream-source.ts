@@ -12,11 +12,11 @@ import { createHash } from 'node:crypto'
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
-import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
+import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { Target } from '../../options/define'
-import { connect, type Link } from './client'
+import { connect, type Connection } from './client'
 import type { Message } from './deliveries'
-import { Inbox, MessageBatch } from './inbox'
+import { DeliveryBuffer, MessageBatch } from './delivery-buffer'
 import type { AmqpOptions } from './options'
 import { STREAM_OFFSET, streamOffset } from './properties'
 import { isInsecure, settingsOf } from './settings'
@@ -24,31 +24,31 @@ import { parseStart } from './start'
 import { prepareQueue } from './topology'
 
 /** Credit. What is handed on gives it back at once, so that it covers a round trip only. */
-const AHEAD = 2000
+const CREDIT = 2000
 
-type Begin = 'first' | number
+type StartOffset = 'first' | number
 
 export class StreamSource implements Source {
-  private readonly wake = new Wake()
-  private readonly inbox = new Inbox()
+  private readonly notifier = new Notifier()
+  private readonly buffer = new DeliveryBuffer()
   private readonly stream: string
   private ctx: SourceContext | undefined
-  private link: Link | undefined
-  private life: ReturnType<typeof linkedAbort> | undefined
+  private connection: Connection | undefined
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
   private fault: ManifoldError | undefined
   private partition: Partition
-  private host = 0
+  private hostIndex = 0
   /** The message that is there already, if the stream is still the same. */
-  private known: { readonly offset: number; readonly hash: string } | undefined
+  private lastRead: { readonly offset: number; readonly hash: string } | undefined
   /** It was found to be another than before, and is read from its start. */
-  private anew = false
+  private isRecreated = false
   /** Offset of the last message that was handed on. */
-  private handed = -1
+  private deliveredOffset = -1
   /** Where `--until end` stops. */
-  private end: number | undefined
+  private endOffset: number | undefined
   private bounded = false
   /** Where `start` was resolved to, to be stored before anything is read. */
-  private resolved: Position | undefined
+  private resolvedStart: Position | undefined
 
   constructor(private readonly target: Target<AmqpOptions>) {
     this.stream = target.options.queue ?? ''
@@ -57,24 +57,24 @@ export class StreamSource implements Source {
 
   async open(ctx: SourceContext): Promise<void> {
     this.ctx = ctx
-    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
+    const { signal } = (this.lifetime = linkedAbort(ctx.signal)).controller
     if (isInsecure(this.target.options) && this.target.uri.scheme === 'amqps')
       ctx.log.warn(
         "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
       )
     const given = await this.target.resolve()
     const settings = await settingsOf(given, 'source')
-    this.inbox.clear()
+    this.buffer.clear()
     this.fault = undefined
     this.partition = { name: this.stream, epoch: this.partition.epoch + 1 }
-    const { link, host } = await connect(
+    const { connection, host } = await connect(
       settings,
-      this.host,
+      this.hostIndex,
       {
-        doing: `reading stream '${this.stream}'`,
+        activity: `reading stream '${this.stream}'`,
         message: (message) => {
-          this.inbox.push(message)
-          this.wake.wake()
+          this.buffer.push(message)
+          this.notifier.notify()
         },
         cancelled: () => {
           this.fail(
@@ -88,16 +88,16 @@ export class StreamSource implements Source {
       ctx.log,
       signal,
     )
-    this.link = link
-    this.host = host
-    void link.ended.then((fault) => {
-      if (this.link === link) this.fail(fault)
+    this.connection = connection
+    this.hostIndex = host
+    void connection.ended.then((fault) => {
+      if (this.connection === connection) this.fail(fault)
     })
-    await link.ask((channel) => prepareQueue(channel, this.stream, given.options))
-    const begin = await this.begin(link, ctx)
+    await connection.call((channel) => prepareQueue(channel, this.stream, given.options))
+    const begin = await this.startOffset(connection, ctx)
     const { consumer, prefetch } = given.options
-    await link.ask((channel) => channel.prefetch(prefetch > 0 ? prefetch : AHEAD))
-    await link.consume(this.stream, {
+    await connection.call((channel) => channel.prefetch(prefetch > 0 ? prefetch : CREDIT))
+    await connection.consume(this.stream, {
       ...(consumer === undefined ? {} : { consumerTag: consumer }),
       arguments: { 'x-stream-offset': begin },
     })
@@ -110,14 +110,14 @@ export class StreamSource implements Source {
     for (;;) {
       signal.throwIfAborted()
       if (this.fault !== undefined) throw this.fault
-      const { resolved } = this
-      this.resolved = undefined
-      if (resolved !== undefined)
-        return { batch: EMPTY, partition: this.partition, last: resolved, at: within(0, () => resolved) }
-      if (this.bounded && (this.end === undefined || this.handed >= this.end)) return null
-      if (await this.inbox.gather(clock, signal)) continue
-      const messages = this.inbox.take(Infinity, clock.monotonic())
-      if (messages.length === 0) await unlessAborted(this.wake.wait(), signal)
+      const { resolvedStart } = this
+      this.resolvedStart = undefined
+      if (resolvedStart !== undefined)
+        return { batch: EMPTY, partition: this.partition, last: resolvedStart, at: within(0, () => resolvedStart) }
+      if (this.bounded && (this.endOffset === undefined || this.deliveredOffset >= this.endOffset)) return null
+      if (await this.buffer.linger(clock, signal)) continue
+      const messages = this.buffer.take(Infinity, clock.monotonic())
+      if (messages.length === 0) await unlessAborted(this.notifier.wait(), signal)
       else {
         const delivery = this.delivery(messages)
         if (delivery !== undefined) return delivery
@@ -130,133 +130,139 @@ export class StreamSource implements Source {
   }
 
   async ends(): Promise<ReadonlyMap<string, Position | null>> {
-    const { link } = this
-    if (link === undefined) throw new Disconnected('not connected')
-    if (!this.bounded) this.end = await link.lastOffset(this.stream, Infinity)
-    return this.endAt(this.end)
+    const { connection } = this
+    if (connection === undefined) throw new Disconnected('not connected')
+    if (!this.bounded) this.endOffset = await connection.lastOffset(this.stream, Infinity)
+    return this.setEnd(this.endOffset)
   }
 
   /** By chunks, of each of which the broker knows when it was written. */
   async endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> {
-    const { link } = this
-    if (link === undefined) throw new Disconnected('not connected')
-    if (this.bounded) return this.endAt(this.end)
+    const { connection } = this
+    if (connection === undefined) throw new Disconnected('not connected')
+    if (this.bounded) return this.setEnd(this.endOffset)
     // In this order: what comes meanwhile is later than any time that has passed.
-    const last = await link.lastOffset(this.stream, Infinity)
-    const later = last === undefined ? undefined : await link.firstOffsetSince(this.stream, Math.ceil(time / 1000))
+    const last = await connection.lastOffset(this.stream, Infinity)
+    const later =
+      last === undefined ? undefined : await connection.firstOffsetSince(this.stream, Math.ceil(time / 1000))
     const end = later === undefined ? last : Math.min(last ?? -1, later - 1)
-    return this.endAt(end === -1 ? undefined : end)
+    return this.setEnd(end === -1 ? undefined : end)
   }
 
-  private endAt(end: number | undefined): ReadonlyMap<string, Position | null> {
-    this.end = end
+  private setEnd(end: number | undefined): ReadonlyMap<string, Position | null> {
+    this.endOffset = end
     this.bounded = true
     return new Map([[this.stream, end === undefined ? null : String(end)]])
   }
 
   async close(): Promise<void> {
-    const { link, life } = this
-    this.link = this.life = undefined
-    life?.controller.abort(new Disconnected('closed here'))
-    life?.dispose()
-    await link?.close()
-    this.inbox.clear()
+    const { connection, lifetime } = this
+    this.connection = this.lifetime = undefined
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    lifetime?.dispose()
+    await connection?.close()
+    this.buffer.clear()
   }
 
-  private async begin(link: Link, ctx: SourceContext): Promise<Begin> {
+  private async startOffset(connection: Connection, ctx: SourceContext): Promise<StartOffset> {
     const stored = ctx.resume(this.stream)
-    this.known = undefined
-    if (this.anew) return this.handed === -1 || stored === undefined ? 'first' : this.resumed(link, ctx, stored)
-    if (stored !== undefined) return this.resumed(link, ctx, stored)
+    this.lastRead = undefined
+    if (this.isRecreated)
+      return this.deliveredOffset === -1 || stored === undefined ? 'first' : this.resumeAt(connection, ctx, stored)
+    if (stored !== undefined) return this.resumeAt(connection, ctx, stored)
     const start = parseStart(this.target.options.start, ctx.clock.now())
     switch (start.kind) {
       case 'first':
         return 'first'
       case 'next':
-        return this.after(await link.lastOffset(this.stream, Infinity), 0)
+        return this.startAfter(await connection.lastOffset(this.stream, Infinity), 0)
       case 'offset':
-        return this.atOffset(start.offset, await link.lastOffset(this.stream, start.offset), ctx)
+        return this.startAtOffset(start.offset, await connection.lastOffset(this.stream, start.offset), ctx)
       case 'time': {
-        const first = await link.firstOffsetSince(this.stream, Math.floor(start.at / 1000))
-        return first === undefined ? this.after(await link.lastOffset(this.stream, Infinity), 0) : this.from(first)
+        const first = await connection.firstOffsetSince(this.stream, Math.floor(start.at / 1000))
+        return first === undefined
+          ? this.startAfter(await connection.lastOffset(this.stream, Infinity), 0)
+          : this.startFrom(first)
       }
       case 'back':
-        return this.after(await link.lastOffset(this.stream, Infinity), start.count)
+        return this.startAfter(await connection.lastOffset(this.stream, Infinity), start.count)
     }
   }
 
   /** What comes while we are away for a moment is not missed: it counts from what is there now. */
-  private after(last: number | undefined, back: number): number {
-    return this.from(Math.max(0, (last ?? -1) + 1 - back))
+  private startAfter(last: number | undefined, back: number): number {
+    return this.startFrom(Math.max(0, (last ?? -1) + 1 - back))
   }
-  private from(begin: number): number {
-    if (begin > 0) this.resolved = `${begin - 1}:`
+  private startFrom(begin: number): number {
+    if (begin > 0) this.resolvedStart = `${begin - 1}:`
     // What lies before it counts as handed on: it may be all that there is until the end.
-    this.handed = begin - 1
+    this.deliveredOffset = begin - 1
     return begin
   }
 
   /** Of an offset beyond the end the broker would send nothing until the stream has grown so far. */
-  private atOffset(wanted: number, last: number | undefined, ctx: SourceContext): number {
+  private startAtOffset(wanted: number, last: number | undefined, ctx: SourceContext): number {
     const next = (last ?? -1) + 1
     if (wanted > next)
       ctx.log.warn(`start=${wanted} lies beyond the end of stream '${this.stream}', which is ${next}: it begins there`)
-    return this.from(Math.min(wanted, next))
+    return this.startFrom(Math.min(wanted, next))
   }
 
-  private async resumed(link: Link, ctx: SourceContext, stored: Position): Promise<Begin> {
+  private async resumeAt(connection: Connection, ctx: SourceContext, stored: Position): Promise<StartOffset> {
     const known = parsePosition(stored)
-    const last = await link.lastOffset(this.stream, known.offset)
+    const last = await connection.lastOffset(this.stream, known.offset)
     if (last === undefined || last < known.offset) {
-      this.madeAnew(ctx, last === undefined ? 'it is empty' : `it ends at ${last}`, known.offset)
+      this.markRecreated(ctx, last === undefined ? 'it is empty' : `it ends at ${last}`, known.offset)
       return 'first'
     }
-    this.known = known
-    this.handed = known.offset
+    this.lastRead = known
+    this.deliveredOffset = known.offset
     return known.offset
   }
 
-  private madeAnew(ctx: SourceContext, why: string, offset: number): void {
+  private markRecreated(ctx: SourceContext, why: string, offset: number): void {
     ctx.log.warn(
       `stream '${this.stream}' was made anew: ${why}, and what was read last lay at ${offset}; it is read from its start`,
     )
-    this.anew = true
-    this.handed = -1
+    this.isRecreated = true
+    this.deliveredOffset = -1
   }
 
   /** undefined: nothing of it is new. */
   private delivery(taken: readonly Message[]): Delivery | undefined {
-    const { ctx, link, known } = this
+    const { ctx, connection, lastRead } = this
     const first = taken[0]
     const last = taken.at(-1)
-    if (ctx === undefined || link === undefined || first === undefined || last === undefined) return undefined
+    if (ctx === undefined || connection === undefined || first === undefined || last === undefined) return undefined
     const offset = offsetOf(first)
     let messages = taken
-    if (known !== undefined) {
-      this.known = undefined
-      if (offset === known.offset && (known.hash === '' || hashOf(first) === known.hash)) messages = taken.slice(1)
-      else if (offset <= known.offset) {
-        this.madeAnew(ctx, 'its messages are others', known.offset)
+    if (lastRead !== undefined) {
+      this.lastRead = undefined
+      if (offset === lastRead.offset && (lastRead.hash === '' || hashOf(first) === lastRead.hash))
+        messages = taken.slice(1)
+      else if (offset <= lastRead.offset) {
+        this.markRecreated(ctx, 'its messages are others', lastRead.offset)
         throw new Disconnected(`stream '${this.stream}' was made anew`)
-      } else if (offset > known.offset + 1)
+      } else if (offset > lastRead.offset + 1)
         ctx.gap({
           partition: this.stream,
-          from: String(known.offset + 1),
+          from: String(lastRead.offset + 1),
           to: String(offset - 1),
           why: "the stream's retention has removed them",
-          records: offset - known.offset - 1,
+          records: offset - lastRead.offset - 1,
         })
     }
-    link.acknowledge(last.tag)
-    const { end } = this
-    if (end !== undefined && offsetOf(last) > end) messages = messages.filter((message) => offsetOf(message) <= end)
+    connection.acknowledgeUpTo(last.tag)
+    const { endOffset } = this
+    if (endOffset !== undefined && offsetOf(last) > endOffset)
+      messages = messages.filter((message) => offsetOf(message) <= endOffset)
     const newest = messages.at(-1)
     if (newest === undefined) {
-      this.handed = Math.max(this.handed, offsetOf(last))
+      this.deliveredOffset = Math.max(this.deliveredOffset, offsetOf(last))
       return undefined
     }
-    this.handed = offsetOf(newest)
-    if (end !== undefined && offsetOf(last) > end) this.handed = end
+    this.deliveredOffset = offsetOf(newest)
+    if (endOffset !== undefined && offsetOf(last) > endOffset) this.deliveredOffset = endOffset
     return {
       batch: new MessageBatch(messages, STREAM_OFFSET),
       partition: this.partition,
@@ -267,8 +273,8 @@ export class StreamSource implements Source {
 
   private fail(fault: ManifoldError): void {
     this.fault ??= fault
-    this.inbox.clear()
-    this.wake.wake()
+    this.buffer.clear()
+    this.notifier.notify()
   }
 }
 

@@ -18,7 +18,7 @@ export interface Field {
 }
 
 type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json }
-interface Read {
+interface FieldValue {
   readonly letter: string
   readonly value: bigint | number | boolean | null | Buffer
   readonly end: number
@@ -56,13 +56,13 @@ export function decodeTable(table: Buffer): readonly Field[] {
   return fields
 }
 
-function member(table: Buffer, at: number): { readonly name: string; readonly read: Read } {
+function member(table: Buffer, at: number): { readonly name: string; readonly read: FieldValue } {
   const start = at + 1
   const end = start + table.readUInt8(at)
   return { name: table.toString('utf8', start, end), read: readValue(table, end) }
 }
 
-function readValue(bytes: Buffer, at: number): Read {
+function readValue(bytes: Buffer, at: number): FieldValue {
   const letter = String.fromCharCode(bytes.readUInt8(at))
   const start = at + 1
   if (letter === 'S' || letter === 'x' || letter === 'A' || letter === 'F') {
@@ -75,7 +75,7 @@ function readValue(bytes: Buffer, at: number): Read {
   return { letter, value: scalar(bytes, letter, start), end: start + length }
 }
 
-function scalar(bytes: Buffer, letter: string, at: number): Read['value'] {
+function scalar(bytes: Buffer, letter: string, at: number): FieldValue['value'] {
   switch (letter) {
     case 'b':
       return bytes.readInt8(at)
@@ -90,9 +90,9 @@ function scalar(bytes: Buffer, letter: string, at: number): Read['value'] {
     case 'i':
       return bytes.readUInt32BE(at)
     case 'l':
-      return small(bytes.readBigInt64BE(at))
+      return asSafeNumber(bytes.readBigInt64BE(at))
     case 'T':
-      return small(bytes.readBigUInt64BE(at))
+      return asSafeNumber(bytes.readBigUInt64BE(at))
     case 'f':
       return bytes.readFloatBE(at)
     case 'd':
@@ -105,11 +105,11 @@ function scalar(bytes: Buffer, letter: string, at: number): Read['value'] {
       return null
   }
 }
-function small(value: bigint): bigint | number {
+function asSafeNumber(value: bigint): bigint | number {
   return value >= Number.MIN_SAFE_INTEGER && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value
 }
 
-function headerOf({ letter, value }: Read): HeaderValue {
+function headerOf({ letter, value }: FieldValue): HeaderValue {
   if (letter === 'D') return decimal(value as Buffer)
   return letter === 'A' || letter === 'F' ? JSON.stringify(jsonOf({ letter, value, end: 0 })) : value
 }
@@ -118,7 +118,7 @@ function decimal(bytes: Buffer): string {
   return `${bytes.readUInt8(0)}:${bytes.readUInt32BE(1)}`
 }
 
-function jsonOf({ letter, value }: Read): Json {
+function jsonOf({ letter, value }: FieldValue): Json {
   switch (letter) {
     case 'S':
       return isUtf8(value as Buffer)
@@ -161,7 +161,7 @@ function jsonOf({ letter, value }: Read): Json {
 export function encodeTable(fields: readonly Field[]): Buffer {
   const parts: Buffer[] = []
   for (const { name, value, type } of fields)
-    parts.push(nameBytes(name), (type === undefined ? undefined : typed(value, type)) ?? natural(value))
+    parts.push(nameBytes(name), (type === undefined ? undefined : encodeAs(value, type)) ?? encodeByValue(value))
   return Buffer.concat(parts)
 }
 
@@ -175,7 +175,7 @@ function nameBytes(name: string): Buffer {
   return bytes
 }
 
-function long(letter: string, bytes: Buffer): Buffer {
+function encodeLong(letter: string, bytes: Buffer): Buffer {
   const head = Buffer.allocUnsafe(5 + bytes.length)
   head.write(letter, 'latin1')
   head.writeUInt32BE(bytes.length, 1)
@@ -183,18 +183,18 @@ function long(letter: string, bytes: Buffer): Buffer {
   return head
 }
 
-function natural(value: HeaderValue): Buffer {
-  if (typeof value === 'string') return long('S', Buffer.from(value))
-  if (Buffer.isBuffer(value)) return long(isUtf8(value) ? 'S' : 'x', value)
+function encodeByValue(value: HeaderValue): Buffer {
+  if (typeof value === 'string') return encodeLong('S', Buffer.from(value))
+  if (Buffer.isBuffer(value)) return encodeLong(isUtf8(value) ? 'S' : 'x', value)
   if (value === null) return Buffer.from('V')
   if (typeof value === 'boolean') return Buffer.from(value ? 't\x01' : 't\0', 'latin1')
   if (typeof value === 'bigint')
-    return value >= -INT64 && value < INT64 ? fixed('l', value) : long('S', Buffer.from(String(value)))
-  if (!Number.isSafeInteger(value) || Object.is(value, -0)) return fixed('d', value)
-  return value >= -INT32 && value < INT32 ? fixed('I', value) : fixed('l', BigInt(value))
+    return value >= -INT64 && value < INT64 ? encodeFixed('l', value) : encodeLong('S', Buffer.from(String(value)))
+  if (!Number.isSafeInteger(value) || Object.is(value, -0)) return encodeFixed('d', value)
+  return value >= -INT32 && value < INT32 ? encodeFixed('I', value) : encodeFixed('l', BigInt(value))
 }
 
-function fixed(letter: string, value: number | bigint): Buffer {
+function encodeFixed(letter: string, value: number | bigint): Buffer {
   const out = Buffer.allocUnsafe(1 + (LENGTHS[letter] ?? 0))
   out.write(letter, 'latin1')
   switch (letter) {
@@ -232,17 +232,17 @@ function fixed(letter: string, value: number | bigint): Buffer {
 }
 
 /** undefined where the value is not of that type any more: somebody changed it on the way. */
-function typed(value: HeaderValue, letter: string): Buffer | undefined {
+function encodeAs(value: HeaderValue, letter: string): Buffer | undefined {
   const text = Buffer.isBuffer(value) ? value.toString() : String(value)
   try {
     switch (letter) {
       case 'S':
       case 'x':
-        return long(letter, Buffer.isBuffer(value) ? value : Buffer.from(text))
+        return encodeLong(letter, Buffer.isBuffer(value) ? value : Buffer.from(text))
       case 'V':
         return value === null || text === '' || text === 'null' ? Buffer.from('V') : undefined
       case 't':
-        return text === 'true' || text === 'false' ? natural(text === 'true') : undefined
+        return text === 'true' || text === 'false' ? encodeByValue(text === 'true') : undefined
       case 'D':
         return decimalBytes(text)
       case 'A':
@@ -252,9 +252,9 @@ function typed(value: HeaderValue, letter: string): Buffer | undefined {
       case 'd':
         return text.trim() === '' || (text !== 'NaN' && Number.isNaN(Number(text)))
           ? undefined
-          : fixed(letter, typeof value === 'number' ? value : Number(text))
+          : encodeFixed(letter, typeof value === 'number' ? value : Number(text))
       default:
-        return letter in LENGTHS ? fixed(letter, BigInt(text)) : undefined
+        return letter in LENGTHS ? encodeFixed(letter, BigInt(text)) : undefined
     }
   } catch {
     // No number, no JSON, or beyond its type: it goes as what it is now.
@@ -279,16 +279,18 @@ function fromJson(value: Json, wanted?: string): Buffer | undefined {
     (typeof value !== 'object' || value === null || Array.isArray(value) !== (wanted === 'A'))
   )
     return undefined
-  if (typeof value === 'number' && Number.isSafeInteger(value)) return fixed('l', value)
-  if (typeof value !== 'object' || value === null) return natural(value)
-  if (isList(value)) return long('A', Buffer.concat(value.map((each) => fromJson(each) ?? natural(null))))
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return encodeFixed('l', value)
+  if (typeof value !== 'object' || value === null) return encodeByValue(value)
+  if (isList(value)) return encodeLong('A', Buffer.concat(value.map((each) => fromJson(each) ?? encodeByValue(null))))
   const { '!': letter, base64, value: inner } = value
-  if (typeof letter === 'string' && typeof base64 === 'string') return long(letter, Buffer.from(base64, 'base64'))
-  if (typeof letter === 'string' && letter !== 'F' && typeof inner === 'string') return typed(inner, letter)
+  if (typeof letter === 'string' && typeof base64 === 'string') return encodeLong(letter, Buffer.from(base64, 'base64'))
+  if (typeof letter === 'string' && letter !== 'F' && typeof inner === 'string') return encodeAs(inner, letter)
   const table = (letter === 'F' ? inner : value) as Readonly<Record<string, Json>>
-  return long(
+  return encodeLong(
     'F',
-    Buffer.concat(Object.entries(table).flatMap(([name, each]) => [nameBytes(name), fromJson(each) ?? natural(null)])),
+    Buffer.concat(
+      Object.entries(table).flatMap(([name, each]) => [nameBytes(name), fromJson(each) ?? encodeByValue(null)]),
+    ),
   )
 }
 function isList(value: Json): value is readonly Json[] {

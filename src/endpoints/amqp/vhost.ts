@@ -8,9 +8,9 @@
  */
 import { connect as connectPlain, isIP, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
-import type { Host, Settings } from './settings'
+import type { BrokerAddress, Settings } from './settings'
 
-export interface Closed {
+export interface CloseReason {
   readonly code: number
   readonly text: string
 }
@@ -26,16 +26,20 @@ const CONNECTION = 10,
   OPEN = 40,
   CLOSE = 50
 /** A frame of the handshake holds the broker's properties at most. */
-const MOST_BYTES = 1024 * 1024
+const MAX_BYTES = 1024 * 1024
 
 /** undefined: it let us in this time, or did not say. Never rejects; ends with the signal. */
-export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): Promise<Closed | undefined> {
+export function vhostCloseReason(
+  host: BrokerAddress,
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<CloseReason | undefined> {
   return new Promise((resolve) => {
     const socket = dial(host, settings)
     const leave = (): void => {
       done(undefined)
     }
-    const done = (why: Closed | undefined): void => {
+    const done = (why: CloseReason | undefined): void => {
       signal.removeEventListener('abort', leave)
       socket.destroy()
       resolve(why)
@@ -53,7 +57,7 @@ export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): 
       rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
       while (rest.length >= FRAME_HEAD) {
         const end = FRAME_HEAD + rest.readUInt32BE(3)
-        if (end > MOST_BYTES) {
+        if (end > MAX_BYTES) {
           leave()
           return
         }
@@ -61,7 +65,7 @@ export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): 
         const payload = rest[0] === METHOD ? rest.subarray(FRAME_HEAD, end) : undefined
         rest = rest.subarray(end + 1)
         if (payload === undefined || payload.length < 4 || payload.readUInt16BE(0) !== CONNECTION) continue
-        const next = answer(payload, settings)
+        const next = reply(payload, settings)
         if (!Buffer.isBuffer(next)) {
           done(next)
           return
@@ -72,14 +76,14 @@ export function whyClosed(host: Host, settings: Settings, signal: AbortSignal): 
   })
 }
 
-function dial({ host, port }: Host, { secure, tls }: Settings): Socket {
+function dial({ host, port }: BrokerAddress, { secure, tls }: Settings): Socket {
   return secure
     ? connectTls({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}), ...tls })
     : connectPlain(port, host)
 }
 
 /** What to send next; or the end of it. */
-function answer(payload: Buffer, { login, vhost }: Settings): Buffer | Closed | undefined {
+function reply(payload: Buffer, { login, vhost }: Settings): Buffer | CloseReason | undefined {
   switch (payload.readUInt16BE(2)) {
     case START: {
       const response = login === undefined ? '' : `\0${login.user}\0${login.password}`

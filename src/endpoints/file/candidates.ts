@@ -4,7 +4,7 @@ import * as path from 'node:path'
 import { compressionOf } from '../../codec/compression'
 import type { Compression } from '../../core/contract'
 import { Refused } from '../../core/errors'
-import { nameOf, pathOf, shownName } from '../../kit/file-names'
+import { nameOf, pathOf, displayName } from '../../kit/file-names'
 import { glob } from '../../kit/glob'
 import { isGlob } from '../../kit/glob-pattern'
 
@@ -46,7 +46,7 @@ export async function findRotated(
   const listings = new Map<string, readonly string[]>()
   for (const original of new Set(originals)) {
     const folder = path.dirname(original)
-    const names = listings.get(folder) ?? (await listed(folder))
+    const names = listings.get(folder) ?? (await namesIn(folder))
     listings.set(folder, names)
     const stem = path.parse(original).name
     const rotated = rotationOf(path.basename(original))
@@ -74,7 +74,7 @@ async function matching(pattern: string): Promise<readonly string[]> {
 }
 
 /** Folders that a glob leads into and that may not be read: the engine passes over them without a word. */
-export async function closedFolders(pattern: string): Promise<readonly string[]> {
+export async function unreadableFolders(pattern: string): Promise<readonly string[]> {
   if (!isGlob(pattern)) return []
   const folders = new Set<string>()
   // What it meets on its way is what counts.
@@ -92,7 +92,7 @@ export async function closedFolders(pattern: string): Promise<readonly string[]>
       () => true,
       (error: unknown) => (error as NodeJS.ErrnoException).code !== 'EACCES',
     )
-    if (!open) closed.push(shownName(folder))
+    if (!open) closed.push(displayName(folder))
   }
   return closed
 }
@@ -101,7 +101,7 @@ export async function closedFolders(pattern: string): Promise<readonly string[]>
  * What a folder holds; nothing where it is gone, or may be entered and not listed: what is in it under its own name is
  * read all the same.
  */
-async function listed(folder: string): Promise<readonly string[]> {
+async function namesIn(folder: string): Promise<readonly string[]> {
   return fs.readdir(pathOf(folder), { encoding: 'buffer' }).then(
     (names) => names.map(nameOf),
     (error: unknown) => {
@@ -119,7 +119,7 @@ async function candidateOf(file: string, matched: boolean, choice: CompressionCh
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined
     throw code === 'EACCES'
-      ? new Refused(`${shownName(file)} may not be looked at: permission denied`, { cause: error })
+      ? new Refused(`${displayName(file)} may not be looked at: permission denied`, { cause: error })
       : error
   })
   if (facts === undefined || facts.isDirectory()) return undefined
@@ -145,13 +145,13 @@ export function isRotationOf(name: string, original: string): boolean {
  */
 function rotationOf(base: string): RegExp {
   const extension = path.extname(base)
-  const stem = escaped(base.slice(0, base.length - extension.length))
+  const stem = escapeRegExp(base.slice(0, base.length - extension.length))
   const stamp = String.raw`[-._]\d[\d._T:-]*`
   return new RegExp(
-    `^(?:${escaped(base)}(?:${stamp}|[-._](?:old|bak|prev))|${stem}${stamp}${escaped(extension)})(?:\\.gz|\\.zst)?$`,
+    `^(?:${escapeRegExp(base)}(?:${stamp}|[-._](?:old|bak|prev))|${stem}${stamp}${escapeRegExp(extension)})(?:\\.gz|\\.zst)?$`,
   )
 }
 
-function escaped(text: string): string {
+function escapeRegExp(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
 }

@@ -1,13 +1,13 @@
 import type { Delivery, Log } from '../../core/contract'
-import { shownName } from '../../kit/file-names'
+import { displayName } from '../../kit/file-names'
 import type { Framing } from '../../options/shared'
 import { findMatching, findRotated, isRotationOf, type Candidate, type CompressionChoice } from './candidates'
-import { bindByContent, bindByInode, unbound, type Bound, type Known } from './identity'
+import { bindByContent, bindByInode, unbound, type Bindings, type KnownFile } from './identity'
 import type { FilePosition } from './position'
 import { Tail } from './tail'
 
 /** Rotated names are looked for of so many files that are not where they were, the newest ones. */
-const MOST_MISSING = 1000
+const MAX_MISSING = 1000
 
 export interface FileSetFacts {
   readonly pattern: string
@@ -34,11 +34,11 @@ export class FileSet {
   /** In the order of reading. */
   tails: Tail[] = []
   /** Starts that are to be stored before anything is read. */
-  readonly begun: Delivery[] = []
+  readonly startDeliveries: Delivery[] = []
   /** By key: as they were when they were last recognised, or read up. */
   private readonly recognised = new Map<string, string>()
-  private readonly readUp = new Map<string, number>()
-  private first = true
+  private readonly fullyRead = new Map<string, number>()
+  private isFirstScan = true
 
   /** @param known by partition: what is stored, and what was handed over since */
   constructor(
@@ -46,22 +46,22 @@ export class FileSet {
     readonly known: Map<string, FilePosition>,
   ) {}
 
-  async look(): Promise<void> {
+  async scan(): Promise<void> {
     const { pattern, compression, start } = this.facts
     const matched = await findMatching(pattern, compression)
-    const known = [...this.known].map(([name, position]): Known => ({ name, position }))
-    const bound: Bound = new Map()
-    await bindByInode(bound, known, matched, this.trusted)
+    const known = [...this.known].map(([name, position]): KnownFile => ({ name, position }))
+    const bound: Bindings = new Map()
+    await bindByInode(bound, known, matched, this.isTrusted)
     const missing = unbound(known, bound)
       .sort((a, b) => b.position.since - a.position.since)
-      .slice(0, MOST_MISSING)
+      .slice(0, MAX_MISSING)
     const there = new Set(matched.map(({ key }) => key))
     const astray = [
       ...missing.map(({ position }) => position.path),
       ...this.tails.filter(({ key }) => !there.has(key)).map(({ origin }) => origin),
     ]
     const rotated = await findRotated(astray, compression, there)
-    await bindByInode(bound, missing, rotated, this.trusted)
+    await bindByInode(bound, missing, rotated, this.isTrusted)
     const candidates = [...rotated, ...matched]
     // What is open and has no position yet is no stranger.
     const young = new Set(this.tails.filter((tail) => !this.known.has(tail.partition.name)).map(({ key }) => key))
@@ -73,32 +73,34 @@ export class FileSet {
     for (const [candidate, one] of bound) this.recognised.set(candidate.key, stateOf(candidate, one.name))
 
     for (const tail of [...this.tails])
-      await this.settle(
+      await this.updateTail(
         tail,
         candidates.find(({ key }) => key === tail.key),
         bound,
       )
-    const fresh = this.first && known.length === 0 && start !== 'oldest'
-    const places = this.places(bound)
+    const fresh = this.isFirstScan && known.length === 0 && start !== 'oldest'
+    const places = this.occupied(bound)
     for (const [candidate, one] of bound)
-      if (!candidate.matched && !this.isReadUp(candidate, one.position))
-        this.begin(candidate, one.position.path, one, places)
-    for (const { candidate, origin } of this.unseen(rotated, bound)) this.begin(candidate, origin, undefined, places)
+      if (!candidate.matched && !this.isFullyRead(candidate, one.position))
+        this.startTail(candidate, one.position.path, one, places)
+    for (const { candidate, origin } of this.missedFiles(rotated, bound))
+      this.startTail(candidate, origin, undefined, places)
     for (const candidate of matched) {
       const one = bound.get(candidate)
-      if (!this.facts.follow && one !== undefined && this.isReadUp(candidate, one.position)) continue
-      const tail = this.begin(candidate, one?.position.path ?? candidate.path, one, places)
-      if (fresh && tail !== undefined && candidate.kind === 'file') this.begun.push(await tail.begin(start))
+      if (!this.facts.follow && one !== undefined && this.isFullyRead(candidate, one.position)) continue
+      const tail = this.startTail(candidate, one?.position.path ?? candidate.path, one, places)
+      if (fresh && tail !== undefined && candidate.kind === 'file')
+        this.startDeliveries.push(await tail.startAtLast(start))
     }
-    this.first = false
+    this.isFirstScan = false
   }
 
   /** Its file is finished, or no more of it can be read. */
   async drop(tail: Tail): Promise<void> {
     this.tails = this.tails.filter((other) => other !== tail)
-    this.readUp.set(tail.key, tail.candidate.size)
+    this.fullyRead.set(tail.key, tail.candidate.size)
     // Others may wait for it to be read.
-    tail.stirred = false
+    tail.mayHaveData = false
     await tail.close()
   }
 
@@ -107,7 +109,7 @@ export class FileSet {
     this.tails = []
   }
 
-  private readonly trusted = async ({ name }: Known, candidate: Candidate): Promise<boolean> => {
+  private readonly isTrusted = async ({ name }: KnownFile, candidate: Candidate): Promise<boolean> => {
     if (this.recognised.get(candidate.key) === stateOf(candidate, name)) return true
     const tail = this.tails.find(({ key }) => key === candidate.key)
     return (
@@ -115,35 +117,36 @@ export class FileSet {
       tail.partition.name === name &&
       tail.isOpen &&
       candidate.compression === 'none' &&
-      !(await tail.isCut())
+      !(await tail.isTruncated())
     )
   }
 
   /** What becomes of a file that is being read. */
-  private async settle(tail: Tail, found: Candidate | undefined, bound: Bound): Promise<void> {
+  private async updateTail(tail: Tail, found: Candidate | undefined, bound: Bindings): Promise<void> {
     if (tail.candidate.kind === 'stream') return
     const name = tail.partition.name
     if (found !== undefined && this.known.has(name) && bound.get(found)?.name !== name) {
-      this.facts.log.info(`${shownName(found.path)} was truncated or written anew: it is read from its beginning`)
+      this.facts.log.info(`${displayName(found.path)} was truncated or written anew: it is read from its beginning`)
       await this.drop(tail)
       return
     }
     const leaves = found?.matched !== true
-    if (leaves && tail.leavingSince === undefined) tail.stirred = true
-    tail.leavingSince = leaves ? (tail.leavingSince ?? this.facts.monotonic()) : undefined
+    if (leaves && tail.unmatchedSince === undefined) tail.mayHaveData = true
+    tail.unmatchedSince = leaves ? (tail.unmatchedSince ?? this.facts.monotonic()) : undefined
     if (found === undefined) return
     if (found.size !== tail.candidate.size || found.modified !== tail.candidate.modified) {
       // Compressed data has no end that could be gone on from.
-      if (found.compression !== 'none') await tail.park()
-      tail.stirred = true
+      if (found.compression !== 'none') await tail.suspend()
+      tail.mayHaveData = true
     }
     tail.candidate = found
   }
 
   /** What is taken: keys of files that are being read, names of partitions, and the last file of each path. */
-  private places(bound: Bound): Places {
+  private occupied(bound: Bindings): Occupied {
     const names = new Set(this.tails.map((tail) => tail.partition.name))
-    for (const [file, { name, position }] of bound) if (file.matched || !this.isReadUp(file, position)) names.add(name)
+    for (const [file, { name, position }] of bound)
+      if (file.matched || !this.isFullyRead(file, position)) names.add(name)
     return {
       keys: new Set(this.tails.map(({ key }) => key)),
       names,
@@ -152,15 +155,15 @@ export class FileSet {
   }
 
   /** @param origin the path under which rotation, or nobody yet, found it */
-  private begin(
+  private startTail(
     candidate: Candidate,
     origin: string,
-    one: Known | undefined,
-    { keys, names, last }: Places,
+    one: KnownFile | undefined,
+    { keys, names, last }: Occupied,
   ): Tail | undefined {
     if (keys.has(candidate.key)) return undefined
     const { framing, maxRecord, follow, epoch } = this.facts
-    const shown = shownName(origin)
+    const shown = displayName(origin)
     let name = one?.name ?? shown
     if (one === undefined) {
       for (let number = 2; names.has(name); number++) name = `${shown}#${number}`
@@ -176,9 +179,9 @@ export class FileSet {
       maxRecord,
       follow,
       ...(one === undefined ? {} : { known: one.position }),
-      ...(after === undefined ? {} : { after }),
+      ...(after === undefined ? {} : { predecessor: after }),
     })
-    if (!candidate.matched) tail.leavingSince = this.facts.monotonic()
+    if (!candidate.matched) tail.unmatchedSince = this.facts.monotonic()
     this.tails.push(tail)
     keys.add(candidate.key)
     names.add(name)
@@ -197,8 +200,8 @@ export class FileSet {
     return there.reduce((latest, { since }) => Math.max(latest, since + 1), this.facts.now())
   }
 
-  private isReadUp(candidate: Candidate, position: FilePosition): boolean {
-    if (this.readUp.get(candidate.key) === candidate.size) return true
+  private isFullyRead(candidate: Candidate, position: FilePosition): boolean {
+    if (this.fullyRead.get(candidate.key) === candidate.size) return true
     return candidate.compression === 'none' ? candidate.size <= position.offset : candidate.size === position.whole
   }
 
@@ -207,9 +210,9 @@ export class FileSet {
    * the one that is there now. Where the newest one is still at its path there are none, and what is older than it was
    * read, or was there before we came.
    */
-  private unseen(
+  private missedFiles(
     rotated: readonly Candidate[],
-    bound: Bound,
+    bound: Bindings,
   ): { readonly candidate: Candidate; readonly origin: string }[] {
     const newest = new Map<string, { readonly name: string; readonly since: number }>()
     const seen = [
@@ -225,20 +228,20 @@ export class FileSet {
       .sort((a, b) => a.modified - b.modified || (a.path < b.path ? 1 : -1))
       .flatMap((candidate) => {
         const from = gone.find(
-          ([file, one]) => isRotationOf(candidate.path, one.position.path) && isYounger(candidate, file),
+          ([file, one]) => isRotationOf(candidate.path, one.position.path) && isNewer(candidate, file),
         )
         return from === undefined ? [] : [{ candidate, origin: from[1].position.path }]
       })
   }
 }
 
-interface Places {
+interface Occupied {
   readonly keys: Set<string>
   readonly names: Set<string>
   readonly last: Map<string, Tail>
 }
 
-function isYounger(one: Candidate, other: Candidate): boolean {
+function isNewer(one: Candidate, other: Candidate): boolean {
   return one.modified > other.modified || (one.modified === other.modified && Number(one.born) >= Number(other.born))
 }
 function stateOf({ size, modified }: Candidate, name: string): string {

@@ -6,24 +6,24 @@
 import * as fs from 'node:fs/promises'
 import { pathOf } from '../../kit/file-names'
 import { isRotationOf, type Candidate } from './candidates'
-import { CompressedReader } from './compressed-reader'
-import { PRINTED, printedLength, printOf, type FilePosition } from './position'
+import { Decompressor } from './decompressor'
+import { FINGERPRINT_BYTES, fingerprintLength, fingerprintOf, type FilePosition } from './position'
 
-export interface Known {
+export interface KnownFile {
   readonly name: string
   readonly position: FilePosition
 }
 
-export type Bound = Map<Candidate, Known>
+export type Bindings = Map<Candidate, KnownFile>
 
 /**
  * Binds what has the same inode, birth time and content. @param trusted says that a pair needs no look at its content
  */
 export async function bindByInode(
-  bound: Bound,
-  known: readonly Known[],
+  bound: Bindings,
+  known: readonly KnownFile[],
   candidates: readonly Candidate[],
-  trusted: (known: Known, candidate: Candidate) => Promise<boolean>,
+  trusted: (known: KnownFile, candidate: Candidate) => Promise<boolean>,
 ): Promise<void> {
   const byInode = Map.groupBy(
     candidates.filter(({ kind }) => kind === 'file'),
@@ -32,7 +32,7 @@ export async function bindByInode(
   for (const one of unbound(known, bound)) {
     for (const candidate of byInode.get(one.position.inode) ?? []) {
       if (bound.has(candidate) || !sameBirth(one.position, candidate)) continue
-      if ((await trusted(one, candidate)) || (await holds(candidate, one.position))) {
+      if ((await trusted(one, candidate)) || (await hasContentOf(candidate, one.position))) {
         bound.set(candidate, one)
         break
       }
@@ -42,11 +42,11 @@ export async function bindByInode(
 
 /** Binds what lies under a rotated name and has the same content: copies, and what was compressed since. */
 export async function bindByContent(
-  bound: Bound,
-  known: readonly Known[],
-  strangers: readonly Candidate[],
+  bound: Bindings,
+  known: readonly KnownFile[],
+  candidates: readonly Candidate[],
 ): Promise<void> {
-  const latest = strangers
+  const latest = candidates
     .filter((candidate) => candidate.kind === 'file' && !bound.has(candidate))
     .sort((a, b) => b.modified - a.modified)
   if (latest.length === 0) return
@@ -56,7 +56,7 @@ export async function bindByContent(
       if (
         !bound.has(candidate) &&
         isRotationOf(candidate.path, one.position.path) &&
-        (await holds(candidate, one.position))
+        (await hasContentOf(candidate, one.position))
       ) {
         bound.set(candidate, one)
         break
@@ -66,7 +66,7 @@ export async function bindByContent(
 }
 
 /** Of two that name one inode, the one that knows more about it is right, if it is right at all. */
-export function unbound(known: readonly Known[], bound: Bound): Known[] {
+export function unbound(known: readonly KnownFile[], bound: Bindings): KnownFile[] {
   const taken = new Set([...bound.values()].map(({ name }) => name))
   return known.filter(({ name }) => !taken.has(name)).sort((a, b) => b.position.offset - a.position.offset)
 }
@@ -79,17 +79,20 @@ function sameBirth(position: FilePosition, candidate: Candidate): boolean {
  * The file is long enough and its bytes are those that were read. Of a compressed one only the beginning is looked at:
  * the rest is, when it is skipped.
  */
-async function holds(candidate: Candidate, { head, before, offset }: FilePosition): Promise<boolean> {
+async function hasContentOf(candidate: Candidate, { head, before, offset }: FilePosition): Promise<boolean> {
   if (candidate.compression !== 'none')
-    return head === undefined || printOf((await beginning(candidate)).subarray(0, printedLength(head))) === head
+    return (
+      head === undefined || fingerprintOf((await beginning(candidate)).subarray(0, fingerprintLength(head))) === head
+    )
   if (candidate.size < offset) return false
   if (head === undefined && before === undefined) return true
   let file: fs.FileHandle | undefined
   try {
     file = await fs.open(pathOf(candidate.path), 'r')
     return (
-      (head === undefined || (await printAt(file, 0, printedLength(head))) === head) &&
-      (before === undefined || (await printAt(file, offset - printedLength(before), printedLength(before))) === before)
+      (head === undefined || (await fingerprintAt(file, 0, fingerprintLength(head))) === head) &&
+      (before === undefined ||
+        (await fingerprintAt(file, offset - fingerprintLength(before), fingerprintLength(before))) === before)
     )
   } catch (error) {
     // Gone since it was listed: the next look tells.
@@ -101,9 +104,9 @@ async function holds(candidate: Candidate, { head, before, offset }: FilePositio
 }
 
 /** Of `length` bytes at a position, or of as many as there are. */
-export async function printAt(file: fs.FileHandle, position: number, length: number): Promise<string> {
+export async function fingerprintAt(file: fs.FileHandle, position: number, length: number): Promise<string> {
   const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, position)
-  return printOf(buffer.subarray(0, bytesRead))
+  return fingerprintOf(buffer.subarray(0, bytesRead))
 }
 
 async function beginning({ path: name, compression }: Candidate): Promise<Buffer> {
@@ -113,10 +116,10 @@ async function beginning({ path: name, compression }: Candidate): Promise<Buffer
   try {
     file = await fs.open(pathOf(name), 'r')
     // Two blocks of zstd, which are handed out whole.
-    for await (const part of new CompressedReader(file, compression, 64 * PRINTED).parts()) {
+    for await (const part of new Decompressor(file, compression, 64 * FINGERPRINT_BYTES).chunks()) {
       parts.push(part)
       length += part.length
-      if (length >= PRINTED) break
+      if (length >= FINGERPRINT_BYTES) break
     }
   } catch (error) {
     // Too short, damaged or gone: what was read of it decides. Where it cannot be read now, nothing does: taken for
@@ -126,5 +129,5 @@ async function beginning({ path: name, compression }: Candidate): Promise<Buffer
   } finally {
     await file?.close()
   }
-  return Buffer.concat(parts).subarray(0, PRINTED)
+  return Buffer.concat(parts).subarray(0, FINGERPRINT_BYTES)
 }

@@ -10,13 +10,13 @@ import { constants, fstatSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { crc32 } from 'node:zlib'
-import { checksums, type Intent } from './torn'
+import { intentWithChecksums, type WriteIntent } from './torn-write'
 
-export interface FileIdentity {
+export interface WrittenFile {
   readonly inode: string
   readonly born: string
 }
-interface Header extends FileIdentity {
+interface Header extends WrittenFile {
   readonly count: number
   readonly start: number
   readonly length: number
@@ -28,7 +28,7 @@ interface Header extends FileIdentity {
 const HEADER = 256
 const SLOT = 32 * 1024
 /** Processes that write to one file and are protected; more may write. */
-const MOST = 8
+const MAX_MARKERS = 8
 
 function markerPath(file: string, number: number): string {
   return path.join(path.dirname(file), `.${path.basename(file)}.${number === 1 ? '' : `${number}.`}writing`)
@@ -44,7 +44,7 @@ export class Marker {
 
   /** To be made durable by an fsync of the folder. undefined: none can be made there, or there are enough of them. */
   static async create(target: string): Promise<Marker | undefined> {
-    for (let number = 1; number <= MOST; number++) {
+    for (let number = 1; number <= MAX_MARKERS; number++) {
       const name = markerPath(target, number)
       try {
         return new Marker(
@@ -61,7 +61,7 @@ export class Marker {
   }
 
   /** Whoever opened the file after us took it for the marker of a dead process. */
-  get isTaken(): boolean {
+  get isRemoved(): boolean {
     return fstatSync(this.file.fd).nlink === 0
   }
 
@@ -69,7 +69,7 @@ export class Marker {
    * Survives a kill when resolved, and a power cut after `sync`, which comes before the write: else a part of the write
    * could be there, and nothing tell of it.
    */
-  async note(identity: FileIdentity, { start, length, block, sums }: Intent): Promise<void> {
+  async record(identity: WrittenFile, { start, length, block, sums }: WriteIntent): Promise<void> {
     const header = JSON.stringify({
       ...identity,
       count: ++this.count,
@@ -107,23 +107,23 @@ export class Marker {
  * What writers of a file that are gone had under way: each with its marker, which is to be removed once it was looked
  * after.
  */
-export async function leftBehind(
+export async function leftoverMarkers(
   target: string,
-  identity: FileIdentity,
-): Promise<readonly { readonly marker: string; readonly intent: Intent | undefined }[]> {
-  const found: { readonly marker: string; readonly intent: Intent | undefined }[] = []
-  for (let number = 1; number <= MOST; number++) {
+  identity: WrittenFile,
+): Promise<readonly { readonly marker: string; readonly intent: WriteIntent | undefined }[]> {
+  const found: { readonly marker: string; readonly intent: WriteIntent | undefined }[] = []
+  for (let number = 1; number <= MAX_MARKERS; number++) {
     const marker = markerPath(target, number)
     const slots = await fs.readFile(marker).catch((error: unknown) => {
       if (['ENOENT', 'EACCES', 'ENAMETOOLONG'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
       throw error
     })
-    if (slots !== undefined) found.push({ marker, intent: newest(slots, identity) })
+    if (slots !== undefined) found.push({ marker, intent: newestIntent(slots, identity) })
   }
   return found
 }
 
-function newest(slots: Buffer, { inode, born }: FileIdentity): Intent | undefined {
+function newestIntent(slots: Buffer, { inode, born }: WrittenFile): WriteIntent | undefined {
   const good = [slotOf(slots.subarray(0, SLOT)), slotOf(slots.subarray(SLOT))].filter(
     (slot) => slot !== undefined && slot.header.inode === inode && slot.header.born === born,
   )
@@ -146,6 +146,6 @@ function slotOf(slot: Buffer): { readonly header: Header; readonly sums: Buffer 
 }
 
 /** Of a write that begins at `start`, so large that it fits into a slot. */
-export function intentOf(start: number, chunks: readonly Buffer[]): Intent {
-  return checksums(start, chunks, (SLOT - HEADER) / 4)
+export function intentOf(start: number, chunks: readonly Buffer[]): WriteIntent {
+  return intentWithChecksums(start, chunks, (SLOT - HEADER) / 4)
 }

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 
 /** Bytes that are hashed at the beginning and before the offset. */
-export const PRINTED = 4096
+export const FINGERPRINT_BYTES = 4096
 
 export interface FilePosition {
   /** Under which the pattern found it first. */
@@ -51,9 +51,9 @@ export function decodePosition(text: string): FilePosition | undefined {
   }
 }
 
-export function printOf(bytes: Uint8Array): string {
+export function fingerprintOf(bytes: Uint8Array): string {
   return `${bytes.length}:${createHash('sha256').update(bytes).digest('base64url')}`
 }
-export function printedLength(print: string): number {
+export function fingerprintLength(print: string): number {
   return Number.parseInt(print, 10)
 }

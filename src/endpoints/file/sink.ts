@@ -16,7 +16,7 @@ import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/
 import { unlessAborted } from '../../kit/signal'
 import type { CreateSink, OptionsOf } from '../../options/define'
 import type { options } from './options'
-import { OutFile, renameDurably } from './out-file'
+import { OutputFile, renameDurably } from './output-file'
 import { hasTimes, pathAt, rotatedPath } from './template'
 import { StreamFileSink } from './stream-sink'
 
@@ -29,7 +29,7 @@ export type SinkOptions = Pick<
 
 const MIB = 1024 * 1024
 /** Milliseconds after which a write that was seen half done is either done or torn. */
-const PAUSE = 200
+const HALF_WRITE_PAUSE_MS = 200
 
 /** A FIFO or a device that exists. */
 function isStream(name: string): boolean {
@@ -41,22 +41,22 @@ export class FileSink implements Sink {
   readonly limits: Limits
   readonly wants: 'lines' | 'entries'
   private readonly compression: Compression
-  private readonly timed: boolean
+  private readonly hasTimes: boolean
   private context: EndpointContext | undefined
-  private file: OutFile | undefined
+  private file: OutputFile | undefined
   /** When the file was written last, by us; what was in it before belongs to the time at which it was modified. */
   private wroteAt: number | undefined
   /** What was not confirmed may be in a file for good: where it comes again it is there twice. */
-  private left = false
+  private mayHaveLeftovers = false
   /** Of a write that was given up: closing waits for it. */
-  private under: Promise<unknown> = Promise.resolve()
+  private pendingWrite: Promise<unknown> = Promise.resolve()
 
   constructor(
     private readonly template: string,
     private readonly given: SinkOptions,
   ) {
     this.compression = given.compression === 'auto' ? compressionOf(template) : given.compression
-    this.timed = hasTimes(template)
+    this.hasTimes = hasTimes(template)
     this.wants = given.framing === 'lines' ? 'lines' : 'entries'
     // Each write is compressed by itself: larger ones are worth more. What of a write was not confirmed is cut off
     // before it comes again.
@@ -75,8 +75,8 @@ export class FileSink implements Sink {
   /** The file is opened, so that a path that cannot be written to is told of at once. */
   async open(context: EndpointContext): Promise<void> {
     this.context = context
-    if (!this.timed)
-      await this.guarded(this.template, () => this.fileAt(path.resolve(this.template), context.clock.now()))
+    if (!this.hasTimes)
+      await this.classified(this.template, () => this.fileAt(path.resolve(this.template), context.clock.now()))
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
@@ -85,23 +85,23 @@ export class FileSink implements Sink {
     )
     if (bytes === 0) return refused.length === 0 ? CONFIRMED : { retry: [], rejected: refused }
     // The time of the records, not that of a retry hours later.
-    const at = this.timed ? write.origin(0).receivedAt : (this.context?.clock.now() ?? 0)
-    const target = path.resolve(this.timed ? pathAt(this.template, at) : this.template)
-    const done = this.guarded(target, async () => {
+    const at = this.hasTimes ? write.origin(0).receivedAt : (this.context?.clock.now() ?? 0)
+    const target = path.resolve(this.hasTimes ? pathAt(this.template, at) : this.template)
+    const done = this.classified(target, async () => {
       const file = await this.fileAt(target, at)
-      await file.append(await this.packed(chunks))
+      await file.append(await this.compressed(chunks))
       this.wroteAt = at
       // Given up meanwhile, it counts as not written and may come again.
       if (signal.aborted) file.retract()
     })
-    this.under = done.catch(() => undefined)
+    this.pendingWrite = done.catch(() => undefined)
     await unlessAborted(done, signal)
-    const doubtful = this.left && write.attempt > 1 ? write.payload.count : 0
-    this.left = false
+    const doubtful = this.mayHaveLeftovers && write.attempt > 1 ? write.payload.count : 0
+    this.mayHaveLeftovers = false
     return { retry: [], rejected: refused, ...(doubtful === 0 ? {} : { doubtful }) }
   }
 
-  private async packed(chunks: readonly Buffer[]): Promise<readonly Buffer[]> {
+  private async compressed(chunks: readonly Buffer[]): Promise<readonly Buffer[]> {
     if (this.compression === 'none') return chunks
     // A member of its own, complete: whatever is cut off after a crash, the file stays readable.
     const parts: Buffer[] = []
@@ -110,18 +110,19 @@ export class FileSink implements Sink {
   }
 
   /** The file to write to, rotated if that is due. */
-  private async fileAt(target: string, now: number): Promise<OutFile> {
-    if (this.file !== undefined && (this.file.path !== target || (await this.file.isElsewhere()))) await this.finish()
-    this.file ??= await this.opened(target)
+  private async fileAt(target: string, now: number): Promise<OutputFile> {
+    if (this.file !== undefined && (this.file.path !== target || (await this.file.isElsewhere())))
+      await this.closeFile()
+    this.file ??= await this.openFile(target)
     if (!this.isFull(this.file, now)) return this.file
     const { real } = this.file
-    await this.finish()
+    await this.closeFile()
     await this.rotate(target, real, now)
-    this.file = await this.opened(target)
+    this.file = await this.openFile(target)
     return this.file
   }
 
-  private isFull(file: OutFile, now: number): boolean {
+  private isFull(file: OutputFile, now: number): boolean {
     const { rotateSize, rotateEvery } = this.given
     if (file.length === 0) return false
     return (
@@ -130,25 +131,25 @@ export class FileSink implements Sink {
     )
   }
 
-  private opened(target: string): Promise<OutFile> {
+  private openFile(target: string): Promise<OutputFile> {
     const { context } = this
-    return OutFile.open({
+    return OutputFile.open({
       path: target,
       lines: this.compression === 'none',
       makeFolders: hasTimes(path.dirname(this.template)),
-      cut: (bytes) => {
+      tornWriteRemoved: (bytes) => {
         context?.log.warn(`${target}: ${bytes} bytes that were written and not confirmed before a crash were cut off`)
       },
       truncated: () => {
         context?.log.warn(`${target} was truncated by somebody: it is gone on with at its new end`)
       },
-      unmarked: (folder) => {
+      markerUnavailable: (folder) => {
         context?.log.info(
           `${folder} may not be written: what a kill leaves unfinished in ${path.basename(target)} stays there`,
         )
       },
       pause: async () => {
-        await context?.clock.sleep(PAUSE, context.signal)
+        await context?.clock.sleep(HALF_WRITE_PAUSE_MS, context.signal)
       },
     })
   }
@@ -159,13 +160,13 @@ export class FileSink implements Sink {
     this.context?.log.info(`${target} is full and is ${path.basename(rotatedPath(real, now, number))} now`)
   }
 
-  private async finish(): Promise<void> {
+  private async closeFile(): Promise<void> {
     const { file } = this
     this.file = undefined
-    if ((await file?.close()) === true) this.left = true
+    if ((await file?.close()) === true) this.mayHaveLeftovers = true
   }
 
-  private async guarded<T>(target: string, run: () => Promise<T>): Promise<T> {
+  private async classified<T>(target: string, run: () => Promise<T>): Promise<T> {
     try {
       return await run()
     } catch (error) {
@@ -174,8 +175,8 @@ export class FileSink implements Sink {
   }
 
   async close(): Promise<void> {
-    await this.under
-    await this.finish()
+    await this.pendingWrite
+    await this.closeFile()
   }
 }
 

@@ -2,19 +2,19 @@ import * as path from 'node:path'
 import { TrailingData } from '../../codec/compression'
 import type { Delivery, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused } from '../../core/errors'
-import { letGo } from '../../kit/file-system'
-import { shownName } from '../../kit/file-names'
+import { closeQuietly } from '../../kit/file-system'
+import { displayName } from '../../kit/file-names'
 import { isGlob, unescaped } from '../../kit/glob-pattern'
-import { unlessAborted, Wake } from '../../kit/signal'
+import { unlessAborted, Notifier } from '../../kit/signal'
 import type { CreateSource, OptionsOf } from '../../options/define'
-import { readAgain } from './again'
-import { closedFolders } from './candidates'
-import { isCutShort, isDamage, OtherContent } from './compressed-reader'
+import { reread } from './reread'
+import { unreadableFolders } from './candidates'
+import { isCutShort, isDamage, ContentChanged } from './decompressor'
 import { FileSet } from './file-set'
 import type { options } from './options'
 import { decodePosition, encodePosition, type FilePosition } from './position'
 import { startOf } from './start'
-import { Cut, Moved, type Tail } from './tail'
+import { FileTruncated, FileMoved, type Tail } from './tail'
 import { Watcher } from './watcher'
 
 export const create: CreateSource<typeof options> = ({ options: given, uri }) => new FileSource(uri.path, given)
@@ -27,29 +27,29 @@ export type SourceOptions = Pick<
  * A file that no path leads to any more may still be written by who has it open: it is given up after so long without a
  * byte, milliseconds.
  */
-const LINGER = 10_000
+const UNMATCHED_GRACE_MS = 10_000
 /** Files that are open at once, where possible: each has memory of its own. */
-const MOST_OPEN = 16
+const MAX_OPEN = 16
 /** Milliseconds between two looks around the disk that names call for; polling comes besides. */
-const LOOK_APART = 100
+const MIN_SCAN_GAP_MS = 100
 /** After so many bytes an open file makes way for one that waits. */
-const TURN = 16 * 1024 * 1024
+const TURN_BYTES = 16 * 1024 * 1024
 
 export class FileSource implements Source {
   private set: FileSet | undefined
   private context: SourceContext | undefined
   private opens = 0
-  private readonly heard = new Wake()
+  private readonly changes = new Notifier()
   private watcher: Watcher | undefined
   private poll: { stop(): void } | undefined
-  private lookAround = false
+  private isScanDue = false
   /** Files that could not be read, or not to their end, and are not told of yet. */
-  private spoilt: { readonly name: string; readonly offset: number; readonly why: string }[] = []
+  private unreportedFaults: { readonly name: string; readonly offset: number; readonly why: string }[] = []
   /** Sizes of those that were told of. */
-  private readonly told = new Map<string, number>()
-  private lookedAt = 0
+  private readonly reportedSizes = new Map<string, number>()
+  private scannedAt = 0
   /** Where `--until end` stops: sizes by file. */
-  private until: ReadonlyMap<string, number> | undefined
+  private stopSizes: ReadonlyMap<string, number> | undefined
 
   constructor(
     private readonly pattern: string,
@@ -82,27 +82,27 @@ export class FileSource implements Source {
       },
       known,
     )
-    await this.look(this.set)
-    for (const closed of await closedFolders(pattern))
+    await this.scan(this.set)
+    for (const closed of await unreadableFolders(pattern))
       context.log.warn(`${closed} may not be read: whatever matches ${pattern} in it is left out`)
     if (this.set.tails.length === 0 && before === 0) {
       if (!follow) throw new Refused(`no file matches ${pattern}`)
       context.log.warn(`no file matches ${pattern} yet; waiting for one`)
     }
-    if (follow) this.listen(context, this.set)
+    if (follow) this.startWatching(context, this.set)
   }
 
-  private listen({ clock }: SourceContext, set: FileSet): void {
+  private startWatching({ clock }: SourceContext, set: FileSet): void {
     this.watcher = new Watcher((file, names) => {
       // A folder where names come and go by the thousand is looked at now and then all the same.
-      if (names && clock.monotonic() - this.lookedAt >= LOOK_APART) this.lookAround = true
-      for (const tail of set.tails) if (tail.candidate.path === file) tail.stirred = true
-      this.heard.wake()
+      if (names && clock.monotonic() - this.scannedAt >= MIN_SCAN_GAP_MS) this.isScanDue = true
+      for (const tail of set.tails) if (tail.candidate.path === file) tail.mayHaveData = true
+      this.changes.notify()
     })
     this.watchFolders(set)
     this.poll = clock.every(this.given.pollEvery, () => {
-      this.lookAround = true
-      this.heard.wake()
+      this.isScanDue = true
+      this.changes.notify()
     })
   }
 
@@ -117,58 +117,59 @@ export class FileSource implements Source {
     if (set === undefined) return null
     for (;;) {
       if (signal.aborted) throw signal.reason
-      const begun = set.begun.shift()
-      if (begun !== undefined) return this.handing(set, begun)
-      for (const tail of this.due(set)) {
-        if (!tail.isOpen) await this.makeRoom(set)
+      const begun = set.startDeliveries.shift()
+      if (begun !== undefined) return this.recordPosition(set, begun)
+      for (const tail of this.dueTails(set)) {
+        if (!tail.isOpen) await this.closeIdleFile(set)
         const delivery = await this.next(set, tail, signal)
         if (delivery === undefined) continue
         // The others first, before this one is due again.
         if (this.given.follow) {
           set.tails = [...set.tails.filter((other) => other !== tail), tail]
-          if (tail.taken > TURN && set.tails.some((other) => !other.isOpen && other.stirred)) await tail.park()
+          if (tail.bytesSinceOpen > TURN_BYTES && set.tails.some((other) => !other.isOpen && other.mayHaveData))
+            await tail.suspend()
         }
-        return this.handing(set, delivery)
+        return this.recordPosition(set, delivery)
       }
       if (this.isFinished(set)) {
-        this.tellSpoilt()
+        this.reportFaults()
         return null
       }
-      if (this.given.follow && this.due(set).length === 0) {
-        this.tellSpoilt()
-        await unlessAborted(this.heard.wait(), signal)
-        await this.attend(set)
+      if (this.given.follow && this.dueTails(set).length === 0) {
+        this.reportFaults()
+        await unlessAborted(this.changes.wait(), signal)
+        await this.handleChanges(set)
       }
     }
   }
 
-  private due(set: FileSet): readonly Tail[] {
-    const due = set.tails.filter((tail) => tail.stirred && tail.isNext)
+  private dueTails(set: FileSet): readonly Tail[] {
+    const due = set.tails.filter((tail) => tail.mayHaveData && tail.isPredecessorRead)
     if (!this.given.follow) return due.slice(0, 1)
     const open = due.filter((tail) => tail.isOpen)
-    return [...open, ...due.filter((tail) => !tail.isOpen).slice(0, Math.max(0, MOST_OPEN - open.length))]
+    return [...open, ...due.filter((tail) => !tail.isOpen).slice(0, Math.max(0, MAX_OPEN - open.length))]
   }
 
   /** Before another file is opened: one that rests is closed. Not one that no path leads to any more. */
-  private async makeRoom(set: FileSet): Promise<void> {
+  private async closeIdleFile(set: FileSet): Promise<void> {
     const open = set.tails.filter((tail) => tail.isOpen)
-    if (open.length < MOST_OPEN) return
-    const resting = open.filter((tail) => !tail.stirred && tail.leavingSince === undefined)
-    for (const tail of resting.slice(0, open.length - MOST_OPEN + 1)) await tail.park()
+    if (open.length < MAX_OPEN) return
+    const resting = open.filter((tail) => !tail.mayHaveData && tail.unmatchedSince === undefined)
+    for (const tail of resting.slice(0, open.length - MAX_OPEN + 1)) await tail.suspend()
   }
 
   private isFinished(set: FileSet): boolean {
     if (!this.given.follow) return set.tails.length === 0
     return (
-      this.until !== undefined &&
-      set.tails.every((tail) => tail.offset >= (this.until?.get(tail.key) ?? 0) || !tail.stirred)
+      this.stopSizes !== undefined &&
+      set.tails.every((tail) => tail.offset >= (this.stopSizes?.get(tail.key) ?? 0) || !tail.mayHaveData)
     )
   }
 
-  private handing(set: FileSet, delivery: Delivery): Delivery {
+  private recordPosition(set: FileSet, delivery: Delivery): Delivery {
     const position = decodePosition(delivery.last)
     if (position !== undefined) set.known.set(delivery.partition.name, position)
-    this.tellSpoilt()
+    this.reportFaults()
     return delivery
   }
 
@@ -178,38 +179,38 @@ export class FileSource implements Source {
     const name = tail.candidate.path
     try {
       // What is heard from here on counts for the next time.
-      tail.stirred = false
-      tail.ended = !(await tail.wait(signal))
-      tail.stirred ||= !tail.ended
-      if (!tail.ended) return await tail.take(false)
-      const over = !follow || tail.candidate.kind === 'stream' || tail.leavingSince === -Infinity
+      tail.mayHaveData = false
+      tail.atEnd = !(await tail.wait(signal))
+      tail.mayHaveData ||= !tail.atEnd
+      if (!tail.atEnd) return await tail.take(false)
+      const over = !follow || tail.candidate.kind === 'stream' || tail.unmatchedSince === -Infinity
       const rest = await tail.take(over)
       if (rest !== undefined) {
-        tail.stirred = true
+        tail.mayHaveData = true
         return rest
       }
       if (over) await set.drop(tail)
     } catch (error) {
-      tail.stirred = true
+      tail.mayHaveData = true
       if (signal.aborted) throw error
-      if (error instanceof Cut) await this.look(set)
-      else if (error instanceof Moved) {
-        await this.look(set)
+      if (error instanceof FileTruncated) await this.scan(set)
+      else if (error instanceof FileMoved) {
+        await this.scan(set)
         if (tail.candidate.path === name && set.tails.includes(tail)) {
-          this.context?.log.warn(`${shownName(name)} went away before it was read to its end`)
+          this.context?.log.warn(`${displayName(name)} went away before it was read to its end`)
           await set.drop(tail)
         }
-      } else if (error instanceof OtherContent) {
-        this.context?.log.info(`${shownName(name)} was written anew: it is read from its beginning`)
+      } else if (error instanceof ContentChanged) {
+        this.context?.log.info(`${displayName(name)} was written anew: it is read from its beginning`)
         set.known.delete(tail.partition.name)
         await set.drop(tail)
-        await this.look(set)
+        await this.scan(set)
       } else if (follow && isCutShort(error)) {
         // Still being written: it is looked into again when it has grown.
-        tail.stirred = false
-        await tail.park()
+        tail.mayHaveData = false
+        await tail.suspend()
       } else if (isDamage(error) || ['EACCES', 'EPERM', 'EIO'].includes((error as NodeJS.ErrnoException).code ?? ''))
-        return this.passOver(set, tail, error)
+        return this.skipUnreadable(set, tail, error)
       else throw faultOf(name, error)
     }
     return undefined
@@ -219,57 +220,57 @@ export class FileSource implements Source {
    * One file that cannot be read keeps none of the others unread: it is named, and what is missing of it is a gap.
    * Returns what is left of it.
    */
-  private async passOver(set: FileSet, tail: Tail, error: unknown): Promise<Delivery | undefined> {
+  private async skipUnreadable(set: FileSet, tail: Tail, error: unknown): Promise<Delivery | undefined> {
     const { path: name, size } = tail.candidate
     if (error instanceof ManifoldError) throw error
-    const rest = error instanceof TrailingData ? await tail.rest() : undefined
+    const rest = error instanceof TrailingData ? await tail.takeRest() : undefined
     if (rest !== undefined) return rest
     const fault = faultOf(name, error)
-    if (this.told.get(tail.key) !== size)
-      this.spoilt.push({ name: tail.partition.name, offset: tail.offset, why: fault.message })
-    this.told.set(tail.key, size)
-    tail.spoilt = isDamage(error) ? 'damaged' : 'refused'
-    if (!this.given.follow || tail.leavingSince === -Infinity) await set.drop(tail)
+    if (this.reportedSizes.get(tail.key) !== size)
+      this.unreportedFaults.push({ name: tail.partition.name, offset: tail.offset, why: fault.message })
+    this.reportedSizes.set(tail.key, size)
+    tail.unreadable = isDamage(error) ? 'damaged' : 'refused'
+    if (!this.given.follow || tail.unmatchedSince === -Infinity) await set.drop(tail)
     else {
-      tail.stirred = false
-      await tail.park()
+      tail.mayHaveData = false
+      await tail.suspend()
     }
     // Where nothing at all can be read, it is more likely that something else was meant.
-    if (set.known.size === 0 && set.tails.every(({ spoilt }) => spoilt !== undefined)) throw fault
-    if (set.known.size > 0) this.tellSpoilt()
+    if (set.known.size === 0 && set.tails.every(({ unreadable }) => unreadable !== undefined)) throw fault
+    if (set.known.size > 0) this.reportFaults()
     return undefined
   }
 
-  private tellSpoilt(): void {
-    for (const { name, offset, why } of this.spoilt.splice(0))
+  private reportFaults(): void {
+    for (const { name, offset, why } of this.unreportedFaults.splice(0))
       this.context?.gap({ partition: name, from: `${name}:${offset}`, to: 'its end', why })
   }
 
   /** After something was heard, or a while has passed. */
-  private async attend(set: FileSet): Promise<void> {
-    if (this.lookAround) {
-      this.lookAround = false
-      await this.look(set)
+  private async handleChanges(set: FileSet): Promise<void> {
+    if (this.isScanDue) {
+      this.isScanDue = false
+      await this.scan(set)
       this.watchFolders(set)
       // What may be read is no matter of size or time.
-      for (const tail of set.tails) if (tail.spoilt === 'refused') tail.stirred = true
+      for (const tail of set.tails) if (tail.unreadable === 'refused') tail.mayHaveData = true
     }
     const now = this.context?.clock.monotonic() ?? 0
     for (const tail of set.tails) {
-      if (tail.leavingSince === undefined || tail.stirred) continue
-      if (now - tail.leavingSince >= LINGER || (await tail.links()) === 0) {
-        tail.leavingSince = -Infinity
-        tail.stirred = true
+      if (tail.unmatchedSince === undefined || tail.mayHaveData) continue
+      if (now - tail.unmatchedSince >= UNMATCHED_GRACE_MS || (await tail.linkCount()) === 0) {
+        tail.unmatchedSince = -Infinity
+        tail.mayHaveData = true
       }
     }
-    const idle = set.tails.filter((tail) => tail.isOpen && !tail.stirred && tail.leavingSince === undefined)
-    for (const tail of idle.slice(0, Math.max(0, idle.length - MOST_OPEN))) await tail.park()
+    const idle = set.tails.filter((tail) => tail.isOpen && !tail.mayHaveData && tail.unmatchedSince === undefined)
+    for (const tail of idle.slice(0, Math.max(0, idle.length - MAX_OPEN))) await tail.suspend()
   }
 
-  private async look(set: FileSet): Promise<void> {
-    this.lookedAt = this.context?.clock.monotonic() ?? 0
+  private async scan(set: FileSet): Promise<void> {
+    this.scannedAt = this.context?.clock.monotonic() ?? 0
     try {
-      await set.look()
+      await set.scan()
     } catch (error) {
       throw error instanceof ManifoldError ? error : faultOf(this.pattern, error)
     }
@@ -278,7 +279,7 @@ export class FileSource implements Source {
 
   async ends(): Promise<ReadonlyMap<string, Position | null>> {
     const tails = this.set?.tails ?? []
-    this.until = new Map(tails.map(({ key, candidate }) => [key, candidate.size]))
+    this.stopSizes = new Map(tails.map(({ key, candidate }) => [key, candidate.size]))
     return Promise.resolve(
       new Map(
         tails.map((tail) => [
@@ -290,7 +291,7 @@ export class FileSource implements Source {
   }
 
   again(name: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery> {
-    return readAgain({ pattern: this.pattern, ...this.given }, name, from, to, signal)
+    return reread({ pattern: this.pattern, ...this.given }, name, from, to, signal)
   }
 
   /** A file's position lives with the flow. */
@@ -301,7 +302,7 @@ export class FileSource implements Source {
   async close(): Promise<void> {
     this.poll?.stop()
     this.watcher?.close()
-    await letGo(this.set)
+    await closeQuietly(this.set)
     this.set = this.poll = this.watcher = undefined
   }
 }
@@ -314,7 +315,7 @@ function folderOf(pattern: string): string {
 }
 
 function faultOf(path: string, error: unknown): Error {
-  const name = shownName(path)
+  const name = displayName(path)
   if (error instanceof ManifoldError) return error
   const { code, syscall } = error as NodeJS.ErrnoException
   const facts = { cause: error }

@@ -1,8 +1,8 @@
 import type * as fs from 'node:fs/promises'
 import type { Compression } from '../../core/contract'
 import { countNewlines } from '../../kit/lines'
-import { CompressedReader, isDamage } from './compressed-reader'
-import { PRINTED } from './position'
+import { Decompressor, isDamage } from './decompressor'
+import { FINGERPRINT_BYTES } from './position'
 
 const NEWLINE = 0x0a
 const BLOCK = 256 * 1024
@@ -59,7 +59,7 @@ export async function offsetOfLastIn(
   let head: Buffer = Buffer.alloc(0)
   for await (const part of contentOf(file, compression)) {
     total += countNewlines(part)
-    if (head.length < PRINTED) head = Buffer.concat([head, part.subarray(0, PRINTED - head.length)])
+    if (head.length < FINGERPRINT_BYTES) head = Buffer.concat([head, part.subarray(0, FINGERPRINT_BYTES - head.length)])
   }
   const offset = await offsetAfter(Math.max(0, total - lines), contentOf(file, compression))
   return { offset, head: head.subarray(0, offset) }
@@ -86,7 +86,7 @@ async function offsetAfter(newlines: number, parts: AsyncIterable<Buffer>): Prom
 
 async function* contentOf(file: fs.FileHandle, compression: Compression): AsyncGenerator<Buffer, void, undefined> {
   try {
-    yield* new CompressedReader(file, compression).parts()
+    yield* new Decompressor(file, compression).chunks()
   } catch (error) {
     if (!isDamage(error)) throw error
   }

@@ -8,13 +8,13 @@ import { pathOf } from '../../kit/file-names'
 import { FileReader } from '../../kit/file-reader'
 import { kindOf, PipeReader } from '../../kit/pipes'
 import type { Candidate } from './candidates'
-import { CompressedFeed } from './compressed-feed'
-import { encodePosition, PRINTED, printedLength, printOf, type FilePosition } from './position'
+import { CompressedFileReader } from './compressed-file-reader'
+import { encodePosition, FINGERPRINT_BYTES, fingerprintLength, fingerprintOf, type FilePosition } from './position'
 import { endOfLine, offsetOfLast, offsetOfLastIn } from './start'
 
 const NEWLINE = 0x0a
 /** Stands once in an encoded position: quotes inside its strings are escaped. */
-const AT_ZERO = '"offset":0,'
+const OFFSET_ZERO = '"offset":0,'
 
 export interface TailFacts {
   readonly partition: Partition
@@ -25,22 +25,22 @@ export interface TailFacts {
   readonly known?: FilePosition
   readonly since: number
   /** Another file of the same path, to be read to its end first. */
-  readonly after?: Tail
+  readonly predecessor?: Tail
   readonly framing: Framing
   readonly maxRecord: number
   readonly follow: boolean
 }
 /** `handle` of files, `device` a bare descriptor; a pipe's belongs to its reader. */
 interface Opened {
-  readonly feed: FileReader | CompressedFeed | PipeReader
+  readonly reader: FileReader | CompressedFileReader | PipeReader
   readonly handle?: fs.FileHandle
   readonly device?: number
 }
 
 /** The open file was truncated, or written anew. */
-export class Cut extends Error {}
+export class FileTruncated extends Error {}
 /** The path leads to another file by now, or to none. */
-export class Moved extends Error {}
+export class FileMoved extends Error {}
 
 /** One file, whatever its name becomes, from where it was left to its end as it stands. Opened with the first wait. */
 export class Tail {
@@ -52,20 +52,20 @@ export class Tail {
   /** After what was delivered. */
   offset: number
   /** Its end was met. */
-  ended = false
+  atEnd = false
   /** There may be something to read. */
-  stirred = true
+  mayHaveData = true
   /** It could not be read, or not to its end. */
-  spoilt: 'damaged' | 'refused' | undefined
+  unreadable: 'damaged' | 'refused' | undefined
   /** Since when no path that is followed leads to it, milliseconds. */
-  leavingSince: number | undefined
+  unmatchedSince: number | undefined
   private framer: Framer
   private opened: Opened | undefined
   /** Hashes, as of the last delivery. */
   head: string | undefined
   private headLength = 0
   before: string | undefined
-  private whole: number | undefined
+  private compressedLength: number | undefined
   private openedAt = 0
   /**
    * Where a file that is not followed ends: at the size that it had, or the end of the line that was being written
@@ -81,17 +81,17 @@ export class Tail {
     this.since = facts.since
     this.offset = facts.known?.offset ?? 0
     this.head = facts.known?.head
-    this.headLength = this.head === undefined ? 0 : printedLength(this.head)
+    this.headLength = this.head === undefined ? 0 : fingerprintLength(this.head)
     this.before = facts.known?.before
-    this.whole = facts.known?.whole
+    this.compressedLength = facts.known?.whole
     this.framer = this.newFramer()
     // What the system makes up as it is read has no size.
     this.end = facts.follow || facts.candidate.size === 0 ? Infinity : facts.candidate.size
   }
 
   /** Nothing else comes before it. */
-  get isNext(): boolean {
-    return this.facts.after?.stirred !== true
+  get isPredecessorRead(): boolean {
+    return this.facts.predecessor?.mayHaveData !== true
   }
   get isOpen(): boolean {
     return this.opened !== undefined
@@ -104,15 +104,18 @@ export class Tail {
   /** Resolves with false at the end of the file as it stands. Throws Moved, OtherContent, or what the system says. */
   async wait(signal: AbortSignal): Promise<boolean> {
     this.opened ??= await this.open()
-    const { feed, handle } = this.opened
-    if (await feed.wait(signal)) return true
+    const { reader, handle } = this.opened
+    if (await reader.wait(signal)) return true
     return (
-      handle !== undefined && feed instanceof FileReader && (await this.endsLater(handle)) && (await feed.wait(signal))
+      handle !== undefined &&
+      reader instanceof FileReader &&
+      (await this.extendToLineEnd(handle)) &&
+      (await reader.wait(signal))
     )
   }
 
   /** Half a line is none: what has been written of it since belongs to it. */
-  private async endsLater(handle: fs.FileHandle): Promise<boolean> {
+  private async extendToLineEnd(handle: fs.FileHandle): Promise<boolean> {
     if (this.end === Infinity || this.framer.unfinished === 0) return false
     const before = this.end
     this.end = await endOfLine(handle, before)
@@ -122,22 +125,22 @@ export class Tail {
   /** @param final the file is finished: a last line without newline counts */
   async take(final: boolean): Promise<Delivery | undefined> {
     const framed = final ? this.framer.end() : this.framer.take()
-    return framed === undefined ? this.wholly(final) : this.deliver(framed, final)
+    return framed === undefined ? this.compressedEndReached(final) : this.deliver(framed, final)
   }
 
   /** A last line without newline, of data that was read to its end although something else lies behind it. */
-  async rest(): Promise<Delivery | undefined> {
+  async takeRest(): Promise<Delivery | undefined> {
     const framed = this.framer.end()
     return framed === undefined ? undefined : this.deliver(framed, true)
   }
 
   private async deliver(framed: Framed, final: boolean): Promise<Delivery> {
     if (this.candidate.kind === 'stream') return deliveryOf(framed, this.partition, String)
-    await this.print(framed, final)
+    await this.fingerprint(framed, final)
     const { head, before } = this
     this.offset = framed.to
     // Printed once a delivery: a hash per record would cost more than reading it.
-    const around = encodePosition(this.position(0, { head })).split(AT_ZERO)
+    const around = encodePosition(this.position(0, { head })).split(OFFSET_ZERO)
     return {
       ...deliveryOf(framed, this.partition, (offset) => around.join(`"offset":${offset},`)),
       last: encodePosition(this.position(framed.to, { head, before })),
@@ -145,17 +148,17 @@ export class Tail {
   }
 
   /** Mere progress: a compressed file was read to its end, and how long it was. */
-  private wholly(final: boolean): Delivery | undefined {
-    const feed = this.opened?.feed
+  private compressedEndReached(final: boolean): Delivery | undefined {
+    const feed = this.opened?.reader
     if (
-      !(final || this.ended) ||
-      !(feed instanceof CompressedFeed) ||
-      this.whole === feed.consumed ||
+      !(final || this.atEnd) ||
+      !(feed instanceof CompressedFileReader) ||
+      this.compressedLength === feed.consumed ||
       this.framer.unfinished > 0
     )
       return undefined
-    this.whole = feed.consumed
-    const position = encodePosition({ ...this.position(), whole: this.whole })
+    this.compressedLength = feed.consumed
+    const position = encodePosition({ ...this.position(), whole: this.compressedLength })
     return { batch: EMPTY, partition: this.partition, last: position, at: within(0, () => position) }
   }
 
@@ -179,7 +182,7 @@ export class Tail {
    * Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are read
    * for it, to their end.
    */
-  async begin(lines: number): Promise<Delivery> {
+  async startAtLast(lines: number): Promise<Delivery> {
     const { path, size, compression } = this.candidate
     const handle = await fs.open(pathOf(path), 'r')
     try {
@@ -187,7 +190,7 @@ export class Tail {
       else {
         const { offset, head } = await offsetOfLastIn(lines, handle, compression)
         this.offset = offset
-        if (head.length > 0) this.head = printOf(head)
+        if (head.length > 0) this.head = fingerprintOf(head)
         this.headLength = head.length
       }
     } finally {
@@ -195,9 +198,9 @@ export class Tail {
     }
     this.framer = this.newFramer()
     if (compression === 'none') this.opened ??= await this.open()
-    const position = compression === 'none' ? await this.printed(this.offset) : this.position()
+    const position = compression === 'none' ? await this.fingerprintedPosition(this.offset) : this.position()
     // Of many files not all can be open.
-    await this.park()
+    await this.suspend()
     return {
       batch: EMPTY,
       partition: this.partition,
@@ -207,22 +210,23 @@ export class Tail {
   }
 
   /** Whether the file was cut since, or written anew. Only of one that is open and whose data is plain. */
-  async isCut(): Promise<boolean> {
+  async isTruncated(): Promise<boolean> {
     const handle = this.opened?.handle
     if (handle === undefined || this.candidate.compression !== 'none' || this.candidate.kind === 'stream') return false
     const { size } = await handle.stat()
     if (size < this.offset + this.framer.unfinished) return true
-    if (this.before !== undefined) return printOf(await this.bytesAt(this.offset - PRINTED, PRINTED)) !== this.before
-    return this.head !== undefined && printOf(await this.bytesAt(0, this.headLength)) !== this.head
+    if (this.before !== undefined)
+      return fingerprintOf(await this.bytesAt(this.offset - FINGERPRINT_BYTES, FINGERPRINT_BYTES)) !== this.before
+    return this.head !== undefined && fingerprintOf(await this.bytesAt(0, this.headLength)) !== this.head
   }
 
   /** Links that the open file still has; undefined where it is not open. */
-  async links(): Promise<number | undefined> {
+  async linkCount(): Promise<number | undefined> {
     return (await this.opened?.handle?.stat())?.nlink
   }
 
   /** Bytes delivered since it was opened. Compressed data is not interrupted: it would begin anew. */
-  get taken(): number {
+  get bytesSinceOpen(): number {
     return this.candidate.compression === 'none' ? this.offset - this.openedAt : 0
   }
 
@@ -230,16 +234,16 @@ export class Tail {
    * Lets go of the file, to be opened by its path again with the next wait. What waits for the end of its line is read
    * again.
    */
-  async park(): Promise<void> {
+  async suspend(): Promise<void> {
     await this.close()
     this.framer = this.newFramer()
   }
 
   async close(): Promise<void> {
-    const { feed, handle, device } = this.opened ?? {}
+    const { reader, handle, device } = this.opened ?? {}
     this.opened = undefined
-    if (feed instanceof PipeReader) feed.close()
-    else await feed?.idle()
+    if (reader instanceof PipeReader) reader.close()
+    else await reader?.idle()
     await handle?.close()
     if (device !== undefined) await promisify(close)(device)
   }
@@ -253,24 +257,30 @@ export class Tail {
     this.openedAt = this.offset
     if (kind === 'stream') return this.openStream(path)
     const handle = await fs.open(pathOf(path), 'r').catch((error: unknown) => {
-      throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new Moved(path) : error
+      throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? new FileMoved(path) : error
     })
     try {
       const { dev, ino } = await handle.stat({ bigint: true })
-      if (`${dev}:${ino}` !== key) throw new Moved(path)
+      if (`${dev}:${ino}` !== key) throw new FileMoved(path)
       if (compression !== 'none')
         return {
-          feed: new CompressedFeed(handle, compression, this.framer, this.position(), await this.compressedEnd(handle)),
+          reader: new CompressedFileReader(
+            handle,
+            compression,
+            this.framer,
+            this.position(),
+            await this.compressedEnd(handle),
+          ),
           handle,
         }
       await this.skipTerminator(handle)
       return {
-        feed: new FileReader(
+        reader: new FileReader(
           handle.fd,
           this.framer,
           this.offset,
           async () => {
-            if (await this.isCut()) throw new Cut(path)
+            if (await this.isTruncated()) throw new FileTruncated(path)
           },
           () => this.end,
         ),
@@ -296,8 +306,8 @@ export class Tail {
       constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY),
     )
     return kindOf(fd) === 'device'
-      ? { feed: new FileReader(fd, this.framer, null), device: fd }
-      : { feed: new PipeReader(fd, this.framer) }
+      ? { reader: new FileReader(fd, this.framer, null), device: fd }
+      : { reader: new PipeReader(fd, this.framer) }
   }
 
   /** A last line that was delivered without its newline: where that was written since, it is no empty line. */
@@ -311,31 +321,35 @@ export class Tail {
   }
 
   /** Hashes of the first bytes and of those before what is taken now. */
-  private async print(framed: Framed, final: boolean): Promise<void> {
+  private async fingerprint(framed: Framed, final: boolean): Promise<void> {
     const chunk =
-      framed.batch.form === 'lines' && framed.misfits.length === 0 && !final
+      framed.batch.form === 'lines' && framed.invalid.length === 0 && !final
         ? framed.batch.lines().chunks.at(-1)
         : undefined
-    await this.printHead(framed.to)
-    if (framed.to <= PRINTED) this.before = undefined
-    else if (chunk !== undefined && chunk.length >= PRINTED) this.before = printOf(chunk.subarray(-PRINTED))
+    await this.fingerprintHead(framed.to)
+    if (framed.to <= FINGERPRINT_BYTES) this.before = undefined
+    else if (chunk !== undefined && chunk.length >= FINGERPRINT_BYTES)
+      this.before = fingerprintOf(chunk.subarray(-FINGERPRINT_BYTES))
     else if (this.candidate.compression === 'none')
-      this.before = printOf(await this.bytesAt(framed.to - PRINTED, PRINTED))
+      this.before = fingerprintOf(await this.bytesAt(framed.to - FINGERPRINT_BYTES, FINGERPRINT_BYTES))
     else this.before = undefined
   }
 
-  private async printHead(to: number): Promise<void> {
-    const length = Math.min(PRINTED, to)
+  private async fingerprintHead(to: number): Promise<void> {
+    const length = Math.min(FINGERPRINT_BYTES, to)
     if (length <= this.headLength) return
-    const feed = this.opened?.feed
-    const bytes = feed instanceof CompressedFeed ? feed.head.subarray(0, length) : await this.bytesAt(0, length)
-    this.head = printOf(bytes)
+    const feed = this.opened?.reader
+    const bytes = feed instanceof CompressedFileReader ? feed.head.subarray(0, length) : await this.bytesAt(0, length)
+    this.head = fingerprintOf(bytes)
     this.headLength = bytes.length
   }
 
-  private async printed(offset: number): Promise<FilePosition> {
-    await this.printHead(offset)
-    this.before = offset <= PRINTED ? undefined : printOf(await this.bytesAt(offset - PRINTED, PRINTED))
+  private async fingerprintedPosition(offset: number): Promise<FilePosition> {
+    await this.fingerprintHead(offset)
+    this.before =
+      offset <= FINGERPRINT_BYTES
+        ? undefined
+        : fingerprintOf(await this.bytesAt(offset - FINGERPRINT_BYTES, FINGERPRINT_BYTES))
     return this.position(offset)
   }
 

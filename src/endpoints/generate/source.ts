@@ -1,15 +1,15 @@
 import { LineBatch, within } from '../../core/batch'
 import type { Clock, Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import type { CreateSource } from '../../options/define'
-import { Forge } from './forge'
+import { RecordGenerator } from './record-generator'
 import type { options } from './options'
 
 export const create: CreateSource<typeof options> = ({ options: { rate, count, size, seed } }) =>
-  new GenerateSource(rate, count, new Forge(size, seed))
+  new GenerateSource(rate, count, new RecordGenerator(size, seed))
 
 const PARTITION: Partition = { name: 'generate', epoch: 0 }
 /** Bytes of a delivery; about half of what the contract allows is still large enough. */
-const BLOCK = 512 * 1024
+const BLOCK_BYTES = 512 * 1024
 /** Records that came due while nobody took them are made up for, of so many milliseconds at most. */
 const CATCH_UP_MS = 1000
 /** A timer is set no finer than this: high rates come in small bursts. */
@@ -17,36 +17,36 @@ const TICK_MS = 5
 
 export class GenerateSource implements Source {
   private clock: Clock | undefined
-  private made = 0
+  private generated = 0
   /** When record `made` + 1 is due, milliseconds. */
-  private due = 0
+  private nextDueAt = 0
 
   constructor(
     private readonly rate: number,
     private readonly count: number,
-    private readonly forge: Forge,
+    private readonly generator: RecordGenerator,
   ) {}
 
   open({ clock, resume }: SourceContext): Promise<void> {
     this.clock = clock
-    this.made = Number(resume(PARTITION.name) ?? 0)
-    this.due = clock.monotonic()
+    this.generated = Number(resume(PARTITION.name) ?? 0)
+    this.nextDueAt = clock.monotonic()
     return Promise.resolve()
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
     if (signal.aborted) throw signal.reason
-    const left = this.count === 0 ? Infinity : this.count - this.made
+    const left = this.count === 0 ? Infinity : this.count - this.generated
     if (left <= 0) return null
-    const delivery = this.delivery(this.made, Math.min(left, await this.allowed(signal)))
+    const delivery = this.delivery(this.generated, Math.min(left, await this.dueRecords(signal)))
     const { count } = delivery.batch
-    this.made += count
-    if (this.rate > 0) this.due += (count * 1000) / this.rate
+    this.generated += count
+    if (this.rate > 0) this.nextDueAt += (count * 1000) / this.rate
     return delivery
   }
 
   private delivery(made: number, allowed: number): Delivery {
-    const { bytes, count } = this.forge.block(made + 1, allowed, BLOCK)
+    const { bytes, count } = this.generator.block(made + 1, allowed, BLOCK_BYTES)
     return {
       batch: new LineBatch([bytes], count),
       partition: PARTITION,
@@ -56,13 +56,13 @@ export class GenerateSource implements Source {
   }
 
   /** Records that are due by now; waits until there is one. */
-  private async allowed(signal: AbortSignal): Promise<number> {
+  private async dueRecords(signal: AbortSignal): Promise<number> {
     if (this.rate === 0 || this.clock === undefined) return Infinity
     for (;;) {
-      const late = this.clock.monotonic() - this.due
+      const late = this.clock.monotonic() - this.nextDueAt
       if (late >= 0) {
-        this.due = Math.max(this.due, this.clock.monotonic() - CATCH_UP_MS)
-        return Math.floor(((this.clock.monotonic() - this.due) * this.rate) / 1000) + 1
+        this.nextDueAt = Math.max(this.nextDueAt, this.clock.monotonic() - CATCH_UP_MS)
+        return Math.floor(((this.clock.monotonic() - this.nextDueAt) * this.rate) / 1000) + 1
       }
       await this.clock.sleep(Math.max(-late, TICK_MS), signal)
     }

@@ -10,7 +10,7 @@
  */
 import type { Clock } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
-import { Wake, unlessAborted } from '../../kit/signal'
+import { Notifier, unlessAborted } from '../../kit/signal'
 import { Damaged, nextOffset, Unreadable } from './record-batch'
 import { decodeRecordSet } from './record-set'
 import type { Ready, Track } from './track'
@@ -51,7 +51,7 @@ export interface FetcherParts {
 }
 
 export class Fetcher {
-  private readonly loops = new Map<number, { readonly wake: Wake; readonly done: Promise<void> }>()
+  private readonly loops = new Map<number, { readonly wake: Notifier; readonly done: Promise<void> }>()
   private tracks: Track[] = []
   private ready: Ready[] = []
   private buffered = 0
@@ -104,7 +104,7 @@ export class Fetcher {
     for (const track of this.tracks) {
       const broker = track.broker(now)
       if (broker < 0 || this.loops.has(broker)) continue
-      const wake = new Wake()
+      const wake = new Notifier()
       // Once it is stopped here, whatever ends the loop is its end.
       const done = this.loop(broker, wake).catch((error: unknown) => {
         if (!this.parts.signal.aborted) this.parts.failed(error)
@@ -156,10 +156,10 @@ export class Fetcher {
   }
 
   private wakeAll(): void {
-    for (const { wake } of this.loops.values()) wake.wake()
+    for (const { wake } of this.loops.values()) wake.notify()
   }
 
-  private async loop(broker: number, wake: Wake): Promise<void> {
+  private async loop(broker: number, wake: Notifier): Promise<void> {
     const { signal } = this.parts
     let flying: Promise<Answers | Failed> | undefined
     for (;;) {

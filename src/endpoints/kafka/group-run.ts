@@ -16,7 +16,7 @@
  * - releasing: the assignment lacks partitions that are held. They are drained, then the next join does not name them
  *   any more.
  */
-import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
+import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import { Disconnected, lineOf } from '../../core/errors'
 import { decodeAssignment, encodeSubscription, keyOf, type TopicPartition } from './consumer-protocol'
 import {
@@ -50,7 +50,7 @@ export class GroupRun {
   private state: State = 'resuming'
   private readonly abort: ReturnType<typeof linkedAbort>
   private readonly tickers: { stop(): void }[]
-  private readonly rejoin = new Wake()
+  private readonly rejoin = new Notifier()
   private readonly changes = new Set<() => void>()
   private readonly commits: GroupCommits
   private readonly whole: Promise<void>
@@ -366,7 +366,7 @@ export class GroupRun {
 
   private due(): void {
     this.rejoinDue = true
-    this.rejoin.wake()
+    this.rejoin.notify()
   }
 
   private fenced(code: number): void {

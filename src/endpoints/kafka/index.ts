@@ -29,7 +29,7 @@ export default defineEndpoint({
   form: 'hierarchical',
   options,
   check: faultsOf,
-  meaning,
+  canonicalForm: meaning,
   feeds,
   source: {
     position: ({ options: { group } }) => (group === undefined ? 'here' : 'upstream'),

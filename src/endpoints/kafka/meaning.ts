@@ -1,15 +1,15 @@
 /** Which topics of which cluster are meant. The user is a credential, as the option of that name is. */
-import type { Given, Meaning, Role } from '../../options/define'
-import { serversOf } from '../../options/meaning'
+import type { Given, CanonicalForm, Role } from '../../options/define'
+import { canonicalServers } from '../../options/canonical-form'
 import { parsePartitions, PORTS, type KafkaOptions } from './options'
 import { parseTopics } from './topics'
 
-export function meaning({ uri, options }: Given<KafkaOptions>, role: Role): Meaning {
+export function meaning({ uri, options }: Given<KafkaOptions>, role: Role): CanonicalForm {
   const path = uri.path.replace(/^\/|\/+$/g, '')
   const { topic, partition } = options
   return {
-    members: serversOf(uri, PORTS[uri.scheme === 'kafka+tls' ? 'kafka+tls' : 'kafka']),
-    things: role === 'sink' ? [path === '' ? (topic ?? '') : path] : topicsOf(path),
+    servers: canonicalServers(uri, PORTS[uri.scheme === 'kafka+tls' ? 'kafka+tls' : 'kafka']),
+    resources: role === 'sink' ? [path === '' ? (topic ?? '') : path] : topicsOf(path),
     options: {
       topic: undefined,
       ...(role === 'sink' ? {} : { partition: partition === undefined ? undefined : sorted(partition) }),

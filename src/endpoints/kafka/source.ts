@@ -12,7 +12,7 @@
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
-import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
+import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
 import { BlockBatch } from './block'
 import { openCluster } from './client'
@@ -36,7 +36,7 @@ const ONLY_EPOCH = 1
 class KafkaSource implements Source {
   private readonly group: GroupReading | undefined
   private readonly wanted: WantedTopics
-  private readonly wake = new Wake()
+  private readonly wake = new Notifier()
   private readonly memory = new Memory()
   private readonly tasks = new Set<Promise<void>>()
   private life: ReturnType<typeof linkedAbort> | undefined
@@ -87,7 +87,7 @@ class KafkaSource implements Source {
         rack: options.rack ?? '',
       },
       changed: () => {
-        this.wake.wake()
+        this.wake.notify()
       },
       seen: (track) => {
         ctx.gauge(`lag ${track.name}`, track.lag)
@@ -223,7 +223,7 @@ class KafkaSource implements Source {
       })
       .finally(() => {
         this.tasks.delete(task)
-        this.wake.wake()
+        this.wake.notify()
       })
     this.tasks.add(task)
   }
@@ -231,7 +231,7 @@ class KafkaSource implements Source {
   private fail(error: unknown): void {
     if (this.life?.controller.signal.aborted !== false) return
     this.failure ??= { error }
-    this.wake.wake()
+    this.wake.notify()
   }
 
   private track(name: string): Track | undefined {
@@ -242,7 +242,7 @@ class KafkaSource implements Source {
     const track = this.track(name)
     if (track !== undefined) this.reading?.fetcher.drop(track)
     this.reading?.ctx.gauge(`lag ${name}`, 0)
-    this.wake.wake()
+    this.wake.notify()
   }
 
   /** Those that are to be read without a group, all of them or as `partition` names them. */
@@ -343,7 +343,7 @@ class KafkaSource implements Source {
     fetcher.add(tracks)
     for (const track of noted) fetcher.note(track)
     if (tracks.some(({ lost }) => lost)) this.watch?.refresh()
-    this.wake.wake()
+    this.wake.notify()
   }
 
   /** @param from the position in the deleted topic */

@@ -27,7 +27,7 @@ export default defineEndpoint({
   form: 'opaque',
   options,
   check: faultsOf,
-  meaning,
+  canonicalForm: meaning,
   feeds,
   source: {
     position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'),

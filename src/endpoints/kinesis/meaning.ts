@@ -1,17 +1,17 @@
 /** Which stream is meant, and which of its shards. */
-import type { Given, Meaning, Role } from '../../options/define'
-import { serverUrl, thing } from '../../options/meaning'
+import type { Given, CanonicalForm, Role } from '../../options/define'
+import { canonicalUrl, resourceName } from '../../options/canonical-form'
 import type { KinesisOptions } from './options'
 import { addressOf, namings } from './settings'
 
-export function meaning(given: Given<KinesisOptions>, role: Role): Meaning {
+export function meaning(given: Given<KinesisOptions>, role: Role): CanonicalForm {
   const all = namings(given)
   const named = all.find((text) => text.startsWith('arn:')) ?? all[0] ?? ''
   const { options } = given
   // An ARN has its region in it.
   const region = regionOf(named) ?? options.region
   return {
-    things: [thing(named, { region, endpoint: serverUrl(options.endpoint) })],
+    resources: [resourceName(named, { region, endpoint: canonicalUrl(options.endpoint) })],
     options: {
       streamName: undefined,
       streamArn: undefined,
@@ -21,7 +21,7 @@ export function meaning(given: Given<KinesisOptions>, role: Role): Meaning {
         ? {}
         : {
             shard: options.shard.length === 0 ? undefined : [...new Set(options.shard)].sort().join(','),
-            leasesEndpoint: serverUrl(options.leasesEndpoint),
+            leasesEndpoint: canonicalUrl(options.leasesEndpoint),
             leasesRegion: options.leasesRegion === region ? undefined : options.leasesRegion,
           }),
     },

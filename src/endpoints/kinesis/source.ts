@@ -16,7 +16,7 @@
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Fatal } from '../../core/errors'
-import { linkedAbort, unlessAborted, Wake } from '../../kit/signal'
+import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { CreateSource, OptionsOf, Target } from '../../options/define'
 import { disaggregate } from './aggregate'
 import { Alone, gapFault } from './alone'
@@ -57,7 +57,7 @@ interface Reading {
 }
 
 class KinesisSource implements Source {
-  private readonly wake = new Wake()
+  private readonly wake = new Notifier()
   private life: ReturnType<typeof linkedAbort> | undefined
   private reading: Reading | undefined
   private wire: KinesisWire | undefined
@@ -101,7 +101,7 @@ class KinesisSource implements Source {
       retentionMs: wire.stream.retentionMs,
       failed: fail,
       changed: () => {
-        this.wake.wake()
+        this.wake.notify()
       },
       reader: (track, from) =>
         this.readers.make(
@@ -138,7 +138,7 @@ class KinesisSource implements Source {
     const looked = (): void => {
       alone?.beginReady()
       sharing?.looked()
-      this.wake.wake()
+      this.wake.notify()
     }
     const lookout = new Lookout({
       wire,
@@ -222,7 +222,7 @@ class KinesisSource implements Source {
   private fail(error: unknown): void {
     if (this.life?.controller.signal.aborted !== false) return
     this.failure ??= { error }
-    this.wake.wake()
+    this.wake.notify()
   }
 
   private async share({
@@ -254,7 +254,7 @@ class KinesisSource implements Source {
       })
       .finally(() => {
         this.tasks.delete(task)
-        this.wake.wake()
+        this.wake.notify()
       })
     this.tasks.add(task)
   }

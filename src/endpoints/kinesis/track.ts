@@ -5,7 +5,7 @@
  * trimmed means that others may have been, unless the shard is known to have held nothing unread until lately.
  */
 import type { Partition } from '../../core/contract'
-import { Wake } from '../../kit/signal'
+import { Notifier } from '../../kit/signal'
 import type { Unit } from './batch'
 import { encodePosition } from './position'
 import type { Beginning, Checkpoint, Page, ShardReader, StreamRecord } from './wire'
@@ -46,7 +46,7 @@ export interface Trimmed {
 }
 
 export class Track {
-  readonly wake = new Wake()
+  readonly wake = new Notifier()
   readonly stop = new AbortController()
   reader: ShardReader | undefined
   /** Bytes that wait to be read. */
@@ -204,7 +204,7 @@ export class Track {
     }
     this.records = count === this.records.length ? [] : this.records.slice(count)
     this.waiting -= bytes
-    this.wake.wake()
+    this.wake.notify()
     return { units, bytes, last: this.position(this.place), ended: false }
   }
 

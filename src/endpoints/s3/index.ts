@@ -29,6 +29,6 @@ export default defineEndpoint({
   hostOptional: true,
   options,
   check: faultsOf,
-  meaning,
+  canonicalForm: meaning,
   sink: { load: async () => (await import('./sink.js')).create },
 })

@@ -6,7 +6,7 @@ import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
-import { letGo } from '../../kit/file-system'
+import { closeQuietly } from '../../kit/file-system'
 import { makeFolders } from '../../kit/folders'
 
 export class LocalCopy {
@@ -64,7 +64,7 @@ export class LocalCopy {
 
   /** Never throws. */
   async discard(): Promise<void> {
-    await letGo(this.handle)
+    await closeQuietly(this.handle)
     // What cannot be removed is written over when the object is tried again.
     await fs.unlink(this.temporary).catch(() => undefined)
   }

@@ -11,7 +11,7 @@ import { awsFaults } from '../../aws/credentials'
 import { compressionOf, suffixOf } from '../../codec/compression'
 import type { Compression, SegmentPolicy } from '../../core/contract'
 import type { Given } from '../../options/define'
-import { serverUrl } from '../../options/meaning'
+import { canonicalUrl } from '../../options/canonical-form'
 import { MAX_KEY, MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE, type options } from './options'
 
 const STANDARD = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}-{id}.ndjson'
@@ -68,8 +68,8 @@ export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
     // The original's keys tell when an object was closed: no time of its records can change them.
     period: (receivedAt) =>
       o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, ''),
-    target: `s3://${bucket}${folder === '' ? '' : `/${folder}`}${o.endpoint === undefined ? '' : ` endpoint=${serverUrl(o.endpoint)}`}`,
-    normal: (target) => target.replace(/ endpoint=(\S+)$/, (_, url: string) => ` endpoint=${serverUrl(url)}`),
+    target: `s3://${bucket}${folder === '' ? '' : `/${folder}`}${o.endpoint === undefined ? '' : ` endpoint=${canonicalUrl(o.endpoint)}`}`,
+    normal: (target) => target.replace(/ endpoint=(\S+)$/, (_, url: string) => ` endpoint=${canonicalUrl(url)}`),
   }
 }
 

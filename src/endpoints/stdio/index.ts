@@ -35,7 +35,7 @@ export default defineEndpoint({
     uri.path === '' || uri.path === '-'
       ? []
       : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`],
-  meaning: () => ({ things: [''] }),
+  canonicalForm: () => ({ resources: [''] }),
   files: (_, role) => Promise.resolve(filesOf(role === 'source' ? 0 : 1)),
   source: { position: 'none', sharesWork: true, bounded: true, load: async () => (await import('./source.js')).create },
   sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },

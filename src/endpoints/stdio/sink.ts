@@ -13,7 +13,7 @@ export const create: CreateSink<typeof options> = ({ options: { framing, newline
   new StdioSink(1, framing, newline)
 
 /** IOV_MAX is 1024 on Linux and macOS. */
-const MOST_BUFFERS = 1024
+const MAX_BUFFERS = 1024
 const syncData = promisify(fdatasync)
 
 /**
@@ -27,8 +27,8 @@ export class StdioSink implements Sink {
   readonly reader?: PipeProgress
   private readonly kind: StreamKind
   private pipe: PipeWriter | undefined
-  private under: { readonly id: string; readonly bytes: number; readonly done: Promise<void> } | undefined
-  private begun: { readonly id: string; taken: number } | undefined
+  private pending: { readonly id: string; readonly bytes: number; readonly done: Promise<void> } | undefined
+  private partial: { readonly id: string; taken: number } | undefined
 
   constructor(
     private readonly fd: number,
@@ -61,41 +61,41 @@ export class StdioSink implements Sink {
     const { chunks, bytes, refused } = render(write.payload as Batch, this.framing, this.newline, (index) =>
       write.origin(index),
     )
-    if (this.under?.id !== write.id) {
-      await unlessAborted(this.under?.done ?? Promise.resolve(), signal)
-      const taken = this.begun?.id === write.id ? this.begun.taken : 0
-      this.begun = { id: write.id, taken }
-      const done = this.put(after(chunks, taken), this.begun)
+    if (this.pending?.id !== write.id) {
+      await unlessAborted(this.pending?.done ?? Promise.resolve(), signal)
+      const taken = this.partial?.id === write.id ? this.partial.taken : 0
+      this.partial = { id: write.id, taken }
+      const done = this.writeChunks(dropBytes(chunks, taken), this.partial)
       // Where the write is given up before it is done, the next one learns of its fault.
       done.catch(() => undefined)
-      this.under = { id: write.id, bytes: bytes - taken, done }
+      this.pending = { id: write.id, bytes: bytes - taken, done }
     }
     try {
-      await unlessAborted(this.under.done, signal)
+      await unlessAborted(this.pending.done, signal)
     } catch (error) {
       if (signal.aborted) throw error
-      this.under = undefined
+      this.pending = undefined
       throw faultOf(error)
     }
-    if (this.reader !== undefined) this.reader.taken += this.under.bytes
-    this.under = this.begun = undefined
+    if (this.reader !== undefined) this.reader.taken += this.pending.bytes
+    this.pending = this.partial = undefined
     return { retry: [], rejected: refused }
   }
 
-  private put(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
+  private writeChunks(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
     return this.pipe === undefined ? this.append(chunks, begun) : this.pipe.write(chunks)
   }
 
   /** From where the descriptor stands, as others may be writing through it too. */
   private async append(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
     for (let rest = chunks; rest.length > 0; ) {
-      const { bytesWritten } = (await promisify(writev)(this.fd, rest.slice(0, MOST_BUFFERS))) as unknown as {
+      const { bytesWritten } = (await promisify(writev)(this.fd, rest.slice(0, MAX_BUFFERS))) as unknown as {
         bytesWritten: number
       }
       // Some file systems say so of a full disk.
       if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
       begun.taken += bytesWritten
-      rest = after(rest, bytesWritten)
+      rest = dropBytes(rest, bytesWritten)
     }
     if (this.kind === 'file') await syncData(this.fd)
   }
@@ -104,18 +104,19 @@ export class StdioSink implements Sink {
     // A write that was given up and fails by now is tried again where the sink is opened again, and was not confirmed
     // where it is not.
     if (this.pipe === undefined) {
-      await this.under?.done.catch(() => undefined)
+      await this.pending?.done.catch(() => undefined)
       return
     }
-    if (this.under !== undefined && this.begun !== undefined) this.begun.taken += this.under.bytes - this.pipe.untaken
-    this.under = undefined
+    if (this.pending !== undefined && this.partial !== undefined)
+      this.partial.taken += this.pending.bytes - this.pipe.queuedBytes
+    this.pending = undefined
     this.pipe.close()
     this.pipe = undefined
   }
 }
 
 /** The chunks without their first bytes. */
-function after(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
+function dropBytes(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
   let index = 0
   let skip = bytes
   for (let chunk = chunks[index]; chunk !== undefined && skip >= chunk.length; chunk = chunks[++index])

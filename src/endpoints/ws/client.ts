@@ -17,7 +17,7 @@ import { Disconnected, lineOf, type ManifoldError } from '../../core/errors'
 import { formatDuration } from '../../kit/durations'
 import { formatSize } from '../../kit/sizes'
 import { Deadlines } from './deadlines'
-import { Drained, LOOK_MS } from './drained'
+import { ReceiveWatermark, PROBE_MS } from './receive-watermark'
 import { closeText, networkFault, statusFault } from './faults'
 import { proxyFor, tunnel } from './proxy'
 import type { Settings } from './settings'
@@ -28,7 +28,7 @@ const SMALL_FRAGMENT = 256
 /** What says that a message is larger than was allowed. */
 const TOO_LARGE = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
 
-export interface End {
+export interface ConnectionEnd {
   readonly error: ManifoldError
   /** Why, for a gap: the error's text. */
   readonly why: string
@@ -43,10 +43,10 @@ export interface Handlers {
   /** Messages so far, for the deadlines. */
   received(): number
   /** All that the server sent until then, by the monotonic clock, has been handed out. */
-  drained?(at: number): void
+  receivedUntil?(at: number): void
   /** The ping of that number, and with it all before, was answered. */
   pong?(ping: number): void
-  ended(end: End): void
+  ended(end: ConnectionEnd): void
 }
 
 /** Rejects with a classified error, or the signal's reason when it aborts. @param signal for the opening alone */
@@ -55,7 +55,7 @@ export async function connect(
   handlers: Handlers,
   clock: Clock,
   signal: AbortSignal,
-): Promise<Link> {
+): Promise<Connection> {
   // The types of its ESM entry differ from those of its CommonJS one; the class is the same.
   const { WebSocket: Client } = (await import('ws')) as unknown as { readonly WebSocket: typeof WebSocket }
   signal.throwIfAborted()
@@ -75,8 +75,8 @@ export async function connect(
   )
   try {
     const proxy = proxyFor(settings)
-    const through = proxy === undefined ? undefined : await tunnel(proxy, settings, () => clock.now(), opening.signal)
-    return await upgrade(Client, settings, through, handlers, clock, opening.signal)
+    const tunnelled = proxy === undefined ? undefined : await tunnel(proxy, settings, () => clock.now(), opening.signal)
+    return await upgrade(Client, settings, tunnelled, handlers, clock, opening.signal)
   } finally {
     timer.abort(new Error('open'))
     signal.removeEventListener('abort', aborted)
@@ -86,14 +86,14 @@ export async function connect(
 function upgrade(
   Client: typeof WebSocket,
   settings: Settings,
-  through: net.Socket | undefined,
+  tunnelled: net.Socket | undefined,
   handlers: Handlers,
   clock: Clock,
   signal: AbortSignal,
-): Promise<Link> {
+): Promise<Connection> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
-      through?.destroy()
+      tunnelled?.destroy()
       reject(signal.reason as Error)
       return
     }
@@ -114,7 +114,7 @@ function upgrade(
       // Ours run from when a close was seen, and not while reading is paused.
       closeTimeout: NEVER_MS,
       followRedirects: false,
-      createConnection: () => (socket = dial(settings, through)),
+      createConnection: () => (socket = dial(settings, tunnelled)),
       finishRequest: (request: ClientRequest) => {
         // `new URL` rewrites paths and queries (quotes, dots, backslashes); servers that verify signatures want them as
         // typed.
@@ -130,7 +130,7 @@ function upgrade(
         options,
       )
     } catch (error) {
-      through?.destroy()
+      tunnelled?.destroy()
       reject(networkFault(error, settings))
       return
     }
@@ -158,18 +158,18 @@ function upgrade(
     ws.on('open', () => {
       settled()
       ws.removeAllListeners('error')
-      if (socket !== undefined) resolve(new Link(ws, socket, settings, handlers, clock))
+      if (socket !== undefined) resolve(new Connection(ws, socket, settings, handlers, clock))
     })
   })
 }
 
-function dial(settings: Settings, through: net.Socket | undefined): net.Socket {
+function dial(settings: Settings, tunnelled: net.Socket | undefined): net.Socket {
   const { host, port, secure } = settings
-  if (!secure) return through ?? net.connect({ host, port })
+  if (!secure) return tunnelled ?? net.connect({ host, port })
   const { servername, ...rest } = settings.tls
   const name = servername ?? (net.isIP(host) === 0 ? host : '')
   return tls.connect({
-    ...(through === undefined ? { port } : { socket: through }),
+    ...(tunnelled === undefined ? { port } : { socket: tunnelled }),
     host,
     ...rest,
     servername: name,
@@ -178,25 +178,25 @@ function dial(settings: Settings, through: net.Socket | undefined): net.Socket {
   })
 }
 
-export class Link {
+export class Connection {
   private readonly deadlines: Deadlines
-  private readonly drained: Drained
+  private readonly watermark: ReceiveWatermark
   private readonly timers: { stop(): void }[] = []
-  private end: End | undefined
-  private violation: Error | undefined
-  private broken: Error | undefined
-  private cutWhy: string | undefined
-  private paused = false
-  private leaving = false
+  private end: ConnectionEnd | undefined
+  private protocolError: Error | undefined
+  private socketError: Error | undefined
+  private cutReason: string | undefined
+  private isPaused = false
+  private isClosing = false
   private closedAt = 0
   /** The server has ended its side of TCP. */
-  private leftByPeer = false
+  private endedByPeer = false
   private written = 0
   private pings = 0
   /** What the latest ping held that was not answered yet. */
-  private asked: Buffer | undefined
+  private unansweredPing: Buffer | undefined
   /** Tells answers to our pings from pongs that nobody asked for. */
-  private readonly mark = randomBytes(4).toString('hex')
+  private readonly pingPrefix = randomBytes(4).toString('hex')
 
   constructor(
     private readonly ws: WebSocket,
@@ -206,12 +206,12 @@ export class Link {
     private readonly clock: Clock,
   ) {
     const deadlines = (this.deadlines = new Deadlines(settings, clock.monotonic()))
-    this.drained = new Drained({
+    this.watermark = new ReceiveWatermark({
       monotonic: () => clock.monotonic(),
-      bytes: () => socket.bytesRead,
-      busy: () => this.paused || !this.isOpen || this.isUnpacking,
+      bytesRead: () => socket.bytesRead,
+      isBusy: () => this.isPaused || !this.isOpen || this.isUnpacking,
       ping: () => (settings.pingMs === 0 ? undefined : this.ping()),
-      drained: (at) => handlers.drained?.(at),
+      advanced: (at) => handlers.receivedUntil?.(at),
       nextTurn: (run) => {
         setImmediate(run)
       },
@@ -220,30 +220,30 @@ export class Link {
     ws.on('message', handlers.message as (data: RawData, binary: boolean) => void)
     ws.on('pong', (data) => {
       deadlines.heard(clock.monotonic())
-      this.drained.arrived()
-      this.answered(data)
+      this.watermark.arrived()
+      this.onPong(data)
     })
     ws.on('ping', (data) => {
       deadlines.heard(clock.monotonic())
-      this.drained.arrived()
-      this.answer(data)
+      this.watermark.arrived()
+      this.queuePong(data)
     })
     ws.on('error', (error) => {
-      this.violation ??= error
+      this.protocolError ??= error
     })
     ws.on('close', (code, reason) => {
       this.finish(code, reason)
     })
     // The library tells no reason for a broken connection.
     socket.on('error', (error) => {
-      this.broken ??= error
+      this.socketError ??= error
     })
     socket.on('end', () => {
-      this.leftByPeer = true
+      this.endedByPeer = true
     })
     this.timers.push(
-      clock.every(LOOK_MS, () => {
-        this.drained.look()
+      clock.every(PROBE_MS, () => {
+        this.watermark.probe()
       }),
     )
     this.timers.push(
@@ -263,18 +263,18 @@ export class Link {
   get isOpen(): boolean {
     return this.end === undefined && this.ws.readyState === this.ws.OPEN
   }
-  get ended(): End | undefined {
+  get ended(): ConnectionEnd | undefined {
     return this.end
   }
   /** Nothing is missing of what the server sent until then, by the monotonic clock. */
-  get drainedAt(): number {
-    return this.end !== undefined && (this.end.code !== 1006 || this.leftByPeer)
-      ? this.drained.quietAt
-      : this.drained.at
+  get receivedUntil(): number {
+    return this.end !== undefined && (this.end.code !== 1006 || this.endedByPeer)
+      ? this.watermark.quietAt
+      : this.watermark.at
   }
   /** Once a turn of the event loop in which something arrived. */
   arrived(): void {
-    this.drained.arrived()
+    this.watermark.arrived()
   }
   /** Compressed messages come when a thread has unpacked them; only a private member of the library tells. */
   private get isUnpacking(): boolean {
@@ -286,14 +286,14 @@ export class Link {
   }
 
   pause(): void {
-    if (this.paused) return
-    this.paused = true
+    if (this.isPaused) return
+    this.isPaused = true
     this.ws.pause()
   }
 
   resume(): void {
-    if (!this.paused) return
-    this.paused = false
+    if (!this.isPaused) return
+    this.isPaused = false
     this.deadlines.resumed(this.clock.monotonic())
     this.ws.resume()
   }
@@ -313,7 +313,7 @@ export class Link {
             : (error) => {
                 this.written++
                 if (error === undefined || error === null) resolve()
-                else reject(new Disconnected(this.settings.scrub(lineOf(error)), { cause: error }))
+                else reject(new Disconnected(this.settings.redact(lineOf(error)), { cause: error }))
               },
         )
       })
@@ -325,8 +325,8 @@ export class Link {
   /** Its number. A server may answer the latest of several alone (RFC 6455, 5.5.3). */
   ping(): number {
     if (!this.isOpen) return this.pings
-    this.ws.ping(Buffer.from(`${this.mark}${++this.pings}`))
-    this.drained.pinged(this.pings)
+    this.ws.ping(Buffer.from(`${this.pingPrefix}${++this.pings}`))
+    this.watermark.pinged(this.pings)
     return this.pings
   }
 
@@ -336,53 +336,53 @@ export class Link {
    */
   close(): void {
     if (this.end !== undefined) return
-    if (!this.leaving) this.closedAt = this.clock.monotonic()
-    this.leaving = true
+    if (!this.isClosing) this.closedAt = this.clock.monotonic()
+    this.isClosing = true
     this.ws.close(1000)
   }
 
   /** At once. */
   cut(why: string): void {
     if (this.end !== undefined) return
-    this.cutWhy ??= why
+    this.cutReason ??= why
     this.ws.terminate()
   }
 
   /** One answer at a time: of the pings that came meanwhile the latest is answered alone (RFC 6455, 5.5.3). */
-  private answer(ping: Buffer): void {
-    const answering = this.asked !== undefined
+  private queuePong(ping: Buffer): void {
+    const answering = this.unansweredPing !== undefined
     // The buffer is the library's.
-    this.asked = Buffer.from(ping)
+    this.unansweredPing = Buffer.from(ping)
     if (!answering)
       setImmediate(() => {
-        this.pong()
+        this.sendPong()
       })
   }
 
-  private pong(): void {
-    const { asked } = this
-    if (asked === undefined || !this.isOpen) return
-    this.ws.pong(asked, undefined, () => {
-      if (this.asked === asked) this.asked = undefined
-      else this.pong()
+  private sendPong(): void {
+    const { unansweredPing } = this
+    if (unansweredPing === undefined || !this.isOpen) return
+    this.ws.pong(unansweredPing, undefined, () => {
+      if (this.unansweredPing === unansweredPing) this.unansweredPing = undefined
+      else this.sendPong()
     })
   }
 
-  private answered(data: Buffer): void {
+  private onPong(data: Buffer): void {
     const text = data.toString('latin1')
-    if (!text.startsWith(this.mark)) return
-    const ping = Number(text.slice(this.mark.length))
-    this.drained.answered(ping)
+    if (!text.startsWith(this.pingPrefix)) return
+    const ping = Number(text.slice(this.pingPrefix.length))
+    this.watermark.answered(ping)
     this.handlers.pong?.(ping)
   }
 
   private tick(): void {
-    if (this.end !== undefined || this.paused) return
+    if (this.end !== undefined || this.isPaused) return
     const due = this.deadlines.tick(this.clock.monotonic(), {
       received: this.handlers.received(),
       written: this.written,
       open: this.isOpen,
-      violated: this.violation !== undefined,
+      violated: this.protocolError !== undefined,
     })
     switch (due.what) {
       case 'nothing':
@@ -397,25 +397,25 @@ export class Link {
 
   private finish(code: number, reason: Buffer): void {
     for (const timer of this.timers) timer.stop()
-    const { scrub, maxMessage } = this.settings
-    const { violation, broken } = this
-    const tooLarge = (violation as NodeJS.ErrnoException | undefined)?.code === TOO_LARGE
+    const { redact, maxMessage } = this.settings
+    const { protocolError, socketError } = this
+    const tooLarge = (protocolError as NodeJS.ErrnoException | undefined)?.code === TOO_LARGE
     const why = tooLarge
       ? `closed here: a message larger than ${formatSize(maxMessage)}`
-      : violation !== undefined
-        ? `closed here: ${scrub(lineOf(violation))}`
-        : (this.cutWhy ??
-          (this.leaving
+      : protocolError !== undefined
+        ? `closed here: ${redact(lineOf(protocolError))}`
+        : (this.cutReason ??
+          (this.isClosing
             ? 'closed here'
-            : code === 1006 && broken !== undefined
-              ? scrub(lineOf(broken))
-              : closeText(code, reason, scrub, this.leftByPeer)))
+            : code === 1006 && socketError !== undefined
+              ? redact(lineOf(socketError))
+              : closeText(code, reason, redact, this.endedByPeer)))
     // The answer to our close comes behind all that was sent before it.
-    if (code !== 1006 && this.leaving) this.drained.until(this.closedAt)
+    if (code !== 1006 && this.isClosing) this.watermark.advance(this.closedAt)
     this.end = {
       error: new Disconnected(
         why,
-        violation === undefined && broken === undefined ? {} : { cause: violation ?? broken },
+        protocolError === undefined && socketError === undefined ? {} : { cause: protocolError ?? socketError },
       ),
       why,
       code,

@@ -5,7 +5,7 @@ import type { Settings } from './settings'
 /** After a violation there is nothing to wait for but the close frame's way out. */
 const VIOLATION_MS = 1000
 
-export interface Condition {
+export interface ConnectionState {
   /** Messages so far. */
   readonly received: number
   /** Writes that the kernel took so far. */
@@ -14,15 +14,15 @@ export interface Condition {
   /** The peer broke the protocol: we have closed. */
   readonly violated: boolean
 }
-export type Due = { readonly what: 'nothing' | 'ping' } | { readonly what: 'cut'; readonly why: string }
-const NOTHING: Due = { what: 'nothing' }
+export type DueAction = { readonly what: 'nothing' | 'ping' } | { readonly what: 'cut'; readonly why: string }
+const NOTHING_DUE: DueAction = { what: 'nothing' }
 
 export class Deadlines {
   /** How often to tick. */
   readonly everyMs: number
-  private signAt: number
-  private messageAt: number
-  private pingAt: number
+  private lastSignOfLifeAt: number
+  private lastMessageAt: number
+  private lastPingAt: number
   private pongDueFrom: number | undefined
   private closingSince: number | undefined
   private tickedAt: number
@@ -33,7 +33,7 @@ export class Deadlines {
     private readonly settings: Pick<Settings, 'pingMs' | 'pongMs' | 'silenceMs' | 'closeMs'>,
     now: number,
   ) {
-    this.signAt = this.messageAt = this.pingAt = this.tickedAt = now
+    this.lastSignOfLifeAt = this.lastMessageAt = this.lastPingAt = this.tickedAt = now
     const { pingMs, pongMs, silenceMs } = settings
     this.everyMs = Math.max(
       10,
@@ -42,28 +42,28 @@ export class Deadlines {
   }
 
   heard(now: number): void {
-    this.signAt = now
+    this.lastSignOfLifeAt = now
   }
 
   /** Reading goes on after a pause, in which nothing could arrive. */
   resumed(now: number): void {
-    this.messageAt = now
+    this.lastMessageAt = now
     if (this.pongDueFrom !== undefined) this.pongDueFrom = now
     if (this.closingSince !== undefined) this.closingSince = now
     this.tickedAt = now
   }
 
-  tick(now: number, { received, written, open, violated }: Condition): Due {
+  tick(now: number, { received, written, open, violated }: ConnectionState): DueAction {
     const late = now - this.tickedAt - 2 * this.everyMs
     this.tickedAt = now
     // A process that was busy or asleep has not read what may lie in its sockets: its own delay is nobody's silence.
     if (late > 0) {
-      this.messageAt += late
+      this.lastMessageAt += late
       if (this.pongDueFrom !== undefined) this.pongDueFrom += late
     }
     if (received !== this.received) {
       this.received = received
-      this.messageAt = this.signAt = now
+      this.lastMessageAt = this.lastSignOfLifeAt = now
     }
     const moved = written !== this.written
     this.written = written
@@ -72,19 +72,19 @@ export class Deadlines {
       this.closingSince ??= now
       return now - this.closingSince > (violated ? VIOLATION_MS : closeMs)
         ? { what: 'cut', why: 'the closing handshake was not completed' }
-        : NOTHING
+        : NOTHING_DUE
     }
-    if (silenceMs > 0 && now - this.messageAt >= silenceMs)
+    if (silenceMs > 0 && now - this.lastMessageAt >= silenceMs)
       return { what: 'cut', why: `no message for ${formatDuration(silenceMs)} (silence=)` }
     if (this.pongDueFrom !== undefined) {
       // Anything that arrives is a sign of life. What is on its way to a slow server stands before the ping.
-      if (this.signAt >= this.pongDueFrom) this.pongDueFrom = undefined
+      if (this.lastSignOfLifeAt >= this.pongDueFrom) this.pongDueFrom = undefined
       else if (moved) this.pongDueFrom = now
       else if (pongMs > 0 && now - this.pongDueFrom >= pongMs)
         return { what: 'cut', why: `no pong within ${formatDuration(pongMs)} (pong-timeout=)` }
     }
-    if (pingMs === 0 || this.pongDueFrom !== undefined || now - this.pingAt < pingMs) return NOTHING
-    this.pingAt = this.pongDueFrom = now
+    if (pingMs === 0 || this.pongDueFrom !== undefined || now - this.lastPingAt < pingMs) return NOTHING_DUE
+    this.lastPingAt = this.pongDueFrom = now
     return { what: 'ping' }
   }
 }

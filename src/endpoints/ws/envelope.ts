@@ -4,14 +4,14 @@ import { decodeEnvelope } from '../../codec/envelope'
 import { EMPTY, EntryBatch } from '../../core/batch'
 import type { Entry } from '../../core/contract'
 import { formatSize } from '../../kit/sizes'
-import { HEAD, type Taken } from './inbox'
+import { HEAD, type ReceivedBatch } from './message-buffer'
 
 /** In their order; each ends after a message that is none. */
-export function unwrapped(taken: Taken, maxRecord: number): readonly Taken[] {
-  const parts: Taken[] = []
+export function decodeEnvelopes(taken: ReceivedBatch, maxRecord: number): readonly ReceivedBatch[] {
+  const parts: ReceivedBatch[] = []
   let entries: Entry[] = []
   let retained = 0
-  const flush = (unfit?: Taken['unfit']): void => {
+  const flush = (unfit?: ReceivedBatch['unfit']): void => {
     if (entries.length > 0 || unfit !== undefined)
       parts.push({
         batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained),

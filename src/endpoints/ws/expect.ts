@@ -5,8 +5,8 @@ import type { Batch, Gap } from '../../core/contract'
  * What `{json:PATH}` found: a string as JSON wrote it in quotes, a number as a number while it is exact, else as its
  * digits.
  */
-export type Picked = string | number
-export type Pick = (record: Buffer) => Picked | undefined
+export type MemberValue = string | number
+export type MemberPicker = (record: Buffer) => MemberValue | undefined
 
 /** Names and indexes of `{json:a.b.0}`. Throws what is expected instead. */
 export function parseJsonPath(raw: string): readonly string[] {
@@ -16,7 +16,7 @@ export function parseJsonPath(raw: string): readonly string[] {
   return path
 }
 
-export function jsonPick(raw: string): Pick {
+export function jsonMemberPicker(raw: string): MemberPicker {
   const path = parseJsonPath(raw)
   return (record) => {
     // Most messages that are no objects (a heartbeat word) are told apart without the cost of a throw.
@@ -32,28 +32,28 @@ export function jsonPick(raw: string): Pick {
       return undefined
     const text = record.toString('utf8').replace(/^\uFEFF/, '')
     try {
-      const found = walk(JSON.parse(text), path)
+      const found = memberAt(JSON.parse(text), path)
       if (typeof found === 'string') return `"${found}"`
       if (typeof found !== 'number') return undefined
       // Beyond 2^53 neighbours would read as one number, and a record be taken for another's copy: their digits are
       // asked for.
       if (Number.isSafeInteger(found)) return found
-      const digits = walk(JSON.parse(text, asWritten as (key: string, value: unknown) => unknown), path)
-      return digits instanceof Digits ? digits.text : undefined
+      const digits = memberAt(JSON.parse(text, keepDigits as (key: string, value: unknown) => unknown), path)
+      return digits instanceof NumberText ? digits.text : undefined
     } catch {
       return undefined
     }
   }
 }
 
-class Digits {
+class NumberText {
   constructor(readonly text: string) {}
 }
-function asWritten(_key: string, value: unknown, context: { readonly source?: string }): unknown {
-  return typeof value === 'number' && context.source !== undefined ? new Digits(context.source) : value
+function keepDigits(_key: string, value: unknown, context: { readonly source?: string }): unknown {
+  return typeof value === 'number' && context.source !== undefined ? new NumberText(context.source) : value
 }
 
-function walk(value: unknown, path: readonly string[]): unknown {
+function memberAt(value: unknown, path: readonly string[]): unknown {
   let at = value
   for (const name of path) {
     if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
@@ -67,16 +67,16 @@ function walk(value: unknown, path: readonly string[]): unknown {
  * new connection the first number may lie anywhere at or below the last one (a replay, an overlap, a count per
  * connection) without being a hole, above it what is missing is one.
  */
-export class Expect {
+export class SequenceCheck {
   private last: bigint | undefined
   private epoch = 0
   /** Records without a number, since the start. */
   unnumbered = 0
 
-  constructor(private readonly pick: Pick) {}
+  constructor(private readonly pick: MemberPicker) {}
 
   /** Holes that these records leave open, in order. */
-  holes(batch: Batch, partition: { readonly name: string; readonly epoch: number }): readonly Gap[] {
+  gaps(batch: Batch, partition: { readonly name: string; readonly epoch: number }): readonly Gap[] {
     const gaps: Gap[] = []
     for (const { value } of batch.entries()) {
       const number = value === null ? undefined : integerOf(this.pick(value))
@@ -107,7 +107,7 @@ export class Expect {
   }
 }
 
-function integerOf(picked: Picked | undefined): bigint | undefined {
+function integerOf(picked: MemberValue | undefined): bigint | undefined {
   if (typeof picked === 'number') return BigInt(picked)
   const digits = picked === undefined ? undefined : /^"?(-?\d{1,40})"?$/.exec(picked)?.[1]
   return digits === undefined ? undefined : BigInt(digits)

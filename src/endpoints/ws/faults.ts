@@ -7,11 +7,11 @@ import { Disconnected, Fatal, Refused, Throttled, lineOf, type ManifoldError } f
 import { retryAfterMs } from '../../kit/retry-after'
 
 /** What a hint needs to know of the connection. */
-export interface Route {
+export interface Peer {
   readonly secure: boolean
   readonly host: string
   readonly port: number
-  readonly scrub: (text: string) => string
+  readonly redact: (text: string) => string
 }
 
 /** Names that OpenSSL's verification errors have in Node (node/src/crypto/crypto_common.cc, X509ErrorCode). */
@@ -30,7 +30,7 @@ const UNTRUSTED = new Set([
   'INVALID_PURPOSE',
   'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
 ])
-const OUT_OF_TIME = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CRL_HAS_EXPIRED', 'CRL_NOT_YET_VALID'])
+const OUTSIDE_VALIDITY = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CRL_HAS_EXPIRED', 'CRL_NOT_YET_VALID'])
 /** RFC 6455, 7.4.1, and the registry it founded. */
 const CLOSE_CODES: Readonly<Record<number, string>> = {
   1000: 'normal closure',
@@ -49,17 +49,17 @@ const CLOSE_CODES: Readonly<Record<number, string>> = {
 }
 
 /** An error of name resolution, TCP, TLS, HTTP or the upgrade. */
-export function networkFault(error: unknown, route: Route): ManifoldError {
+export function networkFault(error: unknown, peer: Peer): ManifoldError {
   const { code = '', name } = error as Partial<NodeJS.ErrnoException>
-  const text = route.scrub(lineOf(error))
+  const text = peer.redact(lineOf(error))
   const facts = { cause: error }
-  const at = `${route.host}:${route.port}`
+  const at = `${peer.host}:${peer.port}`
   if (UNTRUSTED.has(code))
     return new Refused(
       `the certificate of ${at} is not trusted (${code}: ${text}): name the authority that signed it with ca=FILE`,
       facts,
     )
-  if (OUT_OF_TIME.has(code))
+  if (OUTSIDE_VALIDITY.has(code))
     return new Refused(
       `the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`,
       facts,
@@ -85,7 +85,7 @@ export function networkFault(error: unknown, route: Route): ManifoldError {
   if (code === 'HPE_HEADER_OVERFLOW') return new Refused(`${at} answered with more headers than are accepted`, facts)
   if (code.startsWith('HPE_'))
     return new Refused(
-      `${at} does not answer in HTTP (${code})${route.secure ? '' : ': is wss:// meant instead of ws://?'}`,
+      `${at} does not answer in HTTP (${code})${peer.secure ? '' : ': is wss:// meant instead of ws://?'}`,
       facts,
     )
   if (code === 'ERR_INVALID_CHAR' || code === 'ERR_UNESCAPED_CHARACTERS')
@@ -129,12 +129,12 @@ function hostOf(location: string | undefined): string {
 }
 
 /** How a connection ended that was open. */
-export function closeText(code: number, reason: Buffer, scrub: (text: string) => string, leftByPeer: boolean): string {
+export function closeText(code: number, reason: Buffer, redact: (text: string) => string, leftByPeer: boolean): string {
   if (code === 1006)
     return leftByPeer
       ? 'the server ended the connection without a closing handshake'
       : 'the connection broke without a closing handshake'
-  const said = lineOf(scrub(reason.toString('utf8')))
+  const said = lineOf(redact(reason.toString('utf8')))
   const name = CLOSE_CODES[code]
   return `closed by the server with ${code}${name === undefined ? '' : ` (${name})`}${said === '' ? '' : `: ${said}`}`
 }

@@ -4,11 +4,11 @@
  * - Each message is one record and each record one message, byte for byte, text or binary; one newline at a message's
  *   end is the line's terminator.
  * - What a feed sends while nobody is connected is lost and cannot be asked for again: every such time is reported as a
- *   gap, from when all that the server had sent was last known to be here (`drained.ts`) to when a connection was open
- *   again. After a restart it begins where what is durable is complete.
+ *   gap, from when all that the server had sent was last known to be here (`receive-watermark.ts`) to when a connection
+ *   was open again. After a restart it begins where what is durable is complete.
  * - What has arrived is handed on before the end of its connection is told, whoever ended it.
- * - A connection is replaced make-before-break (`swap.ts`): all of the old one's records, then all of the new one's.
- *   Nothing is lost; what both brought is there twice unless `dedupe` says what identifies a record.
+ * - A connection is replaced make-before-break (`replacement.ts`): all of the old one's records, then all of the new
+ *   one's. Nothing is lost; what both brought is there twice unless `dedupe` says what identifies a record.
  * - Nothing is retried here but a replacement while the old connection serves; all else is told to the core. Timers
  *   only pace: pings, deadlines, replacements.
  * - Moments are of the monotonic clock; dates are made of them where they are told.
@@ -19,7 +19,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
-import { meaning } from './meaning'
+import { canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -35,7 +35,7 @@ export default defineEndpoint({
   query: 'peer',
   options,
   check: faultsOf,
-  meaning,
+  canonicalForm: canonicalForm,
   source: { position: 'none', live: true, load: async () => (await import('./source.js')).create },
   sink: { load: async () => (await import('./sink.js')).create },
 })

@@ -32,14 +32,14 @@ export async function tunnel(proxy: URL, settings: Settings, now: () => number, 
       throw statusFault(error.status, error.headers, now(), `the proxy ${error.proxy}`)
     const login = proxyLogin(proxy)
     const { secure, host, port } = proxyAddress(proxy)
-    const scrub = (text: string): string => settings.scrub(login === undefined ? text : text.replaceAll(login, '***'))
-    const fault = networkFault(error, { secure, host, port, scrub })
-    throw rephrased(fault, `the proxy ${host}:${port}: ${lineOf(fault)}`)
+    const redact = (text: string): string => settings.redact(login === undefined ? text : text.replaceAll(login, '***'))
+    const fault = networkFault(error, { secure, host, port, redact })
+    throw withMessage(fault, `the proxy ${host}:${port}: ${lineOf(fault)}`)
   }
 }
 
 /** The same class of error in other words. */
-function rephrased(fault: ManifoldError, text: string): ManifoldError {
+function withMessage(fault: ManifoldError, text: string): ManifoldError {
   const Same = fault.constructor as new (message: string, facts: { cause: unknown }) => ManifoldError
   return new Same(text, { cause: fault.cause })
 }

@@ -35,7 +35,7 @@ export interface Settings {
   /** A larger message ends the connection. */
   readonly maxMessage: number
   /** Takes what must not be shown out of text that came from elsewhere. */
-  readonly scrub: (text: string) => string
+  readonly redact: (text: string) => string
 }
 
 const PORTS = { ws: 80, wss: 443 } as const
@@ -83,7 +83,7 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
     compression: options.compression,
     maxMessage,
     closeMs,
-    scrub: scrubber([
+    redact: redactorOf([
       ...options.header.flatMap(([, value]) => [value, ...value.split(/\s+/)]),
       ...options.send,
       ...options.sendEvery.map((raw) => parseSendEvery(raw).text),
@@ -119,17 +119,17 @@ async function pem(name: string, given: string | undefined): Promise<string | un
 }
 
 /** Servers repeat what they were sent (a reason that quotes the token). Short values would eat harmless text. */
-function scrubber(values: readonly (string | undefined)[]): (text: string) => string {
+function redactorOf(values: readonly (string | undefined)[]): (text: string) => string {
   const secrets = [
     ...new Set(
       values
-        .flatMap((value) => (value === undefined ? [] : [value, safely(value)]))
+        .flatMap((value) => (value === undefined ? [] : [value, decodedOr(value)]))
         .filter((value) => value.length >= 4),
     ),
   ].sort((a, b) => b.length - a.length)
   return (text) => secrets.reduce((clean, secret) => clean.replaceAll(secret, '***'), text)
 }
-function safely(value: string): string {
+function decodedOr(value: string): string {
   try {
     return decodeURIComponent(value)
   } catch {

@@ -23,30 +23,30 @@ import { Disconnected } from '../../core/errors'
 import { formatSize } from '../../kit/sizes'
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import type { CreateSink, Target } from '../../options/define'
-import { connect, type End, type Link } from './client'
+import { connect, type ConnectionEnd, type Connection } from './client'
 import type { WsOptions } from './options'
 import { settingsOf } from './settings'
 
 const MIB = 1024 * 1024
 /** What a server may send to a sink, in one message; it is not looked at. */
-const MAX_ANSWER = 16 * MIB
+const MAX_RECEIVED_MESSAGE = 16 * MIB
 /** A slow server reads what lies in its buffers before it answers our close. */
 const CLOSE_MS = 20_000
 const MESSAGE_TOO_BIG = 1009
 
-export const create: CreateSink<WsOptions> = (target) => new FeedSink(target)
+export const create: CreateSink<WsOptions> = (target) => new WebSocketSink(target)
 
-class FeedSink implements Sink {
+class WebSocketSink implements Sink {
   readonly limits: Limits
   readonly wants: 'lines' | 'entries'
-  private link: Link | undefined
-  private over: Promise<End> = new Promise(() => undefined)
-  private life: ReturnType<typeof linkedAbort> | undefined
+  private connection: Connection | undefined
+  private connectionEnd: Promise<ConnectionEnd> = new Promise(() => undefined)
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
   private writes = 0
-  private flying: { readonly largest: number }[] = []
+  private inFlight: { readonly largest: number }[] = []
   /** Bytes of a message from which on the server takes none. */
   private tooLarge = Infinity
-  private readonly waiting: { readonly ping: number; confirmed(): void }[] = []
+  private readonly awaitingPong: { readonly ping: number; confirmed(): void }[] = []
 
   constructor(private readonly target: Target<WsOptions>) {
     const { barrier, framing } = target.options
@@ -63,21 +63,21 @@ class FeedSink implements Sink {
   }
 
   async open(ctx: EndpointContext): Promise<void> {
-    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
+    const { signal } = (this.lifetime = linkedAbort(ctx.signal)).controller
     if (this.target.options.tlsInsecure)
       ctx.log.warn(
         "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
       )
-    const settings = await settingsOf(await this.target.resolve(), MAX_ANSWER, CLOSE_MS)
+    const settings = await settingsOf(await this.target.resolve(), MAX_RECEIVED_MESSAGE, CLOSE_MS)
     let received = 0
-    let finish: (end: End) => void = () => undefined
-    this.over = new Promise((resolve) => {
+    let finish: (end: ConnectionEnd) => void = () => undefined
+    this.connectionEnd = new Promise((resolve) => {
       finish = resolve
     })
     this.writes = 0
-    this.flying = []
-    this.waiting.length = 0
-    const link = await connect(
+    this.inFlight = []
+    this.awaitingPong.length = 0
+    const connection = await connect(
       settings,
       {
         message: () => {
@@ -85,40 +85,41 @@ class FeedSink implements Sink {
         },
         received: () => received,
         pong: (ping) => {
-          while (this.waiting[0] !== undefined && this.waiting[0].ping <= ping) this.waiting.shift()?.confirmed()
+          while (this.awaitingPong[0] !== undefined && this.awaitingPong[0].ping <= ping)
+            this.awaitingPong.shift()?.confirmed()
         },
         ended: finish,
       },
       ctx.clock,
       signal,
     )
-    this.link = link
+    this.connection = connection
     if (signal.aborted) {
-      link.cut('closed here')
+      connection.cut('closed here')
       signal.throwIfAborted()
     }
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
-    const { link } = this
-    if (link === undefined) throw new Disconnected('not connected')
+    const { connection } = this
+    if (connection === undefined) throw new Disconnected('not connected')
     if ('kind' in write.payload) throw new Error('a WebSocket takes batches')
     const { messages, rejected } = this.messagesOf(write)
     if (messages.length === 0) return rejected.length === 0 ? CONFIRMED : { retry: [], rejected }
     const flight = { largest: messages.reduce((most, { length }) => Math.max(most, length), 0) }
-    this.flying.push(flight)
+    this.inFlight.push(flight)
     this.writes++
     try {
       // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked
       // for.
-      await unlessAborted(this.sent(link, messages), signal)
-      this.flying = this.flying.filter((other) => other !== flight)
+      await unlessAborted(this.sent(connection, messages), signal)
+      this.inFlight = this.inFlight.filter((other) => other !== flight)
     } catch (error) {
-      const end = link.ended
+      const end = connection.ended
       if (end?.code === MESSAGE_TOO_BIG && (this.limits.confirms === 'each' || this.writes === 1))
         this.tooLarge = Math.min(
           this.tooLarge,
-          ...this.flying
+          ...this.inFlight
             .map(({ largest }) => largest)
             .sort((a, b) => b - a)
             .slice(0, 1),
@@ -129,36 +130,36 @@ class FeedSink implements Sink {
   }
 
   async close(): Promise<void> {
-    const { link, life } = this
-    this.link = this.life = undefined
-    life?.controller.abort(new Disconnected('closed here'))
-    life?.dispose()
-    if (link === undefined) return
-    link.close()
-    await this.over
+    const { connection, lifetime } = this
+    this.connection = this.lifetime = undefined
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    lifetime?.dispose()
+    if (connection === undefined) return
+    connection.close()
+    await this.connectionEnd
   }
 
   /** Resolves as `confirms` says; rejects with why the connection ended, once it has. */
-  private async sent(link: Link, messages: readonly Buffer[]): Promise<void> {
+  private async sent(connection: Connection, messages: readonly Buffer[]): Promise<void> {
     const binary = this.target.options.type === 'binary'
-    const broken = this.over.then((end) => {
+    const broken = this.connectionEnd.then((end) => {
       throw end.error
     })
-    const confirmed = !link.isOpen
+    const confirmed = !connection.isOpen
       ? broken
       : this.confirmed(
-          link,
-          link.sendAll(messages, (message) => binary || !isUtf8(message)),
+          connection,
+          connection.sendAll(messages, (message) => binary || !isUtf8(message)),
         )
     // A send fails as soon as the closing begins; the code that says why comes with its end.
     await Promise.race([confirmed.catch(() => broken), broken])
   }
 
-  private async confirmed(link: Link, flushed: Promise<void>): Promise<void> {
+  private async confirmed(connection: Connection, flushed: Promise<void>): Promise<void> {
     if (this.limits.confirms === 'none') return flushed
-    const ping = link.ping()
+    const ping = connection.ping()
     const answered = new Promise<void>((resolve) => {
-      this.waiting.push({ ping, confirmed: resolve })
+      this.awaitingPong.push({ ping, confirmed: resolve })
     })
     await Promise.all([flushed, answered])
   }

@@ -6,134 +6,135 @@ import { within } from '../../core/batch'
 import type { Delivery, Source, SourceContext } from '../../core/contract'
 import { Disconnected, Refused, type ManifoldError } from '../../core/errors'
 import { formatSize } from '../../kit/sizes'
-import { Wake, linkedAbort, unlessAborted } from '../../kit/signal'
+import { Notifier, linkedAbort, unlessAborted } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
-import { Expect, jsonPick } from './expect'
-import type { Taken } from './inbox'
-import { FEED, Lane, messageBytes } from './lane'
+import { SequenceCheck, jsonMemberPicker } from './expect'
+import type { ReceivedBatch } from './message-buffer'
+import { FEED, FeedConnection, maxMessageBytes } from './feed-connection'
 import type { WsOptions } from './options'
 import { settingsOf } from './settings'
-import { Dedupe, keepSwapping } from './swap'
+import { Deduplicator, keepReplacing } from './replacement'
 
 /** Connections in a row whose first message is too large to be taken: opening again will not help. */
-const HOPELESS = 3
+const MAX_TOO_LARGE = 3
 /** How long a server has to answer our close when we leave. */
-const LEAVE_MS = 1000
+const FINAL_CLOSE_MS = 1000
 /** How long it has when a connection is replaced, or after it closed itself. */
 const CLOSE_MS = 5000
 
 /** What a connection's end says where nothing else was wrong. */
-const CLOSED = 'closed here'
+const CLOSED_HERE = 'closed here'
 
 /** A date, and by the monotonic clock where it is of this process. */
 interface Instant {
   readonly date: number
-  readonly moment?: number
+  readonly monotonic?: number
 }
 
-export const create: CreateSource<WsOptions> = (target) => new FeedSource(target)
+export const create: CreateSource<WsOptions> = (target) => new WebSocketSource(target)
 
-class FeedSource implements Source {
-  private readonly wake = new Wake()
+class WebSocketSource implements Source {
+  private readonly notifier = new Notifier()
   /**
    * In the order in which they are read: more than one during an overlap, or where an earlier connection was closed
    * before all of it was read.
    */
-  private lanes: Lane[] = []
+  private connections: FeedConnection[] = []
   private epoch = 0
   private ctx: SourceContext | undefined
-  private life: ReturnType<typeof linkedAbort> | undefined
-  private swapping: Promise<void> = Promise.resolve()
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
+  private replacing: Promise<void> = Promise.resolve()
   /** Nothing before `from` is missing; what comes after it is, until a connection is open. */
-  private lost: { readonly from: Instant; readonly why: string } | undefined
-  private begun = false
+  private pendingGap: { readonly from: Instant; readonly why: string } | undefined
+  private isOpenedBefore = false
   /** Somebody waits in `read`: all that it returned before has been taken. */
-  private reading = false
-  private bug: { readonly error: unknown } | undefined
-  private tooLarge = 0
-  private readonly dedupe: Dedupe | undefined
-  private readonly expect: Expect | undefined
+  private isReading = false
+  private replacementError: { readonly error: unknown } | undefined
+  private tooLargeInARow = 0
+  private readonly dedupe: Deduplicator | undefined
+  private readonly sequenceCheck: SequenceCheck | undefined
 
   constructor(private readonly target: Target<WsOptions>) {
-    const { dedupe, expect, overlap } = target.options
-    this.dedupe = dedupe === undefined ? undefined : new Dedupe(jsonPick(dedupe), overlap)
-    this.expect = expect === undefined ? undefined : new Expect(jsonPick(expect))
+    const { dedupe: deduplicator, expect, overlap } = target.options
+    this.dedupe = deduplicator === undefined ? undefined : new Deduplicator(jsonMemberPicker(deduplicator), overlap)
+    this.sequenceCheck = expect === undefined ? undefined : new SequenceCheck(jsonMemberPicker(expect))
   }
 
   async open(ctx: SourceContext): Promise<void> {
     this.ctx = ctx
-    const life = (this.life = linkedAbort(ctx.signal))
-    const { signal } = life.controller
+    const lifetime = (this.lifetime = linkedAbort(ctx.signal))
+    const { signal } = lifetime.controller
     if (this.target.options.tlsInsecure)
       ctx.log.warn(
         "tls-insecure: the server's certificate is not checked; whoever sits between can read and change everything",
       )
-    const lane = await this.connect(signal)
+    const connection = await this.connect(signal)
     if (signal.aborted) {
-      await lane.close(0)
+      await connection.close(0)
       signal.throwIfAborted()
     }
-    if (this.lanes.length === 0) {
+    if (this.connections.length === 0) {
       // Durable records of an earlier run end at `lastReceivedAt`.
       const lost =
-        this.lost ??
-        (this.begun || ctx.lastReceivedAt === undefined
+        this.pendingGap ??
+        (this.isOpenedBefore || ctx.lastReceivedAt === undefined
           ? undefined
           : { from: { date: ctx.lastReceivedAt }, why: 'restart' })
-      if (lost !== undefined) this.gap(lost.from, this.instant(lane.openedAt), lost.why)
-      ctx.complete?.(this.instant(lane.openedAt).date)
+      if (lost !== undefined) this.gap(lost.from, this.instant(connection.openedAt), lost.why)
+      ctx.complete?.(this.instant(connection.openedAt).date)
     }
-    this.lost = undefined
-    this.begun = true
+    this.pendingGap = undefined
+    this.isOpenedBefore = true
     this.dedupe?.reset()
-    this.join(lane)
+    this.addConnection(connection)
     const { reconnectEvery, overlap } = this.target.options
     if (reconnectEvery > 0) {
-      this.swapping = keepSwapping(
+      this.replacing = keepReplacing(
         {
           everyMs: reconnectEvery,
           overlapMs: overlap,
           clock: ctx.clock,
           log: ctx.log,
-          dedupe: this.dedupe,
+          deduplicator: this.dedupe,
           open: (during) => this.connect(during),
-          join: (next) => {
-            this.join(next)
+          add: (next) => {
+            this.addConnection(next)
           },
-          leave: (next) => {
-            this.leave(next)
+          remove: (next) => {
+            this.removeConnection(next)
           },
         },
-        lane,
+        connection,
         signal,
       ).catch((error: unknown) => {
         if (signal.aborted) return
-        this.bug = { error }
-        this.wake.wake()
+        this.replacementError = { error }
+        this.notifier.notify()
       })
     }
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
-    this.reading = true
+    this.isReading = true
     try {
       return await this.nextDelivery(signal)
     } finally {
-      this.reading = false
+      this.isReading = false
     }
   }
 
   private async nextDelivery(signal: AbortSignal): Promise<Delivery> {
-    this.tellComplete()
+    this.reportComplete()
     for (;;) {
       signal.throwIfAborted()
-      if (this.bug !== undefined) throw this.bug.error
+      if (this.replacementError !== undefined) throw this.replacementError.error
       const delivery = this.next()
       if (delivery !== undefined) return delivery
-      const lane = this.lanes[0]
-      if (lane === undefined) throw new Disconnected('not connected')
-      if (lane.end !== undefined && lane.empty && this.lanes.length === 1) throw this.ending(lane)
-      await unlessAborted(this.wake.wait(), signal)
+      const connection = this.connections[0]
+      if (connection === undefined) throw new Disconnected('not connected')
+      if (connection.end !== undefined && connection.empty && this.connections.length === 1)
+        throw this.ending(connection)
+      await unlessAborted(this.notifier.wait(), signal)
     }
   }
 
@@ -142,103 +143,106 @@ class FeedSource implements Source {
   }
 
   async close(_last?: boolean, why?: string): Promise<void> {
-    const { life } = this
-    this.life = undefined
-    life?.controller.abort(new Disconnected('closed here'))
-    life?.dispose()
-    await this.swapping
-    await Promise.all(this.lanes.map((lane) => lane.close(LEAVE_MS)))
+    const { lifetime } = this
+    this.lifetime = undefined
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    lifetime?.dispose()
+    await this.replacing
+    await Promise.all(this.connections.map((connection) => connection.close(FINAL_CLOSE_MS)))
     // What has arrived and was not read is read after the next opening.
-    const last = this.lanes.at(-1)
-    if (last === undefined || this.lanes.some((lane) => !lane.empty)) return
-    const told = last.end?.why ?? CLOSED
-    this.lost ??= {
-      from: this.instant(last.drainedAt),
-      why: told === CLOSED && why !== undefined ? `${CLOSED}: ${why}` : told,
+    const last = this.connections.at(-1)
+    if (last === undefined || this.connections.some((connection) => !connection.empty)) return
+    const told = last.end?.why ?? CLOSED_HERE
+    this.pendingGap ??= {
+      from: this.instant(last.receivedUntil),
+      why: told === CLOSED_HERE && why !== undefined ? `${CLOSED_HERE}: ${why}` : told,
     }
-    this.lanes = []
+    this.connections = []
   }
 
-  private async connect(signal: AbortSignal): Promise<Lane> {
+  private async connect(signal: AbortSignal): Promise<FeedConnection> {
     const given = await this.target.resolve()
     // Up to twice the limit a message can still be told from others and kept as a dead letter; the library has no way
     // to skip one.
     const { maxRecord, framing } = given.options
     const { clock } = this.ctx ?? notOpen()
-    return Lane.open(
+    return FeedConnection.open(
       {
-        settings: await settingsOf(given, 2 * messageBytes({ maxRecord, framing }), CLOSE_MS),
+        settings: await settingsOf(given, 2 * maxMessageBytes({ maxRecord, framing }), CLOSE_MS),
         maxRecord,
         framing,
         epoch: ++this.epoch,
         clock,
         changed: () => {
-          this.wake.wake()
+          this.notifier.notify()
         },
         completed: () => {
-          this.tellComplete()
+          this.reportComplete()
         },
       },
       signal,
     )
   }
 
-  private join(lane: Lane): void {
-    this.lanes.push(lane)
-    this.ctx?.gauge('connections', this.lanes.length)
-    this.wake.wake()
+  private addConnection(connection: FeedConnection): void {
+    this.connections.push(connection)
+    this.ctx?.gauge('connections', this.connections.length)
+    this.notifier.notify()
   }
 
-  private leave(lane: Lane): void {
-    this.lanes = this.lanes.filter((other) => other !== lane)
-    this.ctx?.gauge('connections', this.lanes.length)
+  private removeConnection(connection: FeedConnection): void {
+    this.connections = this.connections.filter((other) => other !== connection)
+    this.ctx?.gauge('connections', this.connections.length)
   }
 
-  /** What the first lane has; the next lane's turn comes when all of it has been read. */
+  /** What the first connection has; the next connection's turn comes when all of it has been read. */
   private next(): Delivery | undefined {
     for (;;) {
-      const lane = this.lanes[0]
-      if (lane === undefined) return undefined
-      const taken = lane.take()
+      const connection = this.connections[0]
+      if (connection === undefined) return undefined
+      const taken = connection.take()
       if (taken !== undefined) {
-        const delivery = this.delivery(lane, taken)
+        const delivery = this.delivery(connection, taken)
         if (delivery !== undefined) return delivery
         continue
       }
-      const after = this.lanes[1]
-      if (lane.end === undefined || after === undefined) return undefined
-      this.leave(lane)
-      if (this.dedupe === undefined && lane.drainedAt >= after.openedAt) after.doubtful = after.received
+      const after = this.connections[1]
+      if (connection.end === undefined || after === undefined) return undefined
+      this.removeConnection(connection)
+      if (this.dedupe === undefined && connection.receivedUntil >= after.openedAt) after.doubtful = after.received
       // Within an overlap the old one brought all until after the new one had opened; elsewhere, or where it was dead
       // already, something is missing between.
-      if (lane.drainedAt < after.openedAt)
-        this.gap(this.instant(lane.drainedAt), this.instant(after.openedAt), lane.end.why)
+      if (connection.receivedUntil < after.openedAt)
+        this.gap(this.instant(connection.receivedUntil), this.instant(after.openedAt), connection.end.why)
     }
   }
 
-  private delivery(lane: Lane, { batch: received, unfit, receivedAt, release }: Taken): Delivery | undefined {
+  private delivery(
+    connection: FeedConnection,
+    { batch: received, unfit, receivedAt, release }: ReceivedBatch,
+  ): Delivery | undefined {
     let batch = received
     if (this.dedupe !== undefined) {
-      batch = this.dedupe.pass(batch, lane.epoch, receivedAt)
+      batch = this.dedupe.filter(batch, connection.epoch, receivedAt)
       if (batch !== received) this.ctx?.gauge('duplicates-dropped', this.dedupe.dropped)
     }
-    if (this.expect !== undefined) {
-      for (const hole of this.expect.holes(batch, lane.partition)) this.ctx?.gap(hole)
-      if (this.expect.unnumbered > 0) this.ctx?.gauge('unnumbered', this.expect.unnumbered)
+    if (this.sequenceCheck !== undefined) {
+      for (const hole of this.sequenceCheck.gaps(batch, connection.partition)) this.ctx?.gap(hole)
+      if (this.sequenceCheck.unnumbered > 0) this.ctx?.gauge('unnumbered', this.sequenceCheck.unnumbered)
     }
     const filtered = received.count - batch.count
     if (batch.count === 0 && unfit === undefined && filtered === 0) {
       release?.()
       return undefined
     }
-    const before = lane.handed
-    lane.handed += batch.count + (unfit === undefined ? 0 : 1)
-    const last = String(lane.handed)
-    const doubtful = Math.min(batch.count, Math.max(0, lane.doubtful - before))
-    const skew = this.skew()
+    const before = connection.handedOut
+    connection.handedOut += batch.count + (unfit === undefined ? 0 : 1)
+    const last = String(connection.handedOut)
+    const doubtful = Math.min(batch.count, Math.max(0, connection.doubtful - before))
+    const skew = this.clockOffset()
     return {
       batch,
-      partition: lane.partition,
+      partition: connection.partition,
       last,
       at: within(batch.count, (index) => String(before + index + 1)),
       receivedAt: receivedAt + skew,
@@ -250,11 +254,11 @@ class FeedSource implements Source {
   }
 
   /** Why reading cannot go on; all that was received has been read. */
-  private ending(lane: Lane): ManifoldError {
-    const { end } = lane
+  private ending(connection: FeedConnection): ManifoldError {
+    const { end } = connection
     if (end === undefined) return new Disconnected('not connected')
-    this.tooLarge = end.tooLarge && lane.received === 0 ? this.tooLarge + 1 : 0
-    if (this.tooLarge < HOPELESS) return end.error
+    this.tooLargeInARow = end.tooLarge && connection.received === 0 ? this.tooLargeInARow + 1 : 0
+    if (this.tooLargeInARow < MAX_TOO_LARGE) return end.error
     return new Refused(
       `the first message of each connection is larger than twice max-record=${formatSize(this.target.options.maxRecord)}: give a larger one`,
       { cause: end.error },
@@ -262,24 +266,24 @@ class FeedSource implements Source {
   }
 
   /** From the monotonic clock to the date. */
-  private skew(): number {
+  private clockOffset(): number {
     const { clock } = this.ctx ?? notOpen()
     return clock.now() - clock.monotonic()
   }
 
   private instant(moment: number): Instant {
-    return { date: moment + this.skew(), moment }
+    return { date: moment + this.clockOffset(), monotonic: moment }
   }
 
-  private tellComplete(): void {
-    const [lane] = this.lanes
-    if (this.reading && lane !== undefined) this.ctx?.complete?.(this.instant(lane.completeAt).date)
+  private reportComplete(): void {
+    const [connection] = this.connections
+    if (this.isReading && connection !== undefined) this.ctx?.complete?.(this.instant(connection.completeAt).date)
   }
 
   private gap(from: Instant, to: Instant, why: string): void {
     // Asleep meanwhile, the machine's monotonic clock stood still; set back meanwhile, the date of then was too late.
     // The earlier is right, or tells too much.
-    const begin = from.moment === undefined ? from.date : Math.min(from.date, from.moment + this.skew())
+    const begin = from.monotonic === undefined ? from.date : Math.min(from.date, from.monotonic + this.clockOffset())
     const [earlier, later] = begin <= to.date ? [begin, to.date] : [to.date, begin]
     const seconds = Math.round(later - earlier) / 1000
     this.ctx?.gap({

@@ -3,7 +3,7 @@ import { openCluster } from '../../../src/endpoints/kafka/client'
 import { GroupMember, keyOf, type GroupSettings, type TopicPartition } from '../../../src/endpoints/kafka/group'
 import type { Cluster } from '../../../src/endpoints/kafka/wire'
 import { systemClock } from '../../../src/kit/clock'
-import { Wake } from '../../../src/kit/signal'
+import { Notifier } from '../../../src/kit/signal'
 import { describeWith } from '../../services/describe-with'
 import { committed, groupName, makeTopic, put, startKafka, type KafkaServer } from '../../services/kafka'
 import { kafkaTarget } from '../../support/kafka-target'
@@ -39,7 +39,7 @@ describeWith('kafka', 'a group on a real broker', () => {
     readonly member: GroupMember
     private cluster: Cluster | undefined
     private readonly abort = new AbortController()
-    private readonly changed = new Wake()
+    private readonly changed = new Notifier()
 
     constructor(
       readonly topic: string,
@@ -63,7 +63,7 @@ describeWith('kafka', 'a group on a real broker', () => {
             .sort()
             .join()}`,
         )
-        this.changed.wake()
+        this.changed.notify()
       }
       const drop = (partitions: readonly TopicPartition[]): void => {
         for (const { partition } of partitions) this.holds.delete(partition)
@@ -94,7 +94,7 @@ describeWith('kafka', 'a group on a real broker', () => {
             },
             failed: (error) => {
               this.failures.push(error)
-              this.changed.wake()
+              this.changed.notify()
             },
           },
         },

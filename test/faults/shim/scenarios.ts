@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { constants, gunzipSync } from 'node:zlib'
 import { startStub } from '../../../scripts/services/s3-stub'
-import { Forge } from '../../../src/endpoints/generate/forge'
+import { RecordGenerator } from '../../../src/endpoints/generate/record-generator'
 import { record } from '../../support/feed'
 import { startTimedFeed } from './timed-feed'
 
@@ -72,7 +72,7 @@ export function linesIn(file: string, decode: (bytes: Buffer) => Buffer = (bytes
 
 /** A block of the generator ends where its numbers get longer. */
 export function generated(count: number): readonly string[] {
-  const forge = new Forge(SIZE, 1)
+  const forge = new RecordGenerator(SIZE, 1)
   const records: string[] = []
   while (records.length < count)
     records.push(...linesOf(forge.block(records.length + 1, count - records.length, 1 << 20).bytes.toString('latin1')))

@@ -1,21 +1,21 @@
 /** Which queue or exchange of which broker is meant. */
-import type { Given, Meaning, Role } from '../../options/define'
-import { serversOf } from '../../options/meaning'
-import { parseKey } from './key'
+import type { Given, CanonicalForm, Role } from '../../options/define'
+import { canonicalServers } from '../../options/canonical-form'
+import { parseKey } from './routing-key'
 import type { AmqpOptions } from './options'
 import { GUEST, PORTS, vhostOf } from './settings'
 import { parseBinding } from './topology'
 
-export function meaning(
+export function canonicalForm(
   { uri, options: { queue, exchange = '', key = '{key}' } }: Given<AmqpOptions>,
   role: Role,
-): Meaning {
+): CanonicalForm {
   // The default exchange's keys are names of queues.
   const target = role === 'source' ? (queue ?? '') : (queue ?? (exchange === '' && isFixedKey(key) ? key : undefined))
   const anonymous = uri.user === undefined && uri.password === undefined
   return {
-    members: serversOf(uri, PORTS[uri.scheme === 'amqps' ? 'amqps' : 'amqp']),
-    things: [`${named(uri.path)} ${target === undefined ? `exchange ${exchange}` : `queue ${target}`}`],
+    servers: canonicalServers(uri, PORTS[uri.scheme === 'amqps' ? 'amqps' : 'amqp']),
+    resources: [`${vhostOrPath(uri.path)} ${target === undefined ? `exchange ${exchange}` : `queue ${target}`}`],
     options: {
       queue: undefined,
       exchange: undefined,
@@ -25,7 +25,7 @@ export function meaning(
   }
 }
 
-function named(path: string): string {
+function vhostOrPath(path: string): string {
   try {
     return vhostOf(path.replace(/(?<=.)\/+$/, ''))
   } catch {
@@ -54,5 +54,5 @@ export function feeds(
   const bound = from.options.bind
     .map(parseBinding)
     .some((binding) => binding.exchange === exchange && (binding.key === '#' || binding.key === key))
-  return exchange !== '' && bound && named(from.uri.path) === named(uri.path)
+  return exchange !== '' && bound && vhostOrPath(from.uri.path) === vhostOrPath(uri.path)
 }

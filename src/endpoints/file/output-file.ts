@@ -2,17 +2,17 @@ import { constants, fstatSync, ftruncateSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { Disconnected, Refused } from '../../core/errors'
-import { letGo } from '../../kit/file-system'
+import { closeQuietly } from '../../kit/file-system'
 import { makeFolders } from '../../kit/folders'
-import { intentOf, leftBehind, Marker, type FileIdentity } from './marker'
-import { standing, type Intent } from './torn'
+import { intentOf, leftoverMarkers, Marker, type WrittenFile } from './marker'
+import { writeStateOf, type WriteIntent } from './torn-write'
 
 /** IOV_MAX is 1024 on Linux and macOS. */
-const MOST_BUFFERS = 1024
+const MAX_BUFFERS = 1024
 const NEWLINE = 0x0a
 const LINE_END = Buffer.from('\n')
 
-export interface OutFileFacts {
+export interface OutputFileFacts {
   /** Absolute. */
   readonly path: string
   /** Lines go on after a newline only. */
@@ -20,11 +20,11 @@ export interface OutFileFacts {
   /** Folders that do not exist are made. */
   readonly makeFolders: boolean
   /** So many bytes of ours, torn, were cut off. */
-  cut(bytes: number): void
+  tornWriteRemoved(bytes: number): void
   /** Somebody has cut the file short. */
   truncated(): void
   /** No marker can be kept in this folder. */
-  unmarked(folder: string): void
+  markerUnavailable(folder: string): void
   /** A write that is under way elsewhere is done by then. */
   pause(): Promise<void>
 }
@@ -34,23 +34,23 @@ export interface OutFileFacts {
  * then stands (O_APPEND), in one piece. Nothing is cut off but what is known to be a torn write of ours, and nothing of
  * ours stands in a line with somebody else's.
  */
-export class OutFile {
+export class OutputFile {
   /** Where the file ended after our last write; undefined: nobody knows. */
   private end: number | undefined
-  private last: Intent | undefined
+  private lastIntent: WriteIntent | undefined
   /** What became of the last write is not known. */
-  private isDoubtful = false
+  private isLastWriteUnknown = false
   /** A write that was not confirmed is there all the same, or in a copy that somebody made. */
-  private isLeft = false
-  private told = false
+  private mayHaveLeftovers = false
+  private isTruncationReported = false
 
   private constructor(
     readonly path: string,
     /** Without links. */ readonly real: string,
-    private readonly facts: OutFileFacts,
+    private readonly facts: OutputFileFacts,
     private readonly file: fs.FileHandle,
     private marker: Marker | undefined,
-    private readonly identity: FileIdentity,
+    private readonly identity: WrittenFile,
     private length_: number,
     readonly modified: number,
   ) {}
@@ -60,16 +60,16 @@ export class OutFile {
     return this.length_
   }
 
-  static async open(facts: OutFileFacts): Promise<OutFile> {
+  static async open(facts: OutputFileFacts): Promise<OutputFile> {
     if (facts.makeFolders) await makeSyncedFolders(path.dirname(facts.path))
     for (;;) {
-      const opened = await OutFile.attempt(facts)
+      const opened = await OutputFile.attempt(facts)
       if (opened !== undefined) return opened
     }
   }
 
   /** @returns undefined: another process has renamed the file meanwhile, for it was full */
-  private static async attempt(facts: OutFileFacts): Promise<OutFile | undefined> {
+  private static async attempt(facts: OutputFileFacts): Promise<OutputFile | undefined> {
     const { file, isNew } = await openOrCreate(facts.path)
     let marker: Marker | undefined
     try {
@@ -82,12 +82,12 @@ export class OutFile {
         return undefined
       }
       const identity = { inode: String(before.ino), born: String(before.birthtimeMs) }
-      await mend(facts, real, file, identity)
+      await removeTornWrites(facts, real, file, identity)
       if (!isNew) await file.datasync()
       marker = await Marker.create(real)
-      if (marker === undefined) facts.unmarked(path.dirname(real))
+      if (marker === undefined) facts.markerUnavailable(path.dirname(real))
       await syncFolder(path.dirname(real))
-      return new OutFile(
+      return new OutputFile(
         facts.path,
         real,
         facts,
@@ -98,7 +98,7 @@ export class OutFile {
         Number(before.mtimeMs),
       )
     } catch (error) {
-      await letGo(marker)
+      await closeQuietly(marker)
       await file.close()
       throw error
     }
@@ -107,59 +107,60 @@ export class OutFile {
   /** Durable when resolved. After a throw nothing is known of it: `close` takes back what it can. */
   async append(chunks: readonly Buffer[]): Promise<void> {
     const { size } = fstatSync(this.file.fd)
-    if (size < this.length_) this.tellTruncated()
+    if (size < this.length_) this.reportTruncated()
     const ours =
       size === this.end || size === 0 || !this.facts.lines || (await endsLine(this.file, size))
         ? chunks
         : [LINE_END, ...chunks]
     const intent = intentOf(size, ours)
-    await this.announce(intent)
+    await this.recordIntent(intent)
     // Before the write, not with it: of a write that reached the disk without its announcement nobody could say later
     // that it is torn.
     await this.marker?.sync()
-    this.isDoubtful = true
-    await this.put(intent, ours)
+    this.isLastWriteUnknown = true
+    await this.writeAtOnce(intent, ours)
     await this.file.datasync()
-    this.isDoubtful = false
+    this.isLastWriteUnknown = false
     this.length_ = fstatSync(this.file.fd).size
     this.end = size + intent.length
     if (this.length_ >= this.end) return
     // Of what was cut off nobody can say whether a copy of it was made before.
-    this.tellTruncated()
-    this.isLeft = true
+    this.reportTruncated()
+    this.mayHaveLeftovers = true
     throw new Disconnected(
       `${this.path} was truncated while it was written to: what was being written is written again`,
     )
   }
 
   /** In one piece: between several, others could write. */
-  private async put({ start, length }: Intent, chunks: readonly Buffer[]): Promise<void> {
+  private async writeAtOnce({ start, length }: WriteIntent, chunks: readonly Buffer[]): Promise<void> {
     const { bytesWritten } = await this.file.writev(
-      chunks.length <= MOST_BUFFERS ? [...chunks] : [Buffer.concat(chunks)],
+      chunks.length <= MAX_BUFFERS ? [...chunks] : [Buffer.concat(chunks)],
     )
     if (bytesWritten === length) return
-    if (this.takeBack(start, bytesWritten)) this.isDoubtful = false
+    if (this.undoAppend(start, bytesWritten)) this.isLastWriteUnknown = false
     // A disk that is full takes a part; the system says so only when asked for the rest.
     throw Object.assign(new Error('the disk took a part of it only'), { code: 'ENOSPC' })
   }
 
-  private async announce(intent: Intent): Promise<void> {
-    if (this.marker?.isTaken === true) {
-      await letGo(this.marker)
+  private async recordIntent(intent: WriteIntent): Promise<void> {
+    if (this.marker?.isRemoved === true) {
+      await closeQuietly(this.marker)
       this.marker = await Marker.create(this.real)
       await syncFolder(path.dirname(this.real))
     }
-    await this.marker?.note(this.identity, intent)
-    this.last = intent
+    await this.marker?.record(this.identity, intent)
+    this.lastIntent = intent
   }
 
   /** Takes the last append back, where nobody has appended since. */
   retract(): void {
-    if (this.last !== undefined && !this.takeBack(this.last.start, this.last.length)) this.isLeft = true
+    if (this.lastIntent !== undefined && !this.undoAppend(this.lastIntent.start, this.lastIntent.length))
+      this.mayHaveLeftovers = true
   }
 
   /** Nothing happens between the look and the cut but what others do in a microsecond. */
-  private takeBack(start: number, length: number): boolean {
+  private undoAppend(start: number, length: number): boolean {
     if (fstatSync(this.file.fd).size !== start + length) return false
     try {
       ftruncateSync(this.file.fd, start)
@@ -170,9 +171,9 @@ export class OutFile {
     return true
   }
 
-  private tellTruncated(): void {
-    if (!this.told) this.facts.truncated()
-    this.told = true
+  private reportTruncated(): void {
+    if (!this.isTruncationReported) this.facts.truncated()
+    this.isTruncationReported = true
   }
 
   /** Somebody has renamed or removed it: its path leads elsewhere. */
@@ -188,24 +189,24 @@ export class OutFile {
    */
   async close(): Promise<boolean> {
     try {
-      if (this.isDoubtful && this.last !== undefined) {
+      if (this.isLastWriteUnknown && this.lastIntent !== undefined) {
         const { size } = fstatSync(this.file.fd)
         // It will come again, as a whole.
         if (
-          ['torn', 'whole'].includes(await standing(this.file, this.last, size)) &&
-          this.takeBack(this.last.start, size - this.last.start)
+          ['torn', 'whole'].includes(await writeStateOf(this.file, this.lastIntent, size)) &&
+          this.undoAppend(this.lastIntent.start, size - this.lastIntent.start)
         ) {
-          this.isDoubtful = false
+          this.isLastWriteUnknown = false
           await this.file.datasync()
         }
       }
       await this.marker?.remove()
     } catch {
-      await letGo(this.marker)
+      await closeQuietly(this.marker)
     } finally {
-      await letGo(this.file)
+      await closeQuietly(this.file)
     }
-    return this.isDoubtful || this.isLeft
+    return this.isLastWriteUnknown || this.mayHaveLeftovers
   }
 }
 
@@ -232,13 +233,18 @@ export async function renameDurably(from: string, to: string): Promise<boolean> 
 }
 
 /** Cuts off what writers that are gone have torn, and nothing else. */
-async function mend(facts: OutFileFacts, real: string, file: fs.FileHandle, identity: FileIdentity): Promise<void> {
-  for (const { marker, intent } of await leftBehind(real, identity)) {
+async function removeTornWrites(
+  facts: OutputFileFacts,
+  real: string,
+  file: fs.FileHandle,
+  identity: WrittenFile,
+): Promise<void> {
+  for (const { marker, intent } of await leftoverMarkers(real, identity)) {
     if (intent !== undefined && (await isTorn(facts, file, intent))) {
       const { size } = fstatSync(file.fd)
-      if ((await standing(file, intent, size)) === 'torn') {
+      if ((await writeStateOf(file, intent, size)) === 'torn') {
         ftruncateSync(file.fd, intent.start)
-        facts.cut(size - intent.start)
+        facts.tornWriteRemoved(size - intent.start)
         await file.datasync()
       }
     }
@@ -249,9 +255,9 @@ async function mend(facts: OutFileFacts, real: string, file: fs.FileHandle, iden
 }
 
 /** And is so a little later: a writer that lives may be in the middle of it. */
-async function isTorn({ pause }: OutFileFacts, file: fs.FileHandle, intent: Intent): Promise<boolean> {
+async function isTorn({ pause }: OutputFileFacts, file: fs.FileHandle, intent: WriteIntent): Promise<boolean> {
   const { size } = fstatSync(file.fd)
-  if ((await standing(file, intent, size)) !== 'torn') return false
+  if ((await writeStateOf(file, intent, size)) !== 'torn') return false
   await pause()
   return fstatSync(file.fd).size === size
 }

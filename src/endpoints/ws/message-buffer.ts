@@ -13,25 +13,25 @@ import type { Batch, Entry, Unfit } from '../../core/contract'
 import { formatSize } from '../../kit/sizes'
 
 const NEWLINE = 0x0a
-const BLOCK = 256 * 1024
+const BLOCK_BYTES = 256 * 1024
 /** So many messages are searched together. */
-const MOST_ENDS = 8192
+const MAX_MESSAGES = 8192
 /** A larger message gets a buffer of its own: it would leave too much of a block unused. */
-const OWN = 64 * 1024
+const LARGE_MESSAGE = 64 * 1024
 /** A read returns about this much. */
-const READ = 1024 * 1024
+const READ_BYTES = 1024 * 1024
 /** At this much waiting the connection is to be paused, at half of it resumed. */
-export const INBOX_BOUND = 8 * 1024 * 1024
+export const MAX_BUFFERED = 8 * 1024 * 1024
 /** Blocks kept for filling anew. */
-const MOST_SPARE = 16
+const MAX_FREE_BLOCKS = 16
 /** What is kept of a message that is too large. */
 export const HEAD = 64 * 1024
 
-export type Misfit = Omit<Unfit, 'position'>
-export interface Taken {
+export type InvalidMessage = Omit<Unfit, 'position'>
+export interface ReceivedBatch {
   readonly batch: Batch
   /** Follows the batch. */
-  readonly unfit?: Misfit
+  readonly unfit?: InvalidMessage
   /** When its first message arrived, by the monotonic clock. */
   readonly receivedAt: number
   /** Nobody looks at the batch's bytes any more. */
@@ -40,20 +40,20 @@ export interface Taken {
 /** `held` counts the runs in it that were not released. */
 interface Block {
   readonly bytes: Buffer
-  held: number
+  references: number
 }
 interface Run {
   readonly receivedAt: number
   readonly bytes: number
   /** Where it lies, if in a block that may be filled anew. */
   readonly block?: Block
-  readonly what:
+  readonly content:
     | { readonly lines: Buffer; readonly count: number }
     | { readonly message: Buffer }
-    | { readonly unfit: Misfit }
+    | { readonly unfit: InvalidMessage }
 }
 
-export interface InboxParts {
+export interface BufferContext {
   readonly maxRecord: number
   now(): number
   /** More waits than may: called with everything that comes on top. */
@@ -62,37 +62,37 @@ export interface InboxParts {
   arrived(): void
 }
 
-export class Inbox {
+export class MessageBuffer {
   private block: Buffer = Buffer.allocUnsafeSlow(0)
-  private holder: Block = { bytes: this.block, held: 0 }
-  private readonly spare: Buffer[] = []
+  private currentBlock: Block = { bytes: this.block, references: 0 }
+  private readonly freeBlocks: Buffer[] = []
   /** Of the block: [from, to) holds `count` messages nobody has taken, the first of them since `since`. */
   private from = 0
   private to = 0
   private count = 0
   private since = 0
   /** Where their terminators belong, as long as none is looked at. */
-  private readonly ends = new Uint32Array(MOST_ENDS)
+  private readonly messageEnds = new Uint32Array(MAX_MESSAGES)
   /** A newline was found: each message is looked at, and terminated at once. */
-  private careful = false
+  private checksEach = false
   private runs: Run[] = []
-  private sealed = 0
-  private ticking = false
+  private sealedBytes = 0
+  private isNotifyScheduled = false
   /** Messages, since the beginning. */
   received = 0
   /** Of these: taken. */
   taken = 0
 
   /** Bytes of a message that goes in without a look. */
-  private readonly unlooked: number
+  private readonly maxUnchecked: number
 
-  constructor(private readonly parts: InboxParts) {
-    this.unlooked = Math.min(OWN, parts.maxRecord)
+  constructor(private readonly context: BufferContext) {
+    this.maxUnchecked = Math.min(LARGE_MESSAGE, context.maxRecord)
   }
 
   /** Bytes that wait. */
-  get waiting(): number {
-    return this.sealed + this.to - this.from
+  get bufferedBytes(): number {
+    return this.sealedBytes + this.to - this.from
   }
   get empty(): boolean {
     return this.count === 0 && this.runs.length === 0
@@ -101,53 +101,53 @@ export class Inbox {
   /** Copies the message. */
   add(data: Buffer): void {
     this.received++
-    if (!this.ticking) {
-      this.ticking = true
+    if (!this.isNotifyScheduled) {
+      this.isNotifyScheduled = true
       setImmediate(() => {
-        this.tick()
+        this.notifyArrived()
       })
     }
     const { length } = data
-    if (this.careful || length > this.unlooked) {
-      this.addCarefully(data)
+    if (this.checksEach || length > this.maxUnchecked) {
+      this.addChecked(data)
       return
     }
-    if (this.to + length >= this.block.length || this.count === MOST_ENDS) {
-      this.turn()
-      if (this.isCareful()) {
-        this.addCarefully(data)
+    if (this.to + length >= this.block.length || this.count === MAX_MESSAGES) {
+      this.nextBlock()
+      if (this.isCheckingEach()) {
+        this.addChecked(data)
         return
       }
     }
-    if (this.count === 0) this.since = this.parts.now()
+    if (this.count === 0) this.since = this.context.now()
     this.block.set(data, this.to)
     const end = this.to + length
     // Anything but a newline, until it is known that there is no other.
     this.block[end] = 0
-    this.ends[this.count++] = end
+    this.messageEnds[this.count++] = end
     this.to = end + 1
   }
 
   /** What has arrived, up to about 1 MiB; ends after a message that is too large. */
-  take(): Taken | undefined {
-    if (this.sealed < READ) this.seal()
+  take(): ReceivedBatch | undefined {
+    if (this.sealedBytes < READ_BYTES) this.seal()
     const first = this.runs[0]
     if (first === undefined) return undefined
     let bytes = 0
     let taken = 0
-    let unfit: Misfit | undefined
+    let unfit: InvalidMessage | undefined
     for (const run of this.runs) {
-      if (taken > 0 && bytes + run.bytes > READ) break
+      if (taken > 0 && bytes + run.bytes > READ_BYTES) break
       bytes += run.bytes
       taken++
-      this.taken += 'lines' in run.what ? run.what.count : 1
-      if ('unfit' in run.what) {
-        unfit = run.what.unfit
+      this.taken += 'lines' in run.content ? run.content.count : 1
+      if ('unfit' in run.content) {
+        unfit = run.content.unfit
         break
       }
     }
     const runs = this.runs.splice(0, taken)
-    this.sealed -= bytes
+    this.sealedBytes -= bytes
     return {
       batch: batchOf(runs),
       receivedAt: first.receivedAt,
@@ -158,116 +158,117 @@ export class Inbox {
     }
   }
 
-  private tick(): void {
-    this.ticking = false
-    this.parts.arrived()
+  private notifyArrived(): void {
+    this.isNotifyScheduled = false
+    this.context.arrived()
   }
 
   /** Sealing may have found a newline. */
-  private isCareful(): boolean {
-    return this.careful
+  private isCheckingEach(): boolean {
+    return this.checksEach
   }
 
-  private turn(): void {
+  private nextBlock(): void {
     this.seal()
-    if (this.block.length - this.to > OWN) return
-    this.renew()
+    if (this.block.length - this.to > LARGE_MESSAGE) return
+    this.startBlock()
   }
 
-  private renew(): void {
-    const old = this.holder
-    this.block = this.spare.pop() ?? Buffer.allocUnsafeSlow(BLOCK)
-    this.holder = { bytes: this.block, held: 0 }
+  private startBlock(): void {
+    const old = this.currentBlock
+    this.block = this.freeBlocks.pop() ?? Buffer.allocUnsafeSlow(BLOCK_BYTES)
+    this.currentBlock = { bytes: this.block, references: 0 }
     this.from = this.to = this.count = 0
-    this.keep(old)
+    this.recycle(old)
   }
 
   private release(runs: readonly Run[]): void {
     for (const { block } of runs) {
       if (block === undefined) continue
-      block.held--
-      if (block !== this.holder) this.keep(block)
+      block.references--
+      if (block !== this.currentBlock) this.recycle(block)
     }
   }
 
-  private keep({ bytes, held }: Block): void {
-    if (held === 0 && bytes.length === BLOCK && this.spare.length < MOST_SPARE) this.spare.push(bytes)
+  private recycle({ bytes, references }: Block): void {
+    if (references === 0 && bytes.length === BLOCK_BYTES && this.freeBlocks.length < MAX_FREE_BLOCKS)
+      this.freeBlocks.push(bytes)
   }
 
-  private addCarefully(data: Buffer): void {
+  private addChecked(data: Buffer): void {
     const { length } = data
-    if (!this.careful) this.seal()
+    if (!this.checksEach) this.seal()
     const newline = data.indexOf(NEWLINE)
-    if ((newline !== -1 && newline !== length - 1) || length > this.parts.maxRecord) {
-      this.addApart(data)
+    if ((newline !== -1 && newline !== length - 1) || length > this.context.maxRecord) {
+      this.addSeparately(data)
       return
     }
     // A newline at its end is the terminator already.
     const size = newline === -1 ? length + 1 : length
-    if (size > OWN) {
-      this.addOwn(data, size)
+    if (size > LARGE_MESSAGE) {
+      this.addLarge(data, size)
       return
     }
-    if (this.to + size > this.block.length) this.turn()
-    if (this.count === 0) this.since = this.parts.now()
+    if (this.to + size > this.block.length) this.nextBlock()
+    if (this.count === 0) this.since = this.context.now()
     this.block.set(data, this.to)
     this.to += size
     this.block[this.to - 1] = NEWLINE
     this.count++
     // Unless all are looked at, its neighbours are searched without it.
-    if (!this.careful) this.close()
+    if (!this.checksEach) this.closeRun()
   }
 
-  private addOwn(data: Buffer, size: number): void {
+  private addLarge(data: Buffer, size: number): void {
     this.seal()
     const lines = Buffer.allocUnsafeSlow(size)
     lines.set(data)
     lines[size - 1] = NEWLINE
-    this.push({ receivedAt: this.parts.now(), bytes: size, what: { lines, count: 1 } })
+    this.push({ receivedAt: this.context.now(), bytes: size, content: { lines, count: 1 } })
   }
 
-  private addApart(data: Buffer): void {
+  private addSeparately(data: Buffer): void {
     this.seal()
-    const { maxRecord, now } = this.parts
+    const { maxRecord, now } = this.context
     if (data.length > maxRecord) {
-      const unfit: Misfit = {
+      const unfit: InvalidMessage = {
         why: `a message of ${formatSize(data.length)} is larger than max-record=${formatSize(maxRecord)}`,
         head: Buffer.from(data.subarray(0, HEAD)),
         length: data.length,
         sha256: createHash('sha256').update(data).digest('hex'),
       }
-      this.push({ receivedAt: now(), bytes: unfit.head.length, what: { unfit } })
-    } else this.push({ receivedAt: now(), bytes: data.length, what: { message: Buffer.from(data) } })
+      this.push({ receivedAt: now(), bytes: unfit.head.length, content: { unfit } })
+    } else this.push({ receivedAt: now(), bytes: data.length, content: { message: Buffer.from(data) } })
   }
 
   private seal(): void {
     if (this.count === 0) return
-    if (!this.careful) {
-      const { block, from, to, count, ends, since } = this
+    if (!this.checksEach) {
+      const { block, from, to, count, messageEnds, since } = this
       if (block.subarray(from, to).includes(NEWLINE)) {
-        this.careful = true
+        this.checksEach = true
         // The old block is read from here: it must not be the next one.
-        this.holder.held++
-        this.renew()
+        this.currentBlock.references++
+        this.startBlock()
         for (let i = 0, at = from; i < count; i++) {
-          const end = ends[i] ?? at
-          this.addCarefully(block.subarray(at, end))
+          const end = messageEnds[i] ?? at
+          this.addChecked(block.subarray(at, end))
           at = end + 1
           this.since = since
         }
         if (this.count === 0) return
-      } else for (let i = 0; i < count; i++) block[ends[i] ?? from] = NEWLINE
+      } else for (let i = 0; i < count; i++) block[messageEnds[i] ?? from] = NEWLINE
     }
-    this.close()
+    this.closeRun()
   }
 
-  private close(): void {
-    this.holder.held++
+  private closeRun(): void {
+    this.currentBlock.references++
     this.push({
       receivedAt: this.since,
       bytes: this.to - this.from,
-      block: this.holder,
-      what: { lines: this.block.subarray(this.from, this.to), count: this.count },
+      block: this.currentBlock,
+      content: { lines: this.block.subarray(this.from, this.to), count: this.count },
     })
     this.from = this.to
     this.count = 0
@@ -275,8 +276,8 @@ export class Inbox {
 
   private push(run: Run): void {
     this.runs.push(run)
-    this.sealed += run.bytes
-    if (this.sealed >= INBOX_BOUND) this.parts.full()
+    this.sealedBytes += run.bytes
+    if (this.sealedBytes >= MAX_BUFFERED) this.context.full()
   }
 }
 
@@ -285,19 +286,20 @@ function batchOf(runs: readonly Run[]): Batch {
   let count = 0
   let retained = 0
   let apart = false
-  for (const { what, bytes } of runs) {
-    if ('unfit' in what) continue
+  for (const { content, bytes } of runs) {
+    if ('unfit' in content) continue
     retained += bytes
-    if ('lines' in what) {
-      chunks.push(what.lines)
-      count += what.count
+    if ('lines' in content) {
+      chunks.push(content.lines)
+      count += content.count
     } else apart = true
   }
   if (!apart) return count === 0 ? EMPTY : new LineBatch(chunks, count)
   const entries: Entry[] = []
-  for (const { what } of runs) {
-    if ('lines' in what) for (const entry of new LineBatch([what.lines], what.count).entries()) entries.push(entry)
-    else if ('message' in what) entries.push({ value: what.message })
+  for (const { content } of runs) {
+    if ('lines' in content)
+      for (const entry of new LineBatch([content.lines], content.count).entries()) entries.push(entry)
+    else if ('message' in content) entries.push({ value: content.message })
   }
   return new EntryBatch(entries, retained)
 }

@@ -4,49 +4,45 @@ import { jsonText } from '../../kit/json-scan'
 import { ROUTING_KEY } from './headers'
 import { SHORT_STRING } from './publishing'
 
-type Piece =
+type KeyPart =
   | { readonly text: string }
   | { readonly from: 'key' }
   | { readonly from: 'json'; readonly path: readonly string[] }
 
 /** Throws what is expected instead. */
-export function parseKey(raw: string): readonly Piece[] {
-  const pieces: Piece[] = []
+export function parseKey(raw: string): readonly KeyPart[] {
+  const parts: KeyPart[] = []
   for (const [, group, text] of raw.matchAll(/\{([^{}]*)\}|((?:[^{}]|[{}])[^{}]*)/g)) {
     if (text !== undefined) {
       if (/[{}]/.test(text)) throw new Error('a brace has no pair: {key} and {json:PATH} are known')
-      pieces.push({ text })
-    } else if (group === 'key') pieces.push({ from: 'key' })
+      parts.push({ text })
+    } else if (group === 'key') parts.push({ from: 'key' })
     else {
       const path = /^json:(.+)$/.exec(group ?? '')?.[1]?.split('.')
       if (path === undefined || path.includes(''))
         throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
-      pieces.push({ from: 'json', path })
+      parts.push({ from: 'json', path })
     }
   }
-  return pieces
+  return parts
 }
 
 /** The key of a record; throws a RangeError that says why it has none. */
 export type KeyOf = (entry: Entry) => Buffer
 
 export function keyOf(template: string): KeyOf {
-  const pieces = parseKey(template)
-  if (pieces.every((piece) => 'text' in piece)) {
-    const fixed = checked(Buffer.from(template))
+  const parts = parseKey(template)
+  if (parts.every((part) => 'text' in part)) {
+    const fixed = checkLength(Buffer.from(template))
     return () => fixed
   }
-  if (pieces.length === 1 && pieces[0] !== undefined && 'from' in pieces[0] && pieces[0].from === 'key')
-    return (entry) => checked(keyBytes(entry))
+  if (parts.length === 1 && parts[0] !== undefined && 'from' in parts[0] && parts[0].from === 'key')
+    return (entry) => checkLength(keyBytes(entry))
   return (entry) =>
-    checked(
+    checkLength(
       Buffer.concat(
-        pieces.map((piece) =>
-          'text' in piece
-            ? Buffer.from(piece.text)
-            : piece.from === 'key'
-              ? keyBytes(entry)
-              : member(entry, piece.path),
+        parts.map((part) =>
+          'text' in part ? Buffer.from(part.text) : part.from === 'key' ? keyBytes(entry) : member(entry, part.path),
         ),
       ),
     )
@@ -67,7 +63,7 @@ function member(entry: Entry, path: readonly string[]): Buffer {
   return Buffer.from(text)
 }
 
-function checked(key: Buffer): Buffer {
+function checkLength(key: Buffer): Buffer {
   if (key.length > SHORT_STRING) throw new RangeError(`its routing key is longer than ${SHORT_STRING} bytes`)
   return key
 }

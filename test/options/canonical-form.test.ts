@@ -4,7 +4,7 @@
  */
 import { registry } from '../../src/endpoints/registry'
 import { parseCommandLine } from '../../src/options/command-line'
-import { identityOf, isEqual, isSameThing, type Identity } from '../../src/options/identity'
+import { identityOf, isEqual, isSameResource, type Identity } from '../../src/options/identity'
 import { isSame } from '../../src/state/known'
 
 type Words = readonly string[]
@@ -18,13 +18,13 @@ function identity(side: 'from' | 'to', words: Words): Identity {
 }
 const asStored = ({
   hash,
-  what,
-  members,
+  resourceHash,
+  servers,
   former,
 }: Identity): { id: string; label: string; meaning: { what: string; members: readonly string[] }; former: string } => ({
   id: hash,
   label: '',
-  meaning: { what, members },
+  meaning: { what: resourceHash, members: servers },
   former,
 })
 const same = (side: 'from' | 'to', one: Words, other: Words): readonly boolean[] => {
@@ -132,7 +132,7 @@ test('of one line, what shares a server and a topic is one thing given twice', (
 })
 
 test('both ends of a line are compared by servers and things, whatever else is asked of them', () => {
-  const ends = (from: Words, to: Words): boolean => isSameThing(identity('from', from), identity('to', to))
+  const ends = (from: Words, to: Words): boolean => isSameResource(identity('from', from), identity('to', to))
   expect(ends(['kafka://h1,h2/a,b', 'group=g'], ['kafka://h2', 'topic=b'])).toBe(true)
   expect(ends(['kafka://h1/a'], ['kafka://h1/b'])).toBe(false)
   expect(ends(['amqp://h', 'queue=q'], ['amqp://guest@h/%2F', 'key=q'])).toBe(true)

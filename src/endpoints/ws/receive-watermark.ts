@@ -12,99 +12,99 @@
  * Moments are of the monotonic clock.
  */
 /** No two looks within this: each costs two turns of the event loop. */
-const LEAST_MS = 20
+const MIN_PROBE_MS = 20
 /** How often to look at the least: a gap is told longer than it was by so much. */
-export const LOOK_MS = 100
+export const PROBE_MS = 100
 /** So long without a look that found nothing, and so much read meanwhile: it may not have been all. */
-const LAG_MS = 300
-const LAG_BYTES = 64 * 1024
+const BACKLOG_MS = 300
+const BACKLOG_BYTES = 64 * 1024
 /** For this long it is not asked again. */
-const ASK_MS = 1000
+const BACKLOG_TIMEOUT_MS = 1000
 
-export interface DrainedParts {
+export interface WatermarkContext {
   monotonic(): number
   /** Bytes read off the socket so far. */
-  bytes(): number
+  bytesRead(): number
   /** Nothing can be said now: reading is paused, or what was read is still being unpacked. */
-  busy(): boolean
+  isBusy(): boolean
   /** Sends a ping; undefined: none is to be sent. */
   ping(): number | undefined
   /** All that the server sent until then has been handed out. */
-  drained(at: number): void
+  advanced(at: number): void
   /** Calls back in the next turn of the event loop, after its look at the sockets. */
   nextTurn(run: () => void): void
 }
 
-export class Drained {
+export class ReceiveWatermark {
   /** Nothing is missing that was sent until then. */
   at: number
   /** The same, where the server was still there by then, as its end of the connection shows. */
   quietAt: number
-  private heardAt: number
+  private lastArrivalAt: number
   /** Read by `quietAt`. */
-  private bytes: number
-  private looking = false
-  private lag: { readonly ping: number | undefined; readonly askedAt: number } | undefined
+  private bytesAtQuiet: number
+  private isProbing = false
+  private backlog: { readonly ping: number | undefined; readonly askedAt: number } | undefined
   /** When the pings were sent that were not answered yet. */
-  private readonly sent = new Map<number, number>()
+  private readonly pingSentAt = new Map<number, number>()
 
-  constructor(private readonly parts: DrainedParts) {
-    this.at = this.quietAt = this.heardAt = parts.monotonic()
-    this.bytes = parts.bytes()
+  constructor(private readonly context: WatermarkContext) {
+    this.at = this.quietAt = this.lastArrivalAt = context.monotonic()
+    this.bytesAtQuiet = context.bytesRead()
   }
 
   /** Something has come in this turn of the event loop. */
   arrived(): void {
-    this.heardAt = this.parts.monotonic()
-    this.look()
+    this.lastArrivalAt = this.context.monotonic()
+    this.probe()
   }
 
-  look(): void {
-    const { parts } = this
-    if (this.looking || parts.busy() || parts.monotonic() - this.quietAt < LEAST_MS) return
-    this.looking = true
+  probe(): void {
+    const { context } = this
+    if (this.isProbing || context.isBusy() || context.monotonic() - this.quietAt < MIN_PROBE_MS) return
+    this.isProbing = true
     // The turn that is under way may have looked already.
-    parts.nextTurn(() => {
-      const at = parts.monotonic()
-      const bytes = parts.bytes()
-      parts.nextTurn(() => {
-        this.looking = false
-        if (!parts.busy() && parts.bytes() === bytes) this.foundNothing(at, bytes)
+    context.nextTurn(() => {
+      const at = context.monotonic()
+      const bytes = context.bytesRead()
+      context.nextTurn(() => {
+        this.isProbing = false
+        if (!context.isBusy() && context.bytesRead() === bytes) this.probedEmpty(at, bytes)
       })
     })
   }
 
   pinged(ping: number): void {
-    this.sent.set(ping, this.parts.monotonic())
+    this.pingSentAt.set(ping, this.context.monotonic())
   }
 
   answered(ping: number): void {
-    const at = this.sent.get(ping)
-    for (const earlier of this.sent.keys()) if (earlier <= ping) this.sent.delete(earlier)
-    if (this.lag?.ping !== undefined && ping >= this.lag.ping) this.lag = undefined
-    if (at !== undefined) this.until(at)
+    const at = this.pingSentAt.get(ping)
+    for (const earlier of this.pingSentAt.keys()) if (earlier <= ping) this.pingSentAt.delete(earlier)
+    if (this.backlog?.ping !== undefined && ping >= this.backlog.ping) this.backlog = undefined
+    if (at !== undefined) this.advance(at)
   }
 
   /** What was sent until then has come. */
-  until(at: number): void {
+  advance(at: number): void {
     this.quietAt = Math.max(this.quietAt, at)
-    this.bytes = this.parts.bytes()
+    this.bytesAtQuiet = this.context.bytesRead()
     if (at <= this.at) return
     this.at = at
-    this.parts.drained(at)
+    this.context.advanced(at)
   }
 
-  private foundNothing(at: number, bytes: number): void {
-    const { parts } = this
-    if (this.lag === undefined && at - this.quietAt > LAG_MS && bytes - this.bytes >= LAG_BYTES) {
-      const ping = parts.ping()
-      this.lag = { ping, askedAt: at }
+  private probedEmpty(at: number, bytes: number): void {
+    const { context } = this
+    if (this.backlog === undefined && at - this.quietAt > BACKLOG_MS && bytes - this.bytesAtQuiet >= BACKLOG_BYTES) {
+      const ping = context.ping()
+      this.backlog = { ping, askedAt: at }
     }
-    if (this.lag !== undefined) {
-      if (this.lag.ping !== undefined || at - this.lag.askedAt < ASK_MS) return
-      this.lag = undefined
+    if (this.backlog !== undefined) {
+      if (this.backlog.ping !== undefined || at - this.backlog.askedAt < BACKLOG_TIMEOUT_MS) return
+      this.backlog = undefined
     }
     this.quietAt = at
-    this.until(Math.min(at, this.heardAt))
+    this.advance(Math.min(at, this.lastArrivalAt))
   }
 }

@@ -1,5 +1,5 @@
 import { Message } from '../../../src/endpoints/amqp/deliveries'
-import { Inbox } from '../../../src/endpoints/amqp/inbox'
+import { DeliveryBuffer } from '../../../src/endpoints/amqp/delivery-buffer'
 
 /** Time passes by sleeping alone. */
 class Time {
@@ -28,48 +28,48 @@ const message = (bytes: number): Message => {
 }
 
 describe('messages that wait for the core', () => {
-  const inbox = new Inbox()
+  const buffer = new DeliveryBuffer()
   const time = new Time()
   beforeEach(() => {
-    inbox.clear()
+    buffer.clear()
     time.at += 1000
   })
 
   test('the first is given at once, what follows right after it together, and a lone one later at once again', async () => {
-    inbox.push(message(300))
-    expect(await inbox.gather(time, forever)).toBe(false)
-    expect(inbox.take(Infinity, time.now())).toHaveLength(1)
-    expect(await inbox.gather(time, forever)).toBe(false)
-    inbox.push(message(300))
-    const waiting = inbox.gather(time, forever)
-    inbox.push(message(300))
+    buffer.push(message(300))
+    expect(await buffer.linger(time, forever)).toBe(false)
+    expect(buffer.take(Infinity, time.now())).toHaveLength(1)
+    expect(await buffer.linger(time, forever)).toBe(false)
+    buffer.push(message(300))
+    const waiting = buffer.linger(time, forever)
+    buffer.push(message(300))
     expect(await waiting).toBe(true)
-    expect(await inbox.gather(time, forever)).toBe(false)
-    expect(inbox.take(Infinity, time.now())).toHaveLength(2)
+    expect(await buffer.linger(time, forever)).toBe(false)
+    expect(buffer.take(Infinity, time.now())).toHaveLength(2)
     time.at += 10
-    inbox.push(message(300))
-    expect(await inbox.gather(time, forever)).toBe(false)
+    buffer.push(message(300))
+    expect(await buffer.linger(time, forever)).toBe(false)
   })
 
   test('where enough is there nothing is waited for; whoever ends does not wait either', async () => {
-    inbox.push(message(300))
-    inbox.take(Infinity, time.now())
-    inbox.push(message(64 * 1024))
-    expect(await inbox.gather(time, forever)).toBe(false)
-    inbox.take(Infinity, time.now())
-    inbox.push(message(1))
-    await expect(inbox.gather(time, AbortSignal.abort(new Error('ended')))).rejects.toThrow('ended')
+    buffer.push(message(300))
+    buffer.take(Infinity, time.now())
+    buffer.push(message(64 * 1024))
+    expect(await buffer.linger(time, forever)).toBe(false)
+    buffer.take(Infinity, time.now())
+    buffer.push(message(1))
+    await expect(buffer.linger(time, AbortSignal.abort(new Error('ended')))).rejects.toThrow('ended')
   })
 
   test('a delivery is about 1 MiB, or one larger message, and in order', () => {
-    for (const bytes of [600_000, 600_000, 3_000_000, 10, 10]) inbox.push(message(bytes))
+    for (const bytes of [600_000, 600_000, 3_000_000, 10, 10]) buffer.push(message(bytes))
     const sizes = []
     for (;;) {
-      const taken = inbox.take(Infinity, time.now())
+      const taken = buffer.take(Infinity, time.now())
       if (taken.length === 0) break
       sizes.push(taken.map(({ bytes }) => bytes))
     }
     expect(sizes).toEqual([[600_000], [600_000], [3_000_000], [10, 10]])
-    expect(inbox.bytes).toBe(0)
+    expect(buffer.bytes).toBe(0)
   })
 })

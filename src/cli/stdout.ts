@@ -2,18 +2,18 @@
  * What a command answers on stdout. Whoever reads it may have enough, as head has, or its disk be full: no bug of ours.
  */
 import { EXIT } from './exit'
-import { tell } from './stderr'
+import { writeStderr } from './stderr'
 
 /** To be called before the first word is written. */
-export function watchStdout(): void {
+export function handleStdoutErrors(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') tell(`manifold: the answer could not be written to stdout: ${error.message}\n`)
+    if (error.code !== 'EPIPE') writeStderr(`manifold: the answer could not be written to stdout: ${error.message}\n`)
     process.exit(error.code === 'EPIPE' ? EXIT.readerGone : EXIT.disk)
   })
 }
 
 /** All that was written is out: a pipe takes it later than `write` returns. */
-export function answered(): Promise<void> {
+export function flushStdout(): Promise<void> {
   return new Promise((resolve) => {
     process.stdout.write('', () => {
       resolve()
@@ -21,9 +21,9 @@ export function answered(): Promise<void> {
   })
 }
 
-export async function answer(text: string): Promise<number> {
-  watchStdout()
+export async function printAndExit(text: string): Promise<number> {
+  handleStdoutErrors()
   process.stdout.write(text)
-  await answered()
+  await flushStdout()
   return EXIT.complete
 }

@@ -7,13 +7,13 @@ import { only, within } from '../../core/batch'
 import { Fatal } from '../../core/errors'
 import type { Framing } from '../../options/shared'
 import { findMatching, findRotated, type Candidate, type CompressionChoice } from './candidates'
-import { OtherContent } from './compressed-reader'
-import { bindByContent, bindByInode, type Bound } from './identity'
+import { ContentChanged } from './decompressor'
+import { bindByContent, bindByInode, type Bindings } from './identity'
 import { decodePosition, type FilePosition } from './position'
 import { startOf } from './start'
-import { Cut, Moved, Tail } from './tail'
+import { FileTruncated, FileMoved, Tail } from './tail'
 
-export interface AgainFacts {
+export interface RereadFacts {
   readonly pattern: string
   readonly compression: CompressionChoice
   readonly framing: Framing
@@ -21,8 +21,8 @@ export interface AgainFacts {
   readonly start: string
 }
 
-export async function* readAgain(
-  facts: AgainFacts,
+export async function* reread(
+  facts: RereadFacts,
   name: string,
   from: Position | undefined,
   to: Position,
@@ -57,7 +57,7 @@ export async function* readAgain(
       else if (!more && delivery === undefined) throw new Fatal(`${candidate.path} ends before what was read of it`)
     }
   } catch (error) {
-    throw error instanceof Cut || error instanceof Moved || error instanceof OtherContent
+    throw error instanceof FileTruncated || error instanceof FileMoved || error instanceof ContentChanged
       ? new Fatal(`${candidate.path} is not what was read before`, { cause: error })
       : error
   } finally {
@@ -67,12 +67,12 @@ export async function* readAgain(
 
 /** By the rules by which a file is known again. */
 async function fileOf(
-  { pattern, compression }: AgainFacts,
+  { pattern, compression }: RereadFacts,
   name: string,
   position: FilePosition,
 ): Promise<Candidate | undefined> {
   const known = [{ name, position }]
-  const bound: Bound = new Map()
+  const bound: Bindings = new Map()
   const unknown = (): Promise<boolean> => Promise.resolve(false)
   const matched = await findMatching(pattern, compression)
   await bindByInode(bound, known, matched, unknown)

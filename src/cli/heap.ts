@@ -10,7 +10,7 @@ import { setFlagsFromString } from 'node:v8'
  * - Helpers that are woken for the little that survives cost more than they take over: 7 % of the time from stdin to
  *   stdout.
  */
-export function fitMemory(): void {
+export function tuneHeap(): void {
   setFlagsFromString('--no-parallel-scavenge')
   if (!process.execArgv.some((flag) => flag.startsWith('--max-semi-space-size')))
     setFlagsFromString('--semi-space-growth-factor=1')

@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Receipt } from '../../src/core/receipt'
-import { Drained } from '../../src/endpoints/ws/drained'
+import { ReceiveWatermark } from '../../src/endpoints/ws/receive-watermark'
 import { start, type Running } from '../support/manifold'
 import { startPeer, until, type Peer } from './ws/peer'
 
@@ -177,15 +177,15 @@ class Hand {
   pings = 0
   drainedAt: number[] = []
   private turns: (() => void)[] = []
-  readonly drained = new Drained({
+  readonly watermark = new ReceiveWatermark({
     monotonic: () => this.now,
-    bytes: () => this.read,
-    busy: () => this.paused,
+    bytesRead: () => this.read,
+    isBusy: () => this.paused,
     ping: () => {
-      this.drained.pinged(++this.pings)
+      this.watermark.pinged(++this.pings)
       return this.pings
     },
-    drained: (at) => {
+    advanced: (at) => {
       this.drainedAt.push(at)
     },
     nextTurn: (next) => {
@@ -196,7 +196,7 @@ class Hand {
     this.now++
     this.read += bytes
     for (const next of this.turns.splice(0)) next()
-    if (bytes > 0) this.drained.arrived()
+    if (bytes > 0) this.watermark.arrived()
   }
 }
 
@@ -205,12 +205,12 @@ test('a turn that finds nothing has read all; silence tells nothing more', () =>
   hand.now = 100
   hand.turn(1000)
   for (let i = 0; i < 3; i++) hand.turn()
-  expect(hand.drained.at).toBe(101)
+  expect(hand.watermark.at).toBe(101)
   hand.now = 5000
-  hand.drained.look()
+  hand.watermark.probe()
   for (let i = 0; i < 3; i++) hand.turn()
-  expect(hand.drained.at).toBe(101)
-  expect(hand.drained.quietAt).toBeGreaterThanOrEqual(5000)
+  expect(hand.watermark.at).toBe(101)
+  expect(hand.watermark.quietAt).toBeGreaterThanOrEqual(5000)
 })
 
 test('after much has piled up only the answer to a ping counts', () => {
@@ -218,18 +218,18 @@ test('after much has piled up only the answer to a ping counts', () => {
   hand.now = 100
   hand.turn(1000)
   for (let i = 0; i < 3; i++) hand.turn()
-  const { at } = hand.drained
+  const { at } = hand.watermark
   hand.now = 10_000
   hand.turn(200_000)
   for (let i = 0; i < 3; i++) hand.turn()
-  expect([hand.drained.at, hand.pings]).toEqual([at, 1])
+  expect([hand.watermark.at, hand.pings]).toEqual([at, 1])
   for (let i = 0; i < 50; i++) hand.turn(50)
-  expect(hand.drained.at).toBe(at)
-  hand.drained.answered(1)
-  expect(hand.drained.at).toBeGreaterThan(10_000)
+  expect(hand.watermark.at).toBe(at)
+  hand.watermark.answered(1)
+  expect(hand.watermark.at).toBeGreaterThan(10_000)
   const after = hand.now
   hand.now += 50
   hand.turn(50)
   for (let i = 0; i < 3; i++) hand.turn()
-  expect(hand.drained.at).toBeGreaterThan(after)
+  expect(hand.watermark.at).toBeGreaterThan(after)
 })

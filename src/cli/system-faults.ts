@@ -5,7 +5,7 @@ import { isSystemError, lineOf } from '../core/errors'
 import { EXIT } from './exit'
 
 /** What another command line, or another user, would mend; everything else is the machine's own. */
-const MENDED_BY_THE_CALLER = new Set([
+const CALLER_ERRORS = new Set([
   'EACCES',
   'EPERM',
   'ENOENT',
@@ -19,10 +19,10 @@ const MENDED_BY_THE_CALLER = new Set([
 ])
 
 /** @returns what is said and the exit code; undefined where the error is none of the system's */
-export function outsideFault(error: unknown): { readonly text: string; readonly code: number } | undefined {
+export function systemFault(error: unknown): { readonly text: string; readonly code: number } | undefined {
   if (!isSystemError(error)) return undefined
   if (error.syscall === 'uv_cwd') {
     return { text: 'the working directory is gone: change to another one, or give absolute paths', code: EXIT.usage }
   }
-  return { text: lineOf(error), code: MENDED_BY_THE_CALLER.has(error.code) ? EXIT.usage : EXIT.disk }
+  return { text: lineOf(error), code: CALLER_ERRORS.has(error.code) ? EXIT.usage : EXIT.disk }
 }

@@ -6,14 +6,14 @@ import { createHash } from 'node:crypto'
 import type { Uri } from './define'
 
 /** Host and port of each server, in an order of its own. @param defaultPort by scheme */
-export function serversOf(uri: Uri, defaultPort: number): readonly string[] {
+export function canonicalServers(uri: Uri, defaultPort: number): readonly string[] {
   return [
     ...new Set(uri.hosts.map(({ host, port, openPort }) => `${hostOf(host)}:${openPort ?? port ?? defaultPort}`)),
   ].sort()
 }
 
 /** Case of scheme and host, the scheme's own port, a final slash and a login make no other server. */
-export function serverUrl(text: string | undefined): string | undefined {
+export function canonicalUrl(text: string | undefined): string | undefined {
   if (text === undefined || text.includes('{') || !URL.canParse(text)) return text
   const { protocol, host, pathname, search } = new URL(text)
   return `${protocol}//${host}${pathname.replace(/\/+$/, '')}${search}`
@@ -25,7 +25,7 @@ export function hashedQuery(query: string | undefined): string {
 }
 
 /** What it is called, and where that name is known: `orders region=eu-west-1`. */
-export function thing(name: string, where: Readonly<Record<string, string | undefined>>): string {
+export function resourceName(name: string, where: Readonly<Record<string, string | undefined>>): string {
   return [
     name,
     ...Object.entries(where).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${value}`])),

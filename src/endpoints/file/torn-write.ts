@@ -6,21 +6,21 @@ import type * as fs from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 
 /** Blocks lie at multiples of their size in the file; the first and the last one may be parts. */
-export interface Intent {
+export interface WriteIntent {
   readonly start: number
   readonly length: number
   readonly block: number /** Four bytes for each block. */
   readonly sums: Buffer
 }
 /** none: nothing of it is there; other: what stands there is not ours, or not ours alone. */
-export type Standing = 'none' | 'torn' | 'whole' | 'other'
+export type WriteState = 'none' | 'torn' | 'whole' | 'other'
 
-const PAGE = 4096
+const PAGE_BYTES = 4096
 
 /** @param most blocks: larger writes have larger ones */
-export function checksums(start: number, chunks: readonly Buffer[], most: number): Intent {
+export function intentWithChecksums(start: number, chunks: readonly Buffer[], most: number): WriteIntent {
   const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-  let block = PAGE
+  let block = PAGE_BYTES
   while (length / block + 2 > most) block *= 2
   const sums: number[] = []
   let crc = 0
@@ -44,11 +44,11 @@ export function checksums(start: number, chunks: readonly Buffer[], most: number
 }
 
 /** How a write stands in a file of that size. */
-export async function standing(
+export async function writeStateOf(
   file: fs.FileHandle,
-  { start, length, block, sums }: Intent,
+  { start, length, block, sums }: WriteIntent,
   size: number,
-): Promise<Standing> {
+): Promise<WriteState> {
   if (size <= start) return 'none'
   const end = start + length
   if (size > end) return 'other'

@@ -4,30 +4,30 @@
  */
 const LETTERS = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_')
 /** Bytes of the template: paddings repeat after so many, which is farther apart than gzip looks back. */
-const TEMPLATE = 512 * 1024
-const MOST_ROWS = 4096
+const TEMPLATE_BYTES = 512 * 1024
+const MAX_ROWS = 4096
 const FIRST_DIGIT = '{"seq":'.length
 const ZERO = 0x30
 const NINE = 0x39
 
-export class Forge {
+export class RecordGenerator {
   private readonly rows: number
-  private readonly pool: Buffer
-  private template: { readonly digits: number; readonly row: number; readonly bytes: Buffer } | undefined
+  private readonly padding: Buffer
+  private rowTemplate: { readonly digits: number; readonly row: number; readonly bytes: Buffer } | undefined
 
   /** @param size bytes of a record without its newline */
   constructor(
     private readonly size: number,
     seed: number,
   ) {
-    this.rows = Math.min(MOST_ROWS, Math.max(1, Math.floor(TEMPLATE / (size + 1))))
-    this.pool = letters(this.rows * size, seed)
+    this.rows = Math.min(MAX_ROWS, Math.max(1, Math.floor(TEMPLATE_BYTES / (size + 1))))
+    this.padding = randomLetters(this.rows * size, seed)
   }
 
   /** Records from number `first` on: no more than allowed, than fit, and than have as many digits; at least one. */
   block(first: number, allowed: number, bytes: number): { readonly bytes: Buffer; readonly count: number } {
     const digits = String(first).length
-    const { row, bytes: template } = this.template?.digits === digits ? this.template : this.templateFor(digits)
+    const { row, bytes: template } = this.rowTemplate?.digits === digits ? this.rowTemplate : this.templateFor(digits)
     const count = Math.max(1, Math.min(allowed, Math.floor(bytes / row), 10 ** digits - first))
     const block = Buffer.allocUnsafeSlow(count * row)
     for (let at = 0, number = first; at < block.length; ) {
@@ -53,15 +53,15 @@ export class Forge {
       Array.from({ length: this.rows }, (_, index) =>
         padding < 0
           ? `${head}}\n`
-          : `${head},"pad":"${this.pool.toString('latin1', index * this.size, index * this.size + padding)}"}\n`,
+          : `${head},"pad":"${this.padding.toString('latin1', index * this.size, index * this.size + padding)}"}\n`,
       ).join(''),
     )
-    this.template = { digits, row: bytes.length / this.rows, bytes }
-    return this.template
+    this.rowTemplate = { digits, row: bytes.length / this.rows, bytes }
+    return this.rowTemplate
   }
 }
 
-function letters(length: number, seed: number): Buffer {
+function randomLetters(length: number, seed: number): Buffer {
   const pool = Buffer.allocUnsafe(length)
   let state = seed >>> 0
   for (let i = 0; i < length; i++) {

@@ -5,16 +5,16 @@ import type { Message } from './deliveries'
 import { entryOf } from './properties'
 
 /** Of one delivery to the core. */
-const MOST_BYTES = 1024 * 1024
-const MOST_MESSAGES = 8192
+const MAX_BYTES = 1024 * 1024
+const MAX_MESSAGES = 8192
 /**
  * A delivery costs the same whatever is in it: less than this waits a moment for more, where others went before it just
  * now.
  */
-const ENOUGH_BYTES = 64 * 1024
-const MOMENT_MS = 2
+const LINGER_BELOW_BYTES = 64 * 1024
+const LINGER_MS = 2
 
-export class Inbox {
+export class DeliveryBuffer {
   private messages: Message[] = []
   private at = 0
   private takenAt = 0
@@ -31,9 +31,10 @@ export class Inbox {
   }
 
   /** Whether a moment was waited for what follows. Rejects with the signal's reason. */
-  async gather(clock: Clock, signal: AbortSignal): Promise<boolean> {
-    if (this.length === 0 || this.bytes >= ENOUGH_BYTES || clock.monotonic() - this.takenAt >= MOMENT_MS) return false
-    await clock.sleep(MOMENT_MS, signal)
+  async linger(clock: Clock, signal: AbortSignal): Promise<boolean> {
+    if (this.length === 0 || this.bytes >= LINGER_BELOW_BYTES || clock.monotonic() - this.takenAt >= LINGER_MS)
+      return false
+    await clock.sleep(LINGER_MS, signal)
     return true
   }
 
@@ -45,9 +46,9 @@ export class Inbox {
     this.takenAt = now
     const from = this.at
     let bytes = 0
-    while (this.at < this.messages.length && this.at - from < Math.min(most, MOST_MESSAGES)) {
+    while (this.at < this.messages.length && this.at - from < Math.min(most, MAX_MESSAGES)) {
       const size = this.messages[this.at]?.bytes ?? 0
-      if (bytes > 0 && bytes + size > MOST_BYTES) break
+      if (bytes > 0 && bytes + size > MAX_BYTES) break
       bytes += size
       this.at++
     }
@@ -79,13 +80,13 @@ export class MessageBatch implements Batch {
   readonly count: number
   readonly bytes: number
   readonly retained: number
-  private made: readonly Entry[] | undefined
-  private text: Lines | undefined
+  private decoded: readonly Entry[] | undefined
+  private encodedLines: Lines | undefined
 
-  /** @param leave a header that is the broker's, not the message's */
+  /** @param omittedHeader a header that is the broker's, not the message's */
   constructor(
     private readonly messages: readonly Message[],
-    private readonly leave?: string,
+    private readonly omittedHeader?: string,
   ) {
     this.count = messages.length
     let bytes = 0
@@ -94,11 +95,11 @@ export class MessageBatch implements Batch {
   }
 
   entries(): readonly Entry[] {
-    return (this.made ??= this.messages.map((message) => entryOf(message, this.leave)))
+    return (this.decoded ??= this.messages.map((message) => entryOf(message, this.omittedHeader)))
   }
   // One without body may stand for a record that has no value.
   lines(): Lines {
-    return (this.text ??= new EntryBatch(
+    return (this.encodedLines ??= new EntryBatch(
       this.messages.map((message) => ({ value: message.body.length === 0 ? entryOf(message).value : message.body })),
       0,
     ).lines())

@@ -17,41 +17,50 @@ import { Throttled, lineOf } from '../../core/errors'
 import { Backoff } from '../../kit/backoff'
 import { formatDuration } from '../../kit/durations'
 import { unlessAborted } from '../../kit/signal'
-import type { Pick, Picked } from './expect'
-import type { Lane } from './lane'
+import type { MemberPicker, MemberValue } from './expect'
+import type { FeedConnection } from './feed-connection'
 
 /** Pauses between tries to replace a connection that still serves. */
-const LEAST_PAUSE_MS = 1000
-const MOST_PAUSE_MS = 60_000
+const MIN_PAUSE_MS = 1000
+const MAX_PAUSE_MS = 60_000
 /** How soon it is seen that a new connection's records fill the memory they may take: the overlap ends then. */
-const LOOK_MS = 50
+const FULL_CHECK_MS = 50
 
-export interface SwapParts {
+export interface ReplacementContext {
   readonly everyMs: number
   readonly overlapMs: number
   readonly clock: Clock
   readonly log: Log
-  readonly dedupe: Dedupe | undefined
-  open(signal: AbortSignal): Promise<Lane>
-  /** The lane is read after all before it. */
-  join(lane: Lane): void
-  leave(lane: Lane): void
+  readonly deduplicator: Deduplicator | undefined
+  open(signal: AbortSignal): Promise<FeedConnection>
+  /** The connection is read after all before it. */
+  add(connection: FeedConnection): void
+  remove(connection: FeedConnection): void
 }
 
 /** Until the signal aborts or the feed is disconnected. Rejects with the signal's reason only. */
-export async function keepSwapping(parts: SwapParts, first: Lane, signal: AbortSignal): Promise<void> {
-  for (let lane: Lane | undefined = first; lane !== undefined; ) lane = await swap(parts, lane, signal)
+export async function keepReplacing(
+  parts: ReplacementContext,
+  first: FeedConnection,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let connection: FeedConnection | undefined = first; connection !== undefined; )
+    connection = await replace(parts, connection, signal)
 }
 
-/** The lane that replaced the old one; undefined where the old one broke before. */
-async function swap(parts: SwapParts, old: Lane, signal: AbortSignal): Promise<Lane | undefined> {
-  const { everyMs, overlapMs, clock, log, dedupe } = parts
+/** The connection that replaced the old one; undefined where the old one broke before. */
+async function replace(
+  parts: ReplacementContext,
+  old: FeedConnection,
+  signal: AbortSignal,
+): Promise<FeedConnection | undefined> {
+  const { everyMs, overlapMs, clock, log, deduplicator } = parts
   const due = old.openedAt + everyMs
   // A new connection may be served by a machine that lags behind: keys of the old one are kept from before it opens.
   await clock.sleep(due - overlapMs - clock.monotonic(), signal)
-  dedupe?.collect(old.epoch)
+  deduplicator?.startCollecting(old.epoch)
   await clock.sleep(due - clock.monotonic(), signal)
-  const backoff = new Backoff(LEAST_PAUSE_MS, Math.min(MOST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, everyMs)))
+  const backoff = new Backoff(MIN_PAUSE_MS, Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, everyMs)))
   for (;;) {
     if (old.end !== undefined) return undefined
     const next = await attempt(parts, signal)
@@ -60,13 +69,13 @@ async function swap(parts: SwapParts, old: Lane, signal: AbortSignal): Promise<L
       await next.close(0)
       return undefined
     }
-    const trouble = next instanceof Error ? next : await overlapped(parts, old, next, signal)
+    const trouble = next instanceof Error ? next : await overlap(parts, old, next, signal)
     if (trouble === undefined && !(next instanceof Error)) {
       await unlessAborted(old.close(), signal)
       const held = next.received
-      dedupe?.cut(clock.monotonic())
+      deduplicator?.closeOverlap(clock.monotonic())
       log.info(
-        `connection replaced after ${formatDuration(next.openedAt - old.openedAt)}; ${dedupe === undefined ? `${held} records of the overlap are possible duplicates` : 'duplicates within the overlap are dropped'}`,
+        `connection replaced after ${formatDuration(next.openedAt - old.openedAt)}; ${deduplicator === undefined ? `${held} records of the overlap are possible duplicates` : 'duplicates within the overlap are dropped'}`,
         { overlapMs: Math.round(clock.monotonic() - next.openedAt), held },
       )
       return next
@@ -79,7 +88,7 @@ async function swap(parts: SwapParts, old: Lane, signal: AbortSignal): Promise<L
   }
 }
 
-async function attempt({ open }: SwapParts, signal: AbortSignal): Promise<Lane | Error> {
+async function attempt({ open }: ReplacementContext, signal: AbortSignal): Promise<FeedConnection | Error> {
   try {
     return await open(signal)
   } catch (error) {
@@ -92,14 +101,14 @@ async function attempt({ open }: SwapParts, signal: AbortSignal): Promise<Lane |
  * Both in service for the overlap, or until one ends or memory for the new one's records does. An error: the new one
  * broke, and has been let go.
  */
-async function overlapped(
-  { overlapMs, clock, dedupe, join, leave }: SwapParts,
-  old: Lane,
-  next: Lane,
+async function overlap(
+  { overlapMs, clock, deduplicator, add, remove }: ReplacementContext,
+  old: FeedConnection,
+  next: FeedConnection,
   signal: AbortSignal,
 ): Promise<Error | undefined> {
-  join(next)
-  dedupe?.overlap(next.epoch)
+  add(next)
+  deduplicator?.startOverlap(next.epoch)
   const until = clock.monotonic() + overlapMs
   const looking = new AbortController()
   const stop = (): void => {
@@ -115,7 +124,7 @@ async function overlapped(
       signal.throwIfAborted()
       await Promise.race([
         clock
-          .sleep(Math.min(LOOK_MS, left), looking.signal)
+          .sleep(Math.min(FULL_CHECK_MS, left), looking.signal)
           .catch(() => undefined /* it rejects only when told to end */),
         old.ended,
         next.ended,
@@ -127,61 +136,61 @@ async function overlapped(
     looking.abort(new Error('looked'))
   }
   if (next.end === undefined || old.end !== undefined) return undefined
-  leave(next)
-  dedupe?.collect(old.epoch)
+  remove(next)
+  deduplicator?.startCollecting(old.epoch)
   return next.end.error
 }
 
 /** More keys than this in one generation begin the next: a bound on memory. */
-const MOST_KEYS = 500_000
+const MAX_KEYS = 500_000
 
 /**
  * Drops from a new connection's records those whose key the old one brought around the overlap. Records without a key
  * always pass.
  */
-export class Dedupe {
+export class Deduplicator {
   private phase:
     | { readonly kind: 'off' }
     | { readonly kind: 'collecting'; readonly old: number }
     | { readonly kind: 'overlapping'; readonly old: number; readonly next: number; until?: number } = { kind: 'off' }
-  private keys = new Set<Picked>()
-  private before = new Set<Picked>()
-  private since = 0
+  private keys = new Set<MemberValue>()
+  private olderKeys = new Set<MemberValue>()
+  private generationAt = 0
   /** Records, since the start. */
   dropped = 0
 
   constructor(
-    private readonly pick: Pick,
+    private readonly pick: MemberPicker,
     private readonly windowMs: number,
   ) {}
 
   reset(): void {
     this.phase = { kind: 'off' }
     this.keys = new Set()
-    this.before = new Set()
+    this.olderKeys = new Set()
   }
 
-  collect(old: number): void {
+  startCollecting(old: number): void {
     if (this.phase.kind === 'off' || this.phase.old !== old) this.reset()
     this.phase = { kind: 'collecting', old }
   }
 
-  overlap(next: number): void {
+  startOverlap(next: number): void {
     if (this.phase.kind === 'collecting') this.phase = { kind: 'overlapping', old: this.phase.old, next }
   }
   /**
    * The old connection is closed; the new one may still bring, for as long as the overlap was, what the old one did.
    */
-  cut(now: number): void {
+  closeOverlap(now: number): void {
     if (this.phase.kind === 'overlapping') this.phase.until = now + this.windowMs
   }
 
   /** Sees every delivery, in the order in which they go on. */
-  pass(batch: Batch, epoch: number, receivedAt: number): Batch {
+  filter(batch: Batch, epoch: number, receivedAt: number): Batch {
     const { phase } = this
     if (phase.kind === 'off') return batch
     if (epoch === phase.old) {
-      this.note(batch, receivedAt, phase.kind === 'collecting')
+      this.remember(batch, receivedAt, phase.kind === 'collecting')
       return batch
     }
     if (phase.kind !== 'overlapping' || epoch !== phase.next) return batch
@@ -192,17 +201,17 @@ export class Dedupe {
     const doubles = new Set<number>()
     batch.entries().forEach(({ value }, index) => {
       const key = value === null ? undefined : this.pick(value)
-      if (key !== undefined && (this.keys.has(key) || this.before.has(key))) doubles.add(index)
+      if (key !== undefined && (this.keys.has(key) || this.olderKeys.has(key))) doubles.add(index)
     })
     this.dropped += doubles.size
     return without(batch, doubles)
   }
 
-  private note(batch: Batch, receivedAt: number, rolling: boolean): void {
-    if ((rolling && receivedAt - this.since >= this.windowMs) || this.keys.size >= MOST_KEYS) {
-      this.before = this.keys
+  private remember(batch: Batch, receivedAt: number, rolling: boolean): void {
+    if ((rolling && receivedAt - this.generationAt >= this.windowMs) || this.keys.size >= MAX_KEYS) {
+      this.olderKeys = this.keys
       this.keys = new Set()
-      this.since = receivedAt
+      this.generationAt = receivedAt
     }
     for (const { value } of batch.entries()) {
       const key = value === null ? undefined : this.pick(value)

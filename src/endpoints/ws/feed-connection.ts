@@ -1,0 +1,180 @@
+/** A connection and what it has received: one epoch of the feed. */
+import { envelopeBytes } from '../../codec/envelope'
+import type { Clock, Partition } from '../../core/contract'
+import type { Framing } from '../../options/shared'
+import { connect, type ConnectionEnd, type Connection } from './client'
+import { decodeEnvelopes } from './envelope'
+import { MAX_BUFFERED, MessageBuffer, type ReceivedBatch } from './message-buffer'
+import type { Settings } from './settings'
+
+export const FEED = 'feed'
+
+export interface FeedConnectionContext {
+  readonly settings: Settings
+  /** Bytes of a record. */
+  readonly maxRecord: number
+  readonly framing: Framing
+  readonly epoch: number
+  readonly clock: Clock
+  /** Something to read, or the end. */
+  changed(): void
+  /** `completeAt` has grown while nothing waited to be read. */
+  completed(): void
+}
+
+/** Largest message that can hold a record. */
+export function maxMessageBytes({ framing, maxRecord }: Pick<FeedConnectionContext, 'framing' | 'maxRecord'>): number {
+  return framing === 'envelope' ? envelopeBytes(maxRecord) : maxRecord
+}
+
+export class FeedConnection {
+  readonly partition: Partition
+  /** By the monotonic clock, as all moments here. */
+  readonly openedAt: number
+  /** All that the server sent until then has been handed out. */
+  completeAt: number
+  /** What is complete once so many messages have been taken. */
+  private pendingWatermark: { readonly received: number; readonly at: number } | undefined
+  /** Of the records, the first so many may have come over another connection as well. */
+  doubtful = 0
+  /** Records handed out. */
+  handedOut = 0
+  private decoded: ReceivedBatch[] = []
+
+  private constructor(
+    private readonly connection: Connection,
+    private readonly buffer: MessageBuffer,
+    private readonly context: FeedConnectionContext,
+    private readonly endedPromise: Promise<ConnectionEnd>,
+  ) {
+    this.partition = { name: FEED, epoch: context.epoch }
+    this.openedAt = this.completeAt = context.clock.monotonic()
+  }
+
+  static async open(context: FeedConnectionContext, signal: AbortSignal): Promise<FeedConnection> {
+    let finish: (end: ConnectionEnd) => void = () => undefined
+    const over = new Promise<ConnectionEnd>((resolve) => {
+      finish = resolve
+    })
+    let full = false
+    let pause = (): void => undefined
+    let arrived = (): void => undefined
+    let watermark: (at: number) => void = () => undefined
+    const buffer = new MessageBuffer({
+      maxRecord: maxMessageBytes(context),
+      now: () => context.clock.monotonic(),
+      full: () => {
+        full = true
+        pause()
+      },
+      arrived: () => {
+        arrived()
+        context.changed()
+      },
+    })
+    const connection = await connect(
+      context.settings,
+      {
+        message: (data) => {
+          buffer.add(data)
+        },
+        received: () => buffer.received,
+        receivedUntil: (at) => {
+          watermark(at)
+        },
+        ended: (end) => {
+          finish(end)
+          context.changed()
+        },
+      },
+      context.clock,
+      signal,
+    )
+    pause = () => {
+      connection.pause()
+    }
+    // It may have been full before its opening was told.
+    if (full) connection.pause()
+    arrived = () => {
+      connection.arrived()
+    }
+    const opened = new FeedConnection(connection, buffer, context, over)
+    watermark = (at) => {
+      opened.onReceivedUntil(at)
+    }
+    return opened
+  }
+
+  get epoch(): number {
+    return this.context.epoch
+  }
+  get end(): ConnectionEnd | undefined {
+    return this.connection.ended
+  }
+  get ended(): Promise<ConnectionEnd> {
+    return this.endedPromise
+  }
+  get received(): number {
+    return this.buffer.received
+  }
+  get empty(): boolean {
+    return this.buffer.empty && this.decoded.length === 0
+  }
+  /** More waits than may: the connection is paused. */
+  get isFull(): boolean {
+    return this.buffer.bufferedBytes >= MAX_BUFFERED
+  }
+  /** Until when nothing that the server sent is missing. */
+  get receivedUntil(): number {
+    return this.connection.receivedUntil
+  }
+
+  take(): ReceivedBatch | undefined {
+    const taken = this.takeBuffered()
+    this.advance()
+    return taken
+  }
+
+  private takeBuffered(): ReceivedBatch | undefined {
+    const ready = this.decoded.shift()
+    if (ready !== undefined) return ready
+    const taken = this.buffer.take()
+    if (this.buffer.bufferedBytes <= MAX_BUFFERED / 2) this.connection.resume()
+    if (taken === undefined || this.context.framing === 'lines') return taken
+    this.decoded = [...decodeEnvelopes(taken, this.context.maxRecord)]
+    return this.decoded.shift()
+  }
+
+  private onReceivedUntil(at: number): void {
+    this.pendingWatermark ??= { received: this.buffer.received, at }
+    if (this.advance()) this.pendingWatermark = { received: this.buffer.received, at }
+    if (this.advance()) this.context.completed()
+  }
+
+  /** Whether all that is marked has been handed out. */
+  private advance(): boolean {
+    const { pendingWatermark } = this
+    if (pendingWatermark === undefined) return true
+    if (pendingWatermark.received > this.buffer.taken || this.decoded.length > 0) return false
+    this.completeAt = pendingWatermark.at
+    this.pendingWatermark = undefined
+    return true
+  }
+
+  /** By the closing handshake, waiting for its end; not for longer than `ms` if given. */
+  async close(ms?: number): Promise<void> {
+    this.connection.close()
+    if (ms === undefined) {
+      await this.endedPromise
+      return
+    }
+    const timer = new AbortController()
+    await Promise.race([
+      this.endedPromise,
+      this.context.clock.sleep(ms, timer.signal).catch(() => undefined /* it rejects only when told to end */),
+    ])
+    timer.abort(new Error('closed'))
+    this.connection.cut('closed here')
+    await this.endedPromise
+  }
+}
