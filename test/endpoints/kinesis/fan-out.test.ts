@@ -312,7 +312,7 @@ describeWith('kinesis-fanout', 'a stream as a source, pushed to a consumer', () 
     proxy.fate = (_, __, call) => (call === first ? 'cut' : 'pass')
     expect((await readTo(source, 80, read)).values).toEqual(upTo(80))
     for (const { batch } of read.deliveries) expect(batch.bytes).toBeLessThan(1.3 * 1024 * 1024)
-  }, 60_000)
+  }, 120_000)
 
   test('positions whose record is gone are gaps, as where it is polled; --until end of an empty stream ends at once', async () => {
     stream = await makeStream(client)

@@ -142,7 +142,7 @@ describeWith('kinesis', 'a stream as a sink', () => {
 
   it('each request failing in every second entry at random, order=key: nothing is missing or twice, each key keeps its order', async () => {
     const { values, code, stored } = await feed(2000, ['order=key'], (operation, count): Fault | undefined =>
-      operation === 'PutRecords' && count < 60
+      operation === 'PutRecords' && count < 20
         ? {
             kind: 'entries',
             fails: (index) => ((index * 7919 + count * 104_729) % 2 === 0 ? 'InternalFailure' : undefined),
