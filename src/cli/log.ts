@@ -3,14 +3,15 @@
  * request. A bounded run without a terminal prints nothing while it goes well: its lines are kept back and the last of
  * them shown if it fails.
  */
-import pino from 'pino'
 import type { Log } from '../core/contract'
+import type { LineOf } from './json-lines'
 import { writeStderr } from './stderr'
 
-export type LogFormat = 'auto' | 'text' | 'json'
+export type Level = 'debug' | 'info' | 'warn' | 'error'
 export interface LogSettings {
-  readonly format: LogFormat
-  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  /** Makes the lines where they are to be JSON. */
+  readonly json?: LineOf
+  readonly level: Level
   readonly terminal: boolean
   readonly journald: boolean
   /** Show nothing unless the run fails. */
@@ -30,8 +31,14 @@ export interface CliLog extends Log {
   showBuffered(lines: number): void
 }
 
-const JOURNALD_PREFIXES: Readonly<Record<number, string>> = { 20: '<7>', 30: '<6>', 40: '<4>', 50: '<3>' }
-const LEVEL_NAMES: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error' }
+const LEVELS: readonly Level[] = ['debug', 'info', 'warn', 'error']
+const JOURNALD_PREFIXES: Readonly<Record<Level, string>> = { debug: '<7>', info: '<6>', warn: '<4>', error: '<3>' }
+const SHADES: Readonly<Record<Level, string>> = {
+  debug: '\u001b[2m',
+  info: '\u001b[2m',
+  warn: '\u001b[33m',
+  error: '\u001b[31m',
+}
 
 export function createLog(settings: LogSettings): CliLog {
   const buffered: string[] = []
@@ -45,41 +52,33 @@ export function createLog(settings: LogSettings): CliLog {
     if (settings.around === undefined) print()
     else settings.around(print)
   }
-  const destination = {
-    write(line: string): void {
-      const text = settings.redact(settings.format === 'json' ? line : readable(line, settings))
-      const [level] = /(?<="level":)\d\d/.exec(line.slice(0, 20)) ?? []
-      if (!settings.quiet || level === '50') {
+  const lineFor: LineOf = settings.json ?? ((level, message, facts) => readable(level, message, facts, settings))
+  const least = LEVELS.indexOf(settings.level)
+  const write =
+    (level: Level) =>
+    (message: string, facts?: object): void => {
+      if (LEVELS.indexOf(level) < least) return
+      const text = settings.redact(lineFor(level, message, facts))
+      if (!settings.quiet || level === 'error') {
         put(text)
         return
       }
-      if (level === '40' && firstWarning === undefined) {
+      if (level === 'warn' && firstWarning === undefined) {
         firstWarning = text
         return
       }
       buffered.push(text)
       if (buffered.length > 100) buffered.shift()
-    },
-  }
-  const logger = pino({ level: settings.level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination)
+    }
   return {
-    debug: (message, facts) => {
-      logger.debug(facts ?? {}, message)
-    },
-    info: (message, facts) => {
-      logger.info(facts ?? {}, message)
-    },
-    warn: (message, facts) => {
-      logger.warn(facts ?? {}, message)
-    },
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
     // Where nothing is kept back the warnings have said it.
     lasting: (message) => {
-      if (settings.quiet)
-        put(settings.redact(readable(JSON.stringify({ level: 40, time: '', msg: message }), settings)))
+      if (settings.quiet) put(settings.redact(readable('warn', message, undefined, settings)))
     },
-    error: (message, facts) => {
-      logger.error(facts ?? {}, message)
-    },
+    error: write('error'),
     showBuffered: (lines) => {
       const all = buffered.splice(0)
       if (firstWarning !== undefined) put(firstWarning)
@@ -89,14 +88,17 @@ export function createLog(settings: LogSettings): CliLog {
   }
 }
 
-function readable(line: string, settings: LogSettings): string {
-  const { level, time, msg, ...facts } = JSON.parse(line) as { level: number; time: string; msg: string }
-  const rest = Object.entries(facts)
-    .map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
-    .join('')
-  if (settings.journald) return `${JOURNALD_PREFIXES[level] ?? '<6>'}${msg}${rest}\n`
-  const name = LEVEL_NAMES[level] ?? 'info'
-  if (!settings.terminal) return `manifold: ${name === 'info' ? '' : `${name}: `}${msg}${rest}\n`
-  const shade = level >= 50 ? '\u001b[31m' : level >= 40 ? '\u001b[33m' : '\u001b[2m'
-  return `${shade}${time.slice(11, 19)} ${name}\u001b[0m ${msg}${rest}\n`
+function readable(
+  level: Level,
+  message: string,
+  facts: object | undefined,
+  { journald, terminal }: LogSettings,
+): string {
+  const known = Object.entries(facts ?? {}).filter(([, value]) => value !== undefined)
+  const text =
+    message +
+    known.map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join('')
+  if (journald) return `${JOURNALD_PREFIXES[level]}${text}\n`
+  if (!terminal) return `manifold: ${level === 'info' ? '' : `${level}: `}${text}\n`
+  return `${SHADES[level]}${new Date().toISOString().slice(11, 19)} ${level}\u001b[0m ${text}\n`
 }

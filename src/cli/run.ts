@@ -109,9 +109,10 @@ async function plan(
 ): Promise<Planned | number> {
   const { flags } = line
   const terminal = process.stderr.isTTY
+  const json = flags.logFormat === 'json' ? (await import('./json-lines.js')).jsonLines() : undefined
   const make = (quiet: boolean): CliLog =>
     createLog({
-      format: flags.logFormat,
+      ...(json === undefined ? {} : { json }),
       level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel,
       terminal,
       journald: process.env['JOURNAL_STREAM'] !== undefined && flags.logFormat === 'auto',

@@ -1,13 +1,16 @@
 /** What is not asked for is not loaded: start-up stays that of Node. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { texts } from '../../src/cli/help'
 import { manifold } from '../support/manifold'
 
+/** Of dist: 182 at most when they were counted. */
+const FILES = 190
 let folder: string
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'manifold-lazy-'))
+  writeFileSync(join(folder, 'a.txt'), 'a\n')
 })
 afterAll(() => {
   rmSync(folder, { recursive: true })
@@ -50,19 +53,32 @@ test('what the build made of help is what the declarations say', async () => {
   expect((await manifold(['help', 'S3:'])).stdout.toString()).toBe(declared['help s3'])
 })
 
-test('records from stdin to stdout load what parses the line and what logs', async () => {
-  const { packages } = await loadedBy(['--from', '-', '--to', '-'])
+test.each([
+  ['records from stdin to stdout', ['--from', '-', '--to', '-']],
+  ['a record from a file to stdout', ['--from', 'file:{env:HOME}/a.txt', '--to', '-']],
+  ['a record that is made and discarded', ['--from', 'generate:', 'count=1', '--to', 'discard:']],
+])('%s: no package is loaded, and not much of the program', async (_, line) => {
+  const { packages, files } = await loadedBy(line)
+  expect(packages).toEqual([])
+  expect(files).toContain('core/flow')
+  expect(
+    files.filter((file) => /^(cli\/(metrics|json-lines|help|commands)|aws\/handler|endpoints\/.*client)/.test(file)),
+  ).toEqual([])
+  expect(files.length).toBeLessThanOrEqual(FILES)
+})
+
+test('what makes JSON of log lines is loaded where they are to be JSON', async () => {
+  const { packages } = await loadedBy(['--from', '-', '--to', '-', '--log-format', 'json'])
   expect(packages).toContain('pino')
-  expect(packages.filter((name) => /^@aws-sdk|^@smithy|^ws$|^prom-client|^pino-pretty|proxy/.test(name))).toEqual([])
 })
 
 test('Kafka loads none of the client package but the file that the build made of what is used: no schemas are compiled', async () => {
   // Nobody listens there: all that a connection needs was loaded before it failed.
-  const { packages } = await loadedBy(
+  const { files, packages } = await loadedBy(
     ['--from', 'kafka://127.0.0.1:1/topic', '--to', '-', '--give-up-after', 'first'],
     3,
   )
-  expect(packages).toContain('pino')
+  expect(files).toContain('endpoints/kafka/client-library')
   expect(
     packages.filter((name) => /^@platformatic|^ajv|^debug$|^fastq|^mnemonist|^avsc|^protobufjs|^@aws-sdk/.test(name)),
   ).toEqual([])
