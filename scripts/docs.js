@@ -1,33 +1,54 @@
 /**
- * Writes docs/reference/SCHEME.md for every endpoint, and the options between the markers of README.md, from the
- * declarations (as built: run `npm run build` first). --check writes nothing and exits with 1 where a page is not
- * current. Pages of endpoints that are gone are removed.
+ * Writes docs/reference/SCHEME.md for every endpoint, docs/reference/flags.md, and the list of endpoints between the
+ * markers of README.md, from the declarations (as built: run `npm run build` first). --check writes nothing and exits
+ * with 1 where a page is not current, or where a link of a page leads nowhere. Pages of endpoints that are gone are
+ * removed.
  */
 const { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
-const { join } = require('node:path')
+const { dirname, join } = require('node:path')
 
 const ROOT = join(__dirname, '..')
-const BEGIN = '<!-- options:begin -->'
-const END = '<!-- options:end -->'
-const BANNER = '<!-- Made by `npm run docs` from the declarations in src/endpoints. -->\n\n'
+const BEGIN = '<!-- endpoints:begin -->'
+const END = '<!-- endpoints:end -->'
+const BANNER = '<!-- Made by `npm run docs` from the declarations of the options. -->\n\n'
 
 function wanted() {
   const { registry } = require(join(ROOT, 'dist/endpoints/registry.js'))
-  const { readmeOptions, referencePage } = require(join(ROOT, 'dist/options/explain.js'))
+  const { endpointLinks, flagsPage, referencePage } = require(join(ROOT, 'dist/options/explain.js'))
   const { flags } = require(join(ROOT, 'dist/options/flags.js'))
   const pages = new Map(
     registry.map((endpoint) => [`docs/reference/${endpoint.schemes[0]}.md`, BANNER + referencePage(endpoint)]),
   )
+  pages.set('docs/reference/flags.md', BANNER + flagsPage(flags))
   const readme = join(ROOT, 'README.md')
   const text = existsSync(readme) ? readFileSync(readme, 'utf8') : ''
   const begin = text.indexOf(BEGIN)
   const end = text.indexOf(END)
   if (begin === -1 || end < begin) throw new Error(`README.md has no ${BEGIN} ... ${END}`)
-  pages.set(
-    'README.md',
-    `${text.slice(0, begin + BEGIN.length)}\n\n${readmeOptions(registry, flags)}\n\n${text.slice(end)}`,
-  )
+  pages.set('README.md', `${text.slice(0, begin + BEGIN.length)}\n\n${endpointLinks(registry)}\n\n${text.slice(end)}`)
   return pages
+}
+
+/** Links of README.md, CONTRIBUTING.md, CHANGELOG.md and all pages below docs/ to files that are not there. */
+function deadLinks() {
+  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...below('docs')].filter((page) =>
+    existsSync(join(ROOT, page)),
+  )
+  return pages.flatMap((page) =>
+    [...readFileSync(join(ROOT, page), 'utf8').matchAll(/\]\(([^)#\s]+)[^)]*\)/g)]
+      .map(([, link]) => link)
+      .filter((link) => !/^[a-z]+:/.test(link) && !existsSync(join(ROOT, dirname(page), link)))
+      .map((link) => ({ page, link })),
+  )
+}
+function below(folder) {
+  return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) =>
+    entry.isDirectory()
+      ? below(`${folder}/${entry.name}`)
+      : entry.name.endsWith('.md')
+        ? [`${folder}/${entry.name}`]
+        : [],
+  )
 }
 
 function main(check) {
@@ -40,8 +61,10 @@ function main(check) {
     .map((name) => `docs/reference/${name}`)
     .filter((path) => path.endsWith('.md') && !pages.has(path))
   if (check) {
+    const dead = deadLinks()
     for (const path of [...stale, ...gone]) console.error(`${path} is not current: npm run docs`)
-    return stale.length + gone.length === 0 ? 0 : 1
+    for (const { page, link } of dead) console.error(`${page}: the link ${link} leads nowhere`)
+    return stale.length + gone.length + dead.length === 0 ? 0 : 1
   }
   mkdirSync(folder, { recursive: true })
   for (const path of stale) writeFileSync(join(ROOT, path), pages.get(path))

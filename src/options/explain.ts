@@ -209,30 +209,17 @@ export function referencePage(endpoint: AnyEndpoint): string {
   return `${blocks.join('\n\n')}\n`
 }
 
-/** What README shows between its markers: each endpoint with its options, then the flags. */
-export function readmeOptions(registry: readonly AnyEndpoint[], flagSpec: Spec): string {
-  const endpoints = registry.flatMap((endpoint) => {
-    const all = groupsOf(endpoint).flatMap(({ title, options }) =>
-      options.map((option) =>
-        title.includes('as a source')
-          ? { ...option, text: `Source only. ${option.text}` }
-          : title.includes('as a sink')
-            ? { ...option, text: `Sink only. ${option.text}` }
-            : option,
-      ),
-    )
-    return [
-      `### ${endpoint.forms.map(code).join(' ')}`,
-      `${endpoint.summary}; ${rolesText(endpoint)}.`,
-      ...(all.length === 0 ? [] : [table(all)]),
-    ]
-  })
-  return [
-    ...endpoints,
-    '### Flags',
-    table(
-      Object.entries(flagSpec).map(([key, option]) => flagOf(key, option)),
-      '--',
-    ),
-  ].join('\n\n')
+/** The reference page of the flags. */
+export function flagsPage(flagSpec: Spec): string {
+  const rows = Object.entries(flagSpec).map(([key, option]) => flagOf(key, option))
+  return `# Flags\n\nFlags are for the whole run; an endpoint's options are words after its URI.\n\n${table(rows, '--')}\n`
+}
+
+/** The list of endpoints in README, each with a link to its page. */
+export function endpointLinks(registry: readonly AnyEndpoint[]): string {
+  const rows = registry.map(
+    ({ schemes, forms, summary }) =>
+      `| [${schemes[0] ?? ''}](docs/reference/${schemes[0] ?? ''}.md) | ${forms.map(code).join('<br>')} | ${summary} |`,
+  )
+  return ['| endpoint | how it is written | what it is |', '|---|---|---|', ...rows].join('\n')
 }

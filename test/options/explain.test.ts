@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { completionScript } from '../../src/options/completions'
 import {
+  endpointLinks,
   endpointsTable,
   optionHelp,
   flagsHelp,
+  flagsPage,
   helpText,
-  readmeOptions,
   referencePage,
 } from '../../src/options/explain'
 import { flags } from '../../src/options/flags'
@@ -60,8 +61,8 @@ test('a page has a table row for each option, with pipes escaped', () => {
     for (const key of Object.keys(endpoint.options as object))
       expect(referencePage(endpoint)).toMatch(new RegExp(`^\\| \`${kebab(key)}`, 'm'))
   expect(referencePage(s3)).toContain('| `compression=none\\|gzip\\|zstd` | Compression. | none |')
-  for (const line of readmeOptions(fakes, flags)
-    .split('\n')
+  for (const line of [...fakes.map(referencePage), flagsPage(flags), endpointLinks(fakes)]
+    .flatMap((page) => page.split('\n'))
     .filter((each) => each.startsWith('|')))
     expect(line.replaceAll('\\|', '').match(/\|/g)).toHaveLength(4)
 })
@@ -69,9 +70,10 @@ test('a page has a table row for each option, with pipes escaped', () => {
 test('flags and endpoints are all listed', () => {
   for (const key of Object.keys(flags)) {
     expect(flagsHelp(flags)).toContain(`--${kebab(key)}`)
-    expect(readmeOptions(fakes, flags)).toContain(`--${kebab(key)}`)
+    expect(flagsPage(flags)).toContain(`--${kebab(key)}`)
   }
-  for (const endpoint of fakes) expect(endpointsTable(fakes)).toContain(endpoint.summary)
+  for (const endpoint of fakes)
+    expect(`${endpointsTable(fakes)} ${endpointLinks(fakes)}`.split(endpoint.summary)).toHaveLength(3)
 })
 
 describe('completions', () => {
