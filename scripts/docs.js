@@ -1,8 +1,8 @@
 /**
  * Writes docs/reference/SCHEME.md for every endpoint, docs/reference/flags.md, and the list of endpoints between the
  * markers of README.md, from the declarations (as built: run `npm run build` first). --check writes nothing and exits
- * with 1 where a page is not current, or where a link of a page leads nowhere. Pages of endpoints that are gone are
- * removed.
+ * with 1 where a page is not current, or where a link or the name of a file leads nowhere. Pages of endpoints that are
+ * gone are removed.
  */
 const { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
 const { dirname, join } = require('node:path')
@@ -29,17 +29,18 @@ function wanted() {
   return pages
 }
 
-/** Links of README.md, CONTRIBUTING.md, CHANGELOG.md and all pages below docs/ to files that are not there. */
+/** Links to files, and names of files of the project, that lead nowhere: of all pages but the changelog. */
 function deadLinks() {
-  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...below('docs')].filter((page) =>
-    existsSync(join(ROOT, page)),
-  )
-  return pages.flatMap((page) =>
-    [...readFileSync(join(ROOT, page), 'utf8').matchAll(/\]\(([^)#\s]+)[^)]*\)/g)]
-      .map(([, link]) => link)
-      .filter((link) => !/^[a-z]+:/.test(link) && !existsSync(join(ROOT, dirname(page), link)))
-      .map((link) => ({ page, link })),
-  )
+  const pages = ['README.md', 'CONTRIBUTING.md', ...below('docs')].filter((page) => existsSync(join(ROOT, page)))
+  return pages.flatMap((page) => {
+    const text = readFileSync(join(ROOT, page), 'utf8')
+    const links = [...text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map(([, link]) => link)
+    const named = [...text.matchAll(/`((?:src|test|scripts|docs|bin)\/[\w./-]*)`/g)].map(([, file]) => file)
+    return [
+      ...links.filter((link) => !/^[a-z]+:/.test(link) && !existsSync(join(ROOT, dirname(page), link))),
+      ...named.filter((file) => ![file, `${file}.ts`, `${file}.test.ts`].some((each) => existsSync(join(ROOT, each)))),
+    ].map((link) => ({ page, link }))
+  })
 }
 function below(folder) {
   return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) =>
