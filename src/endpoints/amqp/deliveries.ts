@@ -64,6 +64,13 @@ export class Message {
     }
     return this.first
   }
+  /** Whether it came to the queue of this name under the default exchange, as most messages do: no view is made. */
+  isAddressedTo(queue: Buffer): boolean {
+    const { method, at } = this
+    if (method[at] !== 0 || method[at + 1] !== queue.length) return false
+    for (let index = 0; index < queue.length; index++) if (method[at + 2 + index] !== queue[index]) return false
+    return true
+  }
   private get keyAt(): number {
     return this.at + 1 + (this.method[this.at] ?? 0)
   }

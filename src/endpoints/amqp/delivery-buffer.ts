@@ -2,7 +2,7 @@
 import { EntryBatch } from '../../core/batch'
 import type { Batch, Clock, Entry, Lines } from '../../core/contract'
 import type { Message } from './deliveries'
-import { entryOf } from './properties'
+import { addressHeader, entryOf } from './properties'
 
 /** Of one delivery to the core. */
 const MAX_BYTES = 1024 * 1024
@@ -74,6 +74,19 @@ export class DeliveryBuffer {
   }
 }
 
+/** How messages of one queue or stream become records. */
+export interface QueueReading {
+  /** Its name, as routing keys have it. */
+  readonly name: Buffer
+  readonly address: ReturnType<typeof addressHeader>
+  /** A header that is the broker's, not the message's. */
+  readonly omittedHeader?: string
+}
+export function queueReading(queue: string, omittedHeader?: string): QueueReading {
+  const address = addressHeader(queue)
+  return { name: Buffer.from(queue), address, ...(omittedHeader === undefined ? {} : { omittedHeader }) }
+}
+
 /** Headers are decoded only where somebody asks for entries. */
 export class MessageBatch implements Batch {
   readonly form = 'entries'
@@ -83,10 +96,9 @@ export class MessageBatch implements Batch {
   private decoded: readonly Entry[] | undefined
   private encodedLines: Lines | undefined
 
-  /** @param omittedHeader a header that is the broker's, not the message's */
   constructor(
     private readonly messages: readonly Message[],
-    private readonly omittedHeader?: string,
+    private readonly reading: QueueReading,
   ) {
     this.count = messages.length
     let bytes = 0
@@ -95,7 +107,10 @@ export class MessageBatch implements Batch {
   }
 
   entries(): readonly Entry[] {
-    return (this.decoded ??= this.messages.map((message) => entryOf(message, this.omittedHeader)))
+    const { name, address, omittedHeader } = this.reading
+    return (this.decoded ??= this.messages.map((message) =>
+      entryOf(message, omittedHeader, message.isAddressedTo(name) ? address : undefined),
+    ))
   }
   // One without body may stand for a record that has no value.
   lines(): Lines {

@@ -51,7 +51,15 @@ const NAMES = [
 type Name = (typeof NAMES)[number]
 export const STREAM_OFFSET = 'x-stream-offset'
 const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PROPERTY_PREFIX + name, name]))
-const WRITTEN_BY_BROKER = new Set([STREAM_OFFSET, 'x-delivery-count', 'x-acquired-count'])
+/** Headers that the broker or the source has added. */
+const NOT_PUBLISHED = new Set([
+  STREAM_OFFSET,
+  'x-delivery-count',
+  'x-acquired-count',
+  TYPES_HEADER,
+  EXCHANGE_HEADER,
+  ROUTING_KEY_HEADER,
+])
 const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
 /**
@@ -61,18 +69,25 @@ const CONTINUATION_FLAG = 1
 
 type Header = readonly [name: string, value: HeaderValue]
 
-/** @param omittedHeader a header that is the broker's, not the message's */
-export function entryOf(
-  { body, routingKey, exchange, properties }: Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>,
-  omittedHeader?: string,
-): Entry {
+type Read = Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>
+
+/** The header that tells how a message came to the queue of this name, under the default exchange. */
+export function addressHeader(queue: string): Header {
+  return [ROUTING_KEY_HEADER, queue]
+}
+
+/**
+ * @param omittedHeader a header that is the broker's, not the message's
+ * @param address header of a message that is known to have come under the default exchange
+ */
+export function entryOf(message: Read, omittedHeader?: string, address?: Header): Entry {
+  const { body, properties } = message
   const headers: Header[] = []
   let timestamp: number | undefined
   let precise: HeaderValue | undefined
   let isNull = false
   let mode = 1
-  const viaDefaultExchange = exchange.length === 0
-  let key = viaDefaultExchange || routingKey.length === 0 ? undefined : routingKey
+  let key: Buffer | undefined
   try {
     readProperties(properties, (name, value) => {
       if (name === 'headers') {
@@ -81,7 +96,7 @@ export function entryOf(
         for (const each of fields) {
           if (each.name === MILLISECONDS_HEADER) precise = each.value
           else if (each.name === NULL_HEADER) isNull = body.length === 0
-          else if (each.name === KEY_HEADER) key = bytesOf(each.value)
+          else if (each.name === KEY_HEADER) key = carriedKey(each)
         }
       } else if (name === 'delivery-mode') mode = Number(value)
       else if (name === 'timestamp' && isKeptAsTime(value)) timestamp = signed(value) * 1000
@@ -92,9 +107,8 @@ export function entryOf(
     headers.splice(0, headers.length, [`${PROPERTY_PREFIX}properties`, properties])
   }
   if (mode !== PERSISTENT) headers.push([`${PROPERTY_PREFIX}delivery-mode`, mode])
-  if (!viaDefaultExchange) headers.push([EXCHANGE_HEADER, exchange.toString()])
-  else if (routingKey.length > 0)
-    headers.push([ROUTING_KEY_HEADER, isUtf8(routingKey) ? routingKey.toString() : routingKey])
+  if (address !== undefined) headers.push(address)
+  else key = addRouting(headers, message, key)
   // Not where somebody has set another time since.
   if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
   return {
@@ -103,6 +117,26 @@ export function entryOf(
     ...(headers.length === 0 ? {} : { headers }),
     ...(timestamp === undefined ? {} : { timestamp }),
   }
+}
+
+/** Returns the record's key: what was carried, else the routing key, which under the default exchange is none. */
+function addRouting(
+  headers: Header[],
+  { exchange, routingKey }: Read,
+  carried: Buffer | undefined,
+): Buffer | undefined {
+  if (exchange.length > 0) {
+    headers.push([EXCHANGE_HEADER, exchange.toString()])
+    return carried ?? (routingKey.length === 0 ? undefined : routingKey)
+  }
+  if (routingKey.length > 0) headers.push([ROUTING_KEY_HEADER, isUtf8(routingKey) ? routingKey.toString() : routingKey])
+  return carried
+}
+
+/** undefined: it is neither text nor bytes, and so a header of somebody else. */
+function carriedKey({ value, type }: Field): Buffer | undefined {
+  if (Buffer.isBuffer(value)) return value
+  return typeof value === 'string' && type === undefined ? Buffer.from(value) : undefined
 }
 
 /** Seconds since 1970. Common clients write earlier times as two's complement, though the property is unsigned. */
@@ -116,8 +150,10 @@ function isKeptAsTime(seconds: HeaderValue): boolean {
 function addFields(headers: Header[], fields: readonly Field[], omittedHeader: string | undefined): void {
   // Not as members of an object, which has a constructor before anything is put there.
   const types = new Map<string, string>()
-  for (const { name, value, type } of fields) {
-    if (name === omittedHeader || name === NULL_HEADER || name === KEY_HEADER) continue
+  for (const field of fields) {
+    const { name, value, type } = field
+    if (name === omittedHeader || name === NULL_HEADER) continue
+    if (name === KEY_HEADER && carriedKey(field) !== undefined) continue
     headers.push([name, value])
     if (type !== undefined) types.set(name, type)
   }
@@ -184,12 +220,7 @@ export function propertiesOf(entry: Entry, fixed: FixedProperties, id: string | 
     const property = HEADER_OF.get(name)
     if (property === 'user-id' && textOf(value) !== fixed.user) fields.push({ name, value })
     else if (property !== undefined && property !== 'headers') values[property] = value
-    else if (
-      name !== TYPES_HEADER &&
-      name !== EXCHANGE_HEADER &&
-      name !== ROUTING_KEY_HEADER &&
-      !WRITTEN_BY_BROKER.has(name)
-    ) {
+    else if (!NOT_PUBLISHED.has(name) && (name !== KEY_HEADER || entry.key === undefined)) {
       const type = types.get(name)
       fields.push(type === undefined ? { name, value } : { name, value, type })
     }
@@ -227,9 +258,6 @@ function typesOf(value: HeaderValue): ReadonlyMap<string, string> {
     // Somebody else's header of that name: the others go as what they are.
     return new Map()
   }
-}
-function bytesOf(value: HeaderValue): Buffer {
-  return Buffer.isBuffer(value) ? value : Buffer.from(String(value))
 }
 function textOf(value: HeaderValue): string {
   return Buffer.isBuffer(value) ? value.toString() : String(value)

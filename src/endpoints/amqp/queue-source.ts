@@ -12,7 +12,7 @@ import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { Target } from '../../options/define'
 import { connect, type Connection } from './client'
 import type { Message } from './deliveries'
-import { DeliveryBuffer, MessageBatch } from './delivery-buffer'
+import { DeliveryBuffer, MessageBatch, queueReading, type QueueReading } from './delivery-buffer'
 import type { AmqpOptions } from './options'
 import { Prefetch } from './prefetch'
 import { streamOffset } from './properties'
@@ -26,6 +26,7 @@ export class QueueSource implements Source {
   private readonly notifier = new Notifier()
   private readonly buffer = new DeliveryBuffer()
   private readonly queue: string
+  private readonly reading: QueueReading
   private readonly prefetch: Prefetch
   private ctx: SourceContext | undefined
   private connection: Connection | undefined
@@ -56,6 +57,7 @@ export class QueueSource implements Source {
   constructor(private readonly target: Target<AmqpOptions>) {
     const { queue = '', prefetch, prefetchBytes, exclusive } = target.options
     this.queue = queue
+    this.reading = queueReading(queue)
     this.prefetch = new Prefetch(prefetch, prefetchBytes, exclusive || isSingleActive(target.options))
     this.partition = { name: queue, epoch: 0 }
   }
@@ -197,7 +199,7 @@ export class QueueSource implements Source {
     this.remaining -= messages.length
     // Tags of a channel count up by one, and it has one consumer at a time.
     return {
-      batch: new MessageBatch(messages),
+      batch: new MessageBatch(messages, this.reading),
       partition: this.partition,
       last: String(this.deliveredTag),
       at: within(messages.length, (index) => String(first + index)),

@@ -57,6 +57,12 @@ function keyBytes({ key, headers }: Entry): Buffer {
   return Buffer.isBuffer(address) ? address : Buffer.from(typeof address === 'string' ? address : '')
 }
 
+/** The key that a header has to carry: the source does not find it in this routing key. */
+export function carriedKey({ key }: Entry, exchange: Buffer, routingKey: Buffer): Buffer | undefined {
+  if (key === undefined) return undefined
+  return exchange.length > 0 && key.length > 0 && key.equals(routingKey) ? undefined : key
+}
+
 function member(entry: Entry, path: readonly string[]): Buffer {
   const text = entry.value === null ? undefined : jsonText(entry.value, path)
   if (text === undefined) throw new RangeError(`it has no ${path.join('.')} in JSON, which the routing key asks for`)

@@ -22,7 +22,7 @@ import type { CreateSink, Target } from '../../options/define'
 import { connect, type Connection } from './client'
 import { Confirms, type PublishedMessage } from './confirms'
 import { MessageTooLarge } from './errors'
-import { keyOf, type KeyOf } from './routing-key'
+import { carriedKey, keyOf, type KeyOf } from './routing-key'
 import { messageId } from './message-id'
 import { MAX_MESSAGE, type AmqpOptions } from './options'
 import { propertiesOf, type FixedProperties } from './properties'
@@ -252,13 +252,7 @@ class AmqpSink implements Sink {
           )
         const id = messageId(entry, () => write.origin(index))
         const routingKey = this.keyOf(entry)
-        const { key } = entry
-        const properties = propertiesOf(
-          entry,
-          fixed,
-          id,
-          key === undefined || (exchange.length > 0 && key.equals(routingKey)) ? undefined : key,
-        )
+        const properties = propertiesOf(entry, fixed, id, carriedKey(entry, exchange, routingKey))
         if (headerBytes(properties) > frameMax)
           throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
         found(index, { exchange, routingKey, mandatory, properties, body }, id)

@@ -16,7 +16,7 @@ import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { Target } from '../../options/define'
 import { connect, type Connection } from './client'
 import type { Message } from './deliveries'
-import { DeliveryBuffer, MessageBatch } from './delivery-buffer'
+import { DeliveryBuffer, MessageBatch, queueReading, type QueueReading } from './delivery-buffer'
 import type { AmqpOptions } from './options'
 import { STREAM_OFFSET, streamOffset } from './properties'
 import { isInsecure, settingsOf } from './settings'
@@ -32,6 +32,7 @@ export class StreamSource implements Source {
   private readonly notifier = new Notifier()
   private readonly buffer = new DeliveryBuffer()
   private readonly stream: string
+  private readonly reading: QueueReading
   private ctx: SourceContext | undefined
   private connection: Connection | undefined
   private lifetime: ReturnType<typeof linkedAbort> | undefined
@@ -52,6 +53,7 @@ export class StreamSource implements Source {
 
   constructor(private readonly target: Target<AmqpOptions>) {
     this.stream = target.options.queue ?? ''
+    this.reading = queueReading(this.stream, STREAM_OFFSET)
     this.partition = { name: this.stream, epoch: 0 }
   }
 
@@ -264,7 +266,7 @@ export class StreamSource implements Source {
     this.deliveredOffset = offsetOf(newest)
     if (endOffset !== undefined && offsetOf(last) > endOffset) this.deliveredOffset = endOffset
     return {
-      batch: new MessageBatch(messages, STREAM_OFFSET),
+      batch: new MessageBatch(messages, this.reading),
       partition: this.partition,
       last: positionOf(newest),
       at: within(messages.length, (index) => positionOf(messages[index] ?? newest)),

@@ -9,6 +9,8 @@ type Piece =
   | { readonly text: string }
   | { readonly from: 'key' }
   | { readonly from: 'json'; readonly path: readonly string[] }
+/** The default, written out. */
+const OWN_KEY = '{key}'
 export interface Keyed {
   readonly partitionKey: string
   readonly explicitHashKey?: string
@@ -58,7 +60,7 @@ export function keyingOf({
   explicitHashKey,
 }: Pick<OptionsOf<KinesisOptions>, 'partitionKey' | 'explicitHashKey'>): Keying {
   const key =
-    partitionKey === undefined
+    partitionKey === undefined || partitionKey === OWN_KEY
       ? ownKey
       : partitionKey === 'random'
         ? randomKey

@@ -191,7 +191,7 @@ const leases = {
 
 const sink = {
   partitionKey: opt.string({
-    doc: "Partition key of each record: random, the same text for all, or a text in which {key} is the record's own key and {json:PATH} a member of its value.",
+    doc: "Partition key of each record: random, the same text for all, or a text in which {key} is the record's own key and {json:PATH} a member of its value. With {key} alone a record that has no key gets a random one.",
     roles: ['sink'],
     argument: 'random|TEXT',
     defaultText: "the record's own key, else random",

@@ -2,7 +2,7 @@
  * Through the built program, between real servers: what a message holds is the same at the far end, also by way of
  * Kafka and of an envelope.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Options } from 'amqplib'
@@ -132,6 +132,34 @@ describeWith('rabbitmq', 'bridges', () => {
       key: 'trades.btc',
       headers: {},
     })
+  })
+
+  test('a key that a template leaves no place for, and an empty one, travel to an exchange too', async () => {
+    const [name, exchange] = [await queue(), `typed-${++serial}`]
+    const channel = await broker.channel()
+    await channel.assertExchange(exchange, 'fanout')
+    await channel.bindQueue(name, exchange, '')
+    await channel.close()
+    const records = [
+      { value: '{"type":"a"}', key: 'mine' },
+      { value: '{"type":"a"}', key: 'a' },
+      { value: '{"type":""}', key: '' },
+    ]
+    writeFileSync(join(folder, 'typed.ndjson'), records.map((record) => `${JSON.stringify(record)}\n`).join(''))
+    await run(
+      '--from',
+      `file:${folder}/typed.ndjson`,
+      'framing=envelope',
+      '--to',
+      broker.uri(),
+      `exchange=${exchange}`,
+      'key={json:type}',
+    )
+    await run('--from', broker.uri(), `queue=${name}`, '--to', `file:${folder}/typed-back.ndjson`, 'framing=envelope')
+    const back = readFileSync(join(folder, 'typed-back.ndjson'), 'utf8').trimEnd().split('\n')
+    expect(back.map((line) => JSON.parse(line) as unknown)).toEqual(
+      records.map((record) => expect.objectContaining(record) as unknown),
+    )
   })
 
   test('by way of a file of envelopes', async () => {

@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { decodeEnvelope, encodeEnvelope } from '../../../src/codec/envelope'
 import type { Entry } from '../../../src/core/contract'
 import { entryOf, propertiesOf } from '../../../src/endpoints/amqp/properties'
+import { Message } from '../../../src/endpoints/amqp/deliveries'
 import { decodeTable, encodeTable } from '../../../src/endpoints/amqp/table'
 
 const NONE = Buffer.alloc(0)
@@ -185,6 +186,45 @@ describe('a message as a record', () => {
       )
     }
   })
+
+  test("a key wins over a header of its name that the record brings; one that is no text is the message's own", () => {
+    const read = (entry: Entry, key?: Buffer): Entry =>
+      entryOf({
+        ...message(NONE),
+        exchange: NONE,
+        routingKey: NONE,
+        properties: propertiesOf(entry, { persistent: 'true' }, undefined, key),
+      })
+    const value = Buffer.from('value')
+    const key = Buffer.from('mine')
+    expect(read({ value, key, headers: [['manifold-key', 'theirs']] }, key)).toEqual({ value, key })
+    // The routing key is the record's key, which a header would take the place of.
+    expect(read({ value, key, headers: [['manifold-key', 'theirs']] })).toEqual({ value })
+    const number = { value, headers: [['manifold-key', 5]] } satisfies Entry
+    expect(read(number)).toEqual({
+      value,
+      headers: [
+        ['manifold-key', 5],
+        ['amqp.types', '{"manifold-key":"I"}'],
+      ],
+    })
+    expect(read(read(number))).toEqual(read(number))
+  })
+
+  test.each([
+    ['', 'jobs', true],
+    ['', 'jobs2', false],
+    ['', 'job', false],
+    ['', 'jobz', false],
+    ['', '', false],
+    ['events', 'jobs', false],
+  ])(
+    "through exchange '%s' with routing key '%s' a message came by the name of queue jobs: %s",
+    (exchange, key, expected) => {
+      const frame = Buffer.concat([Buffer.from('..'), short(exchange), short(key)])
+      expect(new Message(frame, 2, 1, false).isAddressedTo(Buffer.from('jobs'))).toBe(expected)
+    },
+  )
 
   test('a header may be called what every object has', () => {
     const five = fixed('l', 8, (out) => out.writeBigInt64BE(5n, 1))
