@@ -136,7 +136,7 @@ module.exports = tseslint.config(
       'src/endpoints/kafka/client.ts',
       'src/plan/assemble.ts',
       'test/endpoints/file.test.ts',
-      'test/endpoints/kafka/group.test.ts',
+      'test/endpoints/kafka/group/member.test.ts',
       'test/endpoints/ws-source.test.ts',
       'test/spool/faults.test.ts',
       'test/spool/model.ts',

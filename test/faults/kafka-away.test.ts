@@ -10,7 +10,15 @@ import { join } from 'node:path'
 import type { FlowStatus } from '../../src/core/status'
 import { describeWith } from '../services/describe-with'
 import { groupName, kcat, makeTopic, startKafka } from '../services/kafka'
-import { alive, envelopeKey, KafkaFeed, lookThrough, moving, pause, statusAt } from '../support/kafka-feed'
+import {
+  assertAlive,
+  envelopeKey,
+  KafkaFeed,
+  scanRecords,
+  untilDelivering,
+  pause,
+  statusAt,
+} from '../support/kafka-feed'
 import { start, type Running } from '../support/manifold'
 
 const LONG = process.env['MANIFOLD_LONG'] === '1'
@@ -74,11 +82,11 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
         const pids = new Map([...running].map(([name, { pid }]) => [name, pid]))
 
         feed = new KafkaFeed(writer)
-        await moving(running, status)
+        await untilDelivering(running, status)
 
         if (how === 'killed') await server.kill()
         else server.freeze()
-        feed.pressed = true
+        feed.unthrottled = true
         const gone = Date.now()
         const seen = new Map(
           [...running.keys()].map((name) => [
@@ -87,7 +95,7 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
           ]),
         )
         for (; Date.now() - gone < AWAY_MS; await pause(250)) {
-          alive(running)
+          assertAlive(running)
           for (const [name, about] of seen) {
             const of = await status(name)
             if (of !== undefined) {
@@ -100,9 +108,9 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
         }
         if (how === 'killed') await server.restart()
         else server.thaw()
-        feed.pressed = false
+        feed.unthrottled = false
         const back = Date.now()
-        await moving(running, status)
+        await untilDelivering(running, status)
         await feed.end()
         const { fed } = feed
         const { code } = await writer.done
@@ -120,7 +128,7 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
             ((await status(name))?.sinks[0]?.delivered ?? 0) < fed;
             await pause(100)
           ) {
-            alive(running)
+            assertAlive(running)
             if (Date.now() > giveUpAt)
               throw new Error(`${name} does not catch up: ${JSON.stringify(await status(name))}`)
           }
@@ -179,13 +187,13 @@ describeWith('kcat', `a broker that is away for ${AWAY_MS / 1000} s`, () => {
           ['-C', '-q', '-e', '-b', server.bootstrap, '-t', topic, '-o', 'beginning', '-f', '%k;%s\n'],
           { stdio: ['ignore', 'pipe', 'ignore'] },
         )
-        expect(await lookThrough(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({
+        expect(await scanRecords(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({
           count: fed,
           distinct: fed,
           outOfOrder: 0,
         })
         for (const { out } of outs) {
-          expect(await lookThrough(createReadStream(out), envelopeKey)).toEqual({
+          expect(await scanRecords(createReadStream(out), envelopeKey)).toEqual({
             count: fed,
             distinct: fed,
             outOfOrder: 0,

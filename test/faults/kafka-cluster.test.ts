@@ -17,7 +17,15 @@ import {
   type KafkaBroker,
   type KafkaCluster,
 } from '../services/kafka'
-import { alive, envelopeKey, KafkaFeed, lookThrough, moving, pause, statusAt } from '../support/kafka-feed'
+import {
+  assertAlive,
+  envelopeKey,
+  KafkaFeed,
+  scanRecords,
+  untilDelivering,
+  pause,
+  statusAt,
+} from '../support/kafka-feed'
 import { start, type Running } from '../support/manifold'
 
 const PARTITIONS = 3
@@ -58,7 +66,7 @@ describeWith('kcat', 'a cluster of three brokers', () => {
   }
   async function inSync(wanted: number): Promise<void> {
     for (const giveUpAt = Date.now() + 90_000; ; await pause(200)) {
-      alive(running)
+      assertAlive(running)
       const found = await leaders(cluster, topic).catch(() => [])
       if (found.length === PARTITIONS && found.every((each) => each.leader >= 0 && each.inSync === wanted)) return
       if (Date.now() > giveUpAt) throw new Error(`${wanted} replicas are not in sync: ${JSON.stringify(found)}`)
@@ -83,12 +91,12 @@ describeWith('kcat', 'a cluster of three brokers', () => {
         'framing=envelope',
       ])
     feed = new KafkaFeed(writer)
-    await moving(running, status)
+    await untilDelivering(running, status)
 
     for (let partition = 0; partition < PARTITIONS; partition++) {
       const victim = await leaderOf(partition)
       await victim.kill()
-      await moving(running, status)
+      await untilDelivering(running, status)
       await victim.restart()
       await inSync(3)
     }
@@ -99,14 +107,14 @@ describeWith('kcat', 'a cluster of three brokers', () => {
     const said = (of: FlowStatus | undefined): string => `${of?.sinks[0]?.state} ${of?.sinks[0]?.error}`
     const wanted = /^backing off .*fewer replicas are in sync than the topic's min\.insync\.replicas/
     for (const giveUpAt = Date.now() + 60_000; ; await pause(50)) {
-      alive(running)
+      assertAlive(running)
       const now = said(await status('writer'))
       if (wanted.test(now)) break
       if (Date.now() > giveUpAt) throw new Error(`the writer says: ${now}; ${writer.stderr()}`)
     }
     await Promise.all(others.map((each) => each.restart()))
     await inSync(3)
-    await moving(running, status)
+    await untilDelivering(running, status)
     expect(kept?.id).toBe(1)
 
     await feed.end()
@@ -128,7 +136,7 @@ describeWith('kcat', 'a cluster of three brokers', () => {
         ((await status(name))?.sinks[0]?.delivered ?? 0) < fed;
         await pause(100)
       ) {
-        alive(running)
+        assertAlive(running)
         if (Date.now() > giveUpAt)
           throw new Error(
             `${name} does not catch up: ${JSON.stringify(await status(name))}; ${running.get(name)?.stderr()}`,
@@ -146,13 +154,13 @@ describeWith('kcat', 'a cluster of three brokers', () => {
       ['-C', '-q', '-e', '-b', cluster.bootstrap, '-t', topic, '-o', 'beginning', '-f', '%k;%s\n'],
       { stdio: ['ignore', 'pipe', 'ignore'] },
     )
-    expect(await lookThrough(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({
+    expect(await scanRecords(reading.stdout, (line) => line.slice(0, line.indexOf(';')))).toEqual({
       count: fed,
       distinct: fed,
       outOfOrder: 0,
     })
     for (const { out } of outs)
-      expect(await lookThrough(createReadStream(out), envelopeKey)).toEqual({
+      expect(await scanRecords(createReadStream(out), envelopeKey)).toEqual({
         count: fed,
         distinct: fed,
         outOfOrder: 0,

@@ -21,26 +21,26 @@ export class KafkaFeed {
   /** Records so far. */
   fed = 0
   /** As much as is taken, not at a pace. */
-  pressed = false
-  private over = false
-  private readonly whole: Promise<void>
+  unthrottled = false
+  private ended = false
+  private readonly finished: Promise<void>
 
   constructor(private readonly writer: Running) {
     writer.child.stdin!.on('error', () => undefined)
-    this.whole = this.run()
-    this.whole.catch(() => undefined)
+    this.finished = this.run()
+    this.finished.catch(() => undefined)
   }
 
   /** Resolves once all is with the writer; rejects where that has ended. */
   async end(): Promise<void> {
-    this.over = true
-    await this.whole
+    this.ended = true
+    await this.finished
   }
 
   private async run(): Promise<void> {
     const { writer } = this
     const stdin = writer.child.stdin!
-    while (!this.over) {
+    while (!this.ended) {
       const from = this.fed
       this.fed += PORTION
       const portion = Array.from(
@@ -49,7 +49,7 @@ export class KafkaFeed {
       ).join('')
       if (!stdin.write(portion)) await Promise.race([once(stdin, 'drain'), writer.done])
       if (writer.child.exitCode !== null) throw new Error(`the writer ended: ${writer.stderr()}`)
-      if (!this.pressed) await pause(20)
+      if (!this.unthrottled) await pause(20)
     }
     stdin.end()
   }
@@ -62,14 +62,14 @@ export async function statusAt(socket: string): Promise<FlowStatus | undefined> 
 }
 
 /** Resolves once each of the processes has delivered so many records more. */
-export async function moving(
+export async function untilDelivering(
   running: ReadonlyMap<string, Running>,
   status: (name: string) => Promise<FlowStatus | undefined>,
   records = 2000,
 ): Promise<void> {
   const base = new Map<string, number>()
   for (const giveUpAt = Date.now() + 90_000; ; await pause(100)) {
-    alive(running)
+    assertAlive(running)
     const now = await Promise.all(
       [...running.keys()].map(async (name) => {
         const count = (await status(name))?.sinks[0]?.delivered
@@ -84,11 +84,11 @@ export async function moving(
   }
 }
 
-export function alive(running: ReadonlyMap<string, Running>): void {
+export function assertAlive(running: ReadonlyMap<string, Running>): void {
   for (const [name, one] of running) if (one.child.exitCode !== null) throw new Error(`${name} ended: ${one.stderr()}`)
 }
 
-export interface Looked {
+export interface ScanResult {
   readonly count: number
   readonly distinct: number
   readonly outOfOrder: number
@@ -97,7 +97,7 @@ export interface Looked {
  * Numbers, how often they are there, and whether each key's are in order. @param key of a line; another than the
  * number's own counts as out of order
  */
-export async function lookThrough(lines: Readable, key: (line: string) => string): Promise<Looked> {
+export async function scanRecords(lines: Readable, key: (line: string) => string): Promise<ScanResult> {
   const seen = new Set<number>()
   const last = new Map<string, number>()
   let count = 0

@@ -1,16 +1,16 @@
 /** What options must have in common, before anything is opened. */
 import type { Given, Role } from '../../options/define'
 import { MECHANISMS, type KafkaOptions } from './options'
-import { allowing, isTopicName, parsePart } from './routing'
+import { allowFilter, isTopicName, parseTemplate } from './produce/routing'
 import { mechanismOf } from './settings'
-import { parseTopics } from './topics'
+import { parseTopics } from './consume/topics'
 
 /** A line for each fault. */
-export function faultsOf(given: Given<KafkaOptions>, role: Role): readonly string[] {
-  return [...(role === 'sink' ? ofSink(given) : ofSource(given)), ...ofConnection(given)]
+export function optionFaults(given: Given<KafkaOptions>, role: Role): readonly string[] {
+  return [...(role === 'sink' ? sinkFaults(given) : sourceFaults(given)), ...connectionFaults(given)]
 }
 
-function ofSource({ options, uri }: Given<KafkaOptions>): readonly string[] {
+function sourceFaults({ options, uri }: Given<KafkaOptions>): readonly string[] {
   const faults: string[] = []
   const path = uri.path.replace(/^\//, '')
   try {
@@ -34,7 +34,7 @@ function ofSource({ options, uri }: Given<KafkaOptions>): readonly string[] {
   return faults
 }
 
-function ofSink({ options, uri }: Given<KafkaOptions>): readonly string[] {
+function sinkFaults({ options, uri }: Given<KafkaOptions>): readonly string[] {
   const faults: string[] = []
   const path = uri.path.replace(/^\//, '')
   if (path === '' && options.topic === undefined) faults.push('a topic is needed: kafka://HOST/TOPIC or topic=')
@@ -48,24 +48,25 @@ function ofSink({ options, uri }: Given<KafkaOptions>): readonly string[] {
     )
   if (options.topic !== undefined && path === '') {
     try {
-      const part = parsePart(options.topic)
-      if (part.kind === 'text' && !isTopicName(part.text)) faults.push(`'${part.text}' cannot be the name of a topic`)
-      if (part.kind === 'json' && options.allowTopic.length === 0)
+      const template = parseTemplate(options.topic)
+      if (template.kind === 'text' && !isTopicName(template.text))
+        faults.push(`'${template.text}' cannot be the name of a topic`)
+      if (template.kind === 'json' && options.allowTopic.length === 0)
         faults.push('topic={json:PATH} needs allow-topic=NAME or allow-topic=~REGEX, for records may name any topic')
-      if (part.kind === 'text' && options.allowTopic.length > 0)
+      if (template.kind === 'text' && options.allowTopic.length > 0)
         faults.push("option 'allow-topic' is for topic={json:PATH}")
     } catch (error) {
       faults.push(`option 'topic': ${(error as Error).message}`)
     }
   }
   try {
-    allowing(options.allowTopic)
+    allowFilter(options.allowTopic)
   } catch {
     faults.push("option 'allow-topic' has a regular expression after ~ that is none")
   }
   if (options.key !== undefined)
     try {
-      parsePart(options.key)
+      parseTemplate(options.key)
     } catch (error) {
       faults.push(`option 'key': ${(error as Error).message}`)
     }
@@ -75,7 +76,7 @@ function ofSink({ options, uri }: Given<KafkaOptions>): readonly string[] {
   return faults
 }
 
-function ofConnection(given: Given<KafkaOptions>): readonly string[] {
+function connectionFaults(given: Given<KafkaOptions>): readonly string[] {
   const { options, uri } = given
   const faults: string[] = []
   const mechanism = mechanismOf(given)

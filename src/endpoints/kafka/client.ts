@@ -9,40 +9,40 @@ import { handlerOf } from '../../aws/handler'
 import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
 import { unlessAborted } from '../../kit/signal'
 import type { Target } from '../../options/define'
-import { apisOf, byTopic, newest, type Apis, type Versioned } from './apis'
-import { codeFault, isHangUp } from './errors'
-import { Link, type Sasl, type Versions } from './link'
-import { iamToken } from './msk-iam'
+import { apisOf, byTopic, newestCall, type Apis, type Versioned } from './protocol/apis'
+import { protocolFault, isHangUp } from './errors'
+import { BrokerConnection, type SaslOptions, type ApiVersions } from './protocol/connection'
+import { iamToken } from './protocol/msk-iam'
 import type { KafkaOptions } from './options'
-import { settingsOf, type Login, type Place, type Settings } from './settings'
+import { settingsOf, type Login, type BrokerAddress, type Settings } from './settings'
 import type {
   Broker,
   Cluster,
-  CommitAsk,
-  Committed,
-  Fetched,
-  FetchAsk,
+  CommitRequest,
+  CommittedOffset,
+  FetchResult,
+  FetchRequest,
   FetchOptions,
-  Joined,
-  Joining,
+  JoinResult,
+  JoinRequest,
   Membership,
-  Metadata,
-  OffsetAsk,
-  OffsetFound,
-  ProduceAsk,
-  Produced,
+  ClusterMetadata,
+  OffsetRequest,
+  OffsetResult,
+  ProduceRequest,
+  ProduceResult,
   ProducerIdentity,
-} from './wire'
+} from './protocol/cluster'
 
 export type Library = typeof import('./client-library')
 type Purpose = 'control' | 'fetch' | 'produce' | 'group' | 'join'
-interface Slot {
-  readonly link: Promise<Link>
+interface ConnectionSlot {
+  readonly connection: Promise<BrokerConnection>
 }
 
 const MIB = 1024 * 1024
 /** Beyond what a fetch asks for, a broker sends a single batch whole, however large (`message.max.bytes`). */
-const MAX_ANSWER: Readonly<Record<Purpose, number>> = {
+const MAX_ANSWER_BYTES: Readonly<Record<Purpose, number>> = {
   control: 64 * MIB,
   fetch: 512 * MIB,
   produce: 16 * MIB,
@@ -50,13 +50,13 @@ const MAX_ANSWER: Readonly<Record<Purpose, number>> = {
   join: 64 * MIB,
 }
 /** To connect to who tells them. */
-const CREDENTIALS_MS = 10_000
+const CREDENTIALS_TIMEOUT_MS = 10_000
 /** A sync is answered once the leader has said who reads what. */
-const LEADER_MS = 60_000
+const SYNC_WAIT_MS = 60_000
 /** What the network and a busy broker may add to a time that the broker was given. */
-const SLACK_MS = 5000
+const ANSWER_SLACK_MS = 5000
 const NO_TOPIC_ID = '0'.repeat(32)
-const CONSUMER = 'consumer'
+const CONSUMER_PROTOCOL = 'consumer'
 
 /**
  * Connects to the first broker that answers and has looked whether the login is good. Rejects with an error of
@@ -67,7 +67,7 @@ export async function openCluster(target: Target<KafkaOptions>, signal: AbortSig
   const library = await import('./client-library.js')
   const cluster = new KafkaCluster(library, settings)
   try {
-    await cluster.greet(signal)
+    await cluster.checkAccess(signal)
     return cluster
   } catch (error) {
     await cluster.close()
@@ -96,10 +96,10 @@ export async function nativeCodecs(): Promise<NativeCodecs> {
 
 class KafkaCluster implements Cluster {
   private readonly apis: Apis
-  private readonly links = new Map<string, Slot>()
-  private readonly turns = new Map<number, Promise<unknown>>()
-  private readonly versions = new Map<string, Versions>()
-  private readonly coordinators = new Map<string, Place>()
+  private readonly connections = new Map<string, ConnectionSlot>()
+  private readonly sendOrder = new Map<number, Promise<unknown>>()
+  private readonly versions = new Map<string, ApiVersions>()
+  private readonly coordinators = new Map<string, BrokerAddress>()
   private brokers = new Map<number, Broker>()
   private closed = false
 
@@ -111,41 +111,41 @@ class KafkaCluster implements Cluster {
   }
 
   /** A broker that wants a login answers the question for versions without one, and hangs up at the next. */
-  async greet(signal: AbortSignal): Promise<void> {
-    const link = await this.any(signal)
+  async checkAccess(signal: AbortSignal): Promise<void> {
+    const connection = await this.anyConnection(signal)
     try {
-      await this.learn(link, [], signal)
+      await this.fetchMetadata(connection, [], signal)
     } catch (error) {
       if (signal.aborted || !(error instanceof Disconnected) || !isHangUp(error) || this.settings.login !== undefined)
         throw error
       throw new Refused(
-        `${link.peer.at} hangs up at the first request: it may want a login (user=, password=, sasl=)`,
+        `${connection.peer.address} hangs up at the first request: it may want a login (user=, password=, sasl=)`,
         { cause: error },
       )
     }
   }
 
-  async metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata> {
-    return this.learn(await this.any(signal), topics, signal)
+  async metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<ClusterMetadata> {
+    return this.fetchMetadata(await this.anyConnection(signal), topics, signal)
   }
 
   async fetch(
     broker: number,
-    asks: readonly FetchAsk[],
+    requests: readonly FetchRequest[],
     options: FetchOptions,
     signal: AbortSignal,
-  ): Promise<readonly Fetched[]> {
-    const link = await this.to(
+  ): Promise<readonly FetchResult[]> {
+    const connection = await this.connectionTo(
       'fetch',
-      await this.place(broker, signal),
+      await this.addressOf(broker, signal),
       this.settings.requestMs + options.maxWaitMs,
       signal,
     )
-    const named = asks.every(({ topicId }) => topicId !== '' && topicId !== NO_TOPIC_ID)
-    const api = this.pick(this.apis.fetch, link, named ? 13 : 12)
-    const { error, partitions } = await link.call(api, [asks, options], 'send records', signal)
+    const named = requests.every(({ topicId }) => topicId !== '' && topicId !== NO_TOPIC_ID)
+    const api = this.negotiate(this.apis.fetch, connection, named ? 13 : 12)
+    const { error, partitions } = await connection.call(api, [requests, options], 'send records', signal)
     if (error !== 0)
-      return asks.map(({ topic, partition }) => ({
+      return requests.map(({ topic, partition }) => ({
         topic,
         partition,
         error,
@@ -157,33 +157,43 @@ class KafkaCluster implements Cluster {
         records: Buffer.alloc(0),
       }))
     if (api.version < 13) return partitions
-    const names = new Map(asks.map(({ topic, topicId }) => [topicId, topic]))
+    const names = new Map(requests.map(({ topic, topicId }) => [topicId, topic]))
     return partitions.map((each) => ({ ...each, topic: names.get(each.topic) ?? each.topic }))
   }
 
   async produce(
     broker: number,
-    asks: readonly ProduceAsk[],
+    requests: readonly ProduceRequest[],
     timeoutMs: number,
     signal: AbortSignal,
-  ): Promise<readonly Produced[]> {
-    const connected = async (): Promise<Link> =>
-      this.to('produce', await this.place(broker, signal), timeoutMs + SLACK_MS, signal)
+  ): Promise<readonly ProduceResult[]> {
+    const connected = async (): Promise<BrokerConnection> =>
+      this.connectionTo('produce', await this.addressOf(broker, signal), timeoutMs + ANSWER_SLACK_MS, signal)
     // Whoever asked first sends first, however long it took to know where to.
-    const turn = (this.turns.get(broker) ?? Promise.resolve()).then(connected, connected)
-    this.turns.set(broker, turn)
-    const link = await turn
-    return link.call(this.pick(this.apis.produce, link), [asks, timeoutMs, link.park], 'confirm records', signal)
+    const turn = (this.sendOrder.get(broker) ?? Promise.resolve()).then(connected, connected)
+    this.sendOrder.set(broker, turn)
+    const connection = await turn
+    return connection.call(
+      this.negotiate(this.apis.produce, connection),
+      [requests, timeoutMs, connection.deferBody],
+      'confirm records',
+      signal,
+    )
   }
 
   async offsets(
     broker: number,
-    asks: readonly OffsetAsk[],
+    requests: readonly OffsetRequest[],
     committedOnly: boolean,
     signal: AbortSignal,
-  ): Promise<readonly OffsetFound[]> {
-    const link = await this.to('control', await this.place(broker, signal), this.settings.requestMs, signal)
-    const topics = byTopic(asks).map(([name, partitions]) => ({
+  ): Promise<readonly OffsetResult[]> {
+    const connection = await this.connectionTo(
+      'control',
+      await this.addressOf(broker, signal),
+      this.settings.requestMs,
+      signal,
+    )
+    const topics = byTopic(requests).map(([name, partitions]) => ({
       name,
       partitions: partitions.map(({ partition, leaderEpoch, at }) => ({
         partitionIndex: partition,
@@ -191,8 +201,8 @@ class KafkaCluster implements Cluster {
         timestamp: at === 'latest' ? -1n : at === 'earliest' ? -2n : BigInt(Math.floor(at)),
       })),
     }))
-    const answer = await link.call(
-      this.pick(this.apis.offsets, link),
+    const answer = await connection.call(
+      this.negotiate(this.apis.offsets, connection),
       [-1, committedOnly ? 1 : 0, topics],
       'tell offsets',
       signal,
@@ -208,34 +218,34 @@ class KafkaCluster implements Cluster {
   }
 
   async producerIdentity(signal: AbortSignal): Promise<ProducerIdentity> {
-    const link = await this.any(signal)
-    const { errorCode, producerId, producerEpoch } = await link.call(
-      this.pick(this.apis.identity, link),
+    const connection = await this.anyConnection(signal)
+    const { errorCode, producerId, producerEpoch } = await connection.call(
+      this.negotiate(this.apis.identity, connection),
       [null, 60_000, -1n, -1],
       'give a producer id',
       signal,
     )
-    if (errorCode !== 0) throw codeFault(errorCode, 'asking for a producer id', '', 'WRITE')
+    if (errorCode !== 0) throw protocolFault(errorCode, 'asking for a producer id', '', 'WRITE')
     return { id: producerId, epoch: producerEpoch }
   }
 
   async join(
-    { group, memberId, instanceId, sessionTimeoutMs, rebalanceTimeoutMs, protocols }: Joining,
+    { group, memberId, instanceId, sessionTimeoutMs, rebalanceTimeoutMs, protocols }: JoinRequest,
     signal: AbortSignal,
-  ): Promise<Joined> {
+  ): Promise<JoinResult> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number')
       return { error: found, generation: -1, protocol: '', leader: '', memberId, members: [], skipAssignment: false }
-    const link = await this.to('join', found, rebalanceTimeoutMs + this.settings.requestMs, signal)
-    const answer = await link.call(
-      this.pick(this.apis.join, link),
+    const connection = await this.connectionTo('join', found, rebalanceTimeoutMs + this.settings.requestMs, signal)
+    const answer = await connection.call(
+      this.negotiate(this.apis.join, connection),
       [
         group,
         sessionTimeoutMs,
         rebalanceTimeoutMs,
         memberId,
         instanceId ?? null,
-        CONSUMER,
+        CONSUMER_PROTOCOL,
         protocols.map(({ name, metadata }) => ({ name, metadata })),
         null,
       ],
@@ -265,10 +275,18 @@ class KafkaCluster implements Cluster {
   ): Promise<{ readonly error: number; readonly assignment: Buffer }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found, assignment: Buffer.alloc(0) }
-    const link = await this.to('join', found, this.settings.requestMs + LEADER_MS, signal)
-    const answer = await link.call(
-      this.pick(this.apis.sync, link),
-      [group, generation, memberId, instanceId ?? null, CONSUMER, protocol, assignments.map((each) => ({ ...each }))],
+    const connection = await this.connectionTo('join', found, this.settings.requestMs + SYNC_WAIT_MS, signal)
+    const answer = await connection.call(
+      this.negotiate(this.apis.sync, connection),
+      [
+        group,
+        generation,
+        memberId,
+        instanceId ?? null,
+        CONSUMER_PROTOCOL,
+        protocol,
+        assignments.map((each) => ({ ...each })),
+      ],
       'assign partitions',
       signal,
     )
@@ -281,11 +299,11 @@ class KafkaCluster implements Cluster {
   ): Promise<{ readonly error: number }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found }
-    const link = await this.to('group', found, this.settings.requestMs, signal)
+    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
     return {
       error: (
-        await link.call(
-          this.pick(this.apis.heartbeat, link),
+        await connection.call(
+          this.negotiate(this.apis.heartbeat, connection),
           [group, generation, memberId, instanceId ?? null],
           'take a heartbeat',
           signal,
@@ -297,9 +315,9 @@ class KafkaCluster implements Cluster {
   async leave({ group, memberId, instanceId }: Membership, signal: AbortSignal): Promise<{ readonly error: number }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found }
-    const link = await this.to('group', found, this.settings.requestMs, signal)
-    const { errorCode, members } = await link.call(
-      this.pick(this.apis.leave, link),
+    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
+    const { errorCode, members } = await connection.call(
+      this.negotiate(this.apis.leave, connection),
       [group, [{ memberId, groupInstanceId: instanceId ?? null, reason: null }]],
       'let it leave the group',
       signal,
@@ -309,12 +327,12 @@ class KafkaCluster implements Cluster {
 
   async commit(
     { group, generation, memberId, instanceId }: Membership,
-    offsets: readonly CommitAsk[],
+    offsets: readonly CommitRequest[],
     signal: AbortSignal,
   ): Promise<readonly { readonly topic: string; readonly partition: number; readonly error: number }[]> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return offsets.map(({ topic, partition }) => ({ topic, partition, error: found }))
-    const link = await this.to('group', found, this.settings.requestMs, signal)
+    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
     const topics = byTopic(offsets).map(([name, partitions]) => ({
       name,
       partitions: partitions.map(({ partition, offset, leaderEpoch }) => ({
@@ -324,8 +342,8 @@ class KafkaCluster implements Cluster {
         committedMetadata: '',
       })),
     }))
-    const answer = await link.call(
-      this.pick(this.apis.commit, link),
+    const answer = await connection.call(
+      this.negotiate(this.apis.commit, connection),
       [group, generation, memberId, instanceId ?? null, topics],
       'commit offsets',
       signal,
@@ -339,18 +357,18 @@ class KafkaCluster implements Cluster {
     group: string,
     partitions: readonly { readonly topic: string; readonly partition: number }[],
     signal: AbortSignal,
-  ): Promise<readonly Committed[]> {
-    const failed = (error: number): Committed[] =>
+  ): Promise<readonly CommittedOffset[]> {
+    const failed = (error: number): CommittedOffset[] =>
       partitions.map(({ topic, partition }) => ({ topic, partition, error, offset: -1, leaderEpoch: -1 }))
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return failed(found)
-    const link = await this.to('group', found, this.settings.requestMs, signal)
+    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
     const topics = byTopic(partitions).map(([name, each]) => ({
       name,
       partitionIndexes: each.map(({ partition }) => partition),
     }))
-    const answer = await link.call(
-      this.pick(this.apis.committed, link),
+    const answer = await connection.call(
+      this.negotiate(this.apis.committed, connection),
       [[{ groupId: group, memberId: null, memberEpoch: -1, topics }], true],
       'tell committed offsets',
       signal,
@@ -376,20 +394,24 @@ class KafkaCluster implements Cluster {
   async close(): Promise<void> {
     this.closed = true
     // One that could not be made has told whoever asked for it, and needs no end.
-    for (const { link } of [...this.links.values()])
-      void link.then(
+    for (const { connection } of [...this.connections.values()])
+      void connection.then(
         (open) => {
           open.drop()
         },
         () => undefined,
       )
-    this.links.clear()
+    this.connections.clear()
   }
 
-  private async learn(link: Link, topics: readonly string[] | undefined, signal: AbortSignal): Promise<Metadata> {
+  private async fetchMetadata(
+    connection: BrokerConnection,
+    topics: readonly string[] | undefined,
+    signal: AbortSignal,
+  ): Promise<ClusterMetadata> {
     // A name that is typed wrong is not to become a topic.
-    const answer = await link.call(
-      this.pick(this.apis.metadata, link),
+    const answer = await connection.call(
+      this.negotiate(this.apis.metadata, connection),
       [topics === undefined ? null : [...topics], false, false],
       'tell about topics',
       signal,
@@ -422,19 +444,24 @@ class KafkaCluster implements Cluster {
   }
 
   /** Where the group's coordinator is, or the error code that says why that is not known. */
-  private async coordinator(group: string, signal: AbortSignal): Promise<Place | number> {
+  private async coordinator(group: string, signal: AbortSignal): Promise<BrokerAddress | number> {
     const known = this.coordinators.get(group)
     if (known !== undefined) return known
-    const link = await this.any(signal)
+    const connection = await this.anyConnection(signal)
     const {
       coordinators: [found],
-    } = await link.call(this.pick(this.apis.coordinator, link), [0, [group]], "find the group's coordinator", signal)
+    } = await connection.call(
+      this.negotiate(this.apis.coordinator, connection),
+      [0, [group]],
+      "find the group's coordinator",
+      signal,
+    )
     if (found === undefined || found.errorCode !== 0) return found?.errorCode ?? -1
     this.coordinators.set(group, found)
     return found
   }
 
-  private async place(broker: number, signal: AbortSignal): Promise<Place> {
+  private async addressOf(broker: number, signal: AbortSignal): Promise<BrokerAddress> {
     if (!this.brokers.has(broker)) await this.metadata([], signal)
     const found = this.brokers.get(broker)
     if (found === undefined) throw new Disconnected(`broker ${broker} is not there at the moment`)
@@ -442,26 +469,26 @@ class KafkaCluster implements Cluster {
   }
 
   /** A connection to whichever broker can be reached. */
-  private async any(signal: AbortSignal): Promise<Link> {
-    const places = new Map(
-      [...this.brokers.values(), ...this.settings.hosts].map((place) => [keyOf('control', place), place]),
+  private async anyConnection(signal: AbortSignal): Promise<BrokerConnection> {
+    const addresses = new Map(
+      [...this.brokers.values(), ...this.settings.hosts].map((address) => [keyOf('control', address), address]),
     )
-    for (const key of places.keys()) {
-      const slot = this.links.get(key)
+    for (const key of addresses.keys()) {
+      const slot = this.connections.get(key)
       // Why it could not be made was told to whoever asked for it; here the next one is looked at.
       const open =
         slot === undefined
           ? undefined
           : await unlessAborted(
-              slot.link.catch(() => undefined),
+              slot.connection.catch(() => undefined),
               signal,
             )
       if (open?.isUsable === true) return open
     }
     const failures: unknown[] = []
-    for (const place of places.values()) {
+    for (const address of addresses.values()) {
       try {
-        return await this.to('control', place, this.settings.requestMs, signal)
+        return await this.connectionTo('control', address, this.settings.requestMs, signal)
       } catch (error) {
         if (signal.aborted || !(error instanceof ManifoldError) || error instanceof Refused) throw error
         failures.push(error)
@@ -477,36 +504,41 @@ class KafkaCluster implements Cluster {
    * The connection of that purpose, made where there is none. Whoever asks while it is being made shares what comes of
    * it.
    */
-  private async to(purpose: Purpose, place: Place, requestMs: number, signal: AbortSignal): Promise<Link> {
+  private async connectionTo(
+    purpose: Purpose,
+    address: BrokerAddress,
+    requestMs: number,
+    signal: AbortSignal,
+  ): Promise<BrokerConnection> {
     if (this.closed) throw new Disconnected('closed here')
-    const key = keyOf(purpose, place)
-    const known = this.links.get(key)
+    const key = keyOf(purpose, address)
+    const known = this.connections.get(key)
     if (known !== undefined) {
-      const link = await unlessAborted(known.link, signal)
-      if (link.isUsable) return link
+      const connection = await unlessAborted(known.connection, signal)
+      if (connection.isUsable) return connection
     }
-    const slot: Slot = {
-      link: this.open(
+    const slot: ConnectionSlot = {
+      connection: this.open(
         purpose,
-        place,
+        address,
         requestMs,
         () => {
-          if (this.links.get(key) === slot) this.links.delete(key)
+          if (this.connections.get(key) === slot) this.connections.delete(key)
         },
         signal,
       ),
     }
-    this.links.set(key, slot)
-    return slot.link
+    this.connections.set(key, slot)
+    return slot.connection
   }
 
   private async open(
     purpose: Purpose,
-    { host, port }: Place,
+    { host, port }: BrokerAddress,
     requestMs: number,
     forget: () => void,
     signal: AbortSignal,
-  ): Promise<Link> {
+  ): Promise<BrokerConnection> {
     const address = `${host}:${port}`
     const gone = (): void => {
       forget()
@@ -514,41 +546,41 @@ class KafkaCluster implements Cluster {
       this.versions.delete(address)
     }
     try {
-      const link = await Link.open(
+      const connection = await BrokerConnection.open(
         this.library,
         this.settings,
         saslOf(this.settings.login, host),
-        { host, port, requestMs, maxAnswer: MAX_ANSWER[purpose] },
+        { host, port, requestMs, maxAnswerBytes: MAX_ANSWER_BYTES[purpose] },
         this.versions.get(address),
         gone,
         signal,
       )
-      this.versions.set(address, link.versions)
+      this.versions.set(address, connection.versions)
       if (this.closed) {
-        link.drop()
+        connection.drop()
         throw new Disconnected('closed here')
       }
-      return link
+      return connection
     } catch (error) {
       gone()
       throw error
     }
   }
 
-  private pick<A extends unknown[], R>(
+  private negotiate<A extends unknown[], R>(
     api: Versioned<A, R>,
-    link: Link,
-    most?: number,
-  ): ReturnType<typeof newest<A, R>> {
-    return newest(api, link.versions, link.peer.at, most)
+    connection: BrokerConnection,
+    maxVersion?: number,
+  ): ReturnType<typeof newestCall<A, R>> {
+    return newestCall(api, connection.versions, connection.peer.address, maxVersion)
   }
 }
 
-function keyOf(purpose: Purpose, { host, port }: Place): string {
+function keyOf(purpose: Purpose, { host, port }: BrokerAddress): string {
   return `${purpose} ${host}:${port}`
 }
 
-function saslOf(login: Login | undefined, host: string): Sasl | undefined {
+function saslOf(login: Login | undefined, host: string): SaslOptions | undefined {
   if (login === undefined) return undefined
   switch (login.mechanism) {
     case 'oauthbearer':
@@ -556,13 +588,13 @@ function saslOf(login: Login | undefined, host: string): Sasl | undefined {
         mechanism: 'OAUTHBEARER',
         token: login.token,
         oauthBearerExtensions: { ...login.extensions },
-        authBytesValidator: refuseToken,
+        authBytesValidator: checkTokenAnswer,
       }
     case 'aws-msk-iam':
       return {
         mechanism: 'OAUTHBEARER',
         token: () => iamToken(login.aws, host, awsCredentials),
-        authBytesValidator: refuseToken,
+        authBytesValidator: checkTokenAnswer,
       }
     default:
       return { mechanism: login.mechanism.toUpperCase() as 'PLAIN', username: login.user, password: login.password }
@@ -570,7 +602,7 @@ function saslOf(login: Login | undefined, host: string): Sasl | undefined {
 }
 
 /** A broker that takes a token answers with nothing; else with a JSON object that says why not (RFC 7628, 3.2.3). */
-function refuseToken(answer: Buffer, callback: (error: Error | null, answer?: Buffer) => void): void {
+function checkTokenAnswer(answer: Buffer, callback: (error: Error | null, answer?: Buffer) => void): void {
   if (answer.length === 0) {
     callback(null, answer)
     return
@@ -589,7 +621,7 @@ async function awsCredentials({
   readonly sessionToken?: string | undefined
 }> {
   const { fromNodeProviderChain, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
-  const requestHandler = await handlerOf({ connectMs: CREDENTIALS_MS, maxSockets: 4, mostBytes: MIB })
+  const requestHandler = await handlerOf({ connectMs: CREDENTIALS_TIMEOUT_MS, maxSockets: 4, mostBytes: MIB })
   const clientConfig = { requestHandler, ...(region === undefined ? {} : { region }) }
   const base =
     keys === undefined

@@ -20,12 +20,12 @@ import {
   UNSUPPORTED_COMPRESSION_TYPE,
   UNSUPPORTED_SASL_MECHANISM,
   UNSUPPORTED_VERSION,
-} from './codes'
+} from './protocol/error-codes'
 
 /** The connection that failed, for messages. */
 export interface Peer {
   /** `host:port`. */
-  readonly at: string
+  readonly address: string
   readonly tls: boolean
   /** As in `sasl=`. */
   readonly mechanism: string
@@ -33,7 +33,7 @@ export interface Peer {
 }
 
 /** An error of the library: ours are its `cause` and `errors`. */
-interface Shape {
+interface ErrorShape {
   readonly code?: unknown
   readonly apiCode?: unknown
   readonly serverErrorMessage?: unknown
@@ -42,13 +42,13 @@ interface Shape {
 }
 
 /** The error, what caused it, and what it is made of. */
-function chainOf(error: unknown): readonly unknown[] {
+function causesOf(error: unknown): readonly unknown[] {
   const found: unknown[] = []
   const queue: unknown[] = [error]
   for (let next = queue.shift(); next !== undefined && found.length < 20; next = queue.shift()) {
     if (next === null || typeof next !== 'object') continue
     found.push(next)
-    const { cause, errors } = next as Shape
+    const { cause, errors } = next as ErrorShape
     if (cause !== undefined) queue.push(cause)
     if (Array.isArray(errors)) queue.push(...(errors as unknown[]))
   }
@@ -68,31 +68,31 @@ export function isHangUp({ message }: Error): boolean {
 /** @param doing what was asked for: `find out about topics` */
 export function classify(error: unknown, doing: string, peer: Peer): unknown {
   if (error instanceof ManifoldError || !(error instanceof Error)) return error
-  const facts = { cause: error }
-  const { at } = peer
-  const chain = chainOf(error)
+  const options = { cause: error }
+  const { address } = peer
+  const chain = causesOf(error)
   for (const each of chain) if (each instanceof ManifoldError) return each
-  const codes = chain.map((each) => (each as Shape).code).filter((code) => typeof code === 'string')
+  const codes = chain.map((each) => (each as ErrorShape).code).filter((code) => typeof code === 'string')
   const texts = chain.map((each) => (each instanceof Error ? each.message : '')).filter((text) => text !== '')
-  const api = chain.find((each) => typeof (each as Shape).apiCode === 'number') as Shape | undefined
+  const api = chain.find((each) => typeof (each as ErrorShape).apiCode === 'number') as ErrorShape | undefined
   if (api !== undefined) {
     const refused = loginFault(
       api.apiCode as number,
       typeof api.serverErrorMessage === 'string' ? api.serverErrorMessage : '',
       peer,
     )
-    if (refused !== undefined) return new Refused(refused, facts)
+    if (refused !== undefined) return new Refused(refused, options)
   }
   if (codes.includes('PLT_KFK_AUTHENTICATION'))
     return new Refused(
-      `${at} and this program do not agree on the login (${peer.mechanism}): ${lineOf(texts.at(-1) ?? error)}`,
-      facts,
+      `${address} and this program do not agree on the login (${peer.mechanism}): ${lineOf(texts.at(-1) ?? error)}`,
+      options,
     )
   const certificate = codes.find((code) => CERTIFICATE.test(code))
   if (certificate !== undefined)
     return new Refused(
-      `the certificate of ${at} cannot be trusted (${certificate}): name its authority with ca=, the name it is made for with server-name=, or correct the host`,
-      facts,
+      `the certificate of ${address} cannot be trusted (${certificate}): name its authority with ca=, the name it is made for with server-name=, or correct the host`,
+      options,
     )
   if (
     codes.some(
@@ -103,8 +103,8 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
     )
   )
     return new Refused(
-      `${at} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, or another one: cert= and cert-key=`,
-      facts,
+      `${address} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, or another one: cert= and cert-key=`,
+      options,
     )
   if (
     codes.includes('EPROTO') ||
@@ -112,15 +112,15 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
     texts.some((text) => text.startsWith('TLS handshake failed') || text.includes('before secure TLS connection'))
   ) {
     return new Refused(
-      `${at} does not speak TLS: write kafka:// where it is a plain port, or name the port that does`,
-      facts,
+      `${address} does not speak TLS: write kafka:// where it is a plain port, or name the port that does`,
+      options,
     )
   }
-  if (texts.includes('Broker requires TLS.')) return new Refused(`${at} speaks TLS: write kafka+tls://`, facts)
+  if (texts.includes('Broker requires TLS.')) return new Refused(`${address} speaks TLS: write kafka+tls://`, options)
   if (codes.some((code) => code.startsWith('ERR_OSSL') || code.startsWith('ERR_CRYPTO')))
     return new Refused(
       `the client certificate of cert=, cert-key= and cert-password= cannot be used (${codes.find((code) => /^ERR_(OSSL|CRYPTO)/.test(code))})`,
-      facts,
+      options,
     )
   const network = codes.find((code) => NETWORK.test(code))
   const why = texts.some((text) => /timed out/i.test(text))
@@ -128,10 +128,10 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
     : texts.includes('Connection closed')
       ? HUNG_UP
       : network !== undefined
-        ? lineOf(chain.find((each) => (each as Shape).code === network))
+        ? lineOf(chain.find((each) => (each as ErrorShape).code === network))
         : lineOf(texts.at(-1) ?? error).replace(/\.$/, '')
   if (network !== undefined || codes.some((code) => code.startsWith('PLT_KFK') || code === 'OUT_OF_BOUNDS'))
-    return new Disconnected(`${at} could not ${doing}: ${why}`, facts)
+    return new Disconnected(`${address} could not ${doing}: ${why}`, options)
   return error
 }
 
@@ -140,15 +140,15 @@ function credentialsOf(mechanism: Peer['mechanism']): string {
   return mechanism === 'aws-msk-iam' ? 'the AWS credentials' : 'user and password'
 }
 
-function loginFault(code: number, said: string, { at, mechanism, user }: Peer): string | undefined {
+function loginFault(code: number, serverMessage: string, { address, mechanism, user }: Peer): string | undefined {
   const who = user === undefined ? '' : ` of user ${user}`
   switch (code) {
     case SASL_AUTHENTICATION_FAILED:
-      return `${at} refuses the login${who} (${mechanism})${said === '' ? '' : `: ${lineOf(said)}`}: correct ${credentialsOf(mechanism)}`
+      return `${address} refuses the login${who} (${mechanism})${serverMessage === '' ? '' : `: ${lineOf(serverMessage)}`}: correct ${credentialsOf(mechanism)}`
     case UNSUPPORTED_SASL_MECHANISM:
-      return `${at} does not offer the login ${mechanism}: choose another with sasl=`
+      return `${address} does not offer the login ${mechanism}: choose another with sasl=`
     case ILLEGAL_SASL_STATE:
-      return `${at} takes no login on this port: leave user, password and sasl= out, or name the port that does`
+      return `${address} takes no login on this port: leave user, password and sasl= out, or name the port that does`
     default:
       return undefined
   }
@@ -159,14 +159,17 @@ export type Kind = 'topic' | 'group' | 'cluster'
  * What an error code means where nothing more is known about it. @param doing begins the message: `writing to topic
  * orders` @param what the topic or group
  */
-export function codeFault(
+export function protocolFault(
   code: number,
   doing: string,
   what: string,
   access: 'READ' | 'WRITE' | 'DESCRIBE',
-  said?: string,
+  serverMessage?: string,
 ): ManifoldError {
-  const why = said === undefined || said === '' ? nameOfCode(code) : `${nameOfCode(code)}: ${lineOf(said)}`
+  const why =
+    serverMessage === undefined || serverMessage === ''
+      ? nameOfCode(code)
+      : `${nameOfCode(code)}: ${lineOf(serverMessage)}`
   switch (code) {
     case UNKNOWN_TOPIC_OR_PARTITION:
     case UNKNOWN_TOPIC_ID:

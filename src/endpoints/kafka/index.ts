@@ -12,8 +12,8 @@
  * - What a peer sends is bounded; no password, token or record is in any error or log line.
  */
 import { defineEndpoint } from '../../options/define'
-import { faultsOf } from './check'
-import { feeds, meaning } from './meaning'
+import { optionFaults } from './check'
+import { feeds, canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -28,8 +28,8 @@ export default defineEndpoint({
   ],
   form: 'hierarchical',
   options,
-  check: faultsOf,
-  canonicalForm: meaning,
+  check: optionFaults,
+  canonicalForm,
   feeds,
   source: {
     position: ({ options: { group } }) => (group === undefined ? 'here' : 'upstream'),

@@ -46,7 +46,7 @@ export function parsePartitions(raw: string): ReadonlyMap<number, number | undef
 }
 
 /** Takes values as Java's clients spell them, too: a line of their properties means the same here. */
-function javas<O extends { parse(raw: string): unknown }>(option: O, spell: (raw: string) => string): O {
+function withJavaSpelling<O extends { parse(raw: string): unknown }>(option: O, spell: (raw: string) => string): O {
   return { ...option, parse: (raw: string) => option.parse(spell(raw)) }
 }
 
@@ -64,7 +64,7 @@ const source = {
     argument: 'NAME',
     aliases: ['group.instance.id'],
   }),
-  assignor: javas(
+  assignor: withJavaSpelling(
     opt.oneOf(['cooperative-sticky', 'range'], {
       doc: 'How the group shares partitions out: the one that its other members use. With range all partitions are given up before each rebalance.',
       default: 'cooperative-sticky',
@@ -82,7 +82,7 @@ const source = {
     roles: ['source'],
     aliases: ['client.rack'],
   }),
-  isolation: javas(
+  isolation: withJavaSpelling(
     opt.oneOf(['committed', 'uncommitted'], {
       doc: 'committed: records of transactions that were aborted are left out, those of open ones wait; uncommitted: all, as written.',
       default: 'committed',
@@ -238,7 +238,7 @@ const sink = {
 } as const
 
 const connection = {
-  sasl: javas(
+  sasl: withJavaSpelling(
     opt.oneOf(MECHANISMS, {
       doc: "How to log in; aws-msk-iam: with AWS credentials (profile=, access-key-id=, or the AWS SDK's chain).",
       defaultText: 'plain where a user is given, oauthbearer where a token is, else none',

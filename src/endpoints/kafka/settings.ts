@@ -4,7 +4,7 @@ import type { Given, Target } from '../../options/define'
 import { Refused, lineOf } from '../../core/errors'
 import { PORTS, type KafkaOptions, type MECHANISMS } from './options'
 
-export interface Place {
+export interface BrokerAddress {
   readonly host: string
   readonly port: number
 }
@@ -37,7 +37,7 @@ export interface AwsSettings {
   readonly keys?: { readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string }
 }
 export interface Settings {
-  readonly hosts: readonly Place[]
+  readonly hosts: readonly BrokerAddress[]
   readonly clientId: string
   readonly tls?: TlsSettings
   readonly login?: Login
@@ -63,7 +63,11 @@ export async function settingsOf(target: Target<KafkaOptions>): Promise<Settings
   const { options, uri } = given
   const secure = uri.scheme === 'kafka+tls'
   const [ca, cert, key] = secure
-    ? await Promise.all([pem('ca', options.ca), pem('cert', options.cert), pem('cert-key', options.certKey)])
+    ? await Promise.all([
+        readPem('ca', options.ca),
+        readPem('cert', options.cert),
+        readPem('cert-key', options.certKey),
+      ])
     : []
   const login = loginOf(given, target)
   return {
@@ -120,7 +124,7 @@ function loginOf(given: Given<KafkaOptions>, target: Target<KafkaOptions>): Logi
   }
 }
 
-async function pem(name: string, given: string | undefined): Promise<string | undefined> {
+async function readPem(name: string, given: string | undefined): Promise<string | undefined> {
   if (given === undefined || given.includes('-----BEGIN')) return given
   try {
     return await readFile(given, 'utf8')

@@ -37,48 +37,48 @@ import {
   UNKNOWN_PRODUCER_ID,
   UNKNOWN_TOPIC_ID,
   UNKNOWN_TOPIC_OR_PARTITION,
-} from './codes'
-import { Encoder, type Encoded } from './encode'
-import { codeFault } from './errors'
+} from './protocol/error-codes'
+import { Encoder, type EncodedWrite } from './produce/encoder'
+import { protocolFault } from './errors'
 import type { KafkaOptions } from './options'
-import { countOf, listOf, Producer, type Batched } from './producer'
-import { routingOf, type Routing } from './routing'
-import { Slots, Turns } from './turns'
-import type { Cluster, Produced, TopicFacts } from './wire'
+import { countOf, listOf, ProducerState, type ProducerBatch } from './produce/producer-state'
+import { routingOf, type Routing } from './produce/routing'
+import { Semaphore, WriteOrder } from './produce/write-order'
+import type { Cluster, ProduceResult, TopicMetadata } from './protocol/cluster'
 
 const MIB = 1024 * 1024
-const IN_FLIGHT = 5
+const MAX_IN_FLIGHT = 5
 /** How long a topic that records name and that is not there is not asked for again. */
-const ABSENT_MS = 10_000
+const MISSING_TOPIC_MS = 10_000
 
-const TOO_LARGE = new Set([MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE])
-const FAULTY = new Set([INVALID_RECORD, INVALID_TIMESTAMP])
-const FORGOTTEN = new Set([INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED])
+const TOO_LARGE_CODES = new Set([MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE])
+const INVALID_RECORD_CODES = new Set([INVALID_RECORD, INVALID_TIMESTAMP])
+const PRODUCER_LOST_CODES = new Set([INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED])
 /** Of a topic that a record names: the record's fault, not the endpoint's. */
-const NO_PLACE = new Set([
+const TOPIC_UNUSABLE_CODES = new Set([
   UNKNOWN_TOPIC_OR_PARTITION,
   UNKNOWN_TOPIC_ID,
   INVALID_TOPIC_EXCEPTION,
   TOPIC_AUTHORIZATION_FAILED,
 ])
 
-export const create: CreateSink<KafkaOptions> = (target) => new TopicSink(target)
+export const create: CreateSink<KafkaOptions> = (target) => new KafkaSink(target)
 
-class TopicSink implements Sink {
+class KafkaSink implements Sink {
   readonly limits: Limits
   readonly wants = 'entries'
   private readonly routing: Routing
   private readonly encoder: Encoder
-  private readonly producer = new Producer()
-  private readonly writes = new Map<string, Encoded>()
-  private readonly topics = new Map<string, { readonly facts: TopicFacts | string; readonly at: number }>()
-  private readonly turns = new Turns()
-  private readonly slots = new Slots(IN_FLIGHT)
+  private readonly producer = new ProducerState()
+  private readonly writes = new Map<string, EncodedWrite>()
+  private readonly topics = new Map<string, { readonly facts: TopicMetadata | string; readonly at: number }>()
+  private readonly writeOrder = new WriteOrder()
+  private readonly requestSlots = new Semaphore(MAX_IN_FLIGHT)
   private cluster: Cluster | undefined
   private ctx: EndpointContext | undefined
-  private under = 0
+  private writesUnderWay = 0
   /** Why no other write is begun, until all that are under way have come back. */
-  private broken: unknown
+  private failure: unknown
 
   constructor(private readonly target: Target<KafkaOptions>) {
     const { maxRecord, batchSize, compression } = target.options
@@ -105,28 +105,29 @@ class TopicSink implements Sink {
     const cluster = await openCluster(this.target, ctx.signal)
     this.cluster = cluster
     this.topics.clear()
-    if (this.routing.topic !== undefined) await this.learn([this.routing.topic], ctx.signal)
-    if (!this.producer.isKnown) await this.introduce(cluster, ctx)
+    if (this.routing.topic !== undefined) await this.refreshTopics([this.routing.topic], ctx.signal)
+    if (!this.producer.hasIdentity) await this.acquireIdentity(cluster, ctx)
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
     if ('kind' in write.payload) throw new Error('topics take batches')
     const { payload } = write
-    const turn = this.turns.enter()
-    this.under++
+    const orderedWrite = this.writeOrder.enter()
+    this.writesUnderWay++
     try {
-      await turn.toPrepare
-      if (this.broken !== undefined) throw new Throttled('an earlier write failed', { afterMs: 1, cause: this.broken })
+      await orderedWrite.mayPrepare
+      if (this.failure !== undefined)
+        throw new Throttled('an earlier write failed', { afterMs: 1, cause: this.failure })
       const known = this.writes.get(write.id)
-      await this.prepare(
+      await this.ensureTopics(
         known === undefined ? this.encoder.topicsOf(payload) : [...new Set(known.batches.map(({ topic }) => topic))],
         signal,
       )
       const encoded = known ?? this.encode(write.id, payload)
-      turn.prepared()
+      orderedWrite.prepared()
       await this.seal(encoded)
-      await turn.toSend
-      await this.send(encoded, turn.sent, signal)
+      await orderedWrite.maySend
+      await this.send(encoded, orderedWrite.sent, signal)
       this.writes.delete(write.id)
       const { rejected, doubtful } = encoded
       return rejected.length === 0 && doubtful === 0
@@ -137,11 +138,11 @@ class TopicSink implements Sink {
             ...(doubtful === 0 ? {} : { doubtful }),
           }
     } catch (error) {
-      this.broken ??= error
+      this.failure ??= error
       throw error
     } finally {
-      turn.leave()
-      if (--this.under === 0) this.broken = undefined
+      orderedWrite.end()
+      if (--this.writesUnderWay === 0) this.failure = undefined
     }
   }
 
@@ -152,22 +153,22 @@ class TopicSink implements Sink {
   }
 
   /** The producer is somebody, and the topics are known. */
-  private async prepare(names: readonly string[], signal: AbortSignal): Promise<void> {
-    const { cluster, ctx } = this.running()
-    if (!this.producer.isKnown) await this.introduce(cluster, ctx)
+  private async ensureTopics(names: readonly string[], signal: AbortSignal): Promise<void> {
+    const { cluster, ctx } = this.opened()
+    if (!this.producer.hasIdentity) await this.acquireIdentity(cluster, ctx)
     const now = ctx.clock.monotonic()
     const stale = names.filter((name) => {
       const known = this.topics.get(name)
       return (
         known === undefined ||
-        now - known.at > (typeof known.facts === 'string' ? ABSENT_MS : this.target.options.metadataEvery)
+        now - known.at > (typeof known.facts === 'string' ? MISSING_TOPIC_MS : this.target.options.metadataEvery)
       )
     })
-    if (stale.length > 0) await this.learn(stale, signal)
+    if (stale.length > 0) await this.refreshTopics(stale, signal)
   }
 
-  private encode(id: string, payload: Encoded['payload']): Encoded {
-    const now = Math.floor(this.running().ctx.clock.now())
+  private encode(id: string, payload: EncodedWrite['payload']): EncodedWrite {
+    const now = Math.floor(this.opened().ctx.clock.now())
     const encoded = this.encoder.encode(
       payload,
       (topic) => this.topics.get(topic)?.facts ?? `nothing is known of topic ${topic}`,
@@ -180,32 +181,32 @@ class TopicSink implements Sink {
     return encoded
   }
 
-  private async seal({ batches }: Encoded): Promise<void> {
+  private async seal({ batches }: EncodedWrite): Promise<void> {
     await Promise.all(batches.map((batch) => this.encoder.seal(batch)))
   }
 
   /** One batch of each partition a round. @param sent called when the last round of those known at first has left */
-  private async send(encoded: Encoded, sent: () => void, signal: AbortSignal): Promise<void> {
+  private async send(encoded: EncodedWrite, sent: () => void, signal: AbortSignal): Promise<void> {
     for (;;) {
       const rounds = roundsOf(encoded.batches.filter(({ confirmed }) => !confirmed))
       if (rounds.length === 0) return
       await this.seal(encoded)
       const answers: Promise<void>[] = []
-      let held = false
+      let blocked = false
       for (const round of rounds) {
-        held = !(await this.mayGo(round))
-        if (held) break
-        const free = await this.slots.take()
+        blocked = !(await this.maySend(round))
+        if (blocked) break
+        const releaseSlot = await this.requestSlots.acquire()
         // What is under way has to come back first; of several faults this one came before they could be sent.
         try {
-          answers.push(this.produce(encoded, round, signal).finally(free))
+          answers.push(this.produce(encoded, round, signal).finally(releaseSlot))
         } catch (error) {
-          free()
+          releaseSlot()
           await Promise.allSettled(answers)
           throw error
         }
       }
-      if (!held) sent()
+      if (!blocked) sent()
       const faults = (await Promise.allSettled(answers)).flatMap((each) =>
         each.status === 'rejected' ? [each.reason as Error] : [],
       )
@@ -215,26 +216,26 @@ class TopicSink implements Sink {
         faults.find((each) => each instanceof Disconnected) ??
         faults[0]
       if (worst !== undefined) throw worst
-      if (held && answers.length === 0) throw new Throttled('an earlier write has to go first', { afterMs: 1 })
+      if (blocked && answers.length === 0) throw new Throttled('an earlier write has to go first', { afterMs: 1 })
     }
   }
 
   /** Waits for the first batch of a partition to be confirmed before others follow it. */
-  private async mayGo(round: readonly Batched[]): Promise<boolean> {
-    const { clock } = this.running().ctx
+  private async maySend(round: readonly ProducerBatch[]): Promise<boolean> {
+    const { clock } = this.opened().ctx
     for (const batch of round) {
-      if (!this.producer.mayGo(batch, clock.monotonic())) await this.producer.head(batch)?.answered
-      if (!this.producer.mayGo(batch, clock.monotonic())) return false
+      if (!this.producer.maySend(batch, clock.monotonic())) await this.producer.oldestUnconfirmed(batch)?.answered
+      if (!this.producer.maySend(batch, clock.monotonic())) return false
     }
     return true
   }
 
   /** Its requests are under way when it returns; resolves once all answers have been dealt with. */
-  private produce(encoded: Encoded, round: readonly Batched[], signal: AbortSignal): Promise<void> {
-    const { cluster } = this.running()
+  private produce(encoded: EncodedWrite, round: readonly ProducerBatch[], signal: AbortSignal): Promise<void> {
+    const { cluster } = this.opened()
     const { requestTimeout } = this.target.options
-    if (!this.producer.isKnown) throw new Throttled('the producer is being replaced', { afterMs: 1 })
-    const asked: Promise<void>[] = []
+    if (!this.producer.hasIdentity) throw new Throttled('the producer is being replaced', { afterMs: 1 })
+    const requests: Promise<void>[] = []
     for (const [leader, batches] of Map.groupBy(round, (batch) => this.leaderOf(batch))) {
       for (const batch of batches) this.producer.stamp(batch)
       const answered = cluster.produce(
@@ -245,39 +246,43 @@ class TopicSink implements Sink {
       )
       const settled = answered.then(
         (answers) => {
-          this.settle(encoded, batches, answers)
+          this.handleResults(encoded, batches, answers)
         },
         (error: unknown) => {
-          for (const batch of batches) batch.lost = true
+          for (const batch of batches) batch.inDoubt = true
           throw error
         },
       )
       // Told to whoever awaits `asked`; who waits for its turn only waits for its end.
       for (const batch of batches) batch.answered = settled.catch(() => undefined)
-      asked.push(settled)
+      requests.push(settled)
     }
-    return Promise.allSettled(asked).then((all) => {
+    return Promise.allSettled(requests).then((all) => {
       for (const each of all) if (each.status === 'rejected') throw each.reason
     })
   }
 
   /** Throws the first fault, after every batch's answer was looked at. */
-  private settle(encoded: Encoded, batches: readonly Batched[], answers: readonly Produced[]): void {
+  private handleResults(
+    encoded: EncodedWrite,
+    batches: readonly ProducerBatch[],
+    answers: readonly ProduceResult[],
+  ): void {
     const faults: unknown[] = []
     for (const batch of batches) {
       const answer = answers.find(({ topic, partition }) => topic === batch.topic && partition === batch.partition)
       if (answer === undefined) {
-        batch.lost = true
+        batch.inDoubt = true
         faults.push(
           new Disconnected(`the broker did not say what became of a batch for ${batch.topic}-${batch.partition}`),
         )
         continue
       }
       if (answer.error === NONE || answer.error === DUPLICATE_SEQUENCE_NUMBER) {
-        this.producer.confirm(batch, this.running().ctx.clock.monotonic())
-        this.encoder.free(batch)
+        this.producer.confirm(batch, this.opened().ctx.clock.monotonic())
+        this.encoder.releaseBuffer(batch)
       } else {
-        const fault = this.refused(encoded, batch, answer)
+        const fault = this.handleRefusal(encoded, batch, answer)
         if (fault !== undefined) faults.push(fault)
       }
     }
@@ -288,114 +293,121 @@ class TopicSink implements Sink {
    * undefined: the records that are to blame are rejected, and what is left of the batch goes in its place; or it has
    * to wait for such a one.
    */
-  private refused(
-    encoded: Encoded,
-    batch: Batched,
-    { error, message, recordErrors }: Produced,
+  private handleRefusal(
+    encoded: EncodedWrite,
+    batch: ProducerBatch,
+    { error, message, recordErrors }: ProduceResult,
   ): ManifoldError | undefined {
-    const { log } = this.running().ctx
+    const { log } = this.opened().ctx
     const where = `${batch.topic}-${batch.partition}`
-    const said = `${nameOfCode(error)}${message === undefined ? '' : `: ${message}`}`
-    if (TOO_LARGE.has(error) || FAULTY.has(error)) {
+    const serverMessage = `${nameOfCode(error)}${message === undefined ? '' : `: ${message}`}`
+    if (TOO_LARGE_CODES.has(error) || INVALID_RECORD_CODES.has(error)) {
       const count = countOf(batch.indexes)
       const named = new Map(
         recordErrors.filter(({ index }) => index >= 0 && index < count).map((each) => [each.index, each.message]),
       )
-      const blamed = FAULTY.has(error) && named.size > 0 ? new Set(named.keys()) : new Set(count === 1 ? [0] : [])
-      if (TOO_LARGE.has(error) && count > 1)
-        this.encoder.shrink(
+      const blamed =
+        INVALID_RECORD_CODES.has(error) && named.size > 0 ? new Set(named.keys()) : new Set(count === 1 ? [0] : [])
+      if (TOO_LARGE_CODES.has(error) && count > 1)
+        this.encoder.reduceBatchSize(
           batch.topic,
           (batch.bytes ?? []).reduce((sum, { length }) => sum + length, 0),
         )
       const indexes = listOf(batch.indexes)
       this.reject(
         encoded,
-        [...blamed].map((at) => ({ index: indexes[at] ?? 0, why: `${batch.topic}: ${named.get(at) ?? said}` })),
+        [...blamed].map((at) => ({
+          index: indexes[at] ?? 0,
+          why: `${batch.topic}: ${named.get(at) ?? serverMessage}`,
+        })),
       )
-      const others = this.encoder.again(encoded, batch, blamed)
+      const others = this.encoder.reencode(encoded, batch, blamed)
       this.producer.replace(batch, others)
       encoded.batches.splice(encoded.batches.indexOf(batch), 1, ...others)
       return undefined
     }
-    if (this.routing.topic === undefined && NO_PLACE.has(error)) {
+    if (this.routing.topic === undefined && TOPIC_UNUSABLE_CODES.has(error)) {
       this.reject(
         encoded,
-        listOf(batch.indexes).map((index) => ({ index, why: `topic ${batch.topic}: ${said}` })),
+        listOf(batch.indexes).map((index) => ({ index, why: `topic ${batch.topic}: ${serverMessage}` })),
       )
       this.producer.replace(batch, [])
       this.topics.delete(batch.topic)
       return undefined
     }
-    if (error === OUT_OF_ORDER_SEQUENCE_NUMBER && !batch.first) {
+    if (error === OUT_OF_ORDER_SEQUENCE_NUMBER && !batch.wasOldest) {
       // Behind a batch of the same write that was refused: it goes again after what takes that one's place.
-      const head = this.producer.head(batch)
-      return head !== undefined && encoded.batches.includes(head)
+      const oldest = this.producer.oldestUnconfirmed(batch)
+      return oldest !== undefined && encoded.batches.includes(oldest)
         ? undefined
         : new Throttled(`${where}: an earlier batch has to go first`, { afterMs: 1 })
     }
-    if (FORGOTTEN.has(error) || error === OUT_OF_ORDER_SEQUENCE_NUMBER) {
-      this.producer.forget()
+    if (PRODUCER_LOST_CODES.has(error) || error === OUT_OF_ORDER_SEQUENCE_NUMBER) {
+      this.producer.clearIdentity()
       log.warn(
-        `${where}: the broker does not know this producer any more (${said}): it goes on as a new one; what was under way may be there twice`,
+        `${where}: the broker does not know this producer any more (${serverMessage}): it goes on as a new one; what was under way may be there twice`,
       )
-      return new Throttled(`${where}: ${said}`, { afterMs: 1 })
+      return new Throttled(`${where}: ${serverMessage}`, { afterMs: 1 })
     }
     // Some faults come after it was appended: the followers are behind, or the leader is one no more.
-    batch.lost = true
-    return codeFault(error, `writing to ${where}`, batch.topic, 'WRITE', message)
+    batch.inDoubt = true
+    return protocolFault(error, `writing to ${where}`, batch.topic, 'WRITE', message)
   }
 
-  private reject(encoded: Encoded, refusals: readonly Refusal[]): void {
+  private reject(encoded: EncodedWrite, refusals: readonly Refusal[]): void {
     encoded.rejected.push(...refusals)
   }
 
-  private async introduce(cluster: Cluster, { signal, log }: EndpointContext): Promise<void> {
-    this.producer.become(await cluster.producerIdentity(signal))
+  private async acquireIdentity(cluster: Cluster, { signal, log }: EndpointContext): Promise<void> {
+    this.producer.setIdentity(await cluster.producerIdentity(signal))
     // As a new one it is not recognised by what it has sent as another.
     for (const encoded of this.writes.values())
-      encoded.doubtful += countAll(encoded.batches.filter(({ confirmed, lost }) => !confirmed && lost))
+      encoded.doubtful += countAll(encoded.batches.filter(({ confirmed, inDoubt: lost }) => !confirmed && lost))
     log.debug(`producer id ${this.producer.id}`)
   }
 
   /** Throws where the topic of the options is not there, or not to be written to. */
-  private async learn(names: readonly string[], signal: AbortSignal): Promise<void> {
-    const { cluster, ctx } = this.running()
+  private async refreshTopics(names: readonly string[], signal: AbortSignal): Promise<void> {
+    const { cluster, ctx } = this.opened()
     const at = ctx.clock.monotonic()
-    for (const facts of (await cluster.metadata(names, signal)).topics) {
-      if (facts.error === LEADER_NOT_AVAILABLE) throw new Disconnected(`topic ${facts.name} is being made`)
-      if (facts.error === NONE && facts.partitions.length > 0) this.topics.set(facts.name, { facts, at })
-      else if (this.routing.topic !== undefined || !NO_PLACE.has(facts.error))
-        throw codeFault(facts.error, `writing to topic ${facts.name}`, facts.name, 'WRITE')
+    for (const metadata of (await cluster.metadata(names, signal)).topics) {
+      if (metadata.error === LEADER_NOT_AVAILABLE) throw new Disconnected(`topic ${metadata.name} is being made`)
+      if (metadata.error === NONE && metadata.partitions.length > 0)
+        this.topics.set(metadata.name, { facts: metadata, at })
+      else if (this.routing.topic !== undefined || !TOPIC_UNUSABLE_CODES.has(metadata.error))
+        throw protocolFault(metadata.error, `writing to topic ${metadata.name}`, metadata.name, 'WRITE')
       else
-        this.topics.set(facts.name, {
-          facts: `topic ${facts.name}: ${facts.error === TOPIC_AUTHORIZATION_FAILED ? 'no permission' : 'there is no such topic'}`,
+        this.topics.set(metadata.name, {
+          facts: `topic ${metadata.name}: ${metadata.error === TOPIC_AUTHORIZATION_FAILED ? 'no permission' : 'there is no such topic'}`,
           at,
         })
     }
   }
 
-  private leaderOf({ topic, partition }: Batched): number {
-    const facts = this.topics.get(topic)?.facts
+  private leaderOf({ topic, partition }: ProducerBatch): number {
+    const metadata = this.topics.get(topic)?.facts
     const leader =
-      typeof facts === 'object' ? (facts.partitions.find((each) => each.partition === partition)?.leader ?? -1) : -1
+      typeof metadata === 'object'
+        ? (metadata.partitions.find((each) => each.partition === partition)?.leader ?? -1)
+        : -1
     if (leader < 0) throw new Disconnected(`${topic}-${partition} has no leader at the moment`)
     return leader
   }
 
-  private running(): { readonly cluster: Cluster; readonly ctx: EndpointContext } {
+  private opened(): { readonly cluster: Cluster; readonly ctx: EndpointContext } {
     const { cluster, ctx } = this
     if (cluster === undefined || ctx === undefined) throw new Disconnected('not connected')
     return { cluster, ctx }
   }
 }
 
-function countAll(batches: readonly Batched[]): number {
+function countAll(batches: readonly ProducerBatch[]): number {
   return batches.reduce((sum, { indexes }) => sum + countOf(indexes), 0)
 }
 
 /** The first batches of all partitions, then the second ones. */
-function roundsOf(batches: readonly Batched[]): readonly (readonly Batched[])[] {
-  const rounds: Batched[][] = []
+function roundsOf(batches: readonly ProducerBatch[]): readonly (readonly ProducerBatch[])[] {
+  const rounds: ProducerBatch[][] = []
   const seen = new Map<string, number>()
   for (const batch of batches) {
     const key = `${batch.topic} ${batch.partition}`

@@ -14,19 +14,33 @@ import type { Delivery, Partition, Position, Source, SourceContext } from '../..
 import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
-import { BlockBatch } from './block'
+import { BlockBatch } from './consume/block'
 import { openCluster } from './client'
-import { Fetcher } from './fetcher'
-import type { Extent } from './group-end'
-import { GroupReading } from './group-reading'
-import { Memory } from './memory'
+import { Fetcher } from './consume/fetcher'
+import type { OffsetRange } from './group/end-detector'
+import { GroupConsumer } from './group/group-consumer'
+import { BufferPool } from './protocol/buffer-pool'
 import { parsePartitions, type KafkaOptions } from './options'
-import { covers, decodePosition, isSameTopic, partitionName, type KafkaPosition } from './position'
-import { offsetsAt, parseStart, resolveStart, type Beginning, type Begun, type Start } from './start'
-import { findTopics, missingFault, parseTopics, partitionFacts, type WantedTopics } from './topics'
-import { Track } from './track'
-import { committedOnly, gapFault, led, offsetFault, Watch, type Reading } from './watch'
-import type { Cluster, Fetched } from './wire'
+import { covers, decodePosition, isSameTopic, partitionName, type KafkaPosition } from './consume/position'
+import {
+  offsetsAt,
+  parseStart,
+  resolveStart,
+  type PartitionStart,
+  type ResolvedStart,
+  type Start,
+} from './consume/start'
+import { findTopics, missingFault, parseTopics, partitionMetadata, type WantedTopics } from './consume/topics'
+import { PartitionState } from './consume/partition-state'
+import {
+  committedOnly,
+  gapFault,
+  withLeaders,
+  offsetFault,
+  ClusterMonitor,
+  type ConsumerContext,
+} from './consume/cluster-monitor'
+import type { Cluster, FetchResult } from './protocol/cluster'
 
 export const create: CreateSource<KafkaOptions> = (target) => new KafkaSource(target)
 
@@ -34,32 +48,32 @@ export const create: CreateSource<KafkaOptions> = (target) => new KafkaSource(ta
 const ONLY_EPOCH = 1
 
 class KafkaSource implements Source {
-  private readonly group: GroupReading | undefined
+  private readonly groupConsumer: GroupConsumer | undefined
   private readonly wanted: WantedTopics
-  private readonly wake = new Notifier()
-  private readonly memory = new Memory()
+  private readonly notifier = new Notifier()
+  private readonly pool = new BufferPool()
   private readonly tasks = new Set<Promise<void>>()
-  private life: ReturnType<typeof linkedAbort> | undefined
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
   private cluster: Cluster | undefined
-  private reading: Reading | undefined
-  private watch: Watch | undefined
-  private timer: { stop(): void } | undefined
+  private consumer: ConsumerContext | undefined
+  private monitor: ClusterMonitor | undefined
+  private metadataTimer: { stop(): void } | undefined
   private failure: { readonly error: unknown } | undefined
   private opening = false
   private start: Start | undefined
   private until: 'end' | number | undefined
   /** Where each partition was handed on to by this process, over openings and assignments. */
-  private readonly handed = new Map<string, KafkaPosition>()
+  private readonly delivered = new Map<string, KafkaPosition>()
   /**
    * Gaps of deleted topics that were told already, for opening again finds them again: partitions with the new topic's
    * id.
    */
-  private readonly told = new Set<string>()
+  private readonly reportedGaps = new Set<string>()
 
   constructor(private readonly target: Target<KafkaOptions>) {
     const { options, uri } = target
     this.wanted = parseTopics(uri.path.replace(/^\//, ''))
-    if (options.group !== undefined) this.group = new GroupReading(options.group, options)
+    if (options.group !== undefined) this.groupConsumer = new GroupConsumer(options.group, options)
   }
 
   async open(ctx: SourceContext): Promise<void> {
@@ -67,8 +81,8 @@ class KafkaSource implements Source {
     this.failure = undefined
     this.opening = true
     this.start ??= parseStart(options.start, ctx.clock.now())
-    const life = (this.life = linkedAbort(ctx.signal))
-    const { signal } = life.controller
+    const lifetime = (this.lifetime = linkedAbort(ctx.signal))
+    const { signal } = lifetime.controller
     const cluster = (this.cluster = await openCluster(this.target, signal))
     const { found, missing } = await findTopics(cluster, this.wanted, signal)
     if (missing.length > 0) throw missingFault(missing)
@@ -77,7 +91,7 @@ class KafkaSource implements Source {
       cluster,
       clock: ctx.clock,
       signal,
-      buffer: options.fetchMaxBytes,
+      bufferBytes: options.fetchMaxBytes,
       replicaMs: options.metadataEvery,
       fetch: {
         maxWaitMs: options.fetchWait,
@@ -86,26 +100,26 @@ class KafkaSource implements Source {
         committedOnly: options.isolation === 'committed',
         rack: options.rack ?? '',
       },
-      changed: () => {
-        this.wake.notify()
+      onChanged: () => {
+        this.notifier.notify()
       },
-      seen: (track) => {
-        ctx.gauge(`lag ${track.name}`, track.lag)
+      onProgress: (state) => {
+        ctx.gauge(`lag ${state.name}`, state.lag)
       },
-      refused: (track: Track, fetched: Fetched) => {
-        watch.refused(track, fetched)
+      onRefused: (state: PartitionState, fetched: FetchResult) => {
+        monitor.onRefused(state, fetched)
       },
-      reached: (broker) => {
-        watch.reached(broker)
+      onReached: (broker) => {
+        monitor.onReached(broker)
       },
-      unreachable: (broker, error) => {
-        watch.unreachable(broker, error)
+      onUnreachable: (broker, error) => {
+        monitor.onUnreachable(broker, error)
       },
-      failed: (error) => {
+      onFailed: (error) => {
         this.fail(error)
       },
     })
-    const reading: Reading = (this.reading = {
+    const consumer: ConsumerContext = (this.consumer = {
       ctx,
       cluster,
       fetcher,
@@ -116,54 +130,60 @@ class KafkaSource implements Source {
       topics: found,
     })
     const run = (work: Promise<void>): void => {
-      this.run(work)
+      this.runTask(work)
     }
     const fail = (error: unknown): void => {
       this.fail(error)
     }
-    const begin = (beginnings: readonly Beginning[]): Promise<void> => this.begin(beginnings, reading)
-    const watch = (this.watch = new Watch(reading, { run, fail, begin, looked: () => this.looked(reading) }))
-    if (this.group === undefined) await begin(this.partitions(reading).map((one) => this.resumed(one, reading)))
+    const begin = (beginnings: readonly PartitionStart[]): Promise<void> => this.startPartitions(beginnings, consumer)
+    const monitor = (this.monitor = new ClusterMonitor(consumer, {
+      runTask: run,
+      fail,
+      startPartitions: begin,
+      onRefreshed: () => this.onTopicsRefreshed(consumer),
+    }))
+    if (this.groupConsumer === undefined)
+      await begin(this.partitionsToRead(consumer).map((one) => this.startWithoutGroup(one, consumer)))
     else
-      await this.group.start({
+      await this.groupConsumer.start({
         ctx,
         cluster,
         signal,
-        topics: () => reading.topics,
-        run,
+        topics: () => consumer.topics,
+        runTask: run,
         fail,
-        begin,
-        giveUp: (name) => {
-          this.giveUp(name)
+        startPartitions: begin,
+        stopPartition: (name) => {
+          this.stopPartition(name)
         },
-        handed: (name) => this.handed.get(name),
+        delivered: (name) => this.delivered.get(name),
         isIdle: () => fetcher.all.length === 0 && this.tasks.size === 0,
-        leaderEpoch: (name) => this.track(name)?.leaderEpoch ?? -1,
+        leaderEpoch: (name) => this.stateOf(name)?.leaderEpoch ?? -1,
       })
-    this.timer = ctx.clock.every(options.metadataEvery, () => {
-      watch.refresh()
+    this.metadataTimer = ctx.clock.every(options.metadataEvery, () => {
+      monitor.refresh()
     })
     this.opening = false
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
-    const { reading } = this
-    if (reading === undefined) throw new Disconnected('not connected')
+    const { consumer } = this
+    if (consumer === undefined) throw new Disconnected('not connected')
     for (;;) {
       signal.throwIfAborted()
       if (this.failure !== undefined) throw this.failure.error
-      const ready = reading.fetcher.take()
+      const ready = consumer.fetcher.takeNext()
       if (ready !== undefined) {
-        const { track, blocks, next } = ready
-        reading.ctx.gauge(`lag ${track.name}`, track.lag)
-        this.handed.set(track.name, { offset: next, topicId: track.topicId })
-        const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks, this.memory)
+        const { state, blocks, next } = ready
+        consumer.ctx.gauge(`lag ${state.name}`, state.lag)
+        this.delivered.set(state.name, { offset: next, topicId: state.topicId })
+        const batch = blocks.length === 0 ? undefined : new BlockBatch(blocks, this.pool)
         return {
           batch: batch ?? EMPTY,
-          partition: track.place,
-          last: track.position(next),
+          partition: state.assignment,
+          last: state.position(next),
           at: within(batch?.count ?? 0, (index) =>
-            track.position(batch === undefined ? next : batch.offset(index) + 1),
+            state.position(batch === undefined ? next : batch.offset(index) + 1),
           ),
           ...(batch === undefined
             ? {}
@@ -174,22 +194,22 @@ class KafkaSource implements Source {
               }),
         }
       }
-      if (this.isFinished(reading.fetcher)) return null
-      await unlessAborted(this.wake.wait(), signal)
+      if (this.isFinished(consumer.fetcher)) return null
+      await unlessAborted(this.notifier.wait(), signal)
     }
   }
 
   async commit(partition: Partition, upTo: Position): Promise<void> {
     const position = decodePosition(upTo)
-    const track = this.track(partition.name)
+    const state = this.stateOf(partition.name)
     // The offset of a topic that is gone says nothing about the one that has its name now.
     if (
-      this.group === undefined ||
+      this.groupConsumer === undefined ||
       position === undefined ||
-      (track !== undefined && !isSameTopic(track.topicId, position.topicId))
+      (state !== undefined && !isSameTopic(state.topicId, position.topicId))
     )
       return
-    await this.group.commit(partition, position.offset)
+    await this.groupConsumer.commit(partition, position.offset)
   }
 
   covers(upTo: Position, position: Position): boolean {
@@ -204,55 +224,55 @@ class KafkaSource implements Source {
   }
 
   async close(): Promise<void> {
-    const { life, reading, cluster, watch } = this
-    this.timer?.stop()
-    life?.controller.abort(new Disconnected('closed here'))
-    await Promise.all([reading?.fetcher.settled(), watch?.settled(), ...this.tasks])
+    const { lifetime, consumer, cluster, monitor } = this
+    this.metadataTimer?.stop()
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    await Promise.all([consumer?.fetcher.settled(), monitor?.settled(), ...this.tasks])
     // After a fault the core opens again: still a member, it goes on where it was.
-    await this.group?.stop(this.failure !== undefined || this.opening)
+    await this.groupConsumer?.stop(this.failure !== undefined || this.opening)
     await cluster?.close()
-    life?.dispose()
-    this.life = this.reading = this.cluster = this.watch = this.timer = undefined
+    lifetime?.dispose()
+    this.lifetime = this.consumer = this.cluster = this.monitor = this.metadataTimer = undefined
   }
 
   /** Work beside reading: where it fails, reading does. */
-  private run(work: Promise<void>): void {
+  private runTask(work: Promise<void>): void {
     const task = work
       .catch((error: unknown) => {
         this.fail(error)
       })
       .finally(() => {
         this.tasks.delete(task)
-        this.wake.notify()
+        this.notifier.notify()
       })
     this.tasks.add(task)
   }
 
   private fail(error: unknown): void {
-    if (this.life?.controller.signal.aborted !== false) return
+    if (this.lifetime?.controller.signal.aborted !== false) return
     this.failure ??= { error }
-    this.wake.notify()
+    this.notifier.notify()
   }
 
-  private track(name: string): Track | undefined {
-    return this.reading?.fetcher.all.find((track) => track.name === name)
+  private stateOf(name: string): PartitionState | undefined {
+    return this.consumer?.fetcher.all.find((state) => state.name === name)
   }
 
-  private giveUp(name: string): void {
-    const track = this.track(name)
-    if (track !== undefined) this.reading?.fetcher.drop(track)
-    this.reading?.ctx.gauge(`lag ${name}`, 0)
-    this.wake.notify()
+  private stopPartition(name: string): void {
+    const state = this.stateOf(name)
+    if (state !== undefined) this.consumer?.fetcher.drop(state)
+    this.consumer?.ctx.gauge(`lag ${name}`, 0)
+    this.notifier.notify()
   }
 
   /** Those that are to be read without a group, all of them or as `partition` names them. */
-  private partitions({
+  private partitionsToRead({
     topics,
     options,
-  }: Reading): readonly { readonly topic: string; readonly partition: number; readonly offset?: number }[] {
-    const asked = options.partition === undefined ? undefined : parsePartitions(options.partition)
+  }: ConsumerContext): readonly { readonly topic: string; readonly partition: number; readonly offset?: number }[] {
+    const requested = options.partition === undefined ? undefined : parsePartitions(options.partition)
     return [...topics.values()].flatMap(({ name, partitions }) => {
-      const unknown = [...(asked?.keys() ?? [])].find(
+      const unknown = [...(requested?.keys() ?? [])].find(
         (number) => !partitions.some(({ partition }) => partition === number),
       )
       if (unknown !== undefined)
@@ -260,19 +280,19 @@ class KafkaSource implements Source {
           `topic ${name} has no partition ${unknown}: it has ${partitions.length}, the first of which is 0`,
         )
       return partitions
-        .filter(({ partition }) => asked?.has(partition) ?? true)
+        .filter(({ partition }) => requested?.has(partition) ?? true)
         .map(({ partition }) => {
-          const offset = asked?.get(partition)
+          const offset = requested?.get(partition)
           return { topic: name, partition, ...(offset === undefined ? {} : { offset }) }
         })
     })
   }
 
   /** Without a group: at the position that we keep; where others of this source have one, it is new since then. */
-  private resumed(
+  private startWithoutGroup(
     { topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset?: number },
-    { ctx, topics }: Reading,
-  ): Beginning {
+    { ctx, topics }: ConsumerContext,
+  ): PartitionStart {
     const stored = ctx.resume(partitionName(topic, partition))
     const position = stored === undefined ? undefined : decodePosition(stored)
     const place = { topic, partition, epoch: ONLY_EPOCH }
@@ -280,16 +300,16 @@ class KafkaSource implements Source {
       return isSameTopic(position.topicId, topics.get(topic)?.id)
         ? { ...place, at: position.offset }
         : { ...place, deleted: stored }
-    if (offset !== undefined) return { ...place, at: offset, named: true }
+    if (offset !== undefined) return { ...place, at: offset, explicit: true }
     return ctx.resumable().length > 0 ? { ...place, at: 'oldest' } : place
   }
 
   /** Begins to read partitions: where they were, or where they are to begin. */
-  private async begin(beginnings: readonly Beginning[], reading: Reading): Promise<void> {
-    const { ctx, fetcher, cluster, signal, options } = reading
+  private async startPartitions(beginnings: readonly PartitionStart[], consumer: ConsumerContext): Promise<void> {
+    const { ctx, fetcher, cluster, signal, options } = consumer
     const { start } = this
     if (start === undefined || beginnings.length === 0) return
-    const begun = new Map<Beginning, Begun>()
+    const begun = new Map<PartitionStart, ResolvedStart>()
     const unresolved = beginnings.filter((one) => typeof one.at !== 'number')
     for (const [kind, some] of Map.groupBy(unresolved, (one) =>
       one.at === 'oldest' ? 'oldest' : one.deleted !== undefined ? options.onGap : 'start',
@@ -298,8 +318,8 @@ class KafkaSource implements Source {
       const found = await resolveStart(
         from,
         cluster,
-        await led(reading, some),
-        committedOnly(reading),
+        await withLeaders(consumer, some),
+        committedOnly(consumer),
         offsetFault,
         signal,
       )
@@ -308,106 +328,110 @@ class KafkaSource implements Source {
         if (at === undefined) return
         begun.set(one, at)
         if (from.kind === 'offset' && from.offset > at.latest)
-          ctx.log.warn(beyondEnd(`start=${from.offset}`, one, at.latest))
+          ctx.log.warn(beyondEndText(`start=${from.offset}`, one, at.latest))
       })
     }
     await refuseBeyondEnd(
-      beginnings.filter(({ named }) => named === true),
-      reading,
+      beginnings.filter(({ explicit: named }) => named === true),
+      consumer,
     )
-    const { topics } = reading
-    const tracks: Track[] = []
-    const noted: Track[] = []
+    const { topics } = consumer
+    const states: PartitionState[] = []
+    const positioned: PartitionState[] = []
     for (const one of beginnings) {
       const { topic, partition, epoch, at, deleted } = one
-      const facts = partitionFacts(topics, topic, partition) ?? { leader: -1, leaderEpoch: -1 }
-      const track = new Track(
+      const metadata = partitionMetadata(topics, topic, partition) ?? { leader: -1, leaderEpoch: -1 }
+      const state = new PartitionState(
         topic,
         topics.get(topic)?.id ?? '',
         partition,
         epoch,
         begun.get(one)?.offset ?? (typeof at === 'number' ? at : 0),
-        facts,
+        metadata,
         options.partitionMaxBytes,
       )
-      if (this.track(track.name) !== undefined) continue
-      if (deleted !== undefined) this.madeAnew(track, deleted, reading)
-      if (facts.leader < 0) track.stalled = track.lost = true
-      tracks.push(track)
+      if (this.stateOf(state.name) !== undefined) continue
+      if (deleted !== undefined) this.reportRecreated(state, deleted, consumer)
+      if (metadata.leader < 0) state.paused = state.leaderUnknown = true
+      states.push(state)
       // Also where it was given: the position is known before the first record.
-      if (begun.has(one) || one.again === true || (this.group === undefined && ctx.resume(track.name) === undefined))
-        noted.push(track)
+      if (
+        begun.has(one) ||
+        one.reassigned === true ||
+        (this.groupConsumer === undefined && ctx.resume(state.name) === undefined)
+      )
+        positioned.push(state)
     }
-    await this.setEnds(tracks, reading)
+    await this.setEnds(states, consumer)
     signal.throwIfAborted()
-    fetcher.add(tracks)
-    for (const track of noted) fetcher.note(track)
-    if (tracks.some(({ lost }) => lost)) this.watch?.refresh()
-    this.wake.notify()
+    fetcher.add(states)
+    for (const state of positioned) fetcher.queuePosition(state)
+    if (states.some(({ leaderUnknown: lost }) => lost)) this.monitor?.refresh()
+    this.notifier.notify()
   }
 
   /** @param from the position in the deleted topic */
-  private madeAnew(track: Track, from: string, { ctx, options }: Reading): void {
-    const key = `${track.name} ${track.topicId}`
-    if (this.told.has(key)) return
-    this.told.add(key)
-    const why = `topic ${track.topic} was deleted and made anew`
-    ctx.gap({ partition: track.name, from, to: 'the end of the deleted topic', why })
+  private reportRecreated(state: PartitionState, from: string, { ctx, options }: ConsumerContext): void {
+    const key = `${state.name} ${state.topicId}`
+    if (this.reportedGaps.has(key)) return
+    this.reportedGaps.add(key)
+    const why = `topic ${state.topic} was deleted and made anew`
+    ctx.gap({ partition: state.name, from, to: 'the end of the deleted topic', why })
     if (options.onGap === 'fail') throw gapFault(why)
   }
 
   /** What appears while we read begins at its oldest. */
-  private async looked(reading: Reading): Promise<void> {
-    if (this.group !== undefined) {
-      this.group.topicsChanged()
+  private async onTopicsRefreshed(consumer: ConsumerContext): Promise<void> {
+    if (this.groupConsumer !== undefined) {
+      this.groupConsumer.topicsChanged()
       return
     }
-    const added = this.partitions(reading).filter(
-      ({ topic, partition }) => this.track(partitionName(topic, partition)) === undefined,
+    const added = this.partitionsToRead(consumer).filter(
+      ({ topic, partition }) => this.stateOf(partitionName(topic, partition)) === undefined,
     )
-    await this.begin(
-      added.map((one): Beginning => {
-        const found = this.resumed(one, reading)
+    await this.startPartitions(
+      added.map((one): PartitionStart => {
+        const found = this.startWithoutGroup(one, consumer)
         return found.at === undefined && found.deleted === undefined ? { ...found, at: 'oldest' } : found
       }),
-      reading,
+      consumer,
     )
   }
 
   private async endAt(until: 'end' | number): Promise<ReadonlyMap<string, Position | null>> {
-    const { reading } = this
-    if (reading === undefined) throw new Disconnected('not connected')
-    const { fetcher } = reading
+    const { consumer } = this
+    if (consumer === undefined) throw new Disconnected('not connected')
+    const { fetcher } = consumer
     this.until = until
-    await this.setEnds(fetcher.all, reading)
-    if (this.group?.wantsEnds === true) this.group.endAt(await this.extents(until, reading))
-    fetcher.moved()
+    await this.setEnds(fetcher.all, consumer)
+    if (this.groupConsumer?.needsEnds === true) this.groupConsumer.setEnds(await this.offsetRanges(until, consumer))
+    fetcher.update()
     return new Map(
-      fetcher.all.map((track) => [
-        track.name,
-        track.end === undefined || track.end <= track.handed ? null : track.position(track.end),
+      fetcher.all.map((state) => [
+        state.name,
+        state.end === undefined || state.end <= state.delivered ? null : state.position(state.end),
       ]),
     )
   }
 
-  private async setEnds(tracks: readonly Track[], reading: Reading): Promise<void> {
+  private async setEnds(states: readonly PartitionState[], consumer: ConsumerContext): Promise<void> {
     const { until } = this
-    const open = tracks.filter((track) => track.end === undefined)
+    const open = states.filter((state) => state.end === undefined)
     if (until === undefined || open.length === 0) return
-    const ends = await this.endsOf(open, until, reading)
-    open.forEach((track, index) => {
-      track.end = ends[index] ?? 0
+    const ends = await this.endsOf(open, until, consumer)
+    open.forEach((state, index) => {
+      state.end = ends[index] ?? 0
     })
   }
 
   private async endsOf(
     partitions: readonly { readonly topic: string; readonly partition: number }[],
     until: 'end' | number,
-    reading: Reading,
+    consumer: ConsumerContext,
   ): Promise<readonly number[]> {
-    const asked = await led(reading, partitions)
+    const requested = await withLeaders(consumer, partitions)
     const at = (when: 'latest' | number): Promise<readonly number[]> =>
-      offsetsAt(reading.cluster, asked, when, committedOnly(reading), offsetFault, reading.signal)
+      offsetsAt(consumer.cluster, requested, when, committedOnly(consumer), offsetFault, consumer.signal)
     const [latest, timed] = await Promise.all([at('latest'), until === 'end' ? undefined : at(until)])
     return latest.map((end, index) => {
       const then = timed?.[index] ?? -1
@@ -416,28 +440,29 @@ class KafkaSource implements Source {
   }
 
   /** Of all partitions that are meant, whoever of the group reads them. */
-  private async extents(until: 'end' | number, reading: Reading): Promise<readonly Extent[]> {
-    const all = [...reading.topics.values()].flatMap(({ name, partitions }) =>
+  private async offsetRanges(until: 'end' | number, consumer: ConsumerContext): Promise<readonly OffsetRange[]> {
+    const all = [...consumer.topics.values()].flatMap(({ name, partitions }) =>
       partitions.map(({ partition }) => ({ topic: name, partition })),
     )
-    const asked = await led(reading, all)
+    const requested = await withLeaders(consumer, all)
     const [ends, oldest] = await Promise.all([
-      this.endsOf(all, until, reading),
-      offsetsAt(reading.cluster, asked, 'earliest', false, offsetFault, reading.signal),
+      this.endsOf(all, until, consumer),
+      offsetsAt(consumer.cluster, requested, 'earliest', false, offsetFault, consumer.signal),
     ])
     return all.map((at, index) => ({ ...at, oldest: oldest[index] ?? 0, end: ends[index] ?? 0 }))
   }
 
   private isFinished({ all }: Fetcher): boolean {
-    const { until, group, tasks } = this
+    const { until, groupConsumer, tasks } = this
     if (until === undefined || tasks.size > 0) return false
     // With empty hands: partitions may be about to come, or were taken away before their end.
-    if (group !== undefined && (all.length === 0 || !group.isSettled)) return all.length === 0 && group.isOver
-    return all.every((track) => track.finished)
+    if (groupConsumer !== undefined && (all.length === 0 || !groupConsumer.isStarted))
+      return all.length === 0 && groupConsumer.isAtEnd
+    return all.every((state) => state.finished)
   }
 }
 
-function beyondEnd(what: string, { topic, partition }: Beginning, end: number): string {
+function beyondEndText(what: string, { topic, partition }: PartitionStart, end: number): string {
   return `${what} lies beyond the end of ${partitionName(topic, partition)}, which is ${end}: it begins there`
 }
 
@@ -445,10 +470,17 @@ function beyondEnd(what: string, { topic, partition }: Beginning, end: number): 
  * Whoever names an offset that is not there yet means another one: reading anything else, or nothing, would be a
  * surprise.
  */
-async function refuseBeyondEnd(named: readonly Beginning[], reading: Reading): Promise<void> {
+async function refuseBeyondEnd(named: readonly PartitionStart[], consumer: ConsumerContext): Promise<void> {
   if (named.length === 0) return
-  const asked = await led(reading, named)
-  const ends = await offsetsAt(reading.cluster, asked, 'latest', committedOnly(reading), offsetFault, reading.signal)
+  const requested = await withLeaders(consumer, named)
+  const ends = await offsetsAt(
+    consumer.cluster,
+    requested,
+    'latest',
+    committedOnly(consumer),
+    offsetFault,
+    consumer.signal,
+  )
   named.forEach(({ topic, partition, at }, index) => {
     const end = ends[index] ?? 0
     if (typeof at !== 'number' || at <= end) return

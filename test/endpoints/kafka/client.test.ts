@@ -1,10 +1,10 @@
 /** The cluster as the parts of the endpoint see it, on a real broker, and before peers that are none. */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import { apisOf } from '../../../src/endpoints/kafka/apis'
+import { apisOf } from '../../../src/endpoints/kafka/protocol/apis'
 import { openCluster } from '../../../src/endpoints/kafka/client'
 import * as library from '../../../src/endpoints/kafka/client-library'
-import { RecordWriter, stampBatch } from '../../../src/endpoints/kafka/record-writer'
-import type { Cluster } from '../../../src/endpoints/kafka/wire'
+import { RecordWriter, stampBatch } from '../../../src/endpoints/kafka/produce/record-writer'
+import type { Cluster } from '../../../src/endpoints/kafka/protocol/cluster'
 import { describeWith } from '../../services/describe-with'
 import { ends, groupName, type KafkaServer, makeTopic, put, startKafka } from '../../services/kafka'
 import { kafkaTarget } from '../../support/kafka-target'

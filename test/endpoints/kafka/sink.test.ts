@@ -1,8 +1,8 @@
 /** The sink on a real broker, read back by another client. */
 import type { Entry } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
-import { NOT_ENOUGH_REPLICAS_AFTER_APPEND } from '../../../src/endpoints/kafka/codes'
-import { murmur2 } from '../../../src/endpoints/kafka/partitioner'
+import { NOT_ENOUGH_REPLICAS_AFTER_APPEND } from '../../../src/endpoints/kafka/protocol/error-codes'
+import { murmur2 } from '../../../src/endpoints/kafka/produce/partitioner'
 import { describeWith } from '../../services/describe-with'
 import { get, type KafkaServer, makeTopic, runKcat, startKafka } from '../../services/kafka'
 import { entries, lines, openSink, type OpenedSink } from '../../support/kafka'

@@ -5,7 +5,7 @@
 import type { Producer as AnyProducer } from '@platformatic/kafka'
 import type { Source, SourceContext } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
-import { decodePosition } from '../../../src/endpoints/kafka/position'
+import { decodePosition } from '../../../src/endpoints/kafka/consume/position'
 import { create } from '../../../src/endpoints/kafka/source'
 import { describeWith } from '../../services/describe-with'
 import { ends, makeTopic, put, runKcat, startKafka, type KafkaServer } from '../../services/kafka'

@@ -5,7 +5,7 @@
 import type { Delivery, Entry, Source, SourceContext } from '../../../src/core/contract'
 import { Disconnected } from '../../../src/core/errors'
 import { create } from '../../../src/endpoints/kafka/source'
-import { decodePosition } from '../../../src/endpoints/kafka/position'
+import { decodePosition } from '../../../src/endpoints/kafka/consume/position'
 import { makeTopic, put, startKafka, type KafkaServer } from '../../services/kafka'
 import { makeSourceContext, type ContextOptions } from '../../support/context'
 import { describeWith } from '../../services/describe-with'

@@ -1,0 +1,62 @@
+/** Who goes first. */
+
+export interface OrderedWrite {
+  /** All who entered before are prepared. */
+  readonly mayPrepare: Promise<void>
+  prepared(): void
+  /** All who entered before have sent. */
+  readonly maySend: Promise<void>
+  sent(): void
+  /** In any case, at the end. */
+  end(): void
+}
+
+/**
+ * Two doors in a row: whoever enters passes each in the order of entering, so that work between the doors may overlap.
+ */
+export class WriteOrder {
+  private lastPrepared: Promise<void> = Promise.resolve()
+  private lastSent: Promise<void> = Promise.resolve()
+
+  enter(): OrderedWrite {
+    const { lastPrepared: mayPrepare, lastSent: maySend } = this
+    const { promise: isPrepared, resolve: prepared } = Promise.withResolvers<undefined>()
+    const { promise: isSent, resolve: sent } = Promise.withResolvers<undefined>()
+    this.lastPrepared = mayPrepare.then(() => isPrepared)
+    this.lastSent = maySend.then(() => isSent)
+    return {
+      mayPrepare,
+      maySend,
+      prepared: () => {
+        prepared(undefined)
+      },
+      sent: () => {
+        sent(undefined)
+      },
+      end: () => {
+        prepared(undefined)
+        sent(undefined)
+      },
+    }
+  }
+}
+
+/** So many at once; the others wait in line. */
+export class Semaphore {
+  private readonly waiters: (() => void)[] = []
+  constructor(private free: number) {}
+
+  /** Resolves with what gives the place back. */
+  async acquire(): Promise<() => void> {
+    if (this.free > 0) this.free--
+    else
+      await new Promise<void>((resolve) => {
+        this.waiters.push(resolve)
+      })
+    return () => {
+      const next = this.waiters.shift()
+      if (next === undefined) this.free++
+      else next()
+    }
+  }
+}
