@@ -214,6 +214,8 @@ export class Tail {
     const handle = this.opened?.handle
     if (handle === undefined || this.candidate.compression !== 'none' || this.candidate.kind === 'stream') return false
     const { size } = await handle.stat()
+    // What the system makes up as it is read has no size still, and is read once.
+    if (size === 0 && this.end === Infinity && !this.facts.follow) return false
     if (size < this.offset + this.framer.unfinished) return true
     if (this.before !== undefined)
       return fingerprintOf(await this.bytesAt(this.offset - FINGERPRINT_BYTES, FINGERPRINT_BYTES)) !== this.before
