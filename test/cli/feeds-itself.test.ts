@@ -12,7 +12,15 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { manifold, start } from '../support/manifold'
+import { start, type Finished, type Running, type StartOptions } from '../support/manifold'
+
+const running: Running[] = []
+/** One that is not refused may write for ever: it ends with its test at the latest. */
+function manifold(args: readonly string[], options: StartOptions): Promise<Finished> {
+  const run = start(args, options)
+  running.push(run)
+  return run.done
+}
 
 let folder: string
 beforeEach(() => {
@@ -24,6 +32,7 @@ beforeEach(() => {
   linkSync(join(folder, 'logs/a.log'), join(folder, 'hard'))
 })
 afterEach(() => {
+  for (const run of running.splice(0)) run.kill('SIGKILL')
   rmSync(folder, { recursive: true, force: true })
 })
 const content = (): string => readFileSync(join(folder, 'logs/a.log'), 'utf8')
