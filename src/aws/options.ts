@@ -2,24 +2,24 @@
 import { opt } from '../options/define'
 
 export const loginOptions = {
-  profile: opt.string({ doc: 'Profile of the AWS configuration files.' }),
-  roleArn: opt.string({ doc: 'Role to assume, with the credentials found otherwise.' }),
-  externalId: opt.string({ doc: 'External id for role-arn.' }),
+  profile: opt.string({ doc: 'Names the profile of the AWS configuration files.' }),
+  roleArn: opt.string({ doc: 'Names the role to assume with the credentials that were found.' }),
+  externalId: opt.string({ doc: 'Sets the external id for the role to assume (role-arn=).' }),
   accessKeyId: opt.string({
-    doc: 'Access key; goes with secret-access-key.',
+    doc: 'Sets the AWS access key. It needs its secret as well (secret-access-key=).',
     defaultText: "profile, then MANIFOLD_AWS_ACCESS_KEY, then the AWS SDK's chain",
     aliases: ['access-key'],
   }),
   secretAccessKey: opt.string({
-    doc: 'Secret of the access key: give it as {env:NAME}, {file:PATH} or {exec:COMMAND}.',
+    doc: 'Sets the secret of the AWS access key. Write it as {env:NAME}, {file:PATH} or {exec:COMMAND}.',
     secret: true,
     aliases: ['secret-key'],
   }),
-  sessionToken: opt.string({ doc: 'Session token of temporary credentials.', secret: true }),
+  sessionToken: opt.string({ doc: 'Sets the session token of temporary AWS credentials.', secret: true }),
 }
 
 export const timeoutOption = opt.duration({
-  doc: 'A request on which nothing moves for this long is given up and tried again.',
+  doc: 'Sets the longest time without progress on a request. It is then sent again.',
   default: 60_000,
   defaultText: '60s',
   min: 100,

@@ -1,17 +1,17 @@
-/** One line at the end of a file that may also be a FIFO or a device: it never holds up the end of a run. */
+/** Appends a line to a file, a FIFO or a device, without delaying the end of a run for long. */
 import { constants } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
 
-/** A reader of a FIFO may be about to come, or to make room. */
+/** A FIFO may get a reader soon, or its reader may read on. */
 const MAX_WAIT_MS = 2000
 const RETRY_MS = 50
 const FILE_MODE = 0o666
 
-/** @throws what the file system says; of a FIFO, that nobody reads it */
+/** @throws the error of the file system, or that nobody reads the FIFO */
 export async function appendLine(path: string, line: string): Promise<void> {
   const until = performance.now() + MAX_WAIT_MS
-  // Without O_NONBLOCK opening a FIFO waits in a thread for a reader, and the process cannot exit meanwhile.
+  // Without O_NONBLOCK, opening a FIFO blocks a thread until a reader comes, and the process cannot exit meanwhile.
   const file = await retryWhileBusy(
     () =>
       open(
@@ -34,7 +34,7 @@ async function writeAll(file: FileHandle, bytes: Buffer, until: number): Promise
   for (let at = 0; at < bytes.length; ) at += (await retryWhileBusy(() => file.write(bytes, at), until)).bytesWritten
 }
 
-/** Durable, or not there: half a line would be in the way of the next one. */
+/** The line is durable or absent, because half a line would spoil the next one. */
 async function writeWhole(file: FileHandle, bytes: Buffer, size: number): Promise<void> {
   let at = 0
   try {
@@ -45,7 +45,7 @@ async function writeWhole(file: FileHandle, bytes: Buffer, size: number): Promis
     }
     await file.datasync()
   } catch (error) {
-    // Unless another process has appended meanwhile.
+    // If another process has appended meanwhile, nothing can be taken back.
     if (at > 0 && (await file.stat()).size === size + at) await file.truncate(size)
     throw error
   }

@@ -1,4 +1,4 @@
-/** `manifold check`: what can be known of a command line without opening anything. */
+/** Runs `manifold check`, which finds the faults of a command line without opening anything. */
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, targetsOf } from '../options/command-line'
 import { endsOf, refuseLoops } from '../plan/feeds-itself'

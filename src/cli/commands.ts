@@ -1,8 +1,8 @@
-/** Everything but the run itself: help, the flows of this machine, and what is done to them. */
+/** Runs every command except a run itself: help, and commands on the flows of this machine. */
 import { Command, CommanderError } from 'commander'
 import { DiskFailed, FlowHeld, ManifoldError, UsageError, lineOf } from '../core/errors'
 import { flushStdout, handleStdoutErrors } from './stdout'
-import { EXIT } from './exit'
+import { EXIT, type ProcessEnd } from './exit'
 import {
   COMMANDS,
   completions,
@@ -15,12 +15,10 @@ import {
 } from './help'
 import { ignoreStderrErrors, writeStderr } from './stderr'
 
-type ProcessEnd = number | NodeJS.Signals
-
 export async function runSubcommand(argv: readonly string[]): Promise<ProcessEnd> {
   ignoreStderrErrors()
   let end: ProcessEnd = EXIT.complete
-  // A flow that is drained may have stdout for itself.
+  // A flow that is being drained may itself write to stdout.
   const answers = argv[0] !== 'spool'
   if (answers) handleStdoutErrors()
   const program = new Command('manifold')

@@ -1,4 +1,4 @@
-/** How a run ended, as an exit code; the first that applies, in this order. */
+/** Maps the end of a run to an exit code. */
 import type { Ending } from '../core/flow-parts'
 
 export const EXIT = {
@@ -13,9 +13,12 @@ export const EXIT = {
   readerGone: 141,
 } as const
 
+/** A process ends with an exit code or by a signal. */
+export type ProcessEnd = number | NodeJS.Signals
+
 /**
- * undefined: end by the signal that stopped the run.
- * @param short of an end that the run has: whoever goes on only after success (`&& rm source`) must not go on
+ * Returns the exit code, or undefined if the process has to end by the signal that stopped the run.
+ * @param short the run stopped before its own end, so a script must not continue as after success (`&& rm source`)
  */
 export function exitCode(ending: Ending, short: boolean): number | undefined {
   switch (ending.kind) {

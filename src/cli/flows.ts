@@ -1,4 +1,4 @@
-/** The commands on flows that are not running: list, forget, drain. */
+/** Runs the commands on stored flows: list, forget, drain. */
 import { UsageError } from '../core/errors'
 import { existingStateRoot, stateRoot } from '../state/directory'
 import { flowsNamed, listFlows, undelivered } from '../state/flows'

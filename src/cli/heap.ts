@@ -1,14 +1,13 @@
-/** The engine's memory, fitted to a program whose records lie in buffers of their own and whose objects die young. */
+/** Tunes the heap of the engine. Records lie in buffers outside it, and most objects die young. */
 import { setFlagsFromString } from 'node:v8'
 
 /**
- * To be called before the first record.
+ * This has to be called before the first record.
  *
- * - Space for new objects stays small: left to itself the engine doubles it whenever a little survives, up to 128 MiB
- *   within 10 GB of records, for nothing. The launcher gives the bound at start (2 MiB halves); where it did not
- *   (another Node) growth is switched off, which leaves 1 MiB.
- * - Helpers that are woken for the little that survives cost more than they take over: 7 % of the time from stdin to
- *   stdout.
+ * - The space for new objects stays small. By default the engine doubles it whenever a little survives, to 128 MiB
+ *   within 10 GB of records, without any use. The launcher sets the bound at the start (halves of 2 MiB). If it did
+ *   not, growth is switched off, which leaves 1 MiB.
+ * - Helper threads cost more than they save for the little that survives: 7 % of the time from stdin to stdout.
  */
 export function tuneHeap(): void {
   setFlagsFromString('--no-parallel-scavenge')

@@ -1,13 +1,13 @@
-/** Texts of `manifold help`, `endpoints` and `completions`: all from the declarations. */
+/** Makes the texts of `manifold help`, `endpoints` and `completions` from the declarations. */
 import { UsageError } from '../core/errors'
 import { endpointFor, registry } from '../endpoints/registry'
 import { nearest } from '../kit/nearest'
 import { completionScript, SHELLS } from '../options/completions'
 import { endpointsTable, flagsHelp, helpText } from '../options/explain'
 import { flags } from '../options/flags'
-import { schemeOf } from './plain-help'
+import { schemeOf } from './topic'
 
-/** All but the run itself, in the order of the overview: words that follow, and what it does. */
+/** The commands in the order of the overview, each with its arguments and its purpose. */
 export const COMMANDS = {
   help: ['[scheme]', 'what an endpoint or a command does; alone, this'],
   endpoints: ['', 'what there is to read from and write to'],
@@ -31,7 +31,7 @@ export async function overviewText(): Promise<string> {
   return `Usage: manifold ${USAGE}\n\n${SUMMARY}\n\nCommands:\n${rows.map(([left, doc]) => `  ${left.padEnd(width)}  ${doc}\n`).join('')}\n${await flagsText()}`
 }
 
-/** Every text that needs no more than its own words, by these. */
+/** Returns every text that depends on no other words, by the words that ask for it. */
 export async function texts(): Promise<Readonly<Record<string, string>>> {
   const schemes = registry.flatMap((endpoint) => endpoint.schemes)
   return Object.fromEntries([
@@ -50,7 +50,10 @@ export async function flagsText(): Promise<string> {
   return `Endpoints:\n${endpointsTable(registry).replace(/^/gm, '  ').trimEnd()}\n\nFlags:\n  --from URI [name=value ...]\n      Where records come from; several are merged.\n  --to URI [name=value ...]\n      Where records go; each of several gets every record.\n${flagsHelp(flags)}`
 }
 
-/** By scheme, with or without its colon. Throws UsageError. */
+/**
+ * @param topic a scheme, with or without its colon
+ * @throws UsageError if there is no such scheme
+ */
 export async function schemeText(topic: string): Promise<string> {
   const scheme = schemeOf(topic)
   const endpoint = endpointFor(scheme)

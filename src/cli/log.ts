@@ -1,7 +1,7 @@
 /**
- * Logs go to stderr: readable on a terminal, with level prefixes under journald, plain lines elsewhere, JSON on
- * request. A bounded run without a terminal prints nothing while it goes well: its lines are kept back and the last of
- * them shown if it fails.
+ * Writes the log to stderr: readable on a terminal, with level prefixes under journald, as plain lines elsewhere, and
+ * as JSON on request. A bounded run without a terminal prints nothing while all goes well. Its lines are buffered, and
+ * the last of them are printed if the run fails.
  */
 import type { Log } from '../core/contract'
 import type { LineOf } from './json-lines'
@@ -14,20 +14,17 @@ export interface LogSettings {
   readonly level: Level
   readonly terminal: boolean
   readonly journald: boolean
-  /** Show nothing unless the run fails. */
+  /** Lines are buffered until the run fails. */
   readonly quiet: boolean
-  /** Secrets out. */
+  /** Removes secrets. */
   redact(text: string): string
-  /** Called around each line, so that a live line can make room. */
+  /** Prints a line while the live line is hidden. */
   around?(print: () => void): void
 }
 export interface CliLog extends Log {
   error(message: string, facts?: object): void
   lasting(message: string): void
-  /**
-   * The run failed: what was held back, so that at most so many lines are said by then: the first warning, and the last
-   * ones.
-   */
+  /** Prints buffered lines after a failure: the first warning and the last lines, at most this many in all. */
   showBuffered(lines: number): void
 }
 
@@ -74,7 +71,7 @@ export function createLog(settings: LogSettings): CliLog {
     debug: write('debug'),
     info: write('info'),
     warn: write('warn'),
-    // Where nothing is kept back the warnings have said it.
+    // If nothing is buffered, the warnings have been printed already.
     lasting: (message) => {
       if (settings.quiet) put(settings.redact(readable('warn', message, undefined, settings)))
     },

@@ -1,10 +1,10 @@
-/** Entry of the command: the cheap answers first, so that `--version` and `help` load nothing. */
-import { printAndExit } from './stdout'
-import { EXIT } from './exit'
+/** Is the entry of the program. Cheap answers come first, so that `--version` and `help` load nothing else. */
+import { print } from './stdout'
+import { EXIT, type ProcessEnd } from './exit'
 import { writeStderr } from './stderr'
 
 export async function main(argv: readonly string[]): Promise<void> {
-  let end: number | NodeJS.Signals
+  let end: ProcessEnd
   try {
     end = await dispatch(argv)
   } catch (error) {
@@ -14,17 +14,18 @@ export async function main(argv: readonly string[]): Promise<void> {
     end = outside?.code ?? EXIT.bug
   }
   if (typeof end === 'number') process.exit(end)
-  // Ends as the signal would have ended it, so that whoever waits for us sees the same.
+  // The process ends by the signal itself, so that its parent sees that.
   process.removeAllListeners(end)
   process.kill(process.pid, end)
 }
 
-async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signals> {
+async function dispatch(argv: readonly string[]): Promise<ProcessEnd> {
   const first = argv[0]
   if (first === '--version' || first === '-V' || first === 'version') {
-    return printAndExit(`manifold ${(await import('./version.js')).version()}\n`)
+    return print(`manifold ${(await import('./version.js')).version()}\n`)
   }
-  // A command is the first word; a run begins with a flag, and what looks like a command further on is an endpoint's.
+  // A command is the first word, and a run begins with a flag. A later word that looks like a command belongs to an
+  // endpoint.
   const flagged = first === undefined || first.startsWith('-')
   const named = argv.some(
     (word) => word === '--from' || word === '--to' || word.startsWith('--from=') || word.startsWith('--to='),
@@ -32,5 +33,5 @@ async function dispatch(argv: readonly string[]): Promise<number | NodeJS.Signal
   const runs = flagged && (named || (process.env['MANIFOLD_ARGS'] ?? '') !== '')
   if (runs) return (await import('./run.js')).runCommand(argv)
   const text = await (await import('./plain-help.js')).plainHelp(argv)
-  return text === undefined ? (await import('./commands.js')).runSubcommand(argv) : printAndExit(text)
+  return text === undefined ? (await import('./commands.js')).runSubcommand(argv) : print(text)
 }

@@ -1,10 +1,10 @@
-/** A flow's status in the text format of Prometheus. */
+/** Renders the status of a flow in the text format of Prometheus. */
 import { collectDefaultMetrics, Counter, Gauge, Registry, type CounterConfiguration } from 'prom-client'
 import type { EndpointState, FlowStatus } from '../core/status'
 
 const STATES: readonly EndpointState[] = ['opening', 'running', 'backing off', 'draining', 'stopped', 'failed']
 
-/** Of each sink: what the receipt says of it. */
+/** These counters of a sink are those of the receipt. */
 const OF_SINKS = {
   records_carried_in_total: ['carriedIn', 'Records that an earlier run had accepted and left to be delivered.'],
   records_delivered_total: ['delivered', 'Records that a sink confirmed.'],
@@ -27,7 +27,7 @@ export function renderer(status: () => FlowStatus): () => Promise<string> {
     registers: [registry],
   })
   const gauge = (name: string, help: string, labelNames: string[]): Gauge => new Gauge(facts(name, help, labelNames))
-  // The ledger counts; here its counts are only shown.
+  // The ledger counts. These counters only show its values.
   const counters: Counter[] = []
   const counter = (name: string, help: string, labelNames: string[]): Counter => {
     const made = new Counter(facts(name, help, labelNames))

@@ -1,6 +1,6 @@
 /**
- * Prometheus metrics, health and status over HTTP or a unix socket, or as a file for the node exporter's textfile
- * collector.
+ * Serves Prometheus metrics, health and status over HTTP or a unix socket, or writes metrics to a file for the textfile
+ * collector of the node exporter.
  */
 import type { Stats } from 'node:fs'
 import { lstat, rename, unlink, writeFile } from 'node:fs/promises'
@@ -13,15 +13,15 @@ import type { FlowStatus } from '../core/status'
 import type { MetricsTarget } from '../options/flags'
 import { renderer } from './metrics-text'
 
-/** How often the file is written, milliseconds. */
+/** The file is written at this interval. */
 const FILE_EVERY_MS = 15_000
-/** A flow needs descriptors more than whoever looks at it. */
+/** The flow itself needs descriptors more than its observers do. */
 const MAX_CONNECTIONS = 16
-/** How long a connection may take to ask, and how long it is kept for the next question. */
+/** A connection may take this long for a request, and is kept this long for the next one. */
 const REQUEST_TIMEOUT_MS = 5000
 const KEEP_ALIVE_MS = 1000
 
-/** @throws UsageError it cannot be served or written there */
+/** @throws UsageError if metrics cannot be served or written there */
 export async function serveMetrics(
   where: MetricsTarget,
   status: () => FlowStatus,
@@ -66,7 +66,8 @@ export async function serveMetrics(
   )
   server.maxConnections = MAX_CONNECTIONS
   await listen(server, where)
-  // One that could not be taken, for want of descriptors for one: whoever asked asks again, and the flow goes on.
+  // A connection may not be accepted, for example for lack of descriptors. The client tries again, and the flow goes
+  // on.
   server.on('error', (error) => {
     log.debug(`metrics: ${lineOf(error)}`)
   })
@@ -75,7 +76,8 @@ export async function serveMetrics(
   return {
     close: async () => {
       server.closeAllConnections()
-      // Closing removes what lies at the path, which may be another's by now. What stays is no reason to stay.
+      // Closing removes the socket at the path, which may belong to another process by now. It then stays, and the
+      // server ends with the process.
       if (where.kind === 'unix' && made !== undefined && !(await isSameFile(where.path, made))) return
       await new Promise((resolve) => {
         server.close(resolve)
@@ -85,8 +87,8 @@ export async function serveMetrics(
 }
 
 /**
- * A page in a browser that has its own name lead to this machine (DNS rebinding) must not read what is told here: over
- * loopback, where browsers are, only names are answered to that are known to be this machine's.
+ * A web page whose name resolves to this machine (DNS rebinding) must not read the status. So requests over loopback
+ * are answered only if their host is known to be this machine.
  */
 function hostCheck(configured: string | undefined): (request: IncomingMessage) => boolean {
   const names = new Set(['localhost', hostname().toLowerCase(), configured?.toLowerCase()])
@@ -131,7 +133,7 @@ async function listen(server: Server, where: Exclude<MetricsTarget, { kind: 'fil
       if (where.kind !== 'unix' || (error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
       if (!(await lstat(where.path)).isSocket())
         throw new Error(`${where.path} is there and is no socket: name another path, or move it away`, { cause: error })
-      // A killed run leaves its socket behind; where nobody answers, nobody needs it.
+      // A killed run leaves its socket behind. If nobody answers there, it is removed.
       if (await isServed(where.path)) throw error
       await unlink(where.path)
       await attempt()
@@ -153,7 +155,7 @@ function isServed(path: string): Promise<boolean> {
   })
 }
 
-/** Renamed into place, for whoever reads it must not see half of it. */
+/** The file is renamed into place, so that no reader sees half of it. */
 async function writeToFile(path: string, render: () => Promise<string>, log: Log): Promise<{ close(): Promise<void> }> {
   const write = async (): Promise<void> => {
     await writeFile(`${path}.tmp`, await render())

@@ -1,10 +1,8 @@
-/**
- * Help that needs nobody to read its words as a command's, and that loads no declarations. Most calls for help are
- * these.
- */
+/** Answers most requests for help from texts that were rendered at the build, without loading any declaration. */
 import { rendered } from './rendered'
+import { schemeOf } from './topic'
 
-/** Undefined for all else: a command's own help, and what is misspelled. */
+/** Returns undefined for any other request: the help of a command, or a misspelled word. */
 export async function plainHelp(argv: readonly string[]): Promise<string | undefined> {
   const asked = wordsOf(argv)
   if (asked === undefined) return undefined
@@ -12,12 +10,7 @@ export async function plainHelp(argv: readonly string[]): Promise<string | undef
   return Object.hasOwn(texts, asked) ? texts[asked] : undefined
 }
 
-/** By scheme, with or without its colon. */
-export function schemeOf(topic: string): string {
-  return topic === '-' ? 'stdio' : topic.toLowerCase().replace(/:.*$/s, '')
-}
-
-/** As they are listed: one spelling for all that ask for the same. */
+/** Maps all requests for the same text to one key. */
 function wordsOf([word, topic, ...rest]: readonly string[]): string | undefined {
   if (rest.length > 0) return undefined
   if (topic === undefined) return word === undefined || word === '--help' || word === '-h' ? 'help' : word

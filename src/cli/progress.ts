@@ -1,15 +1,15 @@
-/** One live line on a terminal: what went in, what came out, how fast, what waits. */
+/** Shows one live line on a terminal: records in and out, their rate, and what is waiting. */
 import type { FlowStatus } from '../core/status'
 import { formatSize } from '../kit/sizes'
 import { writeStderr } from './stderr'
 
 export interface LiveLine {
-  /** Prints between a cleared and a redrawn line. */
+  /** Hides the live line while something else is printed. */
   around(print: () => void): void
   stop(): void
 }
 
-/** Gauges of a source that say how many records it is behind in one partition begin with it. */
+/** A gauge of a source with this prefix tells how many records one partition is behind. */
 const LAG_PREFIX = 'lag '
 const CLEAR = '\r\u001b[K'
 

@@ -1,7 +1,7 @@
 /**
- * Where receipts go: a line of the log, and a line of `--receipt FILE`. One that could not be written stays with the
- * flow, and the next start issues it; one that was written just before a kill is found in the file and not written
- * again.
+ * Issues receipts: as a line of the log, and as a line of `--receipt FILE`. A receipt that cannot be written stays with
+ * the flow, and the next start issues it. A receipt that was written just before a kill is found in the file and is not
+ * written again.
  */
 import { constants } from 'node:fs'
 import { access, open, stat } from 'node:fs/promises'
@@ -11,19 +11,19 @@ import { imbalance, receiptLine, type Receipt } from '../core/receipt'
 import { appendLine } from './append-line'
 import type { CliLog } from './log'
 
-/** Of a flow whose receipts can never be written, the newest are kept. */
+/** If receipts can never be written, this many of the newest are kept. */
 const MAX_UNISSUED = 100
-/** So far back a receipt that was written just before a kill is looked for. */
+/** A receipt that was written just before a kill is searched in this many bytes at the end of the file. */
 const SEARCHED_BYTES = 4 * 1024 * 1024
 
 export interface Issuing {
-  /** Of runs before this one, and perhaps issued already. */
+  /** The receipts are of earlier runs, and may have been issued already. */
   readonly earlier: boolean
-  /** Nothing in the log. */
+  /** The log does not show them. */
   readonly silent?: boolean
 }
 
-/** @returns those that could not be issued and that the next start may issue */
+/** @returns the receipts that could not be issued, for the next start */
 export async function issueAll(
   receipts: readonly Receipt[],
   file: string | undefined,
@@ -51,7 +51,7 @@ async function issue(
     return true
   } catch (error) {
     log.error(`the receipt could not be written to ${file}: ${lineOf(error)}`)
-    // A FIFO that nobody reads says nothing of a disk, and nobody may ever read it.
+    // A FIFO without reader is no fault of the disk, and may never get a reader.
     return (error as NodeJS.ErrnoException).code === undefined
   }
 }
@@ -73,7 +73,7 @@ async function containsReceipt(path: string, run: string): Promise<boolean> {
   }
 }
 
-/** Told at the start: at the end it would be the one thing that went wrong, and nobody could do anything about it. */
+/** The check is made at the start, because at the end nobody could do anything about it. */
 export async function canAppend(file: string): Promise<void> {
   try {
     const there = await stat(file).catch((error: unknown) => {

@@ -1,4 +1,4 @@
-/** One run from argv to exit code: the plan, signals, progress, receipts, and what is said at the end. */
+/** Runs a flow from argv to exit code: plan, signals, progress, receipts, and the report of a failure. */
 import { DiskFailed, FlowHeld, UsageError, isDiskError, lineOf } from '../core/errors'
 import { EndpointFailed } from '../core/supervisor'
 import type { FlowResult } from '../core/flow-parts'
@@ -7,24 +7,26 @@ import { receiptLine } from '../core/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled, type AssembleOptions, type Drained } from '../plan/assemble'
-import { EXIT, exitCode } from './exit'
+import { EXIT, exitCode, type ProcessEnd } from './exit'
 import { createLog, type CliLog } from './log'
 import { tuneHeap } from './heap'
 import { liveLine, type LiveLine } from './progress'
 import { canAppend, issueAll } from './receipts'
 import { ignoreStderrErrors, writeStderr } from './stderr'
+import { print } from './stdout'
+import { version } from './version'
 
-/** Lines of a bounded run that fails, before the ones that say why: there are two of those at most, or three. */
+/** A bounded run that fails prints this many buffered lines before the two or three that say why. */
 const MAX_BUFFERED_LINES = 7
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
-/** @param drain deliver what lies in the spool of this flow, and nothing else */
+/** @param drain delivers the records in the spool of this flow, and reads no source */
 export async function runCommand(
   argv: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
   drain?: Drained,
-): Promise<number | NodeJS.Signals> {
+): Promise<ProcessEnd> {
   let line: CommandLine
   try {
     line = parseCommandLine(argv, env, registry)
@@ -32,8 +34,8 @@ export async function runCommand(
     return reportStartFailure(error, (text) => text)
   }
   const { flags, redactor } = line
-  if (flags.help || flags.version)
-    return (await import('./commands.js')).runSubcommand([flags.help ? 'help' : '--version'])
+  if (flags.help) return print(await (await import('./help.js')).overviewText())
+  if (flags.version) return print(`manifold ${version()}\n`)
   const redact = (text: string): string => redactor.redact(text)
   const secret = hideSecrets(argv, redact)
   ignoreStderrErrors()
@@ -80,7 +82,7 @@ export async function runCommand(
     ...(await issueAll(earlier, flags.receipt, log, { earlier: true, silent })),
     ...(result.provisional ? [] : await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })),
   ]
-  // While the flow is still ours: no other start is to issue it as well.
+  // The flow is still locked here, so no other start issues the same receipt.
   await flow.issued(left)
   await assembled.release()
   const signalled = signals.first()
@@ -92,7 +94,7 @@ export async function runCommand(
   return code ?? signalled ?? EXIT.complete
 }
 
-/** The live line comes and goes while the log is in use. */
+/** Holds the live line, which comes and goes while the log is in use. */
 interface Screen {
   live: LiveLine | undefined
 }
@@ -101,7 +103,7 @@ interface Planned {
   readonly log: CliLog
 }
 
-/** The flow and its log, or the exit code of a line that cannot be run. */
+/** Returns the flow and its log, or the exit code of a line that cannot be run. */
 async function plan(
   line: CommandLine,
   options: AssembleOptions,
@@ -110,7 +112,7 @@ async function plan(
   const { flags } = line
   const terminal = process.stderr.isTTY
   const json = flags.logFormat === 'json' ? (await import('./json-lines.js')).jsonLines() : undefined
-  const make = (quiet: boolean): CliLog =>
+  const makeLog = (quiet: boolean): CliLog =>
     createLog({
       ...(json === undefined ? {} : { json }),
       level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel,
@@ -123,15 +125,15 @@ async function plan(
         else screen.live.around(print)
       },
     })
-  let log = make(false)
-  // The plan logs before it is known whether the run is bounded: its lines wait for the log that this decides on.
-  const early: ['debug' | 'info' | 'warn' | 'error', string, object | undefined][] = []
+  let log = makeLog(false)
+  // The plan logs before it is known whether the run is bounded, which decides on the log. Its lines wait for that log.
+  const bufferedLines: ['debug' | 'info' | 'warn' | 'error', string, object | undefined][] = []
   let known = false
   const say =
     (level: 'debug' | 'info' | 'warn' | 'error') =>
     (message: string, facts?: object): void => {
       if (known) log[level](message, facts)
-      else early.push([level, message, facts])
+      else bufferedLines.push([level, message, facts])
     }
   const planLog = {
     debug: say('debug'),
@@ -148,12 +150,12 @@ async function plan(
     const context = { env: process.env, redactor: line.redactor, exists: () => false }
     assembled = await assemble(line, context, planLog, options)
   } catch (error) {
-    for (const [level, message, facts] of early) log[level](message, facts)
+    for (const [level, message, facts] of bufferedLines) log[level](message, facts)
     return reportStartFailure(error, redact)
   }
-  log = make(assembled.bounded && !terminal && flags.logFormat !== 'json' && !line.given.has('logLevel'))
+  log = makeLog(assembled.bounded && !terminal && flags.logFormat !== 'json' && !line.given.has('logLevel'))
   known = true
-  for (const [level, message, facts] of early) log[level](message, facts)
+  for (const [level, message, facts] of bufferedLines) log[level](message, facts)
   for (const warning of line.warnings) log.warn(warning)
   for (const text of assembled.startLines) log.info(text)
   return { assembled, log }
@@ -172,25 +174,25 @@ function listenToSignals(flow: Assembled['flow'], grace: number, log: CliLog): {
       flow.abort()
     }
   }
-  // A signal that is ignored, as by nohup, has a handler from the launcher.
+  // A signal that is ignored, as by nohup, already has a handler of the launcher.
   for (const signal of SIGNALS) if (process.listenerCount(signal) === 0) process.on(signal, onSignal)
   return { first: () => first }
 }
 
-/** What could not be told is a failure of the local disk, unless something worse has happened. */
+/** A receipt that cannot be written is a failure of the local disk, unless something worse has happened. */
 function exitCodeWithReceipts(code: number | undefined, missing: number): number | undefined {
   const worse: readonly (number | undefined)[] = [EXIT.usage, EXIT.flowInUse, EXIT.bug]
   return missing === 0 || worse.includes(code) ? code : EXIT.disk
 }
 
-/** At most ten lines: what, since when, counts, where the records lie, the next command. */
+/** Prints at most ten lines: what failed, since when, the counts, where the records lie, and the next command. */
 function reportFailure(
   { ending, receipt }: FlowResult,
   { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>,
   log: CliLog,
   redact: (text: string) => string,
 ): void {
-  // Nothing is wrong with a run that was told to stop.
+  // A run that was told to stop has not failed.
   if (!(ending.kind === 'stopped' && ending.safe)) log.showBuffered(MAX_BUFFERED_LINES)
   const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
   const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
@@ -246,7 +248,7 @@ function reportStartFailure(error: unknown, redact: (text: string) => string): n
   throw error
 }
 
-/** A password typed on the command line stays in nobody's process list longer than it takes to start. */
+/** Removes passwords from the process list as soon as the process has started. */
 function hideSecrets(argv: readonly string[], redact: (text: string) => string): boolean {
   const typed = [...argv, process.env['MANIFOLD_ARGS'] ?? ''].join(' ')
   const secret = redact(typed) !== typed
@@ -259,7 +261,7 @@ function commandOf(argv: readonly string[], env: NodeJS.ProcessEnv): FlowCommand
   return { argv, ...(args === undefined ? {} : { args }), cwd: workingDirectory() }
 }
 
-/** Where it is gone, nothing of the line depended on it: relative paths would have been refused. */
+/** If the directory is gone, the line has no relative paths, because they would have been refused. */
 function workingDirectory(): string {
   try {
     return process.cwd()

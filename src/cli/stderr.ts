@@ -1,18 +1,16 @@
-/**
- * Words to people. Whatever becomes of stderr (a full disk, a reader that is gone, a terminal that was hung up) never
- * ends a flow.
- */
+/** Writes to stderr. No failure of stderr (a full disk, a closed pipe, a terminal that hung up) ends a flow. */
 import { fstatSync, writeSync } from 'node:fs'
 
-/** A reader that goes away is told of by an event, which would end the process if nobody listened. */
+/** The error event of stderr would end the process if nothing listened to it. */
 export function ignoreStderrErrors(): void {
   if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', () => undefined)
 }
 
-/** What cannot be written is lost; what follows is tried all the same. */
+/** Text that cannot be written is lost. Later texts are tried all the same. */
 export function writeStderr(text: string): void {
   try {
-    // Node's own stream to a file is over with the first write that fails; a full disk may have room again.
+    // Node's stream to a file ends at the first failed write. A full disk may have space again later, so files are
+    // written directly.
     if (fstatSync(2).isFile()) {
       writeSync(2, text)
       return
@@ -20,6 +18,6 @@ export function writeStderr(text: string): void {
     ignoreStderrErrors()
     process.stderr.write(text)
   } catch {
-    /* there is nobody left to tell */
+    /* nobody can be told any more */
   }
 }

@@ -1,10 +1,11 @@
 /**
- * What a command answers on stdout. Whoever reads it may have enough, as head has, or its disk be full: no bug of ours.
+ * Writes the output of a command to stdout. The reader may close the pipe early, as head does, or the disk may be full.
+ * Neither is a bug.
  */
 import { EXIT } from './exit'
 import { writeStderr } from './stderr'
 
-/** To be called before the first word is written. */
+/** This has to be called before anything is written. */
 export function handleStdoutErrors(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') writeStderr(`manifold: the answer could not be written to stdout: ${error.message}\n`)
@@ -12,7 +13,7 @@ export function handleStdoutErrors(): void {
   })
 }
 
-/** All that was written is out: a pipe takes it later than `write` returns. */
+/** Resolves once everything is written. A pipe may take it later than `write` returns. */
 export function flushStdout(): Promise<void> {
   return new Promise((resolve) => {
     process.stdout.write('', () => {
@@ -21,7 +22,7 @@ export function flushStdout(): Promise<void> {
   })
 }
 
-export async function printAndExit(text: string): Promise<number> {
+export async function print(text: string): Promise<number> {
   handleStdoutErrors()
   process.stdout.write(text)
   await flushStdout()

@@ -1,10 +1,11 @@
 /**
- * The last net before "a bug": what the operating system refuses comes from outside, wherever in the program it is met.
+ * Recognises errors of the operating system before an error is reported as a bug. They come from outside, wherever they
+ * are met.
  */
 import { isSystemError, lineOf } from '../core/errors'
 import { EXIT } from './exit'
 
-/** What another command line, or another user, would mend; everything else is the machine's own. */
+/** Another command line, or another user, would avoid these errors. All others are faults of the machine. */
 const CALLER_ERRORS = new Set([
   'EACCES',
   'EPERM',
@@ -18,7 +19,7 @@ const CALLER_ERRORS = new Set([
   'ERR_SYSTEM_ERROR',
 ])
 
-/** @returns what is said and the exit code; undefined where the error is none of the system's */
+/** @returns the message and the exit code, or undefined if it is no error of the operating system */
 export function systemFault(error: unknown): { readonly text: string; readonly code: number } | undefined {
   if (!isSystemError(error)) return undefined
   if (error.syscall === 'uv_cwd') {

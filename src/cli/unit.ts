@@ -1,4 +1,4 @@
-/** `manifold unit NAME -- LINE`: a systemd unit that runs the line for years. */
+/** Makes a systemd unit that runs a command line for years: `manifold unit NAME -- LINE`. */
 import { UsageError } from '../core/errors'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine } from '../options/command-line'
@@ -6,10 +6,10 @@ import { redactArgv } from '../options/redact'
 import { placeholdersOf, templateOf } from '../options/template'
 import { nameFault } from '../state/directory'
 
-/** What `{file:%d/NAME}` stands for, systemd has to be told of. */
+/** systemd has to load each credential that `{file:%d/NAME}` names. */
 const CREDENTIAL = /\{file:%d\/([^{}/]+)\}/g
 
-/** @throws UsageError the line cannot be run */
+/** @throws UsageError if the line cannot be run */
 export function unit(name: string, line: readonly string[]): string {
   if (line.length === 0)
     throw new UsageError(['the command line stands after --: manifold unit NAME -- --from URI --to URI'])
@@ -67,17 +67,14 @@ interface MovedSecret {
   readonly argument: string
 }
 
-/**
- * Everybody on the machine may read a unit: each secret of the line is taken out, and a credential of systemd is named
- * in its place.
- */
+/** Every user of the machine may read a unit. So each secret of the line is replaced by a credential of systemd. */
 function withoutSecrets(
   name: string,
   line: readonly string[],
 ): { readonly words: readonly string[]; readonly moved: readonly MovedSecret[] } {
   const credentials: string[] = []
   const words = redactArgv(line, registry, (value) => {
-    // A value that names a placeholder keeps its secret elsewhere already.
+    // A value with a placeholder keeps its secret elsewhere already.
     if (value === '' || placeholdersOf(templateOf(value)).length > 0) return value
     const credential = `${name}-secret-${credentials.length + 1}`
     credentials.push(credential)

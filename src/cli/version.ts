@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-// Replaced by the bundler, which has no package.json beside it.
+// The bundler replaces this, because the bundle has no package.json beside it.
 declare const MANIFOLD_VERSION: string | undefined
 
 export function version(): string {

@@ -1,6 +1,6 @@
 /**
- * Adds members to JSON records (`--append`): what stands there under the name is replaced, all other bytes stay as they
- * are. A record that is no JSON object is refused and stays where it was.
+ * Adds members to JSON records (`--append`). A member with the same name is replaced, and all other bytes stay the
+ * same. A record that is no JSON object is refused and keeps its place.
  */
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
@@ -11,14 +11,14 @@ import { memberName, scanDocument, type MemberName, type ObjectScan } from '../k
 export interface AppendSpec {
   readonly name: string
   /**
-   * text: the value becomes a JSON string. json: it is JSON as it stands. In both {now} {now:unix} {hostname} {uuid}
-   * {source} are replaced.
+   * With text the value becomes a JSON string, with json it is JSON already. {now}, {now:unix}, {hostname}, {uuid} and
+   * {source} are replaced in both.
    */
   readonly kind: 'text' | 'json'
   readonly value: string
 }
 export interface Appended {
-  /** As many records as before, the refused ones unchanged. */
+  /** The batch has as many records as before. Those that were refused are unchanged. */
   readonly batch: Batch
   readonly refused: readonly Refusal[]
 }
@@ -28,20 +28,20 @@ const NEWLINE = 0x0a
 const VARIABLE = /\{(now|now:unix|hostname|uuid|source)\}/g
 const NOT_AN_OBJECT = 'it is not a JSON object, so nothing can be appended to it'
 
-/** A member ready to be written: `,"name":value`. The value is made anew for each record where it holds {uuid}. */
+/** A member ready to be written: `,"name":value`. If the value contains {uuid}, it is made anew for each record. */
 interface Member {
   readonly prefix: string
   readonly perRecord: boolean
   value(): string
 }
-/** `most`: bytes that they can add to a record. `fixed`: all of them as they are added to each record alike. */
+/** `maxBytes` is how much they can add to one record. `fixed` is their text, if it is the same for all records. */
 interface Members {
   readonly all: readonly Member[]
   readonly maxBytes: number
   readonly fixed: Buffer | undefined
 }
 
-/** Of several specs with one name the last counts. {now} is the time at which the batch was read. */
+/** The last of several specs with one name counts. {now} is the time at which the batch is processed. */
 export function makeAppender(specs: readonly AppendSpec[]): Appender {
   const chosen = [...new Map(specs.map((spec) => [spec.name, spec])).values()]
   const names = chosen.map(({ name }) => memberName(name))
@@ -78,7 +78,7 @@ function memberOf({ name, kind, value }: AppendSpec, valueOf: (variable: string)
   const make =
     kind === 'text'
       ? (): string => JSON.stringify(value.replace(VARIABLE, (_, variable: string) => valueOf(variable)))
-      : // Within JSON a variable stands inside a string, where quotes and backslashes are escaped, or is a number.
+      : // Within JSON a variable is a number, or part of a string, in which quotes and backslashes have to be escaped.
         (): string => value.replace(VARIABLE, (_, variable: string) => JSON.stringify(valueOf(variable)).slice(1, -1))
   const each = value.includes('{uuid}')
   const fixed = each ? '' : make()
@@ -124,7 +124,7 @@ function appendToEntries(batch: Batch, names: readonly MemberName[], members: Me
   return { batch: new EntryBatch(entries, retained), refused }
 }
 
-/** Bytes written: without a byte-order mark. */
+/** Returns how many bytes were written. A byte-order mark is left out. */
 function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, members: Members): number {
   const first = record[0] === 0xef ? 3 : 0
   const { all, fixed } = members
@@ -152,7 +152,7 @@ function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, mem
   return at + record.copy(out, at, read) - start
 }
 
-/** The bytes from an index on; a few are copied sooner than the engine is called. */
+/** Copies the bytes from an index on. A loop copies a few bytes faster than a call of the engine does. */
 function copyFrom(out: Buffer, start: number, bytes: Buffer, from: number): number {
   const length = bytes.length - from
   if (length > 64) bytes.copy(out, start, from)

@@ -1,9 +1,10 @@
 /**
- * gzip and zstd over streams of buffers, in bounded memory: as much is read from the input as the reader of the output
- * takes.
+ * Compresses and decompresses streams of buffers with gzip and zstd. Memory is bounded, because the input is read only
+ * as fast as the output is taken.
  *
- * - What was compressed in several pieces and put together (gzip members, zstd frames) is read as one.
- * - Data that ends too early or is followed by something else is an error, after all that could be read before it.
+ * - Several gzip members or zstd frames in a row are read as one stream.
+ * - Data that ends too early, or that is followed by something else, is an error. All that could be read before it is
+ *   returned first.
  */
 import { createGunzip, createGzip, createZstdCompress, createZstdDecompress, constants } from 'node:zlib'
 import type { Transform } from 'node:stream'
@@ -12,15 +13,15 @@ import type { Compression } from '../core/contract'
 export type Buffers = AsyncIterable<Buffer> | Iterable<Buffer>
 type Engine = Transform & { readonly bytesWritten: number }
 
-/** All of the compressed data was sound; what lies behind it is something else. */
+/** The compressed data was complete, but something else follows it. */
 export class TrailingData extends Error {}
 
-/** Of zlib and of zstd. */
+/** zlib and zstd report with these messages that data is not compressed. */
 const NOT_COMPRESSED = ['incorrect header check', 'Unknown frame descriptor']
-/** Bytes of output that are handed over at once. */
+/** A chunk of output has this size. */
 const CHUNK_BYTES = 256 * 1024
 
-/** The compression that a name ends in. */
+/** Returns the compression that the end of a name stands for. */
 export function compressionOf(name: string): Compression {
   return /\.gz$/i.test(name) ? 'gzip' : /\.zst$/i.test(name) ? 'zstd' : 'none'
 }
@@ -28,7 +29,7 @@ export function suffixOf(compression: Compression): '' | '.gz' | '.zst' {
   return compression === 'gzip' ? '.gz' : compression === 'zstd' ? '.zst' : ''
 }
 
-/** @param level gzip 1 to 9, zstd 1 to 22; absent: 6 and 3 */
+/** @param level is 1 to 9 for gzip (default 6) and 1 to 22 for zstd (default 3) */
 export function compress(
   kind: Compression,
   level?: number,
@@ -56,8 +57,8 @@ export function compress(
 }
 
 /**
- * Throws an Error whose message is a clause about the data: `the gzip data ends too early`. No data at all is the
- * compressed form of nothing.
+ * No data at all decompresses to nothing.
+ * @throws an Error whose message is a clause about the data, such as `the gzip data ends too early`
  */
 export function decompress(kind: Compression): (input: Buffers) => AsyncGenerator<Buffer, void, undefined> {
   return async function* (input) {
@@ -73,7 +74,7 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
       for await (const chunk of input) {
         for (let rest = chunk; rest.length > 0; ) {
           if (stream?.ended === true) {
-            // Only of gzip: NULs may follow, which tapes and blocks are filled up with.
+            // NULs may follow gzip data, because tapes and blocks are filled up with them.
             if (rest.some((byte) => byte !== 0)) throw trailing(kind)
             break
           }
@@ -84,8 +85,8 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
             yield out
           }
           rest = rest.subarray(stream.consumed - before)
-          // Node ends the stream where zstd stops within a chunk, at the end of a frame, and drops the rest without a
-          // word: the next frame gets an engine of its own.
+          // If a zstd frame ends within a chunk, Node ends the stream and silently drops the rest. So the next frame
+          // gets a stream of its own.
           if (stream.ended && kind === 'zstd') {
             stream.close()
             stream = undefined
@@ -95,9 +96,9 @@ export function decompress(kind: Compression): (input: Buffers) => AsyncGenerato
       if (stream !== undefined && !stream.ended) yield* stream.end()
     } catch (error) {
       if (error instanceof TrailingData) throw error
-      // Only the beginning of a member, or a frame, can be none.
+      // This error can only come from the beginning of a member or frame.
       if (made && NOT_COMPRESSED.includes((error as Error).message)) throw trailing(kind)
-      // What the system says of the input is no clause about the data, and its code decides whether to try again.
+      // An error of the operating system is passed on as it is, because its code decides about a retry.
       throw (error as NodeJS.ErrnoException).syscall === undefined
         ? new Error(messageOf(error, kind), { cause: error })
         : error
@@ -119,7 +120,7 @@ function messageOf(error: unknown, kind: Compression): string {
     : message
 }
 
-/** Writes to a stream of node:zlib and reads from it in one thread of control. */
+/** Writes to a stream of node:zlib and reads from it, one step after the other. */
 class ZlibStream {
   ended = false
   private error: Error | undefined
@@ -140,7 +141,7 @@ class ZlibStream {
     })
   }
 
-  /** Bytes of input that were understood. */
+  /** Counts the bytes of input that were decoded. */
   get consumed(): number {
     return this.engine.bytesWritten
   }
@@ -152,8 +153,7 @@ class ZlibStream {
       this.notify?.()
     })
     yield* this.readUntil(() => written)
-    // What was made of the chunk and is still on its way out is 'readable' one turn after the write; an end is known
-    // then, too.
+    // The output of the chunk is readable one turn after the write at the latest. An end is known then as well.
     await new Promise((resolve) => {
       setImmediate(resolve)
     })

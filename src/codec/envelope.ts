@@ -23,23 +23,23 @@ export interface EnvelopeFacts {
 type Header = readonly [name: string, value: HeaderValue]
 
 /**
- * Bytes of value, key and headers that an envelope can hold: in base64 they are a string, and the engine's strings end
- * at 512 Mi characters.
+ * An envelope can hold this many bytes of value, key and headers. In base64 they are a string, and strings of the
+ * engine end at 512 Mi characters.
  */
 export const ENVELOPE_LIMIT = 256 * 1024 * 1024
 const HEAD = 64 * 1024
 
-/** An envelope line is at most so long for a value of at most `maxRecord` bytes, with a mebibyte for all the rest. */
+/** Returns the largest size of an envelope with a value of `maxRecord` bytes. It adds 1 MiB for all the rest. */
 export function envelopeBytes(maxRecord: number): number {
   return 2 * maxRecord + 1024 * 1024
 }
 
-/** With its newline. */
+/** Encodes a record as an envelope with its newline. */
 export function encodeEnvelope(entry: Entry, facts: EnvelopeFacts = {}): string {
   return `{${bodyOf(entry)}${tailOf(facts)}}\n`
 }
 
-/** Encodes one record after another, with their newlines: what they have in common is quoted once. */
+/** Encodes many records, each with its newline. Text that they have in common is quoted once. */
 export function envelopeEncoder(): (entry: Entry, facts: Required<EnvelopeFacts>) => string {
   let source: string | undefined
   let partition: string | undefined
@@ -54,7 +54,7 @@ export function envelopeEncoder(): (entry: Entry, facts: Required<EnvelopeFacts>
   }
 }
 
-/** A dead letter as a line, newline included. */
+/** Encodes a dead letter as a line with its newline. */
 export function encodeDeadLetter(letter: DeadLetter): Buffer {
   const record =
     'unfit' in letter.record
@@ -80,7 +80,7 @@ function headOf({ value }: Entry): Pick<Unfit, 'head' | 'length' | 'sha256'> {
   }
 }
 
-/** A record that was refused whole (an odd line, say) is not truncated: what is there is all of it. */
+/** A record that was refused as a whole (a malformed line, for example) is complete and so not `truncated`. */
 function invalidMembers(unfit: Pick<Unfit, 'head' | 'length' | 'sha256'>): string {
   return `${unfit.head.length < unfit.length ? ',"truncated":true' : ''},"length":${unfit.length},"sha256":"${unfit.sha256}"`
 }
@@ -110,8 +110,8 @@ function bytesOf(name: string, bytes: Buffer): string {
 }
 
 /**
- * A JSON string, or undefined where base64 is to be taken: no UTF-8, or so many escapes that a line could outgrow
- * `envelopeBytes`.
+ * Returns a JSON string, or undefined if base64 has to be used: the bytes are no UTF-8, or have so many escapes that
+ * the line could exceed `envelopeBytes`.
  */
 function textOf(bytes: Buffer): string | undefined {
   if (!isUtf8(bytes)) return undefined
@@ -126,7 +126,7 @@ function headerOf(value: HeaderValue): string {
     return text === undefined ? `{"base64":"${value.toString('base64')}"}` : `{"utf8":${text}}`
   }
   if (typeof value === 'bigint') return `{"bigint":"${value}"}`
-  // JSON knows neither NaN, infinities nor the sign of zero.
+  // JSON has no NaN, no infinities and no negative zero.
   if (typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0)))
     return `{"number":"${Object.is(value, -0) ? '-0' : value}"}`
   return JSON.stringify(value)
@@ -139,7 +139,7 @@ export interface NotAnEnvelope {
   readonly why: string
 }
 
-/** @param line without terminator */
+/** @param line has no terminator */
 export function decodeEnvelope(line: Buffer): Decoded | NotAnEnvelope {
   try {
     if (!isUtf8(line)) throw new Error('its bytes are not UTF-8')
@@ -180,14 +180,14 @@ function bytesFrom(parsed: Readonly<Record<string, unknown>>, name: 'value' | 'k
 
 function utf8From(text: unknown, what: string): Buffer {
   if (typeof text !== 'string') throw new Error(`${what} is not a string`)
-  // A lone surrogate has no UTF-8: it would silently become another character.
+  // A lone surrogate has no UTF-8 and would silently become another character.
   if (!text.isWellFormed()) throw new Error(`${what} holds half a surrogate pair`)
   return Buffer.from(text)
 }
 
 function base64From(text: unknown, what: string): Buffer {
   const bytes = typeof text === 'string' ? Buffer.from(text, 'base64') : undefined
-  // Buffer.from stops at the first odd character without a word.
+  // Buffer.from silently stops at the first character that is not base64.
   if (bytes === undefined || bytes.toString('base64') !== text) throw new Error(`${what} is not base64`)
   return bytes
 }

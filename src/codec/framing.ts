@@ -1,8 +1,8 @@
 /**
- * How records lie in a stream of bytes: as lines, or as one JSON envelope a line.
+ * Reads and writes records in a stream of bytes: as lines, or as one JSON envelope a line.
  *
- * A record never becomes two, and two never one: what cannot be written in a framing is named with its reason, and what
- * cannot be read is kept as an invalid record.
+ * A record never becomes two, and two never become one. A record that a framing cannot hold is refused with a reason.
+ * Data that cannot be read is kept as an invalid record.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, entrySize, within } from '../core/batch'
@@ -18,15 +18,18 @@ export type { Framed, Framer, FramerOptions, InvalidLine }
 const NEWLINE = 0x0a
 const SPACE = 0x20
 const TERMINATOR = Buffer.from('\n')
-/** Characters of envelopes that become one buffer. */
+/** This many characters of envelopes become one buffer. */
 const CHUNK_CHARACTERS = 4 * 1024 * 1024
 
-/** For sources. */
+/** Creates the framer of a source. */
 export function createFramer(framing: Framing, options: FramerOptions): Framer {
   return framing === 'lines' ? new LineFramer(options) : new EnvelopeFramer(options)
 }
 
-/** A framed run of a byte stream as a delivery. @param positionOf turns offsets of the stream into positions */
+/**
+ * Makes a delivery of framed records.
+ * @param positionOf turns an offset of the stream into a position
+ */
 export function deliveryOf(framed: Framed, partition: Partition, positionOf: (offset: number) => Position): Delivery {
   return {
     batch: framed.batch,
@@ -107,12 +110,12 @@ class EnvelopeFramer implements Framer {
   }
 }
 
-/** Entries that lie one after the other, and the invalid records that follow them. */
+/** Consecutive entries, and the invalid records that follow them. */
 class EntryRun {
   readonly invalid: InvalidLine[] = []
   private readonly entries: Entry[] = []
   private retained = 0
-  /** @param first index of its first entry among the lines */
+  /** @param first is the index of the first entry among the lines */
   constructor(private readonly first: number) {}
   add(entry: Entry, bytes: number): void {
     this.entries.push(entry)
@@ -130,7 +133,10 @@ class EntryRun {
   }
 }
 
-/** For sinks: the batch as the bytes to write. @param originOf asked only where the framing has a place for it */
+/**
+ * Renders a batch as the bytes that a sink writes.
+ * @param originOf is called only for envelopes
+ */
 export function render(
   batch: Batch,
   framing: Framing,
@@ -170,7 +176,7 @@ function envelopes(
   return { chunks, bytes, count: batch.count - refused.length, refused }
 }
 
-/** A newline at the end of a value stays what it is without the option: the terminator. */
+/** A newline at the end of a value stays, because it is the terminator. */
 function replaceNewlines(batch: Batch): Lines {
   const parts: Buffer[] = []
   const refused: Refusal[] = []

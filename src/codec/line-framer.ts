@@ -1,12 +1,12 @@
 /**
- * Cuts a stream of bytes into whole lines without looking inside them.
+ * Splits a stream of bytes into whole lines without looking inside them.
  *
- * - A line is delivered once its newline was seen; what has none yet waits, copied at most once per block.
- * - Bytes that were delivered are never written again: deliveries are views into the blocks.
- * - A record that is too large ends what is taken with it: what follows comes with the next `take`, so that a flow that
- *   stops there has passed on nothing from beyond.
+ * - A line is delivered once its newline has arrived. An unfinished line waits and is copied at most once per block.
+ * - Delivered bytes are views into the blocks, and are not overwritten before their release.
+ * - A record that is too large is the last one of a `take`. A flow that stops there has passed on nothing that follows
+ *   it.
  * - Memory is bounded by two blocks and twice `maxRecord`, however long a line is.
- * - Offsets are those of the stream, so that a delivery can say where it begins and ends.
+ * - Offsets are those of the stream, so a delivery knows where it begins and ends.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { EMPTY, LineBatch } from '../core/batch'
@@ -16,53 +16,53 @@ import { formatSize } from '../kit/sizes'
 
 const NEWLINE = 0x0a
 const BLOCK_BYTES = 1024 * 1024
-/** A read into less than this costs more than a new block. */
+/** A read into less space than this costs more than a new block. */
 const MIN_READ = 16 * 1024
-/** Blocks kept for use again. */
+/** At most this many free blocks are kept for reuse. */
 const MAX_FREE_BLOCKS = 16
-/** Fewer NULs than a page are no hole, but part of a record. */
+/** Fewer NULs than a page are part of a record and no hole. */
 const MIN_HOLE = 4095
-/** What is kept of a record that is no record (contract.ts, Unfit). */
+/** This many bytes of an invalid record are kept. */
 export const HEAD = 64 * 1024
 
-/** An Unfit whose position is still an offset in the stream: after the record. */
+/** An invalid record whose position is still an offset of the stream, behind the record. */
 export type InvalidLine = Omit<Unfit, 'position'> & { readonly offset: number }
 
 /** Records, and the invalid records that follow them. */
 export interface Framed {
   readonly batch: Batch
-  /** Offset after all of it, terminators included: where reading goes on after a restart. */
+  /** The offset behind all of it, with terminators. Reading goes on there after a restart. */
   readonly to: number
-  /** Offset after record i: reading goes on with record i + 1 from there. Found by looking, on first use. */
+  /** Returns the offset behind record i, where record i + 1 begins. The offsets are computed on first use. */
   at(index: number): number
   readonly invalid: readonly InvalidLine[]
-  /** Nobody looks at the batch any more (nor asks `at`): its memory is read into again. Once at most. */
+  /**
+   * Releases the memory of the batch for new reads. It is called at most once, and neither the batch nor `at` may be
+   * used afterwards.
+   */
   release(): void
 }
 
-/**
- * A byte stream becoming records. Bytes come in by `space` and `filled`, where the reader has no buffer of its own, or
- * by `push`.
- */
+/** Turns a byte stream into records. A reader without buffer of its own uses `space` and `filled`, any other `push`. */
 export interface Framer {
-  /** Where the next read may land: never empty. Valid until the next call of anything but itself. */
+  /** Returns the buffer for the next read, which is never empty. It is valid until any other method is called. */
   space(): Buffer
-  /** So many bytes have landed there. */
+  /** Says how many bytes were read into that buffer. */
   filled(length: number): void
-  /** Copies. */
+  /** Copies the bytes. */
   push(bytes: Uint8Array): void
-  /** Bytes of whole records not taken yet; never 0 where `take` has something. */
+  /** Counts the bytes of whole records that were not taken yet. It is not 0 if `take` would return something. */
   readonly pending: number
-  /** Bytes of an unfinished record. */
+  /** Counts the bytes of an unfinished record. */
   readonly unfinished: number
   take(): Framed | undefined
-  /** The stream has ended: a last record without terminator gets one. To be called until it gives nothing. */
+  /** Ends the stream, and terminates a last record without terminator. It has to be called until it returns nothing. */
   end(): Framed | undefined
 }
 
 export interface FramerOptions {
   readonly maxRecord: number
-  /** Offset of the stream at which the first byte lies. */
+  /** The offset in the stream of the block's first byte. */
   readonly offset?: number
   readonly blockBytes?: number
 }
@@ -73,9 +73,9 @@ interface LineRun {
   readonly block: Buffer
   readonly lineCount: number
 }
-/** A line that outgrew `maxRecord`: its bytes are hashed and let go. */
+/** A line that outgrew `maxRecord`. Its bytes are hashed and not kept. */
 interface OversizedLine {
-  /** Of NULs alone. */ readonly hole: boolean
+  /** It consists of NULs only. */ readonly hole: boolean
   readonly offset: number
   readonly hash: Hash
   head: Buffer
@@ -86,15 +86,18 @@ export class LineFramer implements Framer {
   private readonly blockBytes: number
   private readonly maxRecord: number
   private block: Buffer = Buffer.alloc(0)
-  /** Offset in the stream of the block's first byte. */
+  /** The offset in the stream of the block's first byte. */
   private blockOffset: number
-  /** Indexes in the block: whole lines not taken begin at `from`, the unfinished one at `line`, free space at `end`. */
+  /**
+   * Indexes in the block: whole lines begin at `linesStart`, the unfinished line at `unfinishedStart`, and free space
+   * at `freeStart`.
+   */
   private linesStart = 0
   private unfinishedStart = 0
   private freeStart = 0
-  /** Between `from` and `line`. */
+  /** Counts the lines between `linesStart` and `unfinishedStart`. */
   private lineCount = 0
-  /** In the order of the stream. */
+  /** The queue has the order of the stream. */
   private queue: (LineRun | InvalidLine)[] = []
   private oversized: OversizedLine | undefined
   /** Bytes of the runs, and one for each invalid record. */
@@ -150,11 +153,11 @@ export class LineFramer implements Framer {
     const last = lastNewline(fresh)
     if (last !== -1) {
       const whole = start + last + 1
-      // Only the first of the new lines can hold bytes of earlier reads: where a read is no larger than a record may
-      // be, the others fit.
+      // Only the first new line can contain bytes of earlier reads. If the read itself is no larger than a record may
+      // be, no other line is too large.
       if (fresh.length > this.maxRecord || start + fresh.indexOf(NEWLINE) - this.unfinishedStart > this.maxRecord)
         this.splitOversized(whole)
-      // Now, while the bytes are in the processor's nearest cache.
+      // The lines are counted now, while the bytes are in the processor's cache.
       else this.lineCount += countNewlines(this.block.subarray(start, whole))
       this.unfinishedStart = whole
     }
@@ -190,7 +193,7 @@ export class LineFramer implements Framer {
       this.block[this.freeStart] = NEWLINE
       this.unfinishedStart = ++this.freeStart
       this.lineCount++
-      // The terminator is ours and not in the stream.
+      // This terminator is not in the stream.
       this.unterminated = this.blockOffset + this.freeStart
     }
     const made = this.take()
@@ -199,7 +202,7 @@ export class LineFramer implements Framer {
       : { ...made, to: made.to - 1, at: (index) => Math.min(made.at(index), made.to - 1) }
   }
 
-  /** A new block that begins with the unfinished line. */
+  /** Starts a new block with the unfinished line. */
   private renew(): void {
     this.closeRun(this.unfinishedStart)
     const tail = this.freeStart - this.unfinishedStart
@@ -212,7 +215,7 @@ export class LineFramer implements Framer {
     this.freeStart = tail
   }
 
-  /** Whole lines of the block up to an index become a piece. */
+  /** Makes a run of the whole lines up to an index. */
   private closeRun(upTo: number): void {
     if (upTo > this.linesStart) {
       this.blocks.retain(this.block)
@@ -228,7 +231,7 @@ export class LineFramer implements Framer {
     this.linesStart = upTo
   }
 
-  /** Takes the lines that are too large out of those that end before an index. */
+  /** Separates the lines that are too large from those that end before an index. */
   private splitOversized(whole: number): void {
     for (let at = this.unfinishedStart; at < whole; ) {
       const end = this.block.indexOf(NEWLINE, at)
@@ -260,8 +263,8 @@ export class LineFramer implements Framer {
   }
 
   /**
-   * NULs that a record which is too large begins with: what a truncated file leaves before the place where its writer
-   * went on. They are no part of the line behind them.
+   * Returns how many NULs a record that is too large begins with. A file that is truncated under its writer gets such a
+   * hole. It is not part of the line behind it.
    */
   private holeIn(from: number, to: number): number {
     const nuls = nulsOf(this.block.subarray(from, to))
@@ -297,14 +300,14 @@ export class LineFramer implements Framer {
       hash: createHash('sha256').update(known),
       length: known.length,
     }
-    // A block of its own, filled again and again until the line ends: the old one may be in use downstream.
+    // The line is read into a block of its own until it ends, because the old block may still be in use downstream.
     this.blockOffset += this.freeStart
     this.blocks.release(this.block)
     this.block = this.blocks.take(this.blockBytes)
     this.linesStart = this.unfinishedStart = this.freeStart = 0
   }
 
-  /** Index in the fresh bytes of the line behind the hole; -1 where it goes on. */
+  /** Returns the index of the line behind the hole, or -1 if the hole goes on. */
   private continueHole(oversized: OversizedLine, fresh: Buffer): number {
     const nuls = nulsOf(fresh)
     oversized.hash.update(fresh.subarray(0, nuls))
@@ -319,7 +322,7 @@ export class LineFramer implements Framer {
     return nuls
   }
 
-  /** Index in the fresh bytes after the newline that ends the oversized line; -1 where it goes on. */
+  /** Returns the index behind the newline that ends the line, or -1 if the line goes on. */
   private continueOversized(oversized: OversizedLine, fresh: Buffer): number {
     const end = fresh.indexOf(NEWLINE)
     const rest = end === -1 ? fresh : fresh.subarray(0, end)
@@ -350,7 +353,7 @@ export class LineFramer implements Framer {
 }
 
 /**
- * Blocks in use, and a few that can be used again: fresh memory by the gigabyte costs page faults and garbage
+ * Keeps the blocks in use and a few free ones. New memory for each gigabyte would cost page faults and garbage
  * collections, more than the reading itself.
  */
 class BlockPool {
@@ -359,7 +362,7 @@ class BlockPool {
 
   constructor(private readonly size: number) {}
 
-  /** Held once, by whoever fills it. */
+  /** Returns a block with one reference, that of its writer. */
   take(size: number): Buffer {
     const block = (size === this.size ? this.freeBlocks.pop() : undefined) ?? Buffer.allocUnsafeSlow(size)
     this.references.set(block, 1)

@@ -1,6 +1,6 @@
 /**
- * Full jitter: each wait is drawn evenly between nothing and a bound that doubles, so that many clients do not come
- * back at once.
+ * Computes pauses with jitter: each is drawn evenly between the least pause and a bound that doubles, so that many
+ * clients do not come back at once.
  */
 export class Backoff {
   private bound: number
@@ -14,7 +14,7 @@ export class Backoff {
   }
 
   next(): number {
-    // Never below the least: "at once, again and again" is a tight loop against a peer that is down.
+    // A pause is never shorter than the least one, because retries without pause would be a tight loop.
     const wait = this.minMs + this.random() * (this.bound - this.minMs)
     this.bound = Math.min(this.maxMs, this.bound * 2)
     return wait

@@ -1,9 +1,9 @@
-/** A difference between the date and what it is supposed to be that is a step of the clock. */
+/** A larger difference between the expected and the actual date is a step of the clock. */
 const STEP_MS = 20
-/** Tries to read both clocks as one. */
+/** Both clocks are read this many times at most, to read them at the same moment. */
 const TRIES = 5
 
-/** The time of this machine, behind the interface that tests replace. */
+/** Reads the clocks of this machine. Tests replace this object. */
 export const systemClock = {
   now: wallClock(),
   monotonic: (): number => performance.now(),
@@ -38,8 +38,8 @@ export const systemClock = {
 }
 
 /**
- * The date, with the fractions of the monotonic clock. The two agree but for steps: the date is corrected, by hand or
- * by NTP, or the machine was asleep, when the monotonic clock stands still.
+ * Returns the date with the fractions of the monotonic clock. The two differ only by steps: the date is corrected, by
+ * hand or by NTP, or the machine sleeps, and the monotonic clock stands still.
  */
 export function wallClock(
   date: () => number = Date.now,
@@ -54,7 +54,7 @@ export function wallClock(
     for (let tries = 0, apart = Infinity; tries < TRIES && apart > 1; tries++) {
       const before = monotonic()
       offset = date() - before
-      // In between others may have had the processor.
+      // The process may have been interrupted between the two reads.
       apart = monotonic() - before
     }
     return offset + monotonic()

@@ -1,4 +1,4 @@
-/** Durations as people write them: 500ms, 90s, 5m, 12h, 7d, and Go's 12h0m0s. */
+/** Parses and formats durations: 500ms, 90s, 5m, 12h, 7d, and Go's 12h0m0s. */
 const MS: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,
@@ -10,7 +10,10 @@ const MS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 }
 
-/** Milliseconds. @param bareMs what a number without unit counts; absent: only 0 may stand bare */
+/**
+ * Returns milliseconds.
+ * @param bareMs the unit of a number without unit; if it is absent, only 0 needs no unit
+ */
 export function parseDuration(raw: string, bareMs?: number): number {
   const text = raw.trim()
   if (/^\d+(\.\d+)?$/.test(text)) {
@@ -30,7 +33,7 @@ export function parseDuration(raw: string, bareMs?: number): number {
   return total
 }
 
-/** The shortest exact reading in at most two units. */
+/** Formats a duration in at most two units. */
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)}ms`
   const parts: string[] = []

@@ -1,6 +1,6 @@
 /**
- * Names of files as text that loses nothing: to the system they are bytes. One that is not UTF-8 has each stray byte as
- * a lone surrogate, U+DC80 to U+DCFF, which no UTF-8 decodes to and which JSON keeps.
+ * Turns names of files into text and back without loss, because names are bytes to the operating system. Each byte that
+ * is not UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF. UTF-8 never decodes to these, and JSON keeps them.
  */
 import { isUtf8 } from 'node:buffer'
 
@@ -19,7 +19,7 @@ export function nameOf(bytes: Buffer): string {
   return name
 }
 
-/** As the system wants it. */
+/** Returns the name as the operating system takes it. */
 export function pathOf(name: string): string | Buffer {
   if (!INVALID_BYTE.test(name)) return name
   return Buffer.concat(
@@ -29,7 +29,7 @@ export function pathOf(name: string): string | Buffer {
   )
 }
 
-/** As messages show it: `caf\xe9`. */
+/** Returns the name as messages show it, such as `caf\xe9`. */
 export function displayName(name: string): string {
   return name.replace(INVALID_BYTES, (stray) => `\\x${(stray.charCodeAt(0) - 0xdc00).toString(16)}`)
 }

@@ -1,17 +1,16 @@
-/** Reading of regular files in large blocks, one read ahead of what is being worked on. */
+/** Reads regular files in large blocks, one block ahead. */
 import { read } from 'node:fs'
 import type { ReadBuffer } from './pipes'
 import { unlessAborted } from './signal'
 
-/** Fills a read buffer from a descriptor, from a position on or, with null, from where the descriptor stands. */
+/** Fills a read buffer from a descriptor, beginning at a position. With null it begins where the descriptor stands. */
 export class FileReader {
   private readAhead: Promise<number> | undefined
   private reachedEnd = false
 
   /**
-   * @param checkUnchanged asked before a read that follows an end: it may reject, where the file is no longer what it
-   *   was
-   * @param end the position that counts as the file's end, whatever lies beyond it
+   * @param checkUnchanged is called before a read after the end of the file, and rejects if the file has changed
+   * @param end returns the position that counts as the end of the file
    */
   constructor(
     private readonly fd: number,
@@ -22,8 +21,8 @@ export class FileReader {
   ) {}
 
   /**
-   * Resolves with false at the end of the file, as it stands now, where nothing is pending. Rejects with the signal's
-   * reason, at once.
+   * Resolves with false at the current end of the file, if nothing is pending. It rejects at once with the signal's
+   * reason.
    */
   async wait(signal: AbortSignal): Promise<boolean> {
     while (this.buffer.pending === 0) {
@@ -33,7 +32,7 @@ export class FileReader {
       this.reachedEnd = length === 0
       if (length === 0) {
         if (fresh) return false
-        // The read ahead met the end some time ago: the file may have grown since.
+        // The read ahead met the end some time ago, and the file may have grown since.
         continue
       }
       if (this.position !== null) this.position += length
@@ -45,7 +44,7 @@ export class FileReader {
 
   private startRead(): Promise<number> {
     const started = this.reachedEnd ? this.checkUnchanged().then(() => this.read()) : this.read()
-    // Whoever waits for it is told; until somebody does, it is nobody's.
+    // `wait` reports an error. Until it is called, an error must not be an unhandled rejection.
     started.catch(() => undefined)
     return started
   }
@@ -65,8 +64,8 @@ export class FileReader {
     })
   }
 
-  /** Waits for the read under way, if any: its descriptor may be closed then, and not before. */
+  /** Waits for the pending read. The descriptor must not be closed before. */
   async idle(): Promise<void> {
-    await this.readAhead?.catch(() => undefined /* what it failed of is nobody's concern any more */)
+    await this.readAhead?.catch(() => undefined /* its error does not matter any more */)
   }
 }

@@ -1,17 +1,17 @@
 /**
- * The few calls on regular files that durability rests on, as a parameter: spool and state take one of these, so that
- * tests can crash it, fill it and let it fail. Errors are Node's (`code`: ENOENT, ENOSPC, EIO, …). Paths are absolute.
- * Modes: files 0600, directories 0700.
+ * Defines the calls on regular files that durability rests on. Spool and state take them as a parameter, so that tests
+ * can crash them, fill the disk and make them fail. Errors are those of Node (`code` is ENOENT, ENOSPC, EIO, …). Paths
+ * are absolute. Files have mode 0600 and directories 0700.
  */
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 
 export interface File {
-  /** Writes all of it at the offset, or throws; after a throw any prefix may be there. */
+  /** Writes everything at the offset. After a throw any part of the beginning may have been written. */
   write(buffers: readonly Buffer[], offset: number): Promise<void>
-  /** Fills the buffer from the offset; fewer bytes only at the end of the file. */
+  /** Fills the buffer from the offset. It reads fewer bytes only at the end of the file. */
   read(into: Buffer, offset: number): Promise<number>
-  /** fdatasync: what was written so far, and the length, survive a power cut. */
+  /** Calls fdatasync: all that was written so far, and the length, survive a power cut. */
   datasync(): Promise<void>
   truncate(length: number): Promise<void>
   size(): Promise<number>
@@ -19,20 +19,20 @@ export interface File {
 }
 
 export interface FileSystem {
-  /** create: fails where it exists; update: fails where it does not. Never follows a link in the last component. */
+  /** `create` fails if the file exists, the others if it does not. A link in the last component is never followed. */
   open(path: string, how: 'create' | 'update' | 'read'): Promise<File>
-  /** Makes one directory, 0700; not an error where it exists as a directory. */
+  /** Makes one directory with mode 0700, unless it exists. */
   makeDirectory(path: string): Promise<void>
   list(path: string): Promise<readonly string[]>
   rename(from: string, to: string): Promise<void>
   unlink(path: string): Promise<void>
-  /** fsync of a directory: names created, renamed and removed in it survive a power cut. */
+  /** Calls fsync on a directory: names that were created, renamed and removed in it survive a power cut. */
   syncDirectory(path: string): Promise<void>
-  /** Bytes of the file system that holds the path. */
+  /** Returns the bytes of the file system that contains the path. */
   space(path: string): Promise<{ readonly free: number; readonly total: number }>
 }
 
-/** Closes what is given up, or what was synced before: whatever closing may say, it changes nothing any more. */
+/** Closes a file that is given up or already synced. An error of closing does not matter then. */
 export async function closeQuietly(file: { close(): Promise<void> } | undefined): Promise<void> {
   await file?.close().catch(() => undefined)
 }
@@ -47,13 +47,14 @@ class RealFile implements File {
   constructor(private readonly handle: fs.FileHandle) {}
 
   async write(buffers: readonly Buffer[], offset: number): Promise<void> {
-    // A short writev is legal (a nearly full disk): the rest is written on until the system says why not.
+    // A writev may write less than everything, on a nearly full disk for example. The rest is written until the system
+    // reports an error.
     let rest = buffers.filter((buffer) => buffer.length > 0)
     let at = offset
     while (rest.length > 0) {
       // IOV_MAX is 1024 on Linux and macOS.
       const { bytesWritten } = await this.handle.writev(rest.slice(0, 1024), at)
-      // POSIX allows it where not one byte fits; trying again and again would be a tight loop.
+      // POSIX allows this if not one byte fits. To try again would be a tight loop.
       if (bytesWritten === 0)
         throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
       at += bytesWritten
@@ -92,11 +93,11 @@ class RealFile implements File {
   }
 }
 
-/** A process that is out of descriptors mostly has some again soon: connections end, files are closed. */
+/** A process without free descriptors mostly gets some soon, because connections end and files are closed. */
 const DESCRIPTOR_WAIT_MS = 20_000
 const DESCRIPTOR_PAUSE_MS = 50
 
-/** Opens as `fs.open` does. Where no descriptor is free it is tried again for a while before the error is thrown. */
+/** Opens a file as `fs.open` does. If no descriptor is free, it tries again for a while before it throws. */
 async function openOnceDescriptorIsFree(path: string, flags: number, mode?: number): Promise<fs.FileHandle> {
   const until = performance.now() + DESCRIPTOR_WAIT_MS
   for (;;) {

@@ -1,11 +1,11 @@
-/** Folders on real file systems. */
+/** Makes folders on the real file system. */
 import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
- * Makes a folder and those above it where they are missing. Node's own `recursive` never ends where a folder that is
- * there cannot hold others (/proc).
- * @returns the outermost folder that was made; undefined where all were there
+ * Makes a folder and the missing ones above it. Node's `recursive` never ends in a folder that cannot contain others
+ * (/proc).
+ * @returns the outermost folder that was made, or undefined if all existed
  */
 export async function makeFolders(path: string, mode = 0o777): Promise<string | undefined> {
   try {
@@ -18,7 +18,7 @@ export async function makeFolders(path: string, mode = 0o777): Promise<string | 
   }
   const first = await makeFolders(dirname(path), mode)
   await mkdir(path, { mode }).catch(async (error: unknown) => {
-    // Another process may have been quicker.
+    // Another process may have made it meanwhile.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error
   })
   return first ?? path

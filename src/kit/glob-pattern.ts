@@ -1,9 +1,9 @@
 /**
- * Patterns for names as shells know them: `*`, `?`, `[a-z]`, `[!a-z]`, `[[:digit:]]`, `{a,b}`, `{1..9}`, `@(a|b)` and
- * its kin, `**`; a backslash takes the meaning of what follows.
+ * Parses the patterns that shells have for names: `*`, `?`, `[a-z]`, `[!a-z]`, `[[:digit:]]`, `{a,b}`, `{1..9}`,
+ * `@(a|b)` and its variants, and `**`. A backslash escapes the next character.
  */
 
-/** A name as it stands, any folders, or what names must be like. */
+/** A segment is a literal name, any number of folders, or an expression that a name has to match. */
 export type Segment = string | typeof ANY_DEPTH | RegExp
 export const ANY_DEPTH = Symbol('**')
 
@@ -27,12 +27,12 @@ export function isGlob(text: string): boolean {
   return /[*?[]|[+@!]\(/.test(bare) || /\{[^{}]*(?:,|\.\.)[^{}]*\}/.test(bare)
 }
 
-/** Without the backslashes. */
+/** Removes the backslashes. */
 export function unescaped(text: string): string {
   return text.replace(/\\(.)/gs, '$1')
 }
 
-/** The patterns that braces stand for, each in parts between slashes. */
+/** Expands the braces of a pattern, and splits each result at its slashes. */
 export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
   return expandBraces(pattern).map((each) =>
     each
@@ -42,7 +42,7 @@ export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
   )
 }
 
-/** Whether an absolute path is one that an absolute pattern leads to, be it there or not. */
+/** Returns a function that tells whether an absolute path matches an absolute pattern, whether it exists or not. */
 export function matcherOf(pattern: string): (file: string) => boolean {
   const choices = parsePattern(pattern)
   return (file) => choices.some((segments) => matchesSegments(segments, file.split('/')))
@@ -72,7 +72,7 @@ function segmentOf(part: string): Segment {
   }
 }
 
-/** `{a,b}` and `{1..3}`, one within the other too. */
+/** Expands `{a,b}` and `{1..3}`, which may be nested. */
 function expandBraces(text: string): readonly string[] {
   const found = firstBraces(text)
   if (found === undefined) return [text]
@@ -127,12 +127,12 @@ function expandRange(text: string): readonly string[] {
   )
 }
 
-/** One part of a pattern as the source of a regular expression. */
+/** Translates one segment of a pattern into the source of a regular expression. */
 class SegmentCompiler {
   private at = 0
   constructor(private readonly text: string) {}
 
-  /** @param within a group: up to where it, or one of its alternatives, ends */
+  /** @param within is true inside a group, and then the end of an alternative ends the source */
   source(within = false): string {
     let source = ''
     while (this.at < this.text.length) {
@@ -168,7 +168,7 @@ class SegmentCompiler {
     return kind === '!' ? `(?!${any}(?:$|[^/]*$))[^/]*` : kind === '@' ? any : any + kind
   }
 
-  /** undefined: it is never closed. */
+  /** Returns undefined if the class is never closed. */
   private characterClass(): string | undefined {
     const found = /^([!^]?)(\]?(?:\[:\w+:\]|\\[^]|[^\]\\])*)\]/u.exec(this.text.slice(this.at))
     if (found === null) return undefined
@@ -185,7 +185,7 @@ class SegmentCompiler {
               ? '-'
               : escapeRegExp(other ?? ''),
     )
-    // At either end a hyphen is one.
+    // A hyphen at either end stands for itself.
     return `[${not === '' ? '' : '^/'}${content.replace(/^-/, '\\-').replace(/-$/, '\\-')}]`
   }
 }

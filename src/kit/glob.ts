@@ -1,13 +1,16 @@
 /**
- * Finds the files that a pattern leads to, whatever bytes their names are made of. Hidden ones only where the pattern's
- * part begins with a dot.
+ * Finds the files that match a pattern, also those whose names are not UTF-8. Hidden names match only a segment that
+ * begins with a dot.
  */
 import type { Dirent } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { nameOf, pathOf } from './file-names'
 import { ANY_DEPTH, parsePattern, type Segment } from './glob-pattern'
 
-/** In no order. @param visited called with each folder that is looked into */
+/**
+ * Returns the files in no order.
+ * @param visited is called with each folder that is listed
+ */
 export async function glob(
   pattern: string,
   visited: (folder: string) => void = () => undefined,
@@ -43,7 +46,7 @@ async function walk(
       if (segment.test(name) && (rest.length === 0 || entry.isDirectory() || entry.isSymbolicLink())) await on(name)
     } else if (!name.startsWith('.')) {
       if (rest.length === 0) found.add(under(folder, name))
-      // Not through links, which may lead in a circle.
+      // Links are not followed, because they may form a circle.
       if (entry.isDirectory()) await walk(under(folder, name), [ANY_DEPTH, ...rest], found, visited)
     }
   }

@@ -2,23 +2,24 @@
  * Finds members of JSON objects in raw bytes, without parsing the rest. The last of several members with one name
  * counts, as for JSON.parse.
  *
- * Checked is the structure that is walked: the objects on the path, names, strings, literals and numbers in them, and
- * that nothing follows the outermost value. What lies inside other members is skipped by its brackets and strings.
+ * Only the structure on the way is checked: the objects on the path, the names, strings, literals and numbers in them,
+ * and that nothing follows the outermost value. The contents of other members are skipped by their brackets and
+ * strings.
  */
 export interface Range {
   readonly start: number
   readonly end: number
 }
 export interface ObjectScan {
-  /** The value of each name asked for. */
+  /** The value of each requested name. */
   readonly found: readonly (Range | undefined)[]
-  /** Where a member can be put in: after the last one, or after the opening brace. */
+  /** A new member can be inserted here: behind the last one, or behind the opening brace. */
   readonly last: number
   readonly empty: boolean
-  /** After the closing brace. */
+  /** The index behind the closing brace. */
   readonly end: number
 }
-/** A member's name, in the bytes that it has without escapes. */
+/** The name of a member, with its bytes before any escaping. */
 export interface MemberName {
   readonly text: string
   readonly bytes: Buffer
@@ -40,15 +41,15 @@ export function memberName(text: string): MemberName {
   return { text, bytes: Buffer.from(text) }
 }
 
-/** The whole of the bytes as one object, whitespace around it allowed; undefined where it is none. */
+/** Scans the bytes as one object with optional white space around it. It returns undefined if they are no object. */
 export function scanDocument(bytes: Buffer, names: readonly MemberName[]): ObjectScan | undefined {
   const scan = scanObject(bytes, documentStart(bytes), names)
   return scan !== undefined && skipSpace(bytes, scan.end) === bytes.length ? scan : undefined
 }
 
 /**
- * Where the value at a path lies; undefined where there is none or the bytes are no JSON. A name that is a number picks
- * from a list, too.
+ * Returns the range of the value at a path, or undefined if there is none or the bytes are no JSON. A number in the
+ * path is also an index of a list.
  */
 export function findMember(bytes: Buffer, path: readonly string[]): Range | undefined {
   let at: Range = { start: documentStart(bytes), end: bytes.length }
@@ -75,8 +76,8 @@ export function findMember(bytes: Buffer, path: readonly string[]): Range | unde
 }
 
 /**
- * What stands at a path as text: a string without its escapes, anything else as typed. undefined for null, where there
- * is none, or no JSON.
+ * Returns the value at a path as text: a string without its escapes, any other value as written. It returns undefined
+ * if there is none, if it is null, or if the bytes are no JSON.
  */
 export function jsonText(bytes: Buffer, path: readonly string[]): string | undefined {
   const range = findMember(bytes, path)
@@ -91,8 +92,8 @@ export function jsonText(bytes: Buffer, path: readonly string[]): string | undef
 }
 
 /**
- * Behind a byte-order mark, which editors put before the first line of a file and no parser takes, and behind
- * whitespace.
+ * Returns the index behind white space and behind a byte-order mark, which some editors put before the first line of a
+ * file.
  */
 function documentStart(bytes: Buffer): number {
   return skipSpace(bytes, bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0)
@@ -141,7 +142,7 @@ function isName(bytes: Buffer, start: number, end: number, name: MemberName): bo
     while (i < wanted.length && bytes[start + i] === wanted[i]) i++
     if (i === wanted.length) return true
   }
-  // An escape makes a name longer than it is, never shorter.
+  // An escape makes a name longer, never shorter.
   if (end - start <= wanted.length) return false
   const escape = bytes.indexOf(BACKSLASH, start)
   if (escape === -1 || escape >= end) return false
@@ -158,13 +159,10 @@ function skipSpace(bytes: Buffer, from: number): number {
   return at
 }
 
-/**
- * Strings longer than this are searched by the engine, which is quicker but costs a call. Control characters in them
- * are let pass.
- */
+/** The engine searches longer strings, which is faster but costs a call. Control characters in them are not noticed. */
 const SHORT_STRING = 32
 
-/** After the closing quote. */
+/** Returns the index behind the closing quote. */
 function skipString(bytes: Buffer, start: number): number {
   const near = Math.min(bytes.length, start + SHORT_STRING)
   let at = start + 1
@@ -197,7 +195,7 @@ function skipValue(bytes: Buffer, start: number): number {
         : BAD
 }
 
-/** Without recursion: a mebibyte of brackets is not to end the process. */
+/** This uses no recursion, because a mebibyte of brackets would overflow the stack. */
 function skipNested(bytes: Buffer, start: number): number {
   const closers: number[] = []
   for (let at = start; at < bytes.length; ) {
@@ -228,7 +226,7 @@ function skipNumber(bytes: Buffer, start: number): number {
   return at
 }
 
-/** At least one. */
+/** Requires at least one digit. */
 function skipDigits(bytes: Buffer, start: number): number {
   let at = start
   while (isDigit(bytes[at])) at++

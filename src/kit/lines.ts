@@ -1,4 +1,4 @@
-/** Newline work on buffers, at the speed of memory. */
+/** Counts and finds newlines in buffers at the speed of memory. */
 
 const NEWLINE = 0x0a
 
@@ -36,31 +36,31 @@ const MODULE =
   'CgoKCv0j/XEhBSAGIAH9AAQg/QwKCgoKCgoKCgoKCgoKCgoK/SP9cSEGIAcgAf0ABDD9DAoKCgoKCgoKCgoKCgoKCgr9I/1xIQcgAUHAAGoiASACSQ0ACyADIAT9ff1//a4BIQMgAyAF/X39f/2uAS' +
   'EDIAMgBv19/X/9rgEhAyADIAf9ff1//a4BIQMMAAsLIAP9GwAgA/0bAWogA/0bAiAD/RsDamoL'
 const STEP_BYTES = 64
-/** Below this many bytes a search per line is as quick as the copy into the module's memory. */
+/** With fewer bytes, a search for each line is as fast as a copy into the module's memory. */
 const MIN_BYTES = 1024
 
 type Counter = (bytes: Uint8Array) => number
 interface Module {
   readonly exports: { readonly memory: { readonly buffer: ArrayBuffer }; count(length: number): number }
 }
-// Of the engine, but in the types only together with those of a browser.
+// The engine has this object, but its types come only with those of a browser.
 declare const WebAssembly: {
   validate(bytes: Uint8Array): boolean
   readonly Module: new (bytes: Uint8Array) => object
   readonly Instance: new (module: object) => Module
 }
 
-/** Newlines in the buffer: the records in it where it holds whole lines. */
+/** Counts the newlines in the buffer, which are the records if it contains whole lines. */
 export function countNewlines(bytes: Uint8Array): number {
   return bytes.length < MIN_BYTES ? countBySearch(bytes) : counter()(bytes)
 }
 
-/** Index of the last newline, or -1. */
+/** Returns the index of the last newline, or -1. */
 export function lastNewline(bytes: Uint8Array): number {
   return bytes.lastIndexOf(NEWLINE)
 }
 
-/** The same without the module, for machines whose engine has no SIMD. */
+/** Counts newlines without the module, for machines whose engine has no SIMD. */
 export function countBySearch(bytes: Uint8Array): number {
   let count = 0
   for (let at = bytes.indexOf(NEWLINE); at !== -1; at = bytes.indexOf(NEWLINE, at + 1)) count++
@@ -69,7 +69,7 @@ export function countBySearch(bytes: Uint8Array): number {
 
 const counter = lazy(makeCounter)
 
-/** Whether the engine takes the module: it does wherever the processor has SIMD. */
+/** Tells whether the engine can run the module. It can if the processor has SIMD. */
 export function hasSimd(): boolean {
   return WebAssembly.validate(Buffer.from(MODULE, 'base64'))
 }
@@ -91,7 +91,7 @@ function makeCounter(): Counter {
   }
 }
 
-/** Compiling waits for the first use: `--help` needs none of it. */
+/** Delays the compilation until the first use, because `--help` does not need it. */
 function lazy<T>(make: () => T): () => T {
   let made: T | undefined
   return () => (made ??= make())

@@ -1,5 +1,5 @@
 /**
- * The name that was most likely meant, by edit distance first and by shared words second (`commit-size` for
+ * Returns the name that was most likely meant: by edit distance first, then by shared words (`commit-size` for
  * `commit-file-size`).
  */
 export function nearest(typed: string, names: readonly string[]): string | undefined {
@@ -14,7 +14,7 @@ export function nearest(typed: string, names: readonly string[]): string | undef
       best = name
     }
   }
-  // A third of the letters wrong is still a typo; more is another word.
+  // A name with a third of its letters wrong is still a typo. With more it is another word.
   if (best !== undefined && least <= Math.max(1, Math.floor(Math.max(wanted.length, normalised(best).length) / 3)))
     return best
   return byWords(typed, names)
@@ -47,10 +47,7 @@ function words(name: string): string[] {
     .filter((word) => word !== '')
 }
 
-/**
- * Insertions, deletions, substitutions and swapped neighbours; a name longer than 64 letters is compared by its first
- * 64.
- */
+/** Counts insertions, deletions, substitutions and transpositions. Only the first 64 letters of a name are compared. */
 export function editDistance(a: string, b: string): number {
   const left = a.slice(0, 64)
   const right = b.slice(0, 64)

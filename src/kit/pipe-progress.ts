@@ -1,49 +1,50 @@
 /**
- * How far the reader of a pipe is. A pipe takes bytes long before somebody reads them, and whoever dies meanwhile never
- * had them.
+ * Tells how far the reader of a pipe has come. A pipe takes bytes long before they are read, and a reader that dies
+ * meanwhile never gets them.
  *
- * Linux tells whether an anonymous pipe is empty: its reading end, opened for a moment by way of /proc, is polled with
- * a buffer of no length, which libuv answers with ENOBUFS where there is something to read, and reads nothing
- * (uv_alloc_cb in its documentation). It is kept open for a turn of the event loop only: while it is, nobody gets
- * EPIPE. And of a pipe that is never empty, all but the last bytes have been read, as many as a pipe may hold.
+ * Linux can tell whether an anonymous pipe is empty. Its reading end is opened through /proc and polled with an empty
+ * buffer. libuv then reports ENOBUFS if there is something to read, and reads nothing (uv_alloc_cb in its
+ * documentation). The end stays open for one turn of the event loop only, because no writer gets EPIPE meanwhile. If a
+ * pipe is never empty, all bytes have been read except the last ones, as many as the pipe can hold.
  *
- * Not for FIFOs with a name: opening one for reading would release whoever waits in open(2) for a reader to come.
+ * This does not work for named FIFOs: opening one for reading would release a writer that waits in open(2) for a
+ * reader.
  */
 import { closeSync, constants, openSync, readFileSync, readlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 
 const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK
-/** The longest pause between two questions. */
+/** Two queries are at most this far apart. */
 const MAX_PAUSE_MS = 100
 
 export class PipeProgress {
-  /** Bytes that the kernel took. Whoever writes counts them. */
+  /** Counts the bytes that the kernel took. The writer updates it. */
   taken = 0
   private readBytes = 0
   private query: Promise<number> | undefined
-  /** Of the last answer, where it was no. */
+  /** The last query that found the pipe not empty. */
   private lastQuery = { taken: -1, at: 0, pauseMs: 0 }
 
-  /** @param capacity bytes that the pipe holds at most */
+  /** @param capacity the most bytes that the pipe can hold */
   private constructor(
     private readonly path: string,
     private readonly capacity: number,
   ) {}
 
-  /** undefined: this descriptor is no anonymous pipe, or this system or its permissions keep it from being asked. */
+  /** Returns undefined if the descriptor is no anonymous pipe, or if the system does not let it be queried. */
   static of(fd: number): PipeProgress | undefined {
     const path = `/proc/self/fd/${fd}`
     try {
       if (!readlinkSync(path).startsWith('pipe:')) return undefined
       closeSync(openSync(path, READ_FLAGS))
-      // Its reader may have enlarged it up to here; root alone beyond.
+      // The reader may have enlarged the pipe up to this size. Only root could enlarge it further.
       return new PipeProgress(path, Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8')))
     } catch {
       return undefined
     }
   }
 
-  /** Bytes of `taken` that have been read for certain. */
+  /** Returns how many bytes of `taken` have certainly been read. */
   read(): Promise<number> {
     return (this.query ??= this.queryPipe().finally(() => {
       this.query = undefined
@@ -54,7 +55,7 @@ export class PipeProgress {
     const { taken, lastQuery } = this
     if (taken === this.readBytes) return taken
     const now = performance.now()
-    // A reader that rests, as less does, is asked for less and less often, until something more is written.
+    // A reader that pauses, as less does, is queried less and less often until more is written.
     if (lastQuery.taken === taken && now < lastQuery.at + lastQuery.pauseMs) return this.readBytes
     const empty = await this.isEmpty()
     this.readBytes = Math.max(this.readBytes, empty ? taken : taken - this.capacity)
@@ -69,7 +70,7 @@ export class PipeProgress {
   private isEmpty(): Promise<boolean> {
     return new Promise((resolve) => {
       let fd: number
-      // Too many open files, as it may be: not known to be empty.
+      // If the pipe cannot be opened, for example because too many files are open, it counts as not empty.
       try {
         fd = openSync(this.path, READ_FLAGS)
       } catch {
@@ -86,7 +87,7 @@ export class PipeProgress {
       end.on('error', () => {
         empty = false
       })
-      // What is asked for within the poll phase is polled in the next turn.
+      // A poll that is requested during the poll phase happens in the next turn.
       setImmediate(() =>
         setImmediate(() => {
           end.destroy()

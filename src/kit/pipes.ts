@@ -1,8 +1,8 @@
 /**
- * Reading and writing of what is no regular file: pipes, FIFOs, sockets, terminals.
+ * Reads and writes pipes, FIFOs, sockets and terminals.
  *
- * They go through the event loop, never through the thread pool: a pending `fs.read` or `fs.write` on an idle pipe
- * holds up the exit of the process until the other side moves, and four of them leave no thread for anything else.
+ * They go through the event loop, never through the thread pool. A pending `fs.read` or `fs.write` on an idle pipe
+ * delays the exit of the process until the other side moves, and four of them use up all threads.
  */
 import { fstatSync } from 'node:fs'
 import { Socket, type SocketConstructorOpts } from 'node:net'
@@ -10,7 +10,7 @@ import { ReadStream, WriteStream, isatty } from 'node:tty'
 
 export type StreamKind = 'file' | 'pipe' | 'socket' | 'terminal' | 'device' | 'directory'
 
-/** What a descriptor stands for. `device`: a character device such as /dev/null, which never makes anybody wait. */
+/** Tells what a descriptor stands for. A `device` is a character device such as /dev/null, which never blocks. */
 export function kindOf(fd: number): StreamKind {
   const facts = fstatSync(fd)
   if (facts.isFIFO()) return 'pipe'
@@ -19,21 +19,21 @@ export function kindOf(fd: number): StreamKind {
   return facts.isCharacterDevice() ? (isatty(fd) ? 'terminal' : 'device') : 'file'
 }
 
-/** Where bytes are to land, one read at a time. */
+/** A read buffer takes bytes of a descriptor, one read at a time. */
 export interface ReadBuffer {
-  /** Stays valid until `filled`, whatever is taken meanwhile. */
+  /** Returns space that stays valid until `filled`, even if bytes are taken meanwhile. */
   space(): Buffer
   filled(length: number): void
-  /** What nobody has taken yet. */
+  /** Counts the bytes that were not taken yet. */
   readonly pending: number
 }
 
-/** While so much is waiting to be taken, no more is read. */
+/** Reading pauses while this many bytes are pending. */
 const MAX_PENDING = 1024 * 1024
-/** A pipe holds so much: a read that fills its buffer is repeated at once, before anything else gets its turn. */
+/** A pipe usually holds this many bytes. A read that fills its buffer is repeated at once. */
 const READ_BYTES = 64 * 1024
 
-/** Fills a read buffer from a descriptor. `take` from the read buffer at will; call `wait` to go on. */
+/** Fills a read buffer from a descriptor. Bytes may be taken at any time, and `wait` makes the reading go on. */
 export class PipeReader {
   private readonly socket: Socket
   private ended = false
@@ -63,8 +63,7 @@ export class PipeReader {
         buffer.filled(length)
         this.paused = buffer.pending >= MAX_PENDING
         if (length < READ_BYTES || this.paused) this.notify?.()
-        // The read that filled its buffer is followed by another in this turn of the loop: one delivery for all of
-        // them.
+        // Another read follows in this turn of the event loop, so that one delivery holds the bytes of all.
         else if (!this.isNotifyScheduled) {
           this.isNotifyScheduled = true
           setImmediate(this.notifyScheduled)
@@ -72,10 +71,10 @@ export class PipeReader {
         return !this.paused
       },
     }
-    // A socket may be stdout as well: its end must not shut the other direction, which half-open sockets leave to their
-    // owner.
+    // A socket may be stdout as well, so its end must not close the other direction. A half-open socket leaves that to
+    // its owner.
     const options: SocketConstructorOpts = { fd, readable: true, writable: false, allowHalfOpen: true, onread }
-    // The constructor of terminals passes its options on (lib/tty.js), which its types leave out.
+    // The constructor of terminals passes its options on (lib/tty.js), although its types do not say so.
     this.socket = isatty(fd)
       ? new (ReadStream as unknown as new (fd: number, options: object) => Socket)(fd, { onread, allowHalfOpen: true })
       : new Socket(options)
@@ -95,7 +94,7 @@ export class PipeReader {
   }
 
   /**
-   * Resolves with false once the stream has ended and nothing is pending. Rejects with the signal's reason, at once.
+   * Resolves with false once the stream has ended and nothing is pending. It rejects at once with the signal's reason.
    */
   async wait(signal: AbortSignal): Promise<boolean> {
     if (this.paused && this.buffer.pending < MAX_PENDING) {
@@ -115,7 +114,7 @@ export class PipeReader {
     return true
   }
 
-  /** One listener for as long as reads come with the same signal: they come thousands a second. */
+  /** Thousands of reads a second come with the same signal, so they share one listener. */
   private watch(signal: AbortSignal): void {
     if (this.watchedSignal === signal) return
     this.watchedSignal?.removeEventListener('abort', this.aborted)
@@ -130,7 +129,7 @@ export class PipeReader {
   }
 }
 
-/** Writes to a descriptor without copying. One write at a time. */
+/** Writes to a descriptor without copying, one write at a time. */
 export class PipeWriter {
   private readonly socket: Socket
   private error: Error | undefined
@@ -139,15 +138,15 @@ export class PipeWriter {
     this.socket = isatty(fd)
       ? new WriteStream(fd)
       : new Socket({ fd, readable: false, writable: true, allowHalfOpen: true })
-    // Node makes terminals block (lib/tty.js): one that was stopped with ^S would stop the process with it, signals
-    // included.
+    // Node makes terminals block (lib/tty.js). A terminal that was stopped with ^S would then stop the whole process,
+    // signals included.
     if (isatty(fd)) libuvHandleOf(this.socket)?.setBlocking?.(false)
     this.socket.on('error', (error: Error) => {
       this.error = error
     })
   }
 
-  /** Resolves once the kernel has taken all of it; a reader that does not read keeps it waiting. */
+  /** Resolves once the kernel has taken everything. It waits for a slow reader. */
   write(chunks: readonly Buffer[]): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.error !== undefined) {
@@ -174,12 +173,12 @@ export class PipeWriter {
     })
   }
 
-  /** Bytes of the write under way that the kernel has not taken yet. */
+  /** Counts the bytes of the pending write that the kernel has not taken yet. */
   get queuedBytes(): number {
     return libuvHandleOf(this.socket)?.writeQueueSize ?? 0
   }
 
-  /** Gives up a write under way: its promise rejects. */
+  /** Gives up a pending write, whose promise then rejects. */
   close(): void {
     this.socket.destroy()
   }
@@ -189,7 +188,7 @@ interface LibuvHandle {
   setBlocking?(on: boolean): void
   readonly writeQueueSize?: number
 }
-/** What libuv knows and the public interface does not show. */
+/** The handle of libuv knows more than the public interface shows. */
 function libuvHandleOf(socket: Socket): LibuvHandle | undefined {
   return (socket as unknown as { readonly _handle?: LibuvHandle | null })._handle ?? undefined
 }

@@ -1,20 +1,21 @@
-/** Which HTTP proxy leads to a host, as the environment says it: one rule for every client. */
+/** Finds the HTTP proxy for a host in the environment, with the same rules for every client. */
 import { BlockList, isIP } from 'node:net'
 
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>
-/** Without brackets. */
+/** The host has no brackets. */
 export interface Destination {
   readonly secure: boolean
   readonly host: string
   readonly port: number
 }
 
-/** Name of the variables, for messages. */
+/** Messages name the variables with this text. */
 export const PROXY_VARIABLES = 'the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)'
 
 /**
- * Lower case goes before upper case, as with curl. undefined: none, or the host is exempt by NO_PROXY.
- * @throws Error that says what is wrong with what the environment names
+ * Returns the proxy, or undefined if there is none or NO_PROXY exempts the host. A variable in lower case wins, as with
+ * curl.
+ * @throws an Error that says what is wrong with the variable
  */
 export function proxyFromEnvironment(
   { secure, host, port }: Destination,
@@ -23,11 +24,11 @@ export function proxyFromEnvironment(
   const named = (name: string): string => environment[name] || environment[name.toUpperCase()] || ''
   const typed = named(secure ? 'https_proxy' : 'http_proxy') || named('all_proxy')
   if (typed === '' || isExempt(host, port, named('no_proxy'))) return undefined
-  // `HTTPS_PROXY=host:3128` is a plain HTTP proxy to curl, Go and people.
+  // `HTTPS_PROXY=host:3128` means a plain HTTP proxy, as in curl and Go.
   return proxyUrl(typed.includes('://') ? typed : `http://${typed}`, PROXY_VARIABLES)
 }
 
-/** @throws Error with a sentence about `what` */
+/** @throws an Error whose message begins with `what` */
 export function proxyUrl(text: string, what: string): URL {
   if (!URL.canParse(text)) throw new Error(`${what} is not a URL`)
   const url = new URL(text)
@@ -45,7 +46,7 @@ export function isHttpProxy({ protocol }: URL): boolean {
   return protocol === 'http:' || protocol === 'https:'
 }
 
-/** Where a proxy listens, for messages. */
+/** Returns the address of a proxy, for messages. */
 export function proxyAddress({ protocol, hostname, port }: URL): {
   readonly secure: boolean
   readonly host: string
@@ -55,15 +56,15 @@ export function proxyAddress({ protocol, hostname, port }: URL): {
   return { secure, host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? (secure ? 443 : 80) : Number(port) }
 }
 
-/** USER:PASSWORD as a proxy takes it (Basic). undefined: it wants none. */
+/** Returns USER:PASSWORD as a proxy takes it (Basic), or undefined if there is no login. */
 export function proxyLogin({ username, password }: URL): string | undefined {
   if (username === '' && password === '') return undefined
   return Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64')
 }
 
 /**
- * @param list entries between commas or spaces: `*`, a name (and all below it), `.suffix`, `*.suffix`, an address, a
- *   CIDR block or a range, each with or without `:PORT`
+ * @param list has entries between commas or spaces: `*`, a name (with its subdomains), `.suffix`, `*.suffix`, an
+ * address, a CIDR block or a range, each with or without `:PORT`
  */
 export function isExempt(host: string, port: number, list: string): boolean {
   const name = host.toLowerCase().replace(/\.$/, '')
@@ -75,7 +76,7 @@ export function isExempt(host: string, port: number, list: string): boolean {
 
 function matchesEntry(entry: string, host: string, port: number): boolean {
   if (entry === '*') return true
-  // An IPv6 address has colons of its own, and its port only behind brackets.
+  // An IPv6 address contains colons, so its port stands behind brackets.
   const [, named = entry, only] = /^(\[[^\]]*\](?:\/\d+)?|[^:]*)(?::(\d+))?$/.exec(entry) ?? []
   if (only !== undefined && Number(only) !== port) return false
   const name = named.replace(/[[\]]/g, '')

@@ -1,6 +1,6 @@
 /**
- * Milliseconds that a peer asks for; the header counts seconds or names a date (RFC 9110, 10.2.3). undefined: it says
- * nothing that can be read.
+ * Returns the milliseconds that a peer asks to wait, or undefined if the header cannot be read. It counts seconds or
+ * names a date (RFC 9110, 10.2.3).
  */
 export function retryAfterMs(value: string | undefined, now: number): number | undefined {
   if (value === undefined) return undefined

@@ -1,7 +1,8 @@
 /**
- * Splits a text into words as a POSIX shell would: blanks separate, '…' keeps everything, "…" keeps all but \" \\ \$ \`
- * and an escaped newline, a backslash keeps the next character. Nothing is expanded and `#` opens no comment. Throws
- * where a quote is not closed.
+ * Splits a text into words as a POSIX shell does. Blanks separate words, '…' keeps everything, "…" keeps everything
+ * except \" \\ \$ \` and an escaped newline, and a backslash keeps the next character. Nothing is expanded, and `#`
+ * begins no comment.
+ * @throws an Error if a quote is not closed
  */
 export function shellWords(text: string): string[] {
   const words: string[] = []

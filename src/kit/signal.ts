@@ -1,11 +1,11 @@
-/** Awaitable events without polling. */
+/** Waits for events without polling. */
 
-/** Wakes whoever waits; a wake that nobody waits for is kept for the next one. */
+/** Wakes the waiter. If nobody waits, the notification is kept for the next one who does (an auto-reset event). */
 export class Notifier {
   private set = false
   private waiter: (() => void) | undefined
 
-  /** One waiter at a time. */
+  /** Only one may wait at a time. */
   wait(): Promise<void> {
     if (this.set) {
       this.set = false
@@ -25,7 +25,7 @@ export class Notifier {
   }
 }
 
-/** An abort controller that also aborts when its parents do; `dispose` takes it off them again. */
+/** Makes an abort controller that also aborts when one of its parents does. `dispose` detaches it from them. */
 export function linkedAbort(...parents: readonly AbortSignal[]): {
   readonly controller: AbortController
   dispose(): void
@@ -53,7 +53,9 @@ export function linkedAbort(...parents: readonly AbortSignal[]): {
   }
 }
 
-/** The promise, or the signal's reason as soon as it aborts. The promise itself goes on unobserved. */
+/**
+ * Settles as the promise does, or rejects with the signal's reason as soon as it aborts. The promise itself goes on.
+ */
 export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const aborted = (): void => {

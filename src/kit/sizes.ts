@@ -1,7 +1,10 @@
-/** Sizes as people write them. K, KB and KiB are all 1024, in any case. */
+/** Parses and formats sizes. K, KB and KiB all mean 1024, in upper or lower case. */
 const UNITS = ['', 'k', 'm', 'g', 't', 'p']
 
-/** Bytes. @param bareBytes what a number without unit counts */
+/**
+ * Returns bytes.
+ * @param bareBytes the unit of a number without unit
+ */
 export function parseSize(raw: string, bareBytes = 1): number {
   const match = /^\s*(\d+(?:\.\d+)?)\s*(?:([kmgtp])(?:i?b)?|(b))?\s*$/i.exec(raw)
   if (match === null) throw new Error('a size is expected, such as 64MiB')

@@ -1,10 +1,10 @@
-/** A TCP connection through an HTTP proxy (CONNECT, RFC 9110, 9.3.6). */
+/** Opens a TCP connection through an HTTP proxy (CONNECT, RFC 9110, 9.3.6). */
 import * as http from 'node:http'
 import * as https from 'node:https'
 import type { Socket } from 'node:net'
 import { proxyAddress, proxyLogin } from './proxy'
 
-/** The proxy lets nobody through: its answer was another than 2xx. */
+/** The proxy refused the tunnel: its answer was not 2xx. */
 export class TunnelRefused extends Error {
   constructor(
     readonly status: number,
@@ -16,8 +16,9 @@ export class TunnelRefused extends Error {
 }
 
 /**
- * Rejects with `TunnelRefused`, an error of the network, or the signal's reason. The socket is the caller's. @param
- * host without brackets
+ * Resolves with a socket that the caller has to close. It rejects with `TunnelRefused`, an error of the network, or the
+ * signal's reason.
+ * @param host has no brackets
  */
 export function openTunnel(proxy: URL, host: string, port: number, signal: AbortSignal): Promise<Socket> {
   const at = proxyAddress(proxy)

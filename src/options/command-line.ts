@@ -1,6 +1,6 @@
 /**
- * The whole command line, from words to endpoints and flags. Pure but for looking whether a word is a file: nothing is
- * opened, no placeholder read. Every fault is found before anything is said: one UsageError holds them all.
+ * Parses the whole command line, from words to endpoints and flags. Nothing is opened and no placeholder is read; the
+ * only look at the disk is whether a word is a file. One UsageError holds every fault.
  */
 import { existsSync } from 'node:fs'
 import { lineOf, UsageError } from '../core/errors'
@@ -18,7 +18,7 @@ import { fill, placeholdersOf, displayPlaceholder, templateOf, type Placeholder 
 
 export interface Until {
   readonly point?: UntilPoint
-  /** Milliseconds without a record. */
+  /** The run stops after this many milliseconds without a record. */
   readonly idle?: number
   readonly count?: number
 }
@@ -26,16 +26,16 @@ export interface CommandLine {
   readonly from: readonly ParsedEndpoint[]
   readonly to: readonly ParsedEndpoint[]
   readonly deadLetter?: ParsedEndpoint
-  /** Placeholders as typed; `targetsOf` has their values. */
+  /** Placeholders stand as typed here. `targetsOf` replaces them. */
   readonly appends: readonly Append[]
   readonly flags: Flags
-  /** Keys of the flags that were given. */
+  /** Holds the keys of the flags that were given. */
   readonly given: ReadonlySet<string>
-  /** `--until`, `--idle` and `--count` together. Absent: none of them. */
+  /** Combines `--until`, `--idle` and `--count`. It is absent if none of them was given. */
   readonly until?: Until
-  /** To be said once at the start. */
+  /** These are logged once at the start. */
   readonly warnings: readonly string[]
-  /** Knows the secrets of this line; every text for people goes through it. */
+  /** The redactor knows the secrets of this line. Every text for people passes through it. */
   readonly redactor: Redactor
   readonly env: Environment
 }
@@ -50,7 +50,10 @@ export interface ParseSettings {
   exists?(path: string): boolean
 }
 
-/** @param argv without node and script, without the command. Throws UsageError. */
+/**
+ * @param argv the words after the program's name
+ * @throws UsageError with every fault
+ */
 export function parseCommandLine(
   argv: readonly string[],
   env: Environment,
@@ -98,10 +101,13 @@ export function parseCommandLine(
   }
 }
 
-/** Every target at once, placeholders replaced. Throws UsageError with the faults of all of them. */
+/**
+ * Replaces the placeholders of all targets at once.
+ * @throws UsageError with the faults of all targets
+ */
 export async function targetsOf(line: CommandLine): Promise<Targets> {
   const faults: string[] = []
-  // All started before any is awaited: commands that take seconds run side by side.
+  // All are started before one is awaited, so that commands that take seconds run in parallel.
   const started = [line.from, line.to, line.deadLetter === undefined ? [] : [line.deadLetter]].map((list) =>
     Promise.allSettled(list.map((each) => each.target())),
   )
@@ -137,7 +143,8 @@ async function resolveAppend(append: Append, { env }: CommandLine): Promise<Appe
   }
   const value = fill(template, (placeholder) => values.get(placeholder) ?? '')
   if (append.kind === 'text') return { ...append, value }
-  // The value of a placeholder may be what makes it no JSON: it is named, not shown.
+  // The value of a placeholder may be secret and may be the reason why this is no JSON. So the message names the
+  // placeholder and does not show the value.
   try {
     return parseAppend(`${append.name}:=${value}`)
   } catch {
@@ -172,7 +179,7 @@ function parseFlags(given: readonly FlagWords[]): {
       values[key] = option.kind === 'list' ? [...(values[key] as unknown[]), ...(parsed as unknown[])] : parsed
     } catch (error) {
       const meant = option.values === undefined ? undefined : nearest(raw, option.values)
-      // Of what is appended only the name: the value may be anything.
+      // Only the name of an appended member is shown, because its value may be a secret.
       faults.push(
         `${as} ${quoted(key === 'append' ? (raw.split('=', 1)[0] ?? '') : redactUri(raw))} is not valid: ${(error as Error).message}${meant === undefined ? '' : `; did you mean '${meant}'?`}`,
       )
@@ -188,7 +195,7 @@ function parseFlags(given: readonly FlagWords[]): {
       continue
     }
     const as = `--${kebab(key)}`
-    // `--until idle=30s`: the value is a word already.
+    // In `--until idle=30s` the value is already one of the words.
     const asWord = key === 'until' && value !== undefined && /^(idle|count)=/i.test(value)
     if (value !== undefined && !asWord) give(key, value, as)
     else if (option.kind === 'flag') give(key, 'true', as)
@@ -211,7 +218,7 @@ function parseFlags(given: readonly FlagWords[]): {
   return { flags: result, given: seen, faults, ...(Object.keys(until).length === 0 ? {} : { until }) }
 }
 
-/** Positions are stored by source and cursors by sink: two that are equal would share them. */
+/** Positions are stored by source and cursors by sink, so two equal endpoints would share them. */
 function duplicateFaults(endpoints: readonly ParsedEndpoint[], flag: string): readonly string[] {
   const seen: Identity[] = []
   const faults = new Set<string>()

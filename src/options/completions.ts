@@ -1,6 +1,6 @@
 /**
- * Completion scripts made from the declarations: commands, flags, schemes after --from and --to, and the options of the
- * endpoint that is being typed.
+ * Makes completion scripts from the declarations. They complete commands, flags, schemes after --from and --to, and the
+ * options of the endpoint that is being typed.
  */
 import type { AnyEndpoint, Role, Spec } from './define'
 import { hasRole, kebab, specOf } from './names'
@@ -59,8 +59,8 @@ function optionWords(endpoint: AnyEndpoint, role: Role): readonly string[] {
 }
 
 /**
- * The line is split at blanks here: bash itself would cut words at `:` and `=`, so what stands before the last of them
- * is taken off the answers.
+ * The script splits the line at blanks, because bash itself splits words at `:` and `=` as well. The part before the
+ * last `:` or `=` is therefore removed from the answers.
  */
 function bash(
   commands: readonly string[],
@@ -104,8 +104,8 @@ complete -F _manifold manifold
 }
 
 /**
- * Written for zsh itself: its arrays count from 1, and it cuts no words at `:` and `=`. It works from a folder of
- * $fpath and where it is sourced.
+ * zsh has a script of its own: its arrays start at 1, and it does not split words at `:` and `=`. The script works from
+ * a folder of $fpath and when it is sourced.
  */
 function zsh(
   commands: readonly string[],

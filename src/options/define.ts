@@ -1,6 +1,6 @@
 /**
- * How an endpoint declares itself and its options: the only place where an option exists. Parsing, types, defaults,
- * help, reference pages, redaction and completions come from these declarations.
+ * Defines how an endpoint declares itself and its options. An option exists in its declaration only: parsing, types,
+ * defaults, help, reference pages, redaction and completions are made from it.
  */
 import type { Sink, Source } from '../core/contract'
 import { formatDuration, parseDuration } from '../kit/durations'
@@ -8,35 +8,40 @@ import { formatSize, parseSize } from '../kit/sizes'
 
 export type Role = 'source' | 'sink'
 export interface OptionFacts<T> {
-  /** One sentence, ends in a full stop: the help, the reference page and the completion show it. */
+  /**
+   * The help text: full sentences that a reader understands without any other help text. Help and reference pages show
+   * it.
+   */
   readonly doc: string
   readonly default?: T
-  /** How the default reads in help, where the value itself would not do. */
+  /** The help shows this text instead of the default value. */
   readonly defaultText?: string
   readonly required?: true
   readonly roles?: readonly Role[]
-  /** Never shown: replaced by *** in messages, status and process title. */
+  /** The value is replaced by *** in messages, status and process title. */
   readonly secret?: true
-  /** Part of a flow's identity: another value is another flow. */
+  /** The option is part of a flow's identity: another value makes another flow. */
   readonly identity?: true
-  /** What stands for the value in help, where the kind does not say it: `HOST:PORT`. */
+  /**
+   * The help shows this in place of the value, such as `HOST:PORT`. If it is absent, the kind of the option decides.
+   */
   readonly argument?: string
   /**
-   * Other names it is known by (the original's struct members and KV arguments, where normalising the name is not
-   * enough).
+   * The option is also known by these names: those of the original program, of other clients and of their configuration
+   * files.
    */
   readonly aliases?: readonly string[]
 }
 /**
- * `kind` and `values` are for help and completions; `parse` gets the text after placeholders were replaced and throws
- * an Error that says what is allowed.
+ * Help and completions use `kind` and `values`. `parse` gets the text after placeholders were replaced, and throws an
+ * Error that says what is allowed.
  */
 export interface Option<T> extends OptionFacts<T> {
   readonly kind: 'string' | 'integer' | 'number' | 'flag' | 'size' | 'duration' | 'choice' | 'list' | 'map'
   readonly values?: readonly string[]
   /**
-   * The unit that a bare number has, for help. Absent: a bare number is bytes (sizes) or refused (durations; 0 is
-   * always allowed).
+   * Names the unit of a number without unit, for help. If it is absent, such a size counts bytes, and such a duration
+   * is refused unless it is 0.
    */
   readonly bare?: string
   parse(raw: string): T
@@ -49,10 +54,7 @@ type Value<O> = O extends { parse(raw: string): infer T }
     ? T
     : T | undefined
   : never
-/**
- * Keys are camelCase as in the declaration; on the command line they are kebab-case. Lists and maps are never
- * undefined.
- */
+/** Keys are camelCase here and kebab-case on the command line. Lists and maps are never undefined. */
 export type OptionsOf<S extends Spec> = { readonly [K in keyof S]: Value<S[K]> }
 
 function integerOf(raw: string): number {
@@ -98,7 +100,10 @@ export const opt = {
       throw new Error('true or false is expected')
     },
   }),
-  /** Bytes. `bare`: the unit of a number without one, in bytes (the original's CommitFileSize counted KB: 1024). */
+  /**
+   * Parses a size into bytes. `bareBytes` is the unit of a number without unit, and `bare` its name (the original's
+   * CommitFileSize counted KB).
+   */
   size: <const F extends OptionFacts<number> & { min?: number; max?: number; bareBytes?: number; bare?: string }>(
     facts: F,
   ) => ({
@@ -106,7 +111,10 @@ export const opt = {
     kind: 'size' as const,
     parse: (raw: string): number => within(parseSize(raw, facts.bareBytes ?? 1), facts, formatSize),
   }),
-  /** Milliseconds. `bareMs`: what a number without unit counts (the original's minutes, seconds, nanoseconds). */
+  /**
+   * Parses a duration into milliseconds. `bareMs` is the unit of a number without unit, and `bare` its name (the
+   * original counted minutes, seconds or nanoseconds).
+   */
   duration: <const F extends OptionFacts<number> & { min?: number; max?: number; bareMs?: number; bare?: string }>(
     facts: F,
   ) => ({
@@ -124,14 +132,14 @@ export const opt = {
       return found
     },
   }),
-  /** May be given several times; each value appended. Not split at commas. */
+  /** A list may be given several times, and each time adds one value. Values are not split at commas. */
   list: <const F extends Omit<OptionFacts<readonly string[]>, 'default'>>(facts: F) => ({
     ...facts,
     kind: 'list' as const,
     default: [] as readonly string[],
     parse: (raw: string): readonly string[] => [raw],
   }),
-  /** `name.KEY=value`: KEY as typed. Values in the order given, several for one KEY allowed. */
+  /** A map is given as `name.KEY=value`. Its values keep their order, and one KEY may have several. */
   map: <const F extends Omit<OptionFacts<readonly (readonly [string, string])[]>, 'default'>>(facts: F) => ({
     ...facts,
     kind: 'map' as const,
@@ -140,30 +148,30 @@ export const opt = {
   }),
 }
 
-/** A URI as the splitter took it apart. Options of a query that were declared are not in it any more. */
+/** A URI after it was split. It no longer contains those options of its query that are declared. */
 export interface Uri {
-  /** Lower case, without the colon. */
+  /** The scheme is in lower case and without the colon. */
   readonly scheme: string
-  /** Decoded. */
+  /** User and password are percent-decoded. */
   readonly user?: string
   readonly password?: string
   /**
-   * Several for Kafka and RabbitMQ; empty where the form has no authority (`file:`, `kinesis:`). `host` without
-   * brackets for IPv6.
+   * Kafka and RabbitMQ take several hosts. The list is empty if the form has no authority (`file:`, `kinesis:`). An
+   * IPv6 `host` has no brackets.
    */
   readonly hosts: readonly {
     readonly host: string
-    readonly port?: number /** As typed, while a placeholder stands for it. */
+    readonly port?: number /** The port as typed, while it is a placeholder. */
     readonly openPort?: string
   }[]
   /**
-   * What follows the authority, or all that follows the scheme where there is none. For `file:` the path or glob as
+   * The path follows the authority, or the scheme if there is no authority. For `file:` it is the path or glob as
    * typed.
    */
   readonly path: string
-  /** Raw query, only where it is the peer's (ws, wss). */
+  /** The raw query, if it is meant for the peer (ws, wss). */
   readonly query?: string
-  /** The whole as typed, less declared query options, password included: for the endpoint, never for people. */
+  /** The whole URI as typed, with its password but without declared query options. It must never be shown. */
   readonly text: string
 }
 
@@ -172,102 +180,103 @@ export interface Given<S extends Spec> {
   readonly uri: Uri
 }
 /**
- * What a factory gets. `options` and `uri` are as of the start; `resolve` replaces `{env:…}`, `{file:…}`, `{exec:…}`
- * anew and is to be called in every open.
+ * A factory gets a target. `options` and `uri` are those of the start. `resolve` replaces `{env:…}`, `{file:…}` and
+ * `{exec:…}` anew, and every `open` has to call it.
  */
 export interface Target<S extends Spec> extends Given<S> {
-  /** The URI without secrets, for messages. */
+  /** Messages name the endpoint by its label: the URI without secrets. */
   readonly label: string
   resolve(): Promise<Given<S>>
 }
 export type CreateSource<S extends Spec> = (target: Target<S>) => Source
 export type CreateSink<S extends Spec> = (target: Target<S>) => Sink
 
-/**
- * Regular files at one end of a flow: those that are there, by device and inode, whatever their names; and where others
- * will be.
- */
+/** The regular files at one end of a flow: `keys` are those that exist, `paths` those that will. */
 export interface Files {
   readonly keys: readonly string[]
-  /** Absolute, links resolved. */
+  /** Paths are absolute, and links in them are resolved. */
   readonly paths: readonly string[]
-  /** Of a source: a file of this path would be read. */
+  /** Tells whether a source would read a file of this path. */
   matches?(path: string): boolean
 }
 
 export type PositionStorage = 'upstream' | 'here' | 'none'
 
-/** Of an endpoint, however its line is spelled. What is not said is taken as it was given. */
+/** The canonical form of an endpoint is the same however its line is spelled. What it leaves out counts as typed. */
 export interface CanonicalForm {
-  /** Servers of one cluster, normalised: lines that share one of them mean the same one. */
+  /** The normalised servers of one cluster. Two lines with one of them in common mean the same cluster. */
   readonly servers?: readonly string[]
-  /**
-   * What is read or written there: topics, a queue, a folder. Their order means nothing. Instead of authority, path and
-   * query.
-   */
+  /** The topics, queues or folders that are read or written, in any order. They replace authority, path and query. */
   readonly resources?: readonly string[]
-  /** Options by key as they count; undefined: not, for `things` or `members` say it. */
+  /**
+   * The canonical values of options, by key. undefined means that the option does not count, because `resources` or
+   * `servers` contain it.
+   */
   readonly options?: Readonly<Record<string, string | undefined>>
 }
 
-/**
- * What a start line says about an endpoint as it is configured: `resume` how it begins, `drops` what its framing loses.
- */
+/** The declaration of an endpoint. */
 export interface Endpoint<S extends Spec> {
-  /** `defaultPort` by scheme is the endpoint's own matter. */
+  /** The default port of each scheme is known to the endpoint alone. */
   readonly schemes: readonly string[]
-  /** One line for `manifold endpoints`. */
+  /** `manifold endpoints` shows this line. */
   readonly summary: string
-  /** `s3://BUCKET/FOLDER`. */
+  /** The forms of its URI, such as `s3://BUCKET/FOLDER`. */
   readonly forms: readonly string[]
-  /** Whole command lines that work as pasted, one per entry. */
+  /** Each example is a whole command line that works as pasted. */
   readonly examples: readonly string[]
   /**
-   * hierarchical: authority and path. opaque: everything after `scheme:` is the path. `query: 'peer'`: the query goes
-   * to the peer untouched.
+   * A hierarchical URI has authority and path. In an opaque one all that follows the scheme is the path. With `query:
+   * 'peer'` the query is sent to the peer unchanged.
    */
   readonly form: 'hierarchical' | 'opaque'
   readonly query?: 'peer'
   /**
-   * Hierarchical: an option may name what the host would (`s3: bucket-name=lake`); `check` sees to it that one of them
+   * An option may name what the host would name (`s3: bucket-name=lake`). `check` then makes sure that one of the two
    * does.
    */
   readonly hostOptional?: true
   readonly options: S
-  /** Further checks over several options, before anything is opened: a line for each fault. */
+  /** Checks several options together before anything is opened, and returns a line for each fault. */
   check?(given: Given<S>, role: Role): readonly string[]
-  /** What identity is made of. Options and URI with placeholders as typed: any value may be a text. Must not throw. */
+  /**
+   * Returns what the identity is made of. Placeholders stand as typed, so any value may be a string. It must not throw.
+   */
   canonicalForm?(given: Given<S>, role: Role): CanonicalForm
   /**
-   * Whether it is certain that what is written to `to` comes to `from`, on servers that both name; `same`: they mean
-   * the same thing there. Absent: nobody can tell.
+   * Tells whether records written to `to` certainly come back at `from`, on servers that both name. `same` says that
+   * both name the same resource. It is absent if that cannot be known.
    */
   feeds?(from: Given<S>, to: Given<S>, same: boolean): boolean
   /**
-   * The files that it reads or writes: what a flow writes must not be what it reads, nor two of its sources read one.
+   * Returns the files that the endpoint reads or writes. A flow must not read what it writes, and two of its sources
+   * must not read one file.
    */
   files?(given: Given<S>, role: Role): Promise<Files>
   readonly source?: {
-    /** Where a position lives: with the server, with us, or nowhere. */
+    /** Says who keeps a position: `upstream` is the server, `here` is the state of the flow, and `none` is nobody. */
     readonly position: PositionStorage | ((given: Given<S>) => PositionStorage)
     /**
-     * It is read by several processes that share the work, or by nobody else ever: such flows take the lowest free
+     * Several processes share the work, or no other process can read it at all. Such flows take the lowest free
      * instance.
      */
     readonly sharesWork?: true | ((given: Given<S>) => boolean)
-    /** Behind a spool it is released at the fsync, not at the delivery (a RabbitMQ queue). */
+    /**
+     * Behind a spool, records are committed once they are on the disk, not once they are delivered (a RabbitMQ queue).
+     */
     readonly releasedAtAccept?: true
-    /** It cannot be asked to wait: while the spool is full it is closed and a gap opens. */
+    /** The source cannot wait. While the spool is full, the source is closed and a gap opens. */
     readonly live?: true
-    /** It ends by itself. */
+    /** The source ends by itself. */
     readonly bounded?: true
     load(): Promise<CreateSource<S>>
   }
   readonly sink?: {
-    /** A stream that cannot hold keys and headers but as envelopes, or nothing at all. */
+    /** The sink is a byte stream of the moment: it holds keys and headers only as envelopes, or nothing at all. */
     readonly ephemeral?: true
     /**
-     * What it leaves out of records that have keys, as it is configured; undefined: nothing. The start line says so.
+     * Says what the sink, as configured, does not pass on of a record. undefined means that it passes on everything.
+     * The start line shows it.
      */
     drops?(given: Given<S>): string | undefined
     load(): Promise<CreateSink<S>>

@@ -1,19 +1,16 @@
-/**
- * What a declaration says, as plain text for `manifold help` and as Markdown for reference pages. Pure; both come from
- * the same facts.
- */
+/** Renders declarations as plain text for `manifold help` and as Markdown for reference pages. */
 import { formatDuration } from '../kit/durations'
 import { formatSize } from '../kit/sizes'
 import type { AnyEndpoint, Option, Role, Spec } from './define'
 import { hasRole, kebab, specOf } from './names'
 
 export interface OptionHelp {
-  /** As typed: `commit-file-size=SIZE`. */
+  /** Shows how the option is typed: `commit-file-size=SIZE`. */
   readonly usage: string
   readonly name: string
-  /** One or more full sentences: doc, unit, repetition. */
+  /** The sentences of the declaration, followed by those about unit, repetition and identity. */
   readonly text: string
-  /** Absent: there is none. */
+  /** It is absent if there is no default. */
   readonly default?: string
   readonly aliases: readonly string[]
   readonly required: boolean
@@ -43,7 +40,7 @@ export function optionHelp(key: string, option: AnyOption): OptionHelp {
     ...(option.bare === undefined ? [] : [`A number without unit counts ${option.bare}.`]),
     ...(option.kind === 'list' ? ['May be given several times.'] : []),
     ...(option.required === true ? ['Required.'] : []),
-    ...(option.identity === true ? ['Another value is another flow.'] : []),
+    ...(option.identity === true ? ['Another value makes another flow.'] : []),
   ]
   const shown = defaultOf(option)
   return {
@@ -71,7 +68,8 @@ export interface OptionGroup {
 }
 
 /**
- * For both sides, for sources, for sinks; empty groups left out. Options of a one-sided endpoint stand in one group.
+ * Groups the options into those for both roles, for sources and for sinks. Empty groups are left out. An endpoint with
+ * one role has one group.
  */
 export function groupsOf(endpoint: AnyEndpoint): readonly OptionGroup[] {
   const roles = rolesOf(endpoint)
@@ -101,7 +99,7 @@ function rolesText(endpoint: AnyEndpoint): string {
       : 'sink (--to)'
 }
 
-/** `manifold help SCHEME`. */
+/** Renders `manifold help SCHEME`. */
 export function helpText(endpoint: AnyEndpoint, width = 100): string {
   const lines = [
     `${endpoint.schemes.join(', ')}: ${endpoint.summary}; ${rolesText(endpoint)}`,
@@ -145,7 +143,7 @@ function wrapped(text: string, indent: string, width: number): string[] {
   return [...lines, line]
 }
 
-/** `manifold endpoints`. */
+/** Renders `manifold endpoints`. */
 export function endpointsTable(registry: readonly AnyEndpoint[]): string {
   const rows = registry.map(
     (endpoint) =>
@@ -159,7 +157,7 @@ export function endpointsTable(registry: readonly AnyEndpoint[]): string {
   return rows.map(([forms, roles, summary]) => `${forms.padEnd(widest)}  ${roles}  ${summary}\n`).join('')
 }
 
-/** Flags, as help shows them. */
+/** Renders the flags for help. */
 export function flagsHelp(spec: Spec, width = 100): string {
   return Object.entries(spec)
     .flatMap(([key, option]) => paragraphs(flagOf(key, option), '--', width))
@@ -171,7 +169,7 @@ function flagOf(key: string, option: AnyOption): OptionHelp {
   const explained = optionHelp(key, option)
   const short = (option as { readonly short?: string }).short
   const { default: standard, ...rest } = explained
-  // That a switch is off unless it is given says nothing.
+  // The default of a switch is left out: it is always off.
   return {
     ...rest,
     ...(standard === undefined || option.kind === 'flag' ? {} : { default: standard }),
@@ -179,7 +177,7 @@ function flagOf(key: string, option: AnyOption): OptionHelp {
   }
 }
 
-/** Cells of a Markdown table: a pipe would end one, a placeholder in angle brackets would be HTML. */
+/** A pipe would end a cell of a Markdown table, and a placeholder in angle brackets would be HTML. */
 function cell(text: string): string {
   return text.replaceAll('|', '\\|').replaceAll('<', '&lt;').replaceAll('\n', ' ')
 }
@@ -195,7 +193,7 @@ function table(options: readonly OptionHelp[], dashes = ''): string {
   return ['| option | what it does | default |', '|---|---|---|', ...rows].join('\n')
 }
 
-/** A page of docs/reference. */
+/** Renders a page of docs/reference. */
 export function referencePage(endpoint: AnyEndpoint): string {
   const blocks = [
     `# ${endpoint.schemes.join(', ')}`,

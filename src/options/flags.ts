@@ -1,4 +1,6 @@
-/** The flags of the command line, declared as options are. What is not tied to an endpoint stands here, once. */
+/**
+ * Declares the flags of the command line, in the same way as options. A setting that belongs to no endpoint is a flag.
+ */
 import { parseDuration } from '../kit/durations'
 import { opt, type OptionFacts, type OptionsOf } from './define'
 import { parseTime } from './times'
@@ -6,23 +8,23 @@ import { parseTime } from './times'
 const MIB = 1024 * 1024
 
 export interface Append {
-  /** Of the member. */
+  /** The name of the member. */
   readonly name: string
   /**
-   * text: the value is a string. json: the value is JSON as it stands. Both may hold {now}, {now:unix}, {hostname},
-   * {uuid}, {source}.
+   * With text the value is a string, with json it is JSON. Both may contain {now}, {now:unix}, {hostname}, {uuid} and
+   * {source}.
    */
   readonly kind: 'text' | 'json'
   readonly value: string
 }
 
-/** Variables of `--append`; those in `numeric` may stand outside quotes in JSON. */
+/** The variables of `--append`. Those in `numeric` may stand outside quotes in JSON. */
 export const APPEND_VARIABLES = {
   all: ['now', 'now:unix', 'hostname', 'uuid', 'source'],
   numeric: ['now:unix'],
 } as const
 
-/** `NAME=VALUE` or `NAME:=JSON`. Throws. */
+/** Parses `NAME=VALUE` or `NAME:=JSON`. It throws what is expected instead. */
 export function parseAppend(raw: string): Append {
   const equals = raw.indexOf('=')
   const json = equals > 0 && raw[equals - 1] === ':'
@@ -58,104 +60,114 @@ function parsed<T, const F extends OptionFacts<T>>(
 export const flags = {
   append: {
     ...opt.list({
-      doc: 'Adds a member to each JSON record: NAME=VALUE as a string, NAME:=JSON as it stands. {now} {now:unix} {hostname} {uuid} {source} are replaced; an existing member is replaced. A byte-order mark before a record is left out.',
+      doc: 'Adds a member to each JSON record and replaces one of the same name. NAME=VALUE adds a string, NAME:=JSON adds JSON. {now} {now:unix} {hostname} {uuid} {source} are variables. A byte-order mark before a record is removed.',
       argument: 'NAME=VALUE',
     }),
     default: [] as readonly Append[],
     parse: (raw: string): readonly Append[] => [parseAppend(raw)],
   },
   spool: opt.string({
-    doc: 'Keeps records in a spool on disk before the sinks; its files lie in this directory.',
+    doc: 'Keeps records in a spool on disk, in this directory, until the sinks have confirmed them.',
     argument: 'DIR',
     defaultText: 'in the state, where sinks need one (s3, several sinks) or the source cannot repeat (ws)',
   }),
-  noSpool: opt.flag({ doc: 'No spool, where one sink that does not need it allows that.', default: false }),
+  noSpool: opt.flag({
+    doc: 'Runs without a spool. One sink that can do without it must be the only one.',
+    default: false,
+  }),
   spoolMax: opt.size({
-    doc: 'Largest size of the spool; reading waits beyond it.',
+    doc: 'Limits the size of the spool. Reading waits when it is reached.',
     defaultText: 'what the disk has, less --disk-reserve',
     min: MIB,
   }),
   diskReserve: opt.size({
-    doc: 'Space that the spool leaves free on its disk.',
+    doc: 'Sets the space that the spool leaves free on its disk.',
     defaultText: 'the larger of 1GiB and 5 %, at most a quarter of the file system',
   }),
   name: opt.string({
-    doc: 'Name of the flow: its state is found under it.',
+    doc: 'Names the flow. Its state is stored under this name.',
     argument: 'NAME',
     defaultText: 'made from the endpoints',
   }),
   state: opt.string({
-    doc: 'Directory of state.',
+    doc: 'Names the directory of state.',
     argument: 'DIR',
     defaultText: '$STATE_DIRECTORY, else $XDG_STATE_HOME/manifold',
   }),
   until: parsed(
     {
-      doc: 'Where to stop: end (as it stands at the start) or a TIME (2026-01-31T12:00:00Z, -1h); idle=DURATION and count=N may follow or stand alone.',
+      doc: 'Stops at this point: end (of the sources as they are at the start), or a TIME such as 2026-01-31T12:00:00Z or -1h. idle=DURATION and count=N may follow it or replace it.',
       argument: 'end|TIME',
     },
     parseUntil,
   ),
-  idle: opt.duration({ doc: 'Stops when nothing was read for so long.', min: 1 }),
-  count: opt.integer({ doc: 'Stops after so many records.', min: 1 }),
+  idle: opt.duration({ doc: 'Stops when nothing was read for this long.', min: 1 }),
+  count: opt.integer({ doc: 'Stops after this many records.', min: 1 }),
   giveUpAfter: parsed(
     {
-      doc: 'Ends the run after so long a continuous failure of an endpoint, or of a disk that is full; never; first: when a new connection cannot be made.',
+      doc: 'Ends the run when an endpoint has failed, or a disk was full, for this long without a break. never: it is tried for ever. first: the run ends at the first connection that cannot be made.',
       argument: 'DURATION|never|first',
       defaultText: 'never where a spool keeps the records and the run has no end of its own, else 10m',
     },
     parseGiveUp,
   ),
   stallTimeout: opt.duration({
-    doc: 'Work is waiting and nothing moves for so long: the endpoint is reopened; 0: never.',
+    doc: 'Reopens an endpoint when records are waiting and nothing has moved for this long. 0 never does.',
     default: 300_000,
     defaultText: '5m',
   }),
-  grace: opt.duration({ doc: 'Time to drain after SIGTERM, SIGINT or SIGHUP.', default: 30_000, defaultText: '30s' }),
+  grace: opt.duration({
+    doc: 'Sets the time to finish after SIGTERM, SIGINT or SIGHUP.',
+    default: 30_000,
+    defaultText: '30s',
+  }),
   linger: opt.duration({
-    doc: 'How long small deliveries are gathered into one write.',
+    doc: 'Sets how long small deliveries are collected into one write.',
     default: 5,
     defaultText: '5ms',
     max: 60_000,
   }),
   deadLetter: opt.string({
-    doc: 'Where records go that cannot be delivered, as envelopes; discard: drops them, counted. Options of its endpoint follow it.',
+    doc: 'Names where records go that cannot be delivered. They are written as envelopes. discard: drops and counts them. Options of the endpoint follow its URI.',
     argument: 'URI',
     defaultText: "rejected.ndjson in the flow's state; without state the run ends with 5",
   }),
-  receipt: opt.string({ doc: 'Writes the receipt of the run, as JSON, to this file.', argument: 'FILE' }),
+  receipt: opt.string({ doc: 'Appends the receipt of the run to this file, as a line of JSON.', argument: 'FILE' }),
   metrics: parsed(
     {
-      doc: 'Serves Prometheus metrics, /healthz, /readyz and /status, or writes metrics to a file.',
+      doc: 'Serves Prometheus metrics, /healthz, /readyz and /status at this address, or writes metrics to this file.',
       argument: 'HOST:PORT|unix:PATH|file:PATH.prom',
     },
     parseMetrics,
   ),
   logFormat: opt.oneOf(['auto', 'text', 'json'], {
-    doc: 'How log lines on stderr look; auto: level prefixes under journald, text elsewhere.',
+    doc: 'Chooses the format of log lines on stderr. auto: with level prefixes under journald, as text elsewhere.',
     default: 'auto',
   }),
   logLevel: opt.oneOf(['debug', 'info', 'warn', 'error', 'silent'], {
-    doc: 'The least level that is logged.',
+    doc: 'Sets the lowest level that is logged.',
     default: 'info',
   }),
-  quiet: { ...opt.flag({ doc: 'Errors alone: no start lines, no progress.', default: false }), short: 'q' },
-  progress: opt.oneOf(['auto', 'on', 'off'], { doc: 'The live line on stderr; auto: on a terminal.', default: 'auto' }),
+  quiet: { ...opt.flag({ doc: 'Prints errors only: no start lines and no progress.', default: false }), short: 'q' },
+  progress: opt.oneOf(['auto', 'on', 'off'], {
+    doc: 'Shows a live progress line on stderr. auto: only on a terminal.',
+    default: 'auto',
+  }),
   memory: opt.size({
-    doc: 'Bytes of records held in memory, over all endpoints.',
+    doc: 'Limits the bytes of records in memory, over all endpoints.',
     default: 64 * MIB,
     defaultText: '64MiB',
     min: MIB,
   }),
-  help: { ...opt.flag({ doc: 'Shows help.', default: false }), short: 'h' },
+  help: { ...opt.flag({ doc: 'Shows the help.', default: false }), short: 'h' },
   version: { ...opt.flag({ doc: 'Shows the version.', default: false }), short: 'V' },
 }
 export type Flags = OptionsOf<typeof flags>
 
-/** Words that may follow a flag's value, or stand for it. */
+/** These words may follow the value of a flag, or replace it. */
 export const FLAG_WORDS: Readonly<Record<string, readonly string[]>> = { until: ['idle', 'count'] }
 
-/** at: epoch milliseconds. */
+/** `at` is in milliseconds since the epoch. */
 export type UntilPoint = { readonly kind: 'end' } | { readonly kind: 'time'; readonly at: number }
 
 function parseUntil(raw: string): UntilPoint {
@@ -171,7 +183,7 @@ function parseUntil(raw: string): UntilPoint {
   return { kind: 'time', at }
 }
 
-/** Where metrics go. An empty host is loopback: what a flow tells is nobody else's unless asked. */
+/** Says where metrics go. An empty host means loopback, so that a flow is visible to others only on request. */
 export type MetricsTarget =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }

@@ -1,6 +1,6 @@
 /**
- * The identity that earlier states were stored under: the URI nearly as typed. It is kept as it was, to the byte, so
- * that what such a state holds is found. Nothing new is stored under it.
+ * Makes the identity that earlier states were stored under: the URI nearly as typed. It must stay equal to the byte, so
+ * that such a state is still found. Nothing new is stored under it.
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
@@ -10,7 +10,7 @@ import { asTyped, isFixed, maskBraces } from './template'
 
 type Parsed = Pick<ParsedEndpoint, 'endpoint' | 'uri' | 'rawValues' | 'role'>
 
-/** sha256, hex. */
+/** Returns a SHA-256 in hex. */
 export function formerIdentity(parsed: Parsed, cwd: string | undefined): string {
   const { uri } = parsed
   const hosts = uri.hosts

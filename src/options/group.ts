@@ -1,9 +1,9 @@
 /**
- * Groups the words of a command line before anything parses them: an endpoint is a URI and the words after it up to the
- * next flag, which no parser of flags would leave alone.
+ * Groups the words of a command line before they are parsed. An endpoint is a URI and the words after it, up to the
+ * next flag; a common parser of flags would not keep them together.
  *
  * - A lone `-` is never a flag.
- * - The value of a flag is the next word, whatever it begins with, unless that is a flag itself (`--until -1h`).
+ * - The value of a flag is the next word, unless that is a flag itself. A value may begin with a dash (`--until -1h`).
  * - MANIFOLD_ARGS stands before argv. `--from`, `--to`, `--dead-letter` and single flags of argv replace those in it;
  *   repeatable ones add to it.
  */
@@ -19,13 +19,13 @@ export interface EndpointWords {
   readonly words: readonly string[]
 }
 export interface FlagWords {
-  /** As typed, without dashes and value. */
+  /** The name as typed, without dashes and value. */
   readonly name: string
-  /** Of the declaration; absent: there is no such flag. */
+  /** The key of the declaration. It is absent if there is no such flag. */
   readonly key?: string
-  /** Absent: none was given. */
+  /** It is absent if no value was given. */
   readonly value?: string
-  /** `idle=30s count=10` after `--until`. */
+  /** The words after the value, such as `idle=30s count=10` after `--until`. */
   readonly words: readonly string[]
 }
 export interface Grouped {
@@ -33,9 +33,9 @@ export interface Grouped {
   readonly to: readonly EndpointWords[]
   readonly deadLetter?: EndpointWords
   readonly given: readonly FlagWords[]
-  /** Words before the first flag, or after a flag that takes none: commands, or mistakes. */
+  /** Words before the first flag, or after a flag that takes none. They are commands or mistakes. */
   readonly unattached: readonly string[]
-  /** What is left for a parser of commands: all but endpoints, in order. */
+  /** All words except endpoints, in order, for a parser of commands. */
   readonly flags: readonly string[]
   readonly faults: readonly string[]
 }
@@ -104,7 +104,7 @@ function groupWords(argv: readonly string[], table: Spec, where: string): Groupe
       value = argv[i]
     }
     const words: string[] = []
-    // Words after an unknown flag may be its value: they are not one more fault.
+    // Words after an unknown flag may be its value, so they are not reported as well.
     const takesWord = (next: string): boolean =>
       endpoints !== undefined ||
       key === undefined ||
@@ -136,7 +136,9 @@ function isFlag(word: string): boolean {
   return word.length > 1 && word.startsWith('-')
 }
 
-/** Ends a value that is missing: `--name --from …`. Anything else that begins with a dash may be a value. */
+/**
+ * A known flag cannot be a value: in `--name --from …` the value is missing. Any other word with a dash may be a value.
+ */
 function isKnownFlag(word: string, table: Spec): boolean {
   return word.startsWith('--') || (/^-[A-Za-z]$/.test(word) && flagKey(word, word.slice(1), table) !== undefined)
 }

@@ -1,15 +1,14 @@
 /**
- * What an endpoint is called in state: two lines with the same identity are the same source or sink, however they are
- * spelled.
+ * Makes the identity under which an endpoint is stored in state. Two lines with the same identity are the same source
+ * or sink, however they are spelled.
  *
- * - It is made of what the endpoint means, as its declaration says (`meaning`): which servers, which things there, and
- *   the options declared `identity`.
- * - Credentials and all options that only say how are left out; placeholders stand as typed, so a rotated token changes
- *   nothing.
- * - A cluster is not its list of servers: brokers come and go, and any of them leads to all. The list is therefore kept
- *   beside the identity (`members`), and an endpoint whose line shares one server with the list of a stored one is that
- *   one. Lists without a common server are two clusters: reading one with the positions of the other would skip
- *   records, beginning afresh repeats some at worst.
+ * - It consists of the endpoint's canonical form (servers and resources) and of the options declared `identity`.
+ * - Credentials, and options that only say how to work, are left out. Placeholders stand as typed, so a rotated token
+ *   changes nothing.
+ * - A cluster is more than its list of servers: brokers come and go, and any of them leads to all. So `servers` are
+ *   kept beside the identity, and an endpoint is a stored one if they have one server in common.
+ * - Two lists without a common server are two clusters. To read one with the positions of the other would skip records;
+ *   to begin again only repeats some.
  */
 import { createHash } from 'node:crypto'
 import { resolve } from 'node:path'
@@ -21,18 +20,21 @@ import type { ParsedEndpoint } from './target'
 import { asTyped, isFixed, maskBraces } from './template'
 
 export interface Identity {
-  /** Readable, and free of secrets: a peer's query stands in it as a hash. */
+  /** The readable form. It holds no secret: the query for a peer is hashed. */
   readonly canonical: string
-  /** sha256 of it, hex. */
+  /** The SHA-256 of `canonical`, in hex. */
   readonly hash: string
-  /** sha256 of all but the servers: with `members` it tells whether a stored endpoint is this one. */
+  /**
+   * The SHA-256 of everything except the servers. Together with `servers` it tells whether a stored endpoint is this
+   * one.
+   */
   readonly resourceHash: string
-  /** Servers of one cluster, of which one in common is enough; empty where there are none to compare. */
+  /** The servers of the cluster, of which one in common is enough. The list is empty if there are none to compare. */
   readonly servers: readonly string[]
-  /** What is read or written there, in the words of its endpoint. */
+  /** The resources that are read or written, as the endpoint names them. */
   readonly resources: readonly string[]
   readonly scheme: string
-  /** The hash that earlier states were stored under. */
+  /** Earlier states were stored under this hash. */
   readonly former: string
 }
 
@@ -58,7 +60,10 @@ export function identityOf(parsed: Parsed, cwd?: string): Identity {
   }
 }
 
-/** For certain: the same thing, on a server that both name. Two ends of one line that are so may feed each other. */
+/**
+ * Tells whether both certainly name the same resource, on a server that both name. A source and a sink that do may form
+ * a loop.
+ */
 export function isSameResource(one: Identity, other: Identity): boolean {
   const placed =
     one.servers.length === 0 && other.servers.length === 0
@@ -71,7 +76,7 @@ export function isSameResource(one: Identity, other: Identity): boolean {
   )
 }
 
-/** The same endpoint, as two of one line can be told apart. */
+/** Tells whether two endpoints of one line are the same. */
 export function isEqual(one: Identity, other: Identity): boolean {
   return (
     one.canonical === other.canonical ||
@@ -79,7 +84,7 @@ export function isEqual(one: Identity, other: Identity): boolean {
   )
 }
 
-/** Options that wait for a placeholder's value stand in it as typed. */
+/** An option that contains a placeholder stands as typed. */
 function asTypedGiven({ endpoint, uri, rawValues }: Parsed): AnyGiven {
   const options = Object.fromEntries(
     Object.entries(specOf(endpoint)).map(([key, option]) => {
@@ -107,13 +112,13 @@ function authorityOf({ uri }: Parsed): string {
 }
 
 function pathOf({ uri }: Parsed, cwd: string | undefined): string {
-  // A path that begins with a placeholder may be absolute or not: it stands as typed.
+  // A path that begins with a placeholder may be absolute or relative, so it stays as typed.
   if (uri.scheme === 'file')
     return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(...(cwd === undefined ? [] : [cwd]), uri.path)
   return `${uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')}${hashedQuery(uri.query)}`
 }
 
-/** @param canonical what an option means where its endpoint says so; undefined: it is said elsewhere */
+/** @param canonical the canonical values of options; undefined means that an option does not count */
 function optionsOf(
   { endpoint, rawValues, role }: Parsed,
   canonical: Readonly<Record<string, string | undefined>>,
@@ -129,14 +134,14 @@ function optionsOf(
         return option.default === undefined || (Array.isArray(option.default) && option.default.length === 0)
           ? ''
           : `${kebab(key)}=${JSON.stringify(option.default)}`
-      // The parsed value: `Gzip` and `gzip`, `1h` and `60m` are the same thing.
+      // The parsed value counts, because `Gzip` and `gzip`, or `1h` and `60m`, mean the same.
       const text = given
         .map(
           ({ template, mapKey }) =>
             `${mapKey === undefined ? '' : `${mapKey}:`}${isFixed(template) ? JSON.stringify(option.parse(asTyped(template))) : asTyped(template)}`,
         )
         .join(',')
-      // What is sent to a feed, or stands in its headers, may hold credentials.
+      // Messages and headers for a feed may contain credentials.
       return `${kebab(key)}=${option.secret === true || option.kind === 'list' || option.kind === 'map' ? sha256(text).slice(0, 16) : text}`
     })
   const meant = Object.entries(canonical).map(([key, value]) =>

@@ -1,17 +1,17 @@
-/** Names of options as people type them. */
+/** Handles names of options as people type them. */
 import type { AnyEndpoint, Option, Role, Spec } from './define'
 
-/** Options of any endpoint, as declarations. */
+/** Returns the declared options of any endpoint. */
 export function specOf(endpoint: AnyEndpoint | undefined): Spec {
   return (endpoint?.options ?? {}) as Spec
 }
 
-/** `commitFileSize` as it is typed: `commit-file-size`. */
+/** Turns `commitFileSize` into `commit-file-size`, as it is typed. */
 export function kebab(key: string): string {
   return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 }
 
-/** Case, `-` and `_` do not count up to the first dot; what follows it is as typed. */
+/** Up to the first dot, case, `-` and `_` do not count. The rest stays as typed. */
 export function splitName(name: string): { readonly base: string; readonly rest?: string } {
   const dot = name.indexOf('.')
   const base = (dot === -1 ? name : name.slice(0, dot)).toLowerCase().replace(/[-_]/g, '')
@@ -22,13 +22,13 @@ export interface FoundOption {
   readonly key: string
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any option of a spec
   readonly option: Option<any>
-  /** Of a map option: what follows the dot. */
+  /** The part after the dot, for a map option. */
   readonly mapKey?: string
 }
 
 /**
- * The option of that name or alias; where two share an alias, the one for this role. The dots of an alias (`group.id`)
- * are part of it.
+ * Finds the option with this name or alias. If two options share an alias, the role decides. A dot in an alias
+ * (`group.id`) is part of the alias.
  */
 export function findOption(spec: Spec, name: string, role?: Role): FoundOption | undefined {
   const { base, rest } = splitName(name)
@@ -54,7 +54,7 @@ export function hasRole(option: { readonly roles?: readonly Role[] }, role: Role
   return option.roles === undefined || option.roles.includes(role)
 }
 
-/** Names as they are to be typed, for suggestions. */
+/** Returns the names as they are typed, for suggestions. */
 export function optionNames(spec: Spec, role?: Role): string[] {
   return Object.entries(spec)
     .filter(([, option]) => role === undefined || hasRole(option, role))
@@ -62,13 +62,17 @@ export function optionNames(spec: Spec, role?: Role): string[] {
 }
 
 /**
- * Names that mostly carry credentials, wherever nobody declared what they are (the query of a feed, an unknown option).
+ * Tells whether a name usually carries credentials. It decides where nothing is declared: in the query of a feed, and
+ * for unknown options.
  */
 export function looksSecret(name: string): boolean {
   return /key|token|secret|sign|passw|pwd|auth|credential|jwt|bearer|session|\bsig\b|cookie/i.test(name)
 }
 
-/** Parameters of feeds that say what is asked for, never who asks: a peer's query is secret but for these. */
+/**
+ * These parameters of feeds say what is requested, never who requests it. All other parameters of a peer's query count
+ * as secret.
+ */
 const HARMLESS = new Set([
   'stream',
   'streams',
@@ -134,17 +138,17 @@ const HARMLESS = new Set([
   'ping',
   'reconnectevery',
 ])
-/** Whether a parameter of a peer's query may be shown with its value. */
+/** Tells whether a parameter of a peer's query may be shown with its value. */
 export function isHarmless(name: string): boolean {
   return HARMLESS.has(splitName(name).base.replace(/\[\]$/, ''))
 }
 
-/** A private key is secret in whatever option it stands, its own text in the place of a file's name. */
+/** A private key may be given instead of the name of its file. It is secret in any option. */
 export function holdsPrivateKey(text: string): boolean {
   return /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----/.test(text)
 }
 
-/** A piece of the command line for a message: one line, in quotes, of bearable length. */
+/** Quotes a part of the command line for a message: in one line, and shortened if it is long. */
 export function quoted(text: string): string {
   const plain = text.replace(
     // eslint-disable-next-line no-control-regex -- control characters are what is being escaped

@@ -1,5 +1,5 @@
 /**
- * Raw options of one endpoint against its declaration. All faults are found, none stops the search; none repeats a
+ * Checks the raw options of one endpoint against its declaration. Every fault is found, and no message repeats a
  * secret.
  */
 import { nearest } from '../kit/nearest'
@@ -12,10 +12,10 @@ import { asTyped, fill, isFixed, templateOf, type Placeholder, type Template } f
 export interface RawValue {
   readonly template: Template
   readonly from: 'query' | 'word'
-  /** Of a map option: what followed the dot. */
+  /** The part after the dot, for a map option. */
   readonly mapKey?: string
 }
-/** What was given, by key of the declaration, in the order given. */
+/** The given values by key of the declaration, in the given order. */
 export type RawValues = Readonly<Record<string, readonly RawValue[]>>
 
 export function wordOf(word: string): RawOption {
@@ -31,7 +31,7 @@ export interface OptionContext {
   readonly role: Role
 }
 
-/** @param exists whether a word is a path here, which a shell made of a glob */
+/** @param exists tells whether a word is an existing path, which a shell may have made of a glob */
 export function collectOptions(
   context: OptionContext,
   given: readonly RawOption[],
@@ -92,7 +92,8 @@ function unknownFault(
   if (raw.bare && raw.from === 'word') {
     if (raw.name === '-')
       return `'-' stands for stdin or stdout right after --from or --to, not among the options of ${scheme}`
-    // `region us-east-1`: the value of the word before. Not repeated, for it may be a secret.
+    // In `region us-east-1` this word is the value of the word before. The message does not repeat it, because it may
+    // be a secret.
     const owner = before?.bare === true ? findOption(specOf(endpoint), before.name) : undefined
     if (
       owner !== undefined &&
@@ -120,8 +121,8 @@ function expandedGlobFault({ scheme, role }: OptionContext, files: readonly stri
 }
 
 /**
- * Values of the options. @param value of a placeholder; absent: options with placeholders are left out, for they are
- * not known yet
+ * Returns the values of the options.
+ * @param value returns the value of a placeholder; if it is absent, options with placeholders are left out
  */
 export function optionValues(
   context: OptionContext,

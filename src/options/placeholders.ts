@@ -1,4 +1,4 @@
-/** Values of placeholders, read anew each time they are asked for, so that tokens rotate. */
+/** Reads the values of placeholders. Each request reads them anew, so that tokens can rotate. */
 import { spawn } from 'node:child_process'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -6,12 +6,15 @@ import { lineOf } from '../core/errors'
 import { displayPlaceholder, type Placeholder } from './template'
 
 const EXEC_TIMEOUT_MS = 10_000
-/** A secret is short; a device or a log named by mistake is not read to its end. */
+/** A secret is short. The limit keeps a device or a log that was named by mistake from being read to its end. */
 const MAX_BYTES = 1024 * 1024
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-/** Throws an error that names the placeholder and no value. `{file:…}` and `{exec:…}` lose one final newline. */
+/**
+ * Removes one final newline from the values of `{file:…}` and `{exec:…}`.
+ * @throws an Error that names the placeholder and no value
+ */
 export async function valueOf(placeholder: Placeholder, env: Environment): Promise<string> {
   switch (placeholder.kind) {
     case 'env': {
@@ -70,13 +73,13 @@ function unreadable(error: NodeJS.ErrnoException): string {
 }
 
 async function commandOutput(placeholder: Placeholder, env: Environment): Promise<string> {
-  // A group of its own: what the command started ends with it.
+  // The command gets a process group of its own, so that all that it started ends with it.
   const child = spawn('sh', ['-c', placeholder.argument], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   const endGroup = (): void => {
     try {
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
     } catch {
-      /* gone already */
+      /* it has ended already */
     }
   }
   return new Promise((resolve, reject) => {
@@ -116,7 +119,7 @@ async function commandOutput(placeholder: Placeholder, env: Environment): Promis
 }
 
 /**
- * What a command that makes secrets prints may hold one: of its complaint only the system's own words are passed on.
+ * A command that prints a secret may also complain with it. So only well-known words of its complaint are passed on.
  */
 const KNOWN_REASONS = new RegExp(
   [

@@ -1,17 +1,17 @@
 /**
- * URIs for people: passwords, and query values that look like credentials, become ***. Works on anything, also on what
- * no splitter takes.
+ * Makes URIs fit to be shown: passwords, and query values that look like credentials, become ***. It works on any text,
+ * even if it is no valid URI.
  */
 import { isHarmless } from './names'
 import { asTyped, maskBraces, templateOf } from './template'
 import type { Uri } from './define'
 
 export const HIDDEN = '***'
-/** What stands for a secret value, placeholders included. */
+/** Returns the text that replaces a secret value. */
 export type Hide = (value: string) => string
 
 /**
- * A value with its literal parts hidden: `{env:…}` and `{file:…}` tell nothing and help, a command may hold anything.
+ * Hides a value unless it consists of `{env:…}` and `{file:…}`, which reveal nothing. A command may contain anything.
  */
 export function hiddenValue(text: string): string {
   if (text === '') return ''
@@ -19,12 +19,12 @@ export function hiddenValue(text: string): string {
   return template.every((part) => typeof part !== 'string' && part.kind !== 'exec') ? asTyped(template) : HIDDEN
 }
 
-/** Of a query whose names nobody declared. */
+/** Decides for a query whose names are not declared. */
 function mayBeSecret(name: string): boolean {
   return !isHarmless(name)
 }
 
-/** @param isSecret by name, for what stands in the query */
+/** @param isSecret decides by the name of a query parameter */
 export function redactUri(
   text: string,
   isSecret: (name: string) => boolean = mayBeSecret,
@@ -39,8 +39,8 @@ export function redactUri(
     const slash = mask.indexOf('/', scheme)
     const end = Math.min(slash === -1 ? mask.length : slash, query === -1 ? mask.length : query)
     let at = mask.slice(0, end).lastIndexOf('@')
-    // A password with an unencoded slash or question mark: the authority ends in the middle of it, at something that is
-    // no port.
+    // A password may contain an unencoded slash or question mark. The authority then seems to end within it, at
+    // something that is no port.
     if (at === -1 && /:(?!\d*(,|$))/.test(mask.slice(scheme, end).replace(/\[[^\]]*\]/g, ''))) {
       at = mask.lastIndexOf('@')
       if (at > head.length) {
@@ -74,10 +74,10 @@ export function redactQuery(query: string, isSecret: (name: string) => boolean, 
   return out
 }
 
-/** What messages call an endpoint. */
+/** Returns the name of an endpoint in messages. */
 export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   if (uri.scheme === 'stdio') return role === 'source' ? 'stdin' : 'stdout'
-  // Messages go on with a colon: `discard: 3 read`.
+  // Messages add a colon themselves: `discard: 3 read`.
   if (uri.hosts.length === 0) return uri.path === '' ? uri.scheme : `${uri.scheme}:${uri.path}`
   const login =
     uri.user === undefined && uri.password === undefined

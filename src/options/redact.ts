@@ -1,4 +1,7 @@
-/** The command line for people: process title, unit files, receipts, status. Works on faulty lines as well. */
+/**
+ * Makes a command line fit to be shown in process title, unit files, receipts and status. It works on faulty lines as
+ * well.
+ */
 import type { AnyEndpoint, Role } from './define'
 import { findOption, holdsPrivateKey, isHarmless, looksSecret, splitName, specOf } from './names'
 import { hiddenValue, redactUri as redactAny, type Hide } from './redact-uri'
@@ -7,12 +10,13 @@ import { isSecretOption } from './target'
 import { maskBraces } from './template'
 
 /**
- * Passwords and query values that are or may be credentials become ***. With a registry, what is declared secret is
- * known; without, names decide. `hide` says what stands in a secret's place.
+ * Replaces passwords, and query values that are or may be credentials. With a registry the declarations say what is
+ * secret, without one the names decide.
+ * @param hide returns the replacement of a secret
  */
 export function redactUri(text: string, registry: readonly AnyEndpoint[] = [], hide: Hide = hiddenValue): string {
   const endpoint = endpointOf(text, registry)
-  // The names in a peer's query are its own, whatever our options are called.
+  // The names in a peer's query have nothing to do with our options.
   return redactAny(
     text,
     (name) => (endpoint === undefined || endpoint.query === 'peer' ? !isHarmless(name) : isSecret(name, endpoint)),
@@ -24,7 +28,7 @@ function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint
   return findEndpoint(registry, schemeOf(text).scheme)
 }
 
-/** Of a word. What is declared is known; where nothing is, the name decides. */
+/** Tells whether a word is secret: by its declaration, or by its name if it is not declared. */
 function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role): boolean {
   if (splitName(name).base === 'header') return true
   const spec = specOf(endpoint)
@@ -32,7 +36,7 @@ function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role):
   return found === undefined ? looksSecret(name) : isSecretOption(found.key, spec)
 }
 
-/** As long as argv; each word as it may be shown. */
+/** Returns each word of argv as it may be shown. */
 export function redactArgv(
   argv: readonly string[],
   registry: readonly AnyEndpoint[],
@@ -64,7 +68,7 @@ export function redactArgv(
       hideNext = false
       return hide(word)
     }
-    // `secret-access-key VALUE` is a mistake, and shows a secret all the same.
+    // `secret-access-key VALUE` is a mistake, but VALUE is a secret all the same.
     hideNext =
       endpoint !== undefined &&
       !word.includes('=') &&

@@ -1,13 +1,15 @@
-/** Removes secret values from text on its way to people. One per run, told each secret when it becomes known. */
+/**
+ * Removes secret values from texts for people. A run has one redactor, which learns each secret when it becomes known.
+ */
 const MIN_LENGTH = 6
-/** Tokens rotate for years: only the newest are kept. */
+/** Tokens may rotate for years, so only the newest values are kept. */
 const MAX_VALUES = 512
 
 export class Redactor {
   private readonly values = new Set<string>()
   private pattern: RegExp | undefined
 
-  /** Shorter values are left: they would eat harmless text everywhere. */
+  /** Shorter values are not learnt, because they would remove harmless text everywhere. */
   learn(value: string): void {
     for (const form of spellingsOf(value)) {
       if (form.length < MIN_LENGTH || this.values.has(form)) continue
@@ -33,7 +35,7 @@ export class Redactor {
   }
 }
 
-/** As it is, as URIs and JSON write it, and line by line where it has lines (a key in PEM). */
+/** Returns the value as it is, as URIs and JSON write it, and line by line if it has several lines (a key in PEM). */
 function spellingsOf(value: string): readonly string[] {
   const forms = [
     value,

@@ -1,16 +1,16 @@
-/** Options that several endpoints have in common. */
+/** Declares options that several endpoints have in common. */
 import { opt } from './define'
 
 const MIB = 1024 * 1024
 
-/** Of sources that read byte streams. */
+/** Sources of byte streams have these options. */
 export const framedSource = {
   framing: opt.oneOf(['lines', 'envelope'], {
-    doc: 'How records lie in the stream: newline-terminated bytes, or one JSON envelope a line that keeps key, headers and timestamp.',
+    doc: "Says how records lie in the byte stream. lines: each record is one line. envelope: each line is a JSON envelope that keeps the record's key, headers and timestamp.",
     default: 'lines',
   }),
   maxRecord: opt.size({
-    doc: 'Largest record; a larger one becomes a dead letter.',
+    doc: 'Sets the largest record size. A larger record becomes a dead letter.',
     default: 16 * MIB,
     defaultText: '16MiB',
     min: 1,
@@ -19,11 +19,11 @@ export const framedSource = {
   }),
 }
 
-/** Of sinks that write byte streams. */
+/** Sinks of byte streams have these options. */
 export const framedSink = {
   framing: framedSource.framing,
   newline: opt.oneOf(['reject', 'space'], {
-    doc: 'What becomes of a newline inside a value with framing=lines: the record is a dead letter, or the newline becomes a space.',
+    doc: 'Says what happens with framing=lines to a value that contains a newline. reject: the record becomes a dead letter. space: each newline becomes a space.',
     default: 'reject',
     roles: ['sink'],
   }),

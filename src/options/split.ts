@@ -1,12 +1,14 @@
 /**
- * Takes a URI apart. `new URL` holds neither several hosts nor relative paths nor globs, so this is our own:
+ * Splits a URI into its parts. `new URL` knows neither several hosts nor relative paths nor globs.
  *
- * - A word without scheme is a path (`file:`), `-` is `stdio:`.
- * - hierarchical: `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]…]/PATH?QUERY`; opaque: `SCHEME:PATH?QUERY`.
- * - In `file:` a `?` opens a query only before a declared `name=`: names of files hold question marks, and so do globs.
- * - User, password and query values are percent-decoded once; path and hosts stay as typed.
- * - The query of `query: 'peer'` goes out untouched, except `reconnect_every`.
- * - What stands in braces is never looked into.
+ * - A word without scheme is a path (`file:`), and `-` is `stdio:`.
+ * - A hierarchical URI is `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]…]/PATH?QUERY`, an opaque one is
+ *   `SCHEME:PATH?QUERY`.
+ * - In `file:` a `?` begins a query only before a declared `name=`, because names of files and globs contain question
+ *   marks.
+ * - User, password and query values are percent-decoded once. Path and hosts stay as typed.
+ * - The query of `query: 'peer'` is sent unchanged, except `reconnect_every`.
+ * - Text within braces is never split.
  * - No message repeats any part of user or password.
  */
 import { UsageError } from '../core/errors'
@@ -16,14 +18,14 @@ import { findOption, quoted, specOf } from './names'
 import { asTyped, fill, isFixed, maskBraces, templateOf, type Placeholder, type Template } from './template'
 
 export interface RawOption {
-  /** As typed, decoded. */
+  /** The name as typed, after percent-decoding. */
   readonly name: string
   readonly value: Template
   readonly from: 'query' | 'word'
-  /** A name alone, which means `name=true`. */
+  /** The name was given alone, which means `name=true`. */
   readonly bare: boolean
 }
-/** A run of the text as typed, and how a placeholder's value has to be written to stay a value there. */
+/** A section of the URI as typed, with the encoding that a placeholder's value needs there. */
 interface UriSection {
   readonly template: Template
   readonly encode: (value: string) => string
@@ -43,18 +45,18 @@ export interface SplitUri {
   readonly query: readonly RawOption[]
 }
 
-/** The original's KV argument, which stood in the query of the feed's URL. */
+/** The original program took this argument in the query of the feed's URL. */
 const OWN_QUERY_OPTION = 'reconnect_every'
 
 export function findEndpoint(registry: readonly AnyEndpoint[], scheme: string): AnyEndpoint | undefined {
   return registry.find((endpoint) => endpoint.schemes.includes(scheme))
 }
 
-/** Throws UsageError with one fault. */
+/** @throws UsageError with one fault */
 export function splitUri(text: string, registry: readonly AnyEndpoint[]): SplitUri {
   const { scheme, rest } = schemeOf(text)
   const endpoint = findEndpoint(registry, scheme)
-  // Such a word was never meant to be a file; of a file that is called so, the path says it.
+  // The name of a scheme was hardly meant to be a file. A file of that name can be given as a path.
   if (scheme === 'file' && isScheme(text, registry))
     throw fault(
       `${quoted(text)} is the name of an endpoint: write ${text.toLowerCase()}: for it, or ./${text} for a file of that name`,
@@ -69,12 +71,12 @@ export function splitUri(text: string, registry: readonly AnyEndpoint[]): SplitU
   return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
 }
 
-/** `discard` for `discard:`. Not `file`: it says what a word is anyway. */
+/** `discard` was probably meant to be `discard:`. `file` is an exception, because any word is a file. */
 function isScheme(text: string, registry: readonly AnyEndpoint[]): boolean {
   return text !== 'file' && findEndpoint(registry, text.toLowerCase()) !== undefined
 }
 
-/** In lower case, and what follows it. */
+/** Returns the scheme in lower case, and the text after it. */
 export function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {
   if (text === '-') return { scheme: 'stdio', rest: '' }
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)
@@ -101,7 +103,7 @@ function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): SplitUri 
   }
 }
 
-/** Where a `?` is followed by the name of an option and `=`. */
+/** Returns the index of a `?` that is followed by the name of an option and `=`. */
 function declaredQuery(endpoint: AnyEndpoint, mask: string): number {
   for (let mark = mask.indexOf('?'); mark !== -1; mark = mask.indexOf('?', mark + 1)) {
     const name = /^([A-Za-z][A-Za-z0-9_-]*(?:\.[^=&?]*)?)=/.exec(mask.slice(mark + 1))?.[1]
@@ -151,7 +153,7 @@ function authorityOf(
   scheme: string,
   endpoint: AnyEndpoint,
 ): Pick<UriTemplate, 'user' | 'password' | 'hosts'> & { readonly text: readonly UriSection[] } {
-  // The last @ is the one: a password typed without encoding may hold others, a host cannot.
+  // The last @ counts: an unencoded password may contain others, a host cannot.
   const at = maskBraces(authority).lastIndexOf('@')
   const login = at === -1 ? undefined : authority.slice(0, at)
   const places = authority.slice(at + 1)
@@ -195,7 +197,7 @@ function hostOf(context: string, scheme: string): { readonly host: Template; rea
 }
 
 function portNumber(text: string, scheme: string): number {
-  // Not repeated in the message: a password with a slash in it ends up here.
+  // The message does not repeat the text, because a password with a slash in it ends up here.
   if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 65_535)
     throw fault(
       `the port in the ${scheme} URI is no number from 1 to 65535; in a password write '/' as %2F and '?' as %3F`,
@@ -204,8 +206,8 @@ function portNumber(text: string, scheme: string): number {
 }
 
 /**
- * A value that a placeholder puts behind `name=` stays one value; one that stands for a whole parameter goes out as it
- * is.
+ * A placeholder after `name=` is encoded, so that its value stays one value. A placeholder for a whole parameter is
+ * sent as it is.
  */
 function peerQuery(pairs: readonly string[]): readonly UriSection[] {
   return pairs.flatMap((pair, index): UriSection[] => {
@@ -234,7 +236,10 @@ function optionOf(pair: string, scheme: string): RawOption {
   }
 }
 
-/** The URI with each placeholder replaced. @param value undefined: placeholders stay as typed */
+/**
+ * Returns the URI with its placeholders replaced.
+ * @param value returns the value of a placeholder; if it is absent, placeholders stay as typed
+ */
 export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) => string): Uri {
   const text = (template: Template): string => fill(template, value ?? ((placeholder) => placeholder.text))
   const sections = (list: readonly UriSection[]): string =>
@@ -259,7 +264,7 @@ export function buildUri(parts: UriTemplate, value?: (placeholder: Placeholder) 
   }
 }
 
-/** Placeholders of a URI with the place they stand in. */
+/** Returns the placeholders of a URI, each with its place. */
 export function uriPlaceholders(
   parts: UriTemplate,
 ): readonly { readonly placeholder: Placeholder; readonly where: 'user' | 'password' | 'query' | 'address' }[] {
@@ -286,7 +291,7 @@ function optionsOf(pairs: readonly string[], scheme: string): readonly RawOption
   return pairs.filter((pair) => pair !== '').map((pair) => optionOf(pair, scheme))
 }
 
-/** Cut at a separator outside braces. */
+/** Splits the text at separators that are outside braces. */
 export function splitOutsideBraces(text: string, separator: string): readonly string[] {
   const mask = maskBraces(text)
   const parts: string[] = []

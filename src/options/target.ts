@@ -1,7 +1,7 @@
 /**
- * One endpoint of the command line: what was typed, and the Target that a factory gets. Placeholders are replaced at
- * every `resolve`, their values never parsed for separators or placeholders again. Values of secrets are told to the
- * redactor before anybody else sees them.
+ * Parses one endpoint of the command line, and makes the Target that a factory gets. Each `resolve` replaces the
+ * placeholders. Their values are never parsed for separators or placeholders. The redactor learns a secret before
+ * anything else sees it.
  */
 import { lineOf, Refused, UsageError } from '../core/errors'
 import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define'
@@ -16,26 +16,29 @@ import { asTyped, isFixed, placeholdersOf, type Placeholder } from './template'
 export interface ParsedEndpoint {
   readonly endpoint: AnyEndpoint
   readonly role: Role
-  /** Placeholders as typed. */
+  /** Placeholders stand as typed here. */
   readonly uri: Uri
   readonly rawValues: RawValues
-  /** Keys of the options that were given. */
+  /** Holds the keys of the options that were given. */
   readonly given: ReadonlySet<string>
-  /** For messages: no secret in it. */
+  /** Messages use this name. It contains no secret. */
   readonly label: string
-  /** What the command line says that is better said otherwise, one line each. */
+  /** Each line recommends a better way to write something. */
   readonly warnings: readonly string[]
-  /** Replaces placeholders, parses what depended on them and checks the whole. Throws UsageError with every fault. */
+  /**
+   * Replaces placeholders, parses the values that depend on them and checks everything.
+   * @throws UsageError with every fault
+   */
   target(): Promise<AnyTarget>
 }
 export interface ParseContext {
-  /** Read anew at every resolve: give process.env itself. */
+  /** The variables are read at each resolve, so this has to be process.env itself. */
   readonly env: Environment
   readonly redactor: Redactor
   exists(path: string): boolean
 }
 
-/** Throws UsageError with every fault that can be seen without opening anything. */
+/** @throws UsageError with every fault that can be found without opening anything */
 export function parseEndpoint(
   text: string,
   words: readonly string[],
@@ -86,8 +89,7 @@ export function parseEndpoint(
         ...first,
         label,
         resolve: async () => {
-          // At a reopening it is the endpoint that is refused (a token file in the middle of its rotation), not the
-          // command line that is wrong.
+          // At a reopening the command line is not to blame: a token file may be in the middle of its rotation.
           try {
             return await resolve()
           } catch (error) {
@@ -100,9 +102,7 @@ export function parseEndpoint(
   }
 }
 
-/**
- * A URI that cannot be split hides nothing: where its scheme is known, the faults of the words after it are told too.
- */
+/** If the URI cannot be split but its scheme is known, the faults of the words after it are reported as well. */
 function splitOrFault(
   text: string,
   words: readonly string[],
@@ -148,7 +148,7 @@ function placeholderUses(
       placeholdersOf(template).map((placeholder) => ({
         placeholder,
         where: `option '${kebab(key)}${mapKey === undefined ? '' : `.${mapKey}`}' of ${scheme}`,
-        // Headers and messages carry credentials in the middle of other text.
+        // Headers and messages may contain credentials within other text.
         secret:
           spec[key]?.secret === true ||
           spec[key]?.kind === 'map' ||
@@ -164,7 +164,10 @@ function namesSecret({ kind, argument }: Placeholder): boolean {
   return kind === 'file' ? argument.startsWith('%d/') || looksSecret(argument) : kind === 'env' && looksSecret(argument)
 }
 
-/** Values by placeholder as typed, each read once; faults name option and placeholder, never a value. */
+/**
+ * Returns the values by placeholder as typed. Each placeholder is read once. Faults name option and placeholder, never
+ * a value.
+ */
 async function resolvePlaceholders(
   uses: readonly PlaceholderUse[],
   { env, redactor }: Pick<ParseContext, 'env' | 'redactor'>,
@@ -202,7 +205,7 @@ function attempt<T>(run: () => T, faults: string[]): T | undefined {
 
 const JSON_MEMBER = /"([^"\\]+)"\s*:\s*"((?:[^"\\{]|\\.)+)"/g
 
-/** What stands on the command line in the clear. */
+/** Makes the redactor learn secrets that are typed on the command line. */
 function learnTypedSecrets(
   { endpoint }: OptionContext,
   parts: UriTemplate,
@@ -223,7 +226,7 @@ function learnTypedSecrets(
     for (const { template } of given) learn(/:\/\/[^/@:]*:([^@]+)@/.exec(asTyped(template))?.[1] ?? '')
     for (const { template } of given) {
       const text = asTyped(template)
-      // A login that is sent as JSON names its secrets.
+      // A login in JSON names its secrets.
       for (const [, name = '', value = ''] of text.matchAll(JSON_MEMBER)) if (looksSecret(name)) learn(value)
       if (!isSecretOption(key, spec) && !holdsPrivateKey(text)) continue
       for (const part of template) if (typeof part === 'string') learn(part)
@@ -231,7 +234,7 @@ function learnTypedSecrets(
   }
 }
 
-/** Headers are secret whatever their declaration says. */
+/** Headers are always secret. */
 export function isSecretOption(key: string, spec: Spec): boolean {
   return spec[key]?.secret === true || (key === 'header' && spec[key]?.kind === 'map')
 }
@@ -278,7 +281,7 @@ function warningsOf(
   return warnings
 }
 
-/** A secret option may take a URI (a proxy), which is only as secret as the password in it. */
+/** A secret option may take a URI (of a proxy). It is secret only if it contains a password. */
 function hasNoPassword(text: string): boolean {
   return text.includes('://') && redactUri(text) === text
 }

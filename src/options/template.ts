@@ -1,17 +1,17 @@
 /**
- * Text with `{env:NAME}`, `{file:PATH}` and `{exec:CMD}` in it. Braces balance: a command may hold `{print $1}`. Other
- * groups in braces ({json:…}, {yyyy}, a glob) are text here and the endpoint's own matter. Between braces nothing is
- * ever taken for a separator.
+ * Parses text with `{env:NAME}`, `{file:PATH}` and `{exec:CMD}` in it. Braces are balanced, so a command may contain
+ * `{print $1}`. Other groups in braces ({json:…}, {yyyy}, a glob) are plain text here; the endpoint knows them. A
+ * separator within braces is no separator.
  */
 export interface Placeholder {
   readonly kind: 'env' | 'file' | 'exec'
   readonly argument: string
-  /** As typed. */
+  /** The placeholder as typed. */
   readonly text: string
 }
 export type Template = readonly (string | Placeholder)[]
 
-/** Closing positions by opening position. A brace without its partner is a character like others. */
+/** Returns the positions of closing braces by those of opening ones. A brace without partner is plain text. */
 function bracePairs(text: string): ReadonlyMap<number, number> {
   const open: number[] = []
   const pairs = new Map<number, number>()
@@ -25,9 +25,7 @@ function bracePairs(text: string): ReadonlyMap<number, number> {
   return pairs
 }
 
-/**
- * The text with what stands between braces blanked, character for character: positions found in it hold in the text.
- */
+/** Blanks each character within braces, so that positions in the result are positions in the text. */
 export function maskBraces(text: string): string {
   let out = ''
   let at = 0
@@ -42,7 +40,7 @@ export function maskBraces(text: string): string {
   return out + text.slice(at)
 }
 
-/** @param decode for the text around placeholders, never for them */
+/** @param decode is applied to the text around placeholders only */
 export function templateOf(text: string, decode: (literal: string) => string = (literal) => literal): Template {
   const pairs = bracePairs(text)
   const pieces: (string | Placeholder)[] = []
@@ -70,12 +68,15 @@ export function isFixed(template: Template): boolean {
 export function fill(template: Template, value: (placeholder: Placeholder) => string): string {
   return template.map((part) => (typeof part === 'string' ? part : value(part))).join('')
 }
-/** With its placeholders as they were typed. */
+/** Returns the text with its placeholders as typed. */
 export function asTyped(template: Template): string {
   return fill(template, (placeholder) => placeholder.text)
 }
 
-/** A placeholder as messages may show it: a command line may hold credentials of its own, so only its first word. */
+/**
+ * Returns a placeholder as messages may show it. Of a command only the first word is shown, because the rest may
+ * contain credentials.
+ */
 export function displayPlaceholder(placeholder: Placeholder): string {
   if (placeholder.kind !== 'exec') return placeholder.text
   const first = /^\s*([\w./+-]+)(?=\s|$)/.exec(placeholder.argument)?.[1]

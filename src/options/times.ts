@@ -1,9 +1,9 @@
-/** Points in time as people write them: an ISO time with its zone, `now`, or relative to now (`-1h`, `-90s`). */
+/** Parses points in time: an ISO time with its zone, `now`, or an age such as `-1h`. */
 import { parseDuration } from '../kit/durations'
 
 /**
- * Epoch milliseconds. Throws where it is neither; a time without zone means another moment on every machine and is
- * refused.
+ * Returns milliseconds since the epoch. A time without zone is refused, because it means another moment on every
+ * machine.
  */
 export function parseTime(raw: string, now: number = Date.now()): number {
   const text = raw.trim()

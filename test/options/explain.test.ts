@@ -32,12 +32,12 @@ test('an option is explained with argument, unit, default and other names', () =
   expect(optionHelp('header', ws.options.header)).toMatchObject({ usage: 'header.NAME=TEXT' })
   expect(optionHelp('send', ws.options.send)).toMatchObject({
     usage: 'send=TEXT',
-    text: 'Sent at every open. May be given several times. Another value is another flow.',
+    text: 'Sent at every open. May be given several times. Another value makes another flow.',
   })
   expect(optionHelp('reconnectEvery', ws.options.reconnectEvery)).toMatchObject({ default: '0' })
   expect(optionHelp('queue', amqp.options.queue)).toMatchObject({
     required: true,
-    text: 'Queue. Required. Another value is another flow.',
+    text: 'Queue. Required. Another value makes another flow.',
   })
   expect(optionHelp('follow', file.options.follow)).toMatchObject({ usage: 'follow', default: 'false' })
 })

@@ -1,4 +1,4 @@
-/** Which queue or exchange of which broker is meant. */
+/** Tells which queue or exchange of which broker a line names. */
 import type { Given, CanonicalForm, Role } from '../../options/define'
 import { canonicalServers } from '../../options/canonical-form'
 import { parseKey } from './routing-key'
@@ -10,7 +10,7 @@ export function canonicalForm(
   { uri, options: { queue, exchange = '', key = '{key}' } }: Given<AmqpOptions>,
   role: Role,
 ): CanonicalForm {
-  // The default exchange's keys are names of queues.
+  // The routing keys of the default exchange are names of queues.
   const target = role === 'source' ? (queue ?? '') : (queue ?? (exchange === '' && isFixedKey(key) ? key : undefined))
   const anonymous = uri.user === undefined && uri.password === undefined
   return {
@@ -42,8 +42,8 @@ function isFixedKey(key: string): boolean {
 }
 
 /**
- * Of one broker: the queue that is written is read, or is bound, by the line that reads it, to the exchange and key
- * that are written to.
+ * Tells whether a sink writes to the queue that a source of the same broker reads, or to an exchange and key to which
+ * that source binds its queue.
  */
 export function feeds(
   from: Given<AmqpOptions>,

@@ -1,4 +1,4 @@
-/** What can be found wrong before anything is opened. */
+/** Finds faults of a line before anything is opened. */
 import type { Given, Role } from '../../options/define'
 import { kebab } from '../../options/names'
 import type { AmqpOptions } from './options'
@@ -6,10 +6,10 @@ import { vhostOf } from './settings'
 import { parseBinding } from './topology'
 import { parseStart } from './start'
 
-/** Of names of queues and exchanges, and of consumer tags: short strings. */
+/** These options are short strings in AMQP. */
 const SHORT = ['queue', 'exchange', 'consumer'] as const
 
-/** Faults over several options, one line each, without secrets. */
+/** Returns faults of several options together, one line each and without secrets. */
 export function faultsOf({ uri, options }: Given<AmqpOptions>, role: Role): readonly string[] {
   const faults: string[] = []
   if (uri.path.replace(/^\//, '').includes('/'))

@@ -1,10 +1,10 @@
 /**
- * One connection to one of several hosts, with one channel. The only file that touches amqplib, of which version 2.3.1
- * is expected: it does handshake, heartbeat, RPCs and closing; messages pass it by, in both directions
- * (`deliveries.ts`, `publishing.ts`), through its connection's `recvFrame` and `sendBytes`.
+ * Opens a connection with one channel to one of several hosts. Only this file uses amqplib, and it expects version
+ * 2.3.1. The library does handshake, heartbeat, RPCs and closing. Messages bypass it in both directions
+ * (`deliveries.ts`, `publishing.ts`), through `recvFrame` and `sendBytes` of its connection.
  *
- * - A link ends once, and `ended` resolves with why; every call rejects with that from then on.
- * - `close` waits for the broker's answer, within CLOSE_MS: what was acknowledged before has then been seen.
+ * - A connection ends once, and `ended` resolves with the reason. Every later call rejects with it.
+ * - `close` waits for the broker's answer for a while, so that the broker has seen all acknowledgements before it.
  */
 import type { Socket } from 'node:net'
 import type { ChannelModel, ConfirmChannel, Message as Returned } from 'amqplib'
@@ -19,16 +19,16 @@ import type { BrokerAddress, Settings } from './settings'
 import { vhostCloseReason } from './vhost'
 
 const CLOSE_TIMEOUT_MS = 5000
-/** A chunk of a stream holds 4096 messages at most (osiris_writer). */
+/** A chunk of a stream holds at most 4096 messages (osiris_writer). */
 const CHUNK_MESSAGES = 8192
 /**
- * A stream of which nothing comes for so long is empty; one of whose last chunk nothing more comes for so long was
- * read.
+ * A stream counts as empty if nothing arrives for the first time span. Its last chunk counts as read if nothing more
+ * arrives for the second.
  */
 const EMPTY_AFTER_MS = 2000
 const QUIET_AFTER_MS = 250
 
-/** What is used of amqplib's connection beyond its public face. */
+/** These members of amqplib's connection are not public. */
 interface AmqplibConnection {
   rest: Buffer
   recvSinceLastCheck: boolean
@@ -39,10 +39,10 @@ interface AmqplibConnection {
 }
 
 export interface Handlers {
-  /** What is under way, for messages: "read queue 'jobs'". */
+  /** Error messages name what the connection does with this text: "reading queue 'jobs'". */
   readonly activity: string
   message?(message: Message): void
-  /** The broker ended the consumer: its queue was deleted, or its node went away. */
+  /** It is called when the broker has ended the consumer: its queue was deleted, or its node went away. */
   cancelled?(): void
   confirmed?(tag: number, multiple: boolean, acked: boolean): void
   returned?(message: Returned): void
@@ -50,8 +50,8 @@ export interface Handlers {
 }
 
 /**
- * Tries the hosts one after the other, from `first` on. Rejects with a classified error, or the signal's reason when it
- * aborts.
+ * Tries the hosts one after the other, beginning with `first`. It rejects with a classified error, or with the signal's
+ * reason.
  */
 export async function connect(
   settings: Settings,
@@ -101,7 +101,7 @@ async function dial(
 ): Promise<ChannelModel> {
   const { login, heartbeat, tls } = settings
   const at = `${host.host}:${host.port}`
-  // Of the socket, and for its opening only: the library itself knows no way to stop one.
+  // The library cannot stop an opening, but its socket can be aborted.
   const abandon = new AbortController()
   const socket = { ...(settings.secure ? tls : {}), signal: abandon.signal }
   const opening = amqp.connect(
@@ -112,7 +112,7 @@ async function dial(
       vhost: encodeURIComponent(settings.vhost),
       frameMax: settings.frameMax,
       channelMax: settings.channelMax,
-      // What is agreed on is no more; without it 64 MiB are waited for.
+      // No larger frame can be negotiated. Without this bound the library would wait for up to 64 MiB.
       maxFrameSize: settings.frameMax,
       ...(heartbeat === undefined ? {} : { heartbeat }),
     },
@@ -130,7 +130,7 @@ async function dial(
   const timeout = clock.sleep(settings.connectMs, deadlineSignal).then(() => {
     throw new Disconnected(`${at} did not let us in within ${formatDuration(settings.connectMs)} (connection-timeout=)`)
   })
-  // Once the race below is over, nobody hears it any more.
+  // After the race below nothing handles this rejection.
   timeout.catch(() => undefined)
   const explained = opening.catch(async (error: unknown) => {
     const why = isVhostClosed(error) ? await vhostCloseReason(host, settings, deadlineSignal) : undefined
@@ -139,7 +139,7 @@ async function dial(
   try {
     return await unlessAborted(Promise.race([explained, timeout]), signal)
   } catch (error) {
-    // What comes of it this very moment is closed; where nothing does, that is told already.
+    // If the connection opens at this very moment, it is closed. If it does not, the error was reported already.
     opening.then(
       (model) => {
         destroy(model)
@@ -159,14 +159,14 @@ function amqplibConnection(model: ChannelModel): AmqplibConnection {
   return model.connection as unknown as AmqplibConnection
 }
 function destroy(model: ChannelModel): void {
-  // It would become an unhandled one.
+  // An error without listener would end the process.
   model.on('error', () => undefined)
-  // Only an error or an end of the stream makes the library stop its heartbeat timers.
+  // The library stops its heartbeat timers only on an error or at the end of the stream.
   amqplibConnection(model).stream.destroy(new Error('closed here'))
 }
 
 export class Connection {
-  /** Why it ended. */
+  /** Resolves with the reason when the connection has ended. */
   readonly ended: Promise<ManifoldError>
   private fault: ManifoldError | undefined
   private finish: (fault: ManifoldError) => void = () => undefined
@@ -198,7 +198,7 @@ export class Connection {
     signal: AbortSignal,
   ): Promise<Connection> {
     let earlyError: unknown
-    // Without a listener an error ends the process.
+    // An error without listener would end the process.
     model.on('error', (error) => {
       earlyError ??= error
     })
@@ -213,7 +213,7 @@ export class Connection {
     }
   }
 
-  /** Bytes of a frame at most, overhead included. */
+  /** Returns the largest size of a frame, with its overhead. */
   get frameMax(): number {
     return this.internals.frameMax
   }
@@ -251,13 +251,13 @@ export class Connection {
     channel.on('error', (error) => {
       this.end(error)
     })
-    // A connection that ends closes its channels first, and says why right after.
+    // A connection that ends closes its channels first, and tells the reason right after that.
     channel.on('close', () => {
       queueMicrotask(() => {
         if (!this.isClosing) this.end(new Disconnected('the channel was closed'))
       })
     })
-    // The library keeps a place for a callback of each message it published itself; it published none.
+    // The library expects callbacks of messages that it published itself, and it published none.
     for (const event of ['ack', 'nack'] as const) {
       channel.removeAllListeners(event)
       channel.on(event, ({ deliveryTag, multiple }: { readonly deliveryTag: number; readonly multiple: boolean }) => {
@@ -277,14 +277,14 @@ export class Connection {
     this.finish(this.fault)
   }
 
-  /** The broker's answer; or why the link ended, as soon as it does. */
+  /** Resolves with the broker's answer, or rejects as soon as the connection ends. */
   call<T>(answer: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.fault !== undefined) {
         reject(this.fault)
         return
       }
-      // Not by way of `ended`, which would keep each of these for as long as the link lives.
+      // A race with `ended` would keep each of these promises for the life of the connection.
       this.pendingCalls.add(reject)
       const asked = async (): Promise<T> => answer(this.channel)
       asked()
@@ -297,7 +297,7 @@ export class Connection {
     })
   }
 
-  /** The consumer's tag; messages go to the handler. */
+  /** Starts a consumer and returns its tag. Its messages go to the handler. */
   async consume(
     queue: string,
     options: {
@@ -320,13 +320,13 @@ export class Connection {
   }
 
   /**
-   * Ends the consumer and gives back what it has not acknowledged. Of the ways to do so a nack alone is no failed
-   * delivery (`x-delivery-count` of quorum queues) to RabbitMQ 4.3 and later
-   * (https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling); to 3.10, where each of them was tried, all
-   * count once, and twice what is given back to a consumer that is still there.
-   * @param upTo tags, ascending, none of them acknowledged: where earlier consumers of the channel ended. A quorum
-   *   queue puts what comes back in one nack behind what came back before, by consumers in no order; so each consumer's
-   *   messages go back by themselves.
+   * Cancels the consumer and requeues its unacknowledged messages.
+   *
+   * For RabbitMQ 4.3 and later a nack is the only way that does not count as a failed delivery (`x-delivery-count` of
+   * quorum queues, https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling). For 3.10, where every way was
+   * tried, each counts once, and twice if the messages are requeued for a consumer that still exists.
+   * @param upTo the ascending, unacknowledged tags at which earlier consumers of the channel ended. A quorum queue does
+   * not keep the order of consumers within one nack, so the messages of each consumer are requeued by themselves.
    */
   async cancelAndRequeue(consumerTag: string, upTo: readonly number[]): Promise<void> {
     if (this.fault !== undefined || consumerTag === '') return
@@ -336,9 +336,9 @@ export class Connection {
   }
 
   /**
-   * Offset of the last message of a stream, found by reading its last chunk on a channel of its own until nothing more
-   * comes; at once where it is `enough` or more. undefined: nothing came, for there is nothing. A passive declaration
-   * counts no messages of streams.
+   * Returns the offset of the last message of a stream, or undefined if the stream is empty. It reads the last chunk on
+   * another channel until nothing more arrives, or until the offset is at least `enough`. A passive declaration does
+   * not count the messages of a stream.
    */
   async lastOffset(stream: string, enough: number): Promise<number | undefined> {
     let last: number | undefined
@@ -347,8 +347,9 @@ export class Connection {
   }
 
   /**
-   * Offset of the first message of a stream in a chunk that was written at this time or later: the broker knows no time
-   * of single messages. undefined: there is none. @param time seconds
+   * Returns the offset of the first message in the first chunk that was written at this time or later, or undefined if
+   * there is none. The broker does not know the times of single messages.
+   * @param time seconds since the epoch
    */
   async firstOffsetSince(stream: string, time: number): Promise<number | undefined> {
     let first: number | undefined
@@ -359,7 +360,7 @@ export class Connection {
     return first
   }
 
-  /** Reads until it was told that this is enough, or nothing more comes. */
+  /** Reads a stream until the callback has seen enough, or until nothing more arrives. */
   private async scanStream(
     stream: string,
     from: 'last' | { readonly '!': 'timestamp'; readonly value: number },
@@ -369,7 +370,7 @@ export class Connection {
     const quiet = new AbortController()
     let seen = false
     let seenAt = this.clock.monotonic()
-    // What goes wrong with it is told by whoever asks on it; without a listener it would end the process.
+    // The calls on this channel report its errors. Without a listener they would end the process.
     channel.on('error', () => undefined)
     try {
       await this.call(() => channel.prefetch(CHUNK_MESSAGES))
@@ -386,7 +387,7 @@ export class Connection {
           { arguments: { 'x-stream-offset': from } },
         ),
       )
-      // A sleep that is cut short has found what was looked for: the loop looks at the signal itself.
+      // An aborted sleep means that the callback has seen enough. The loop checks the signal itself.
       while (
         this.fault === undefined &&
         !quiet.signal.aborted &&
@@ -394,16 +395,16 @@ export class Connection {
       )
         await this.clock.sleep(QUIET_AFTER_MS / 5, quiet.signal).catch(() => undefined)
     } finally {
-      // It was for looking only: where it cannot be closed, the link ends, and says why.
+      // If this channel cannot be closed, the connection ends and tells the reason.
       await channel.close().catch(() => undefined)
     }
     if (this.fault !== undefined) throw this.fault
   }
 
-  /** A queue that is none refuses to be read from an offset. */
+  /** Tells whether a queue is a stream: any other queue refuses to be read from an offset. */
   async isStream(queue: string): Promise<boolean> {
     const channel = await this.call(() => this.model.createChannel())
-    // A refusal closes the channel, which is the answer.
+    // A refusal closes the channel, and that is the answer.
     channel.on('error', () => undefined)
     try {
       await channel.prefetch(1)
@@ -413,7 +414,7 @@ export class Connection {
       if (this.fault !== undefined) throw this.fault
       return false
     } finally {
-      // Closed already where it was refused.
+      // A refused channel is already closed.
       await channel.close().catch(() => undefined)
     }
   }
@@ -423,7 +424,7 @@ export class Connection {
     this.channel.ack({ fields: { deliveryTag: tag } } as Returned, true)
   }
 
-  /** In one write. The broker counts them on from the last one. */
+  /** Publishes messages in one write. The broker continues its count of messages with them. */
   publish(publications: readonly Publication[]): void {
     if (this.fault !== undefined) throw this.fault
     this.internals.sendBytes(
@@ -435,7 +436,7 @@ export class Connection {
     )
   }
 
-  /** While held nothing is read from the socket, and the silence is no death. */
+  /** Stops or resumes reading from the socket. A paused connection does not count as dead. */
   pauseReading(paused: boolean): void {
     if (this.isReadingPaused === paused || this.fault !== undefined) return
     this.isReadingPaused = paused
@@ -452,15 +453,15 @@ export class Connection {
   async close(): Promise<void> {
     this.pauseReading(false)
     this.isClosing = true
-    // A broker that blocks a connection reads nothing from it, its end neither.
+    // A broker that blocks a connection reads nothing from it, not even its end.
     if (this.fault === undefined && !this.isBlocked) {
       const timer = new AbortController()
-      // It goes away in any case; what the broker has not heard it takes back, and sends again.
+      // The connection ends in any case. The broker requeues messages whose acknowledgement it has not seen.
       const closing = this.channel
         .close()
         .then(() => this.model.close())
         .catch(() => undefined)
-      // The sleep ends early where an answer came.
+      // The sleep ends early if an answer comes.
       await Promise.race([closing, this.ended, this.clock.sleep(CLOSE_TIMEOUT_MS, timer.signal).catch(() => undefined)])
       timer.abort(new Error('closed'))
     }

@@ -1,9 +1,9 @@
 /**
- * Which of the messages under way are confirmed, refused or returned.
+ * Tracks which published messages are confirmed, refused or returned.
  *
- * A channel counts what is published on it from 1; the broker confirms single numbers, or all up to one. A message that
- * reached no queue comes back before its confirmation, in the order of publishing, without its number
- * (https://www.rabbitmq.com/docs/publishers#unroutable): it is known by what it holds.
+ * A channel counts published messages from 1, and the broker confirms single numbers or all up to one. A message that
+ * reached no queue is returned before its confirmation, in the order of publishing, but without its number
+ * (https://www.rabbitmq.com/docs/publishers#unroutable). So it is recognised by its content.
  */
 export interface PublishedMessage {
   readonly body: Buffer
@@ -30,16 +30,16 @@ const ACKED = 1,
 export class Confirms {
   private readonly pending: PendingPublish[] = []
   private next = 1
-  /** Number of the message after the last one that was returned. */
+  /** The number behind that of the last returned message. */
   private nextReturned = 1
   private closedWith: Error | undefined
 
-  /** Messages that the broker has not spoken about. */
+  /** Counts the messages that the broker has neither confirmed nor refused. */
   get unconfirmed(): number {
     return this.pending.reduce((sum, { unconfirmed }) => sum + unconfirmed, 0)
   }
 
-  /** Resolves when the broker has spoken about each. To be called in the order of publishing. */
+  /** Resolves when the broker has confirmed or refused each message. It has to be called in the order of publishing. */
   waitFor(sent: readonly PublishedMessage[]): Promise<PublishResult> {
     return new Promise((resolve, reject) => {
       if (this.closedWith !== undefined) {
@@ -60,7 +60,7 @@ export class Confirms {
     })
   }
 
-  /** The channel is gone: of what is under way nothing more will be known. */
+  /** Ends all waits, because the channel is gone and the fate of the messages will never be known. */
   end(error: Error): void {
     this.closedWith = error
     for (const flight of this.pending.splice(0)) flight.fail(error)
@@ -92,7 +92,7 @@ export class Confirms {
     }
   }
 
-  /** Whether it is one of those under way. */
+  /** Marks a message as returned, and tells whether it is one of the pending ones. */
   returned(body: Buffer, id: string | undefined, why: string): boolean {
     return this.markReturned(body, id, why, this.nextReturned) || this.markReturned(body, id, why, 1)
   }

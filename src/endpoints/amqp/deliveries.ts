@@ -1,30 +1,30 @@
 /**
- * Deliveries taken straight off the bytes of a connection: what amqplib makes of them loses bytes (text that is no
- * UTF-8, integers beyond 2^53) and costs objects that nobody needs. Frames of any other kind are left where they are,
- * for the library.
+ * Parses deliveries from the bytes of a connection. amqplib would lose bytes (text that is no UTF-8, integers beyond
+ * 2^53) and create many objects. All other frames are left to the library.
  *
- * AMQP 0-9-1, 2.3.5 (frames) and 4.2: type, channel, size, payload, 0xCE; a message is a method frame (basic.deliver),
- * a header frame and body frames.
+ * AMQP 0-9-1, 2.3.5 (frames) and 4.2: a frame is type, channel, size, payload and 0xCE. A message is a method frame
+ * (basic.deliver), a header frame and body frames.
  */
 
 /**
- * One message as it came: views into the bytes that were read. They are made when they are asked for: most messages are
- * asked for their body alone, and a view costs more than the bytes of a small one.
+ * A message as it arrived. Its parts are views into the bytes that were read. A view is made on demand, because mostly
+ * only the body is needed, and a view costs more than the bytes of a small message.
  */
 export class Message {
-  /** On the wire. */
+  /** The size on the wire. */
   bytes = 0
   private header: Buffer = EMPTY_BYTES
   private propertiesAt = 0
   private headerEnd = 0
-  /** Of the body, not here yet. */
+  /** The bytes of the body that have not arrived yet. */
   missing = 0
   private first: Buffer = EMPTY_BYTES
   private furtherParts: Buffer[] | undefined
 
   /**
-   * @param method bytes that hold the method frame's payload @param at where its exchange's length is @param tag of its
-   *   channel, counting up by one
+   * @param method the bytes that contain the payload of the method frame
+   * @param at the index of the length of the exchange's name
+   * @param tag the delivery tag, which increases by one within a channel
    */
   constructor(
     private readonly method: Buffer,
@@ -53,7 +53,7 @@ export class Message {
   get routingKey(): Buffer {
     return this.method.subarray(this.keyAt + 1, this.keyAt + 1 + (this.method[this.keyAt] ?? 0))
   }
-  /** Property flags and property list of the header frame. */
+  /** Returns property flags and property list of the header frame. */
   get properties(): Buffer {
     return this.header.subarray(this.propertiesAt, this.headerEnd)
   }
@@ -84,9 +84,9 @@ const METHOD = 1,
 const FRAME_HEAD = 7,
   FRAME_OVERHEAD = 8
 const BASIC_DELIVER = (60 << 16) | 60
-/** What `max_message_size` of RabbitMQ is at the most. */
+/** RabbitMQ accepts no larger `max_message_size`. */
 const MAX_BODY = 512 * 1024 * 1024
-/** Class, weight and body size before the flags of a header frame. */
+/** Class, weight and body size stand before the flags of a header frame. */
 const HEADER_FIXED = 12
 
 export class DeliveryReader {
@@ -97,10 +97,7 @@ export class DeliveryReader {
     private readonly deliver: (message: Message) => void,
   ) {}
 
-  /**
-   * Takes whole frames of deliveries off the front of the bytes, as long as they come. Returns how many bytes were
-   * taken.
-   */
+  /** Takes whole frames of deliveries from the front of the bytes, and returns how many bytes it took. */
   take(bytes: Buffer): number {
     let at = 0
     while (bytes.length - at >= FRAME_OVERHEAD) {
@@ -114,7 +111,7 @@ export class DeliveryReader {
     return at
   }
 
-  /** Whether it was one of a delivery. */
+  /** Takes a frame, and tells whether it belongs to a delivery. */
   private frame(bytes: Buffer, type: number, start: number, end: number): boolean {
     let message = this.unfinished
     if (type === METHOD) {

@@ -1,15 +1,14 @@
-/** Messages between the socket and the core, as they came. */
+/** Buffers messages between the socket and the core. */
 import { EntryBatch } from '../../core/batch'
 import type { Batch, Clock, Entry, Lines } from '../../core/contract'
 import type { Message } from './deliveries'
 import { addressHeader, entryOf } from './properties'
 
-/** Of one delivery to the core. */
+/** One delivery to the core has at most this many bytes and messages. */
 const MAX_BYTES = 1024 * 1024
 const MAX_MESSAGES = 8192
 /**
- * A delivery costs the same whatever is in it: less than this waits a moment for more, where others went before it just
- * now.
+ * Every delivery has a fixed cost. So less than this waits a moment for more, if another delivery was made just before.
  */
 const LINGER_BELOW_BYTES = 64 * 1024
 const LINGER_MS = 2
@@ -18,7 +17,7 @@ export class DeliveryBuffer {
   private messages: Message[] = []
   private at = 0
   private takenAt = 0
-  /** On the wire, of what waits. */
+  /** The size of the buffered messages on the wire. */
   bytes = 0
 
   get length(): number {
@@ -30,7 +29,10 @@ export class DeliveryBuffer {
     this.bytes += message.bytes
   }
 
-  /** Whether a moment was waited for what follows. Rejects with the signal's reason. */
+  /**
+   * Waits a moment for more messages if that is worth it, and tells whether it has waited. It rejects with the signal's
+   * reason.
+   */
   async linger(clock: Clock, signal: AbortSignal): Promise<boolean> {
     if (this.length === 0 || this.bytes >= LINGER_BELOW_BYTES || clock.monotonic() - this.takenAt >= LINGER_MS)
       return false
@@ -39,7 +41,8 @@ export class DeliveryBuffer {
   }
 
   /**
-   * What waits, at most about 1 MiB and `most` messages; a larger message alone. @param now by the clock of `gather`
+   * Takes at most about 1 MiB and `most` messages. A larger message is taken alone.
+   * @param now the time by the clock of `linger`
    */
   take(most: number, now: number): readonly Message[] {
     if (this.length === 0) return []
@@ -60,7 +63,7 @@ export class DeliveryBuffer {
       return all
     }
     const taken = this.messages.slice(from, this.at)
-    // Taken off the front in one go, and seldom: a long queue is not moved for every delivery.
+    // Taken messages are removed seldom, so that a long queue is not moved for every delivery.
     if (this.at * 2 >= this.messages.length) {
       this.messages = this.messages.slice(this.at)
       this.at = 0
@@ -79,7 +82,7 @@ export interface QueueReading {
   /** Its name, as routing keys have it. */
   readonly name: Buffer
   readonly address: ReturnType<typeof addressHeader>
-  /** A header that is the broker's, not the message's. */
+  /** @param omittedHeader a header that the broker added */
   readonly omittedHeader?: string
 }
 export function queueReading(queue: string, omittedHeader?: string): QueueReading {
@@ -87,7 +90,7 @@ export function queueReading(queue: string, omittedHeader?: string): QueueReadin
   return { name: Buffer.from(queue), address, ...(omittedHeader === undefined ? {} : { omittedHeader }) }
 }
 
-/** Headers are decoded only where somebody asks for entries. */
+/** A batch that decodes headers only when its entries are requested. */
 export class MessageBatch implements Batch {
   readonly form = 'entries'
   readonly count: number
@@ -112,7 +115,7 @@ export class MessageBatch implements Batch {
       entryOf(message, omittedHeader, message.isAddressedTo(name) ? address : undefined),
     ))
   }
-  // One without body may stand for a record that has no value.
+  // A message without body may stand for a null value.
   lines(): Lines {
     return (this.encodedLines ??= new EntryBatch(
       this.messages.map((message) => ({ value: message.body.length === 0 ? entryOf(message).value : message.body })),

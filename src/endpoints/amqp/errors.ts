@@ -1,10 +1,10 @@
 /**
- * What went wrong, in the words the core acts on. Knows the texts and codes of RabbitMQ and of amqplib 2.3, not the
+ * Classifies errors for the core. It knows the texts and codes of RabbitMQ and of amqplib 2.3, but does not use the
  * library.
  */
 import { Disconnected, ManifoldError, Refused, lineOf } from '../../core/errors'
 
-/** What hints need to know. */
+/** Error messages need these facts for their hints. */
 export interface FaultContext {
   readonly secure: boolean
   readonly vhost: string
@@ -24,15 +24,15 @@ const UNTRUSTED = new Set([
 ])
 const OUTSIDE_VALIDITY = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
 /**
- * Reply codes of AMQP 0-9-1 (1.2) that time alone does not mend: not found, refused, locked, other arguments than it
- * was declared with, not allowed, not implemented.
+ * Retries alone do not help with these reply codes of AMQP 0-9-1 (1.2): not found, refused, locked, declared with other
+ * arguments, not allowed, not implemented.
  */
 const REFUSALS = new Set([403, 404, 405, 406, 530, 540])
-/** What amqplib says to bytes that are no frames. */
+/** amqplib reports bytes that are no frames with these messages. */
 const NOT_AMQP =
   /^Frame size \d+ exceeds|^Invalid frame|^Unknown frame type|^Frame on channel != 0|^Expected (?!ConnectionOpenOk)|below the protocol minimum|Unexpected type tag/
 
-/** The connection went away because a message in flight was larger than the broker takes. */
+/** The broker closed the channel because a message was larger than it accepts. */
 export class MessageTooLarge extends Disconnected {
   constructor(
     message: string,
@@ -42,7 +42,10 @@ export class MessageTooLarge extends Disconnected {
   }
 }
 
-/** An error of name resolution, TCP, TLS or login. @param at HOST:PORT */
+/**
+ * Classifies an error of name resolution, TCP, TLS or login.
+ * @param at HOST:PORT
+ */
 export function openingFault(error: unknown, at: string, context: FaultContext): ManifoldError {
   if (error instanceof ManifoldError) return error
   const code = (error as NodeJS.ErrnoException).code ?? ''
@@ -108,12 +111,12 @@ export function openingFault(error: unknown, at: string, context: FaultContext):
   return new Disconnected(`no connection to ${at}: ${text}`, facts)
 }
 
-/** The library does not say why the broker ended the opening of the vhost, which is the last step (`vhost.ts`). */
+/** The library does not tell why the broker refused to open the vhost, which is the last step (see `vhost.ts`). */
 export function isVhostClosed(error: unknown): boolean {
   return /^Expected ConnectionOpenOk; got <ConnectionClose/.test(lineOf(error))
 }
 
-/** What the broker said instead. A vhost that is down comes back, and connections that are too many go. */
+/** Classifies the broker's reason. A vhost that is down may come back, and too many connections may become fewer. */
 export function vhostFault(
   { code, text }: { readonly code: number; readonly text: string },
   at: string,
@@ -127,13 +130,16 @@ export function vhostFault(
   )
 }
 
-/** An error of a channel or a connection that was open. @param activity what was under way: "read queue 'jobs'" */
+/**
+ * Classifies an error of an open channel or connection.
+ * @param activity what the connection was doing: "reading queue 'jobs'"
+ */
 export function runningFault(error: unknown, activity: string, context: Pick<FaultContext, 'redact'>): ManifoldError {
   if (error instanceof ManifoldError) return error
   const code = (error as { readonly code?: unknown }).code
   const text = context.redact(lineOf(error))
   const facts = { cause: error }
-  // Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue 'x' in vhost '/'"
+  // An example is: Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue 'x' in vhost '/'"
   const said = /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text
   const large = /message size (\d+) is larger than configured max size (\d+)/.exec(said)
   if (large !== null) return new MessageTooLarge(`the broker closed the channel: ${said}`, Number(large[2]))

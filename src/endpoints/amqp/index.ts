@@ -1,17 +1,19 @@
 /**
- * RabbitMQ: queues and streams as sources, queues and exchanges as sinks (AMQP 0-9-1).
+ * Reads queues and streams of RabbitMQ, and writes to its queues and exchanges (AMQP 0-9-1).
  *
- * - A message is one record. Value, key, timestamp and headers are what `properties.ts` says; nothing of a message is
- *   lost on its way through.
- * - A queue keeps what was read until it is acknowledged: `basic.ack multiple`, on the channel that brought it. Behind
- *   a spool that is at the fsync, for neither prefetch nor the broker's consumer_timeout can wait for a commit file;
- *   else when the sink has confirmed.
- * - A stream forgets nothing: its position is kept here.
- * - A message that was published is delivered when the broker has confirmed it and has not returned it. What comes back
- *   is rejected.
- * - Nothing is retried here; a connection, a channel or a consumer that ends is told to the core, which opens anew, on
- *   the next host where there are several.
- * - Memory is bounded: twice `prefetch-bytes` wait unread, then the socket is not read.
+ * - A message is one record. `properties.ts` maps value, key, timestamp and headers, and loses nothing of a message
+ *   that passes through.
+ * - A queue keeps a message until it is acknowledged with `basic.ack multiple`, on the channel that delivered it.
+ *   Behind a spool that happens at the fsync, because neither prefetch nor the broker's consumer_timeout can wait for
+ *   an upload. Otherwise it happens when the sink has confirmed.
+ * - A stream keeps its messages, so its position is kept in the state of the flow.
+ * - A published message counts as delivered when the broker has confirmed it and has not returned it. A returned
+ *   message is rejected.
+ * - Nothing is retried here. The core learns that a connection, channel or consumer has ended, and opens the endpoint
+ *   again, on the next host if there are several.
+ * - Memory is bounded: the socket is not read while twice `prefetch-bytes` are waiting.
+ * - `client.ts` and `vhost.ts` connect; `queue-source.ts`, `stream-source.ts` and `sink.ts` are the endpoints;
+ *   `deliveries.ts` and `publishing.ts` are the wire format of messages; `properties.ts` and `table.ts` map records.
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf, isStream } from './check'

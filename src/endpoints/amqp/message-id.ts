@@ -1,22 +1,25 @@
 /**
- * What tells a message from every other, and is the same when it is sent again: the incoming message's id, else the
- * record's own.
+ * Makes a message id that is unique and stays the same when the message is sent again. It is the id of the incoming
+ * message, or else that of the record.
  */
 import { hash } from 'node:crypto'
 import type { Entry, Origin } from '../../core/contract'
 import { SHORT_STRING } from './publishing'
 
 const HEADER = 'amqp.message-id'
-/** Sources of which a place is one record's for ever. A queue's tags, a feed's and a pipe's counts begin anew. */
+/**
+ * In these sources a position means the same record for ever. The tags of a queue, and the counts of a feed or a pipe,
+ * begin anew.
+ */
 const STABLE_SOURCES = /^(?:file|s3|kafka|kafka\+tls|kinesis):/
 
-/** undefined: there is none that would outlive a restart. */
+/** Returns undefined if no id would survive a restart. */
 export function messageId(entry: Entry, origin: () => Origin): string | undefined {
   const carried = entry.headers?.find(([name]) => name === HEADER)?.[1]
   if (carried !== undefined) return Buffer.isBuffer(carried) ? carried.toString() : String(carried)
   const { id, source, partition, position } = origin()
   if (id !== undefined) return Buffer.byteLength(id) <= SHORT_STRING ? id : hash('sha256', id, 'base64url')
-  // With the value, for a file that was written anew in place has other records at the same offsets.
+  // The value is included, because a file that was rewritten in place has other records at the same offsets.
   return STABLE_SOURCES.test(source)
     ? hash(
         'sha256',
@@ -29,14 +32,14 @@ export function messageId(entry: Entry, origin: () => Origin): string | undefine
     : undefined
 }
 
-/** A position that is an object holds more than the place, such as when reading began. */
+/** A position that is an object contains more than the location, such as the time at which reading began. */
 function recordLocation(position: string): string {
   if (!position.startsWith('{')) return position
   try {
     const { inode, born, offset } = JSON.parse(position) as Readonly<Record<string, string | number | undefined>>
     return offset === undefined ? position : `${inode} ${born} ${offset}`
   } catch {
-    // Another source's position that begins with a brace is a place as it stands.
+    // The position of another source may also begin with a brace. It is taken as it is.
     return position
   }
 }

@@ -1,18 +1,24 @@
 /**
- * How many messages the broker may send ahead, so that about so many bytes are under way: it counts messages only
- * (basic.qos by size is refused with 540).
+ * Computes how many messages the broker may send before they are acknowledged, so that they have about a given size
+ * together. The broker counts messages only (it refuses basic.qos by size with 540).
  */
 import { MAX_PREFETCH } from './options'
 
-/** Until sizes are known. */
+/** This count is used until sizes are known. */
 const INITIAL = 512
-/** The same where it stays: what is acknowledged ten times a second has to last for a tenth of one. */
+/**
+ * This count is used at the start of a consumer that must not be replaced. Messages are acknowledged ten times a
+ * second, so it has to last for a tenth of a second.
+ */
 const INITIAL_FIXED_CONSUMER = 4096
-/** Sizes known from so many messages on; the mean runs over about so many. */
+/** Sizes are known after this many messages, and the running mean covers about as many. */
 const MIN_SAMPLES = 256
-/** A new count costs a new consumer: quorum queues refuse to change it for the channel. */
+/**
+ * A new count needs a new consumer, because quorum queues refuse to change the count of a channel. So it has to differ
+ * by this factor.
+ */
 const MIN_RATIO = 2
-/** Share of a consumer's count after which it is replaced: the rest comes meanwhile. */
+/** A consumer is replaced when this share of its count is used, so that the rest arrives meanwhile. */
 const NEARLY_USED = 0.75
 
 export class Prefetch {
@@ -20,9 +26,8 @@ export class Prefetch {
   private meanBytes = 0
 
   /**
-   * @param configured a count that was asked for; 0: steered
-   * @param isConsumerFixed a consumer that must not be replaced: somebody else might become it, who waits for the queue
-   *   alone
+   * @param configured the count that was configured, or 0 to compute it
+   * @param isConsumerFixed the consumer must not be replaced, because another waiting consumer might take its place
    */
   constructor(
     private readonly configured: number,
@@ -46,10 +51,11 @@ export class Prefetch {
   }
 
   /**
-   * The count of another consumer that is worth having, or undefined. One consumer has at most MAX_PREFETCH: where so
-   * many small messages wait for their acknowledgement, the next one begins anew, in order, for the one before gets
-   * nothing any more.
-   * @param ofConsumer messages of this consumer, and @param ofAll of all on the channel, that are not acknowledged
+   * Returns the count of a new consumer if one is worth its cost, or else undefined. A consumer has at most
+   * MAX_PREFETCH. If that many small messages wait for their acknowledgement, a new consumer continues in order,
+   * because the old one gets no more.
+   * @param ofConsumer the unacknowledged messages of this consumer
+   * @param ofAll the unacknowledged messages of the channel
    */
   adjusted(current: number, ofConsumer: number, ofAll: number): number | undefined {
     if (this.configured > 0 || this.isConsumerFixed || this.samples < MIN_SAMPLES) return undefined

@@ -1,18 +1,18 @@
 /**
- * A message as a record and back. Value: the body; key: the routing key; timestamp: the property of that name; headers:
- * the message's own, and every other property as `amqp.NAME`, so that it survives a file, a spool or Kafka.
- * `amqp.exchange` tells where a message was published, `amqp.types` which headers are of other types than text
- * (`table.ts`).
+ * Maps messages to records and back. The value is the body, the key is the routing key, and the timestamp is the
+ * property of that name. Headers are those of the message, and every other property as `amqp.NAME`, so that it survives
+ * a file, a spool or Kafka. `amqp.exchange` tells where a message was published, and `amqp.types` which headers are not
+ * text (`table.ts`).
  *
- * Under the default exchange a routing key is the name of a queue, not the record's key: it is the header
- * `amqp.routing-key` of the record. A record's own key that is not the routing key travels in the message's header
- * `manifold-key`, and is the key again where it is read.
+ * In the default exchange a routing key is the name of a queue and not the record's key. It becomes the header
+ * `amqp.routing-key` of the record. A record's key that is not the routing key travels in the message's header
+ * `manifold-key`, and becomes the key again where it is read.
  *
- * A record whose value is null (Kafka's tombstone) is a message without body that has the header `manifold-null`, and
- * comes back as null. Milliseconds, for which the property timestamp has no place, are in the header `timestamp_in_ms`,
- * as RabbitMQ itself has them (https://www.rabbitmq.com/docs/message-interceptors).
+ * A record whose value is null (Kafka's tombstone) becomes a message without body that has the header `manifold-null`,
+ * and is read as null. The property timestamp has no milliseconds, so they are in the header `timestamp_in_ms`, as in
+ * RabbitMQ itself (https://www.rabbitmq.com/docs/message-interceptors).
  *
- * What the broker writes into headers as it delivers (`x-stream-offset`, `x-delivery-count`, `x-acquired-count`) is not
+ * Headers that the broker adds on delivery (`x-stream-offset`, `x-delivery-count`, `x-acquired-count`) are not
  * published again.
  */
 import { isUtf8 } from 'node:buffer'
@@ -31,7 +31,7 @@ import { MAX_EXPIRATION } from './options'
 import { SHORT_STRING } from './publishing'
 import { decodeTable, encodeTable, type Field } from './table'
 
-/** As they follow each other in a header frame (AMQP 0-9-1, 1.8.3.1); flags begin at the highest bit. */
+/** The properties in the order of a header frame (AMQP 0-9-1, 1.8.3.1). Their flags begin at the highest bit. */
 const NAMES = [
   'content-type',
   'content-encoding',
@@ -63,7 +63,7 @@ const NOT_PUBLISHED = new Set([
 const MAX_UINT64 = 2n ** 64n - 1n
 const PERSISTENT = 2
 /**
- * What the low bit of a flags word would say: another word follows. The class `basic` has never had so many properties.
+ * The lowest bit of a flags word means that another word follows. The class `basic` has never had so many properties.
  */
 const CONTINUATION_FLAG = 1
 
@@ -103,13 +103,13 @@ export function entryOf(message: Read, omittedHeader?: string, address?: Header)
       else headers.push([PROPERTY_PREFIX + name, Buffer.isBuffer(value) && isUtf8(value) ? value.toString() : value])
     })
   } catch {
-    // Bytes that nobody can read are kept as they are.
+    // Bytes that cannot be decoded are kept as they are.
     headers.splice(0, headers.length, [`${PROPERTY_PREFIX}properties`, properties])
   }
   if (mode !== PERSISTENT) headers.push([`${PROPERTY_PREFIX}delivery-mode`, mode])
   if (address !== undefined) headers.push(address)
   else key = addRouting(headers, message, key)
-  // Not where somebody has set another time since.
+  // The milliseconds do not count if the timestamp was changed since.
   if (typeof precise === 'number' && Math.floor(precise / 1000) * 1000 === timestamp) timestamp = precise
   return {
     value: isNull ? null : body,
@@ -139,7 +139,10 @@ function carriedKey({ value, type }: Field): Buffer | undefined {
   return typeof value === 'string' && type === undefined ? Buffer.from(value) : undefined
 }
 
-/** Seconds since 1970. Common clients write earlier times as two's complement, though the property is unsigned. */
+/**
+ * Returns seconds since 1970. Common clients write earlier times as two's complement, although the property is
+ * unsigned.
+ */
 function signed(seconds: HeaderValue): number {
   return Number(BigInt.asIntN(64, BigInt(textOf(seconds))))
 }
@@ -148,7 +151,7 @@ function isKeptAsTime(seconds: HeaderValue): boolean {
 }
 
 function addFields(headers: Header[], fields: readonly Field[], omittedHeader: string | undefined): void {
-  // Not as members of an object, which has a constructor before anything is put there.
+  // An object would not do, because it has members such as constructor from the start.
   const types = new Map<string, string>()
   for (const field of fields) {
     const { name, value, type } = field
@@ -160,7 +163,7 @@ function addFields(headers: Header[], fields: readonly Field[], omittedHeader: s
   if (types.size > 0) headers.push([TYPES_HEADER, JSON.stringify(Object.fromEntries(types))])
 }
 
-/** Where a message lies in its stream, as the broker says in a header; undefined where it does not. */
+/** Returns the offset of a message in its stream from the broker's header, or undefined if there is none. */
 export function streamOffset(properties: Buffer): number | undefined {
   let offset: number | undefined
   readProperties(properties, (name, value) => {
@@ -192,24 +195,25 @@ function readProperties(bytes: Buffer, onProperty: (name: Name, value: HeaderVal
   }
 }
 
-/** What a sink's options say of every message. */
+/** These properties are set by options of the sink for every message. */
 export interface FixedProperties {
   readonly persistent: 'true' | 'false' | 'keep'
   readonly contentType?: string
-  /** Milliseconds. */
+  /** The expiration in milliseconds. */
   readonly expiration?: number
   readonly priority?: number
   /**
-   * The user who is logged in: the broker refuses messages in another's name
+   * The user who is logged in. The broker refuses messages with another user-id
    * (https://www.rabbitmq.com/docs/validated-user-id).
    */
   readonly user?: string
 }
 
 /**
- * Property flags and property list. Throws a RangeError that says what no message can hold.
- * @param id where the record brings none
- * @param key of the record, where the routing key is another or is the name of a queue
+ * Returns property flags and property list.
+ * @param id the message id, unless the record has one
+ * @param key the key of the record, if the routing key is another or the name of a queue
+ * @throws a RangeError that says what a message cannot hold
  */
 export function propertiesOf(entry: Entry, fixed: FixedProperties, id: string | undefined, key?: Buffer): Buffer {
   const values: Partial<Record<Name, HeaderValue>> = {}
@@ -255,7 +259,7 @@ function typesOf(value: HeaderValue): ReadonlyMap<string, string> {
       typeof parsed === 'object' && parsed !== null ? Object.entries(parsed as Record<string, string>) : [],
     )
   } catch {
-    // Somebody else's header of that name: the others go as what they are.
+    // The header is not ours, so the types of the other headers are unknown.
     return new Map()
   }
 }
@@ -287,12 +291,12 @@ function encodeProperty(name: Name, value: HeaderValue): Buffer {
       throw new RangeError(`its ${name} is no number from 0 to 255`)
     return Buffer.from([number])
   }
-  // The broker closes the channel on any other.
+  // The broker closes the channel for any other value.
   if (name === 'expiration' && !(/^\d{1,10}$/.test(textOf(value)) && Number(textOf(value)) <= MAX_EXPIRATION))
     throw new RangeError('its expiration is no number of milliseconds')
   if (name === 'timestamp') {
     const out = Buffer.allocUnsafe(8)
-    // Times before 1970 have twenty digits.
+    // Times before 1970 have twenty digits here.
     const seconds = /^\d{1,20}$/.test(textOf(value)) ? BigInt(textOf(value)) : undefined
     if (seconds === undefined || seconds > MAX_UINT64) throw new RangeError('its timestamp is no number of seconds')
     out.writeBigUInt64BE(seconds)
@@ -301,7 +305,7 @@ function encodeProperty(name: Name, value: HeaderValue): Buffer {
   return shortString(value, `its ${name}`)
 }
 
-/** With its length. */
+/** Returns the string with its length. */
 export function shortString(value: HeaderValue, what: string): Buffer {
   const bytes = Buffer.isBuffer(value) ? value : Buffer.from(textOf(value))
   if (bytes.length > SHORT_STRING) throw new RangeError(`${what} is longer than ${SHORT_STRING} bytes`)

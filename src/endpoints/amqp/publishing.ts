@@ -1,15 +1,15 @@
 /**
- * Messages as frames of basic.publish, many in one buffer: amqplib's own way makes several objects and a write for
+ * Encodes messages as frames of basic.publish, many in one buffer. amqplib would make several objects and one write for
  * each.
  *
- * AMQP 0-9-1, 2.3.5 and 4.2: a method frame, a header frame, and the body in frames of at most frame_max. A header
- * frame cannot be cut: what does not fit is refused by the caller (`headerBytes`).
+ * AMQP 0-9-1, 2.3.5 and 4.2: a message is a method frame, a header frame, and its body in frames of at most frame_max.
+ * A header frame cannot be split, so the caller refuses headers that do not fit (`headerBytes`).
  */
 export interface Publication {
   readonly exchange: Buffer
   readonly routingKey: Buffer
   readonly mandatory: boolean
-  /** Property flags and property list. */
+  /** Returns property flags and property list of the header frame. */
   readonly properties: Buffer
   readonly body: Buffer
 }
@@ -21,12 +21,12 @@ const METHOD = 1,
 export const FRAME_OVERHEAD = 8
 const BASIC = 60,
   PUBLISH = 40
-/** Class, weight and body size before the flags of a header frame. */
+/** Class, weight and body size stand before the flags of a header frame. */
 const HEADER_FIXED = 12
-/** Longest short string: its length is one byte. */
+/** A short string is at most this long, because its length is one byte. */
 export const SHORT_STRING = 255
 
-/** Of the header frame, overhead included. */
+/** Returns the size of the header frame with its overhead. */
 export function headerBytes(properties: Buffer): number {
   return FRAME_OVERHEAD + HEADER_FIXED + properties.length
 }
@@ -43,7 +43,10 @@ function sizeOf({ exchange, routingKey, properties, body }: Publication, maxBody
   )
 }
 
-/** All of them, in order. @param frameMax of the connection, overhead included */
+/**
+ * Encodes all publications in order.
+ * @param frameMax the largest frame of the connection, with its overhead
+ */
 export function encodePublications(publications: readonly Publication[], channel: number, frameMax: number): Buffer {
   const maxBody = frameMax - FRAME_OVERHEAD
   let total = 0
@@ -60,7 +63,7 @@ export function encodePublications(publications: readonly Publication[], channel
     begin(METHOD, 9 + exchange.length + routingKey.length)
     out.writeUInt16BE(BASIC, at)
     out.writeUInt16BE(PUBLISH, at + 2)
-    // A field that was once a ticket.
+    // This field is reserved. It was once a ticket.
     out.writeUInt16BE(0, at + 4)
     out[at + 6] = exchange.length
     at += 7 + exchange.copy(out, at + 7)

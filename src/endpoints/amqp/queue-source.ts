@@ -1,9 +1,9 @@
 /**
- * A queue. What was read lies with the broker until it is acknowledged, on the channel that brought it: the position is
- * the delivery tag, the epoch counts channels.
+ * Reads a queue. The broker keeps messages until they are acknowledged on the channel that delivered them. So the
+ * position is the delivery tag, and the epoch counts channels.
  *
- * - Nothing of an old channel is handed on or acknowledged: the broker has taken it back and sends it again.
- * - What waits here unread at the end goes back to the queue.
+ * - Messages of an old channel are neither returned nor acknowledged, because the broker has requeued them.
+ * - Messages that are unread at the end are requeued.
  */
 import { within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
@@ -19,7 +19,7 @@ import { streamOffset } from './properties'
 import { isInsecure, settingsOf } from './settings'
 import { isSingleActive, prepareQueue } from './topology'
 
-/** How often a queue whose end is waited for is asked whether others have emptied it. */
+/** With an end to wait for, the source checks this often whether other consumers have emptied the queue. */
 const QUIET_CHECK_MS = 500
 
 export class QueueSource implements Source {
@@ -36,20 +36,20 @@ export class QueueSource implements Source {
   private hostIndex = 0
   private consumerTag = ''
   private prefetchCount = 0
-  /** Tags of this channel: the newest that came, and the newest when the consumer began. */
+  /** The newest tag of this channel, and the newest when the consumer began. */
   private newestTag = 0
   private consumerStartTag = 0
-  /** The newest tags of earlier consumers of this channel, as long as they are not acknowledged. */
+  /** The last tags of earlier consumers of this channel, until they are acknowledged. */
   private endedConsumerTags: number[] = []
   private isAdjusting = false
   private redelivered = 0
-  /** Tags of this channel: handed on, and acknowledged. */
+  /** The last tags of this channel that were returned by `read` and acknowledged. */
   private deliveredTag = 0
   private acknowledgedTag = 0
-  /** Messages up to where `--until end` stops. */
+  /** This many messages are left until `--until end` stops. */
   private remaining = Infinity
   private messageCount = 0
-  /** With an end to wait for: nothing has come from one look to the next. */
+  /** Nothing has arrived since the last check, while an end is waited for. */
   private quietTimer: { stop(): void } | undefined
   private lastCheckedTag = 0
   private isQuiet = false
@@ -73,7 +73,7 @@ export class QueueSource implements Source {
     const settings = await settingsOf(given, 'source')
     this.buffer.clear()
     this.fault = undefined
-    // What was handed on and not acknowledged comes again.
+    // Messages that were returned and not acknowledged come again.
     this.remaining += this.deliveredTag - this.acknowledgedTag
     this.deliveredTag = this.acknowledgedTag = this.newestTag = this.consumerStartTag = this.lastCheckedTag = 0
     this.isQuiet = false
@@ -151,7 +151,7 @@ export class QueueSource implements Source {
     lifetime?.controller.abort(new Disconnected('closed here'))
     lifetime?.dispose()
     if (connection !== undefined) {
-      // A link that ends meanwhile gives everything back by itself.
+      // If the connection ends meanwhile, the broker requeues everything by itself.
       await connection.cancelAndRequeue(this.consumerTag, this.endedConsumerTags).catch(() => undefined)
       await connection.close()
     }
@@ -178,7 +178,7 @@ export class QueueSource implements Source {
     this.newestTag = message.tag
     this.prefetch.observe(message.bytes)
     if (message.redelivered) this.redelivered++
-    // Sizes that jump: what is under way was counted by the mean of earlier ones.
+    // Sizes may jump, because the count was computed from the mean of earlier messages.
     if (this.buffer.bytes > 2 * this.target.options.prefetchBytes) this.connection?.pauseReading(true)
     this.notifier.notify()
   }
@@ -197,7 +197,7 @@ export class QueueSource implements Source {
     const first = messages[0]?.tag ?? 0
     this.deliveredTag = messages.at(-1)?.tag ?? 0
     this.remaining -= messages.length
-    // Tags of a channel count up by one, and it has one consumer at a time.
+    // Tags of a channel increase by one, and a channel has one consumer at a time.
     return {
       batch: new MessageBatch(messages, this.reading),
       partition: this.partition,
@@ -207,8 +207,8 @@ export class QueueSource implements Source {
   }
 
   /**
-   * Read as a queue, a stream would begin anew each time, at what is published next. The header alone may come from
-   * elsewhere.
+   * Refuses a stream, because as a queue it would begin at the next published message each time. The header alone
+   * proves nothing, because it may have been copied.
    */
   private async refuseStream([first]: readonly Message[]): Promise<void> {
     if (
@@ -241,8 +241,8 @@ export class QueueSource implements Source {
   }
 
   /**
-   * Others have taken what was there. The broker may count a queue as empty while what it has taken out for us is under
-   * way: that comes before the next answer.
+   * Tells whether other consumers have emptied the queue. The broker may count a queue as empty while messages for us
+   * are on their way. They arrive before its next answer, so it is asked twice.
    */
   private async isEmptied(): Promise<boolean> {
     const { connection, newestTag } = this
@@ -257,7 +257,7 @@ export class QueueSource implements Source {
 
   private fail(fault: ManifoldError): void {
     this.fault ??= fault
-    // The broker has taken back what waits here.
+    // The broker has requeued the buffered messages.
     this.buffer.clear()
     this.notifier.notify()
   }

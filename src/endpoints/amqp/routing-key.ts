@@ -1,4 +1,4 @@
-/** Routing keys out of records: text in which `{key}` and `{json:PATH}` stand for what a record says. */
+/** Makes routing keys from a template, in which `{key}` and `{json:PATH}` stand for parts of a record. */
 import type { Entry } from '../../core/contract'
 import { jsonText } from '../../kit/json-scan'
 import { ROUTING_KEY } from './headers'
@@ -9,7 +9,7 @@ type KeyPart =
   | { readonly from: 'key' }
   | { readonly from: 'json'; readonly path: readonly string[] }
 
-/** Throws what is expected instead. */
+/** @throws an Error that says what is expected */
 export function parseKey(raw: string): readonly KeyPart[] {
   const parts: KeyPart[] = []
   for (const [, group, text] of raw.matchAll(/\{([^{}]*)\}|((?:[^{}]|[{}])[^{}]*)/g)) {
@@ -27,7 +27,7 @@ export function parseKey(raw: string): readonly KeyPart[] {
   return parts
 }
 
-/** The key of a record; throws a RangeError that says why it has none. */
+/** Returns the routing key of a record, or throws a RangeError that says why it has none. */
 export type KeyOf = (entry: Entry) => Buffer
 
 export function keyOf(template: string): KeyOf {
@@ -48,9 +48,7 @@ export function keyOf(template: string): KeyOf {
     )
 }
 
-/**
- * A message of the default exchange has no key of its own, but goes to the queue of the same name on another broker.
- */
+/** A message of the default exchange has no key, but goes to the queue of the same name on another broker. */
 function keyBytes({ key, headers }: Entry): Buffer {
   if (key !== undefined) return key
   const address = headers?.find(([name]) => name === ROUTING_KEY)?.[1]

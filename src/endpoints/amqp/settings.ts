@@ -1,4 +1,4 @@
-/** From options to what a connection needs. */
+/** Turns options into the settings of a connection. */
 import { hostname } from 'node:os'
 import { readFile } from 'node:fs/promises'
 import { Refused, lineOf } from '../../core/errors'
@@ -11,10 +11,10 @@ export interface BrokerAddress {
 }
 export interface Settings {
   readonly secure: boolean
-  /** In the order given. */
+  /** The hosts in the given order. */
   readonly hosts: readonly BrokerAddress[]
   readonly vhost: string
-  /** undefined: the client certificate says who it is. */
+  /** It is undefined if the client certificate is the login. */
   readonly login: { readonly user: string; readonly password: string } | undefined
   readonly tls: {
     readonly ca?: string
@@ -24,23 +24,23 @@ export interface Settings {
     readonly servername?: string
     readonly rejectUnauthorized: boolean
   }
-  /** Seconds; undefined: the broker's. */
+  /** Seconds, or undefined for the broker's choice. */
   readonly heartbeat: number | undefined
   readonly connectMs: number
   readonly name: string
   readonly frameMax: number
   readonly channelMax: number
-  /** Takes what must not be shown out of text that came from elsewhere. */
+  /** Removes secrets from text that came from elsewhere. */
   readonly redact: (text: string) => string
 }
 
 export const PORTS = { amqp: 5672, amqps: 5671 } as const
-/** What a broker has where nobody has set it up, on loopback only; RabbitMQ's URIs mean it where no user is named. */
+/** A fresh broker has this user, on loopback only. RabbitMQ's URIs mean it if they name no user. */
 export const GUEST = 'guest'
 
 /**
- * Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be
- * read.
+ * Reads the files that options name. It does so at every open, because certificates are renewed.
+ * @throws Refused if a file cannot be read
  */
 export async function settingsOf({ uri, options }: Given<AmqpOptions>, role: Role): Promise<Settings> {
   const secure = uri.scheme === 'amqps'
@@ -81,8 +81,8 @@ export function isInsecure(options: { readonly tlsInsecure: boolean; readonly ve
 }
 
 /**
- * `amqp://h`, `amqp://h/` and `amqp://h/%2F` are the vhost `/`: an empty one, which RabbitMQ's URIs make of the second,
- * is nowhere.
+ * `amqp://h`, `amqp://h/` and `amqp://h/%2F` all mean the vhost `/`. In RabbitMQ's URIs the second one means an empty
+ * vhost, which exists nowhere.
  */
 export function vhostOf(path: string): string {
   const typed = path.replace(/^\//, '')
@@ -103,7 +103,7 @@ async function pem(name: string, given: string | undefined): Promise<string | un
   }
 }
 
-/** Short values would eat harmless text. */
+/** Short values are left, because they would remove harmless text. */
 function redactorOf(values: readonly (string | undefined)[]): (text: string) => string {
   const secrets = values.filter((value): value is string => value !== undefined && value.length >= 4)
   return (text) => secrets.reduce((clean, secret) => clean.replaceAll(secret, '***'), text)

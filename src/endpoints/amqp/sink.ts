@@ -1,10 +1,11 @@
 /**
- * Records as messages, one each, in their order. Delivered means: confirmed by the broker and not returned.
+ * Writes each record as a message, in order. A record is delivered when the broker has confirmed its message and has
+ * not returned it.
  *
- * - The message-id is the incoming message's; else the one that the core gives, which a resend has again.
- * - What no message can hold, and what the broker takes from nobody, is rejected; what it refuses for the moment (nack)
- *   goes again, and so does what comes back because a queue that declare= makes was deleted.
- * - While the broker blocks publishers nothing is confirmed: that is its backpressure, not a stall.
+ * - The message-id is that of the incoming message, or else the record's id, which is the same on a retry.
+ * - A record that a message cannot hold, or that the broker never accepts, is rejected. A message that is refused for
+ *   now (nack) is retried. So is one that is returned because a queue of declare= was deleted.
+ * - While the broker blocks publishers, nothing is confirmed. That is backpressure and no stall.
  */
 import {
   CONFIRMED,
@@ -32,13 +33,13 @@ import { prepareExchange, prepareQueue } from './topology'
 
 const MIB = 1024 * 1024
 const EMPTY_BYTES = Buffer.alloc(0)
-/** A nack says that a queue could not take it, mostly because it is full. */
+/** A nack means that a queue could not take the message, mostly because it is full. */
 const NACK_PAUSE_MS = 500
-/** Nothing is confirmed for so long while something waits for it: the queue is looked for. */
+/** If nothing is confirmed for this long while messages wait for it, the sink checks that the queue exists. */
 const QUEUE_CHECK_MS = 5000
-/** Longest wait for what it says of the queue. */
+/** The broker has this long to answer that check. */
 const QUEUE_CHECK_TIMEOUT_MS = 10_000
-/** Pause between two words to the core about what is confirmed. */
+/** Progress is reported to the core this often. */
 const REPORT_MS = 250
 
 export const create: CreateSink<AmqpOptions> = (target) => new AmqpSink(target)
@@ -52,11 +53,11 @@ class AmqpSink implements Sink {
   private connection: Connection | undefined
   private lifetime: ReturnType<typeof linkedAbort> | undefined
   private ctx: EndpointContext | undefined
-  /** As they were at the last open. */
+  /** The options as they were at the last open. */
   private options: Target<AmqpOptions>['options']
   private fixed: FixedProperties = { persistent: 'true' }
   private hostIndex = 0
-  /** Bytes of a body beyond which the broker takes none. */
+  /** The broker accepts no larger body. */
   private maxBodyBytes = MAX_MESSAGE
   private nacks = 0
   private reportedAt = 0
@@ -77,7 +78,7 @@ class AmqpSink implements Sink {
       confirms: 'each',
     }
     this.exchange = Buffer.from(exchange)
-    // A queue's name may hold braces.
+    // The name of a queue may contain braces.
     const named = queue === undefined ? undefined : Buffer.from(queue)
     this.keyOf = named === undefined ? keyOf(key ?? '{key}') : () => named
   }
@@ -148,9 +149,9 @@ class AmqpSink implements Sink {
   }
 
   /**
-   * Of what was on its way into a quorum queue that was deleted RabbitMQ 3.10 says nothing, ever, and its flow control
-   * may wait for that queue for good: where nothing is said the queue is asked for. Its absence ends the link; no
-   * answer is a dead one.
+   * Checks that the queue exists while nothing is confirmed. RabbitMQ 3.10 never confirms messages to a quorum queue
+   * that was deleted meanwhile, and its flow control may block for ever. A missing queue ends the connection, and so
+   * does a missing answer.
    */
   private startQueueCheck(queue: string, connection: Connection, ctx: EndpointContext): void {
     const { confirms } = this
@@ -162,7 +163,7 @@ class AmqpSink implements Sink {
       if (!silent) askedAt = undefined
       else if (askedAt === undefined) {
         askedAt = ctx.clock.monotonic()
-        // A refusal has ended the link, which says so.
+        // A refusal has ended the connection, which reports it.
         connection
           .call((channel) => channel.checkQueue(queue))
           .then(
@@ -199,8 +200,7 @@ class AmqpSink implements Sink {
     )
     if (publications.length === 0) return { retry: [], rejected }
     try {
-      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked
-      // for.
+      // Nothing is awaited before this, so concurrent writes are sent in the order of their calls.
       connection.publish(publications)
       const { nacked, returned } = await unlessAborted(confirms.waitFor(sent), signal)
       if (nacked.length > 0) this.ctx?.gauge('nacks', (this.nacks += nacked.length))
@@ -210,11 +210,13 @@ class AmqpSink implements Sink {
         afterMs: NACK_PAUSE_MS,
       }))
       const { queue, declare } = this.options
-      // All that is not confirmed goes again, over another link: of some of it nothing may ever be said (`look`).
+      // All unconfirmed messages are sent again over another connection, because some may never be confirmed (see
+      // `startQueueCheck`).
       if (returned.length > 0 && queue !== undefined && declare !== 'false')
         throw new Disconnected(`queue '${queue}' was deleted; it is declared again`)
       for (const { index, why } of returned) rejected.push({ index: indexes[index] ?? 0, why })
-      // One of several queues may have refused what the others have; the default exchange knows one.
+      // If an exchange has several queues, one may have refused a message that others have taken. The default exchange
+      // has one queue for a key.
       return retry.length === 0 && rejected.length === 0
         ? CONFIRMED
         : { retry, rejected, ...(retry.length === 0 || this.exchange.length === 0 ? {} : { doubtful: retry.length }) }
@@ -263,7 +265,7 @@ class AmqpSink implements Sink {
     })
   }
 
-  /** A slow broker that confirms is no stall, which the core sees by what is told to it. */
+  /** Reports progress, so that the core does not mistake a slow broker for a stall. */
   private reportProgress(ctx: EndpointContext): void {
     const now = ctx.clock.monotonic()
     if (now - this.reportedAt < REPORT_MS) return
@@ -284,7 +286,7 @@ class AmqpSink implements Sink {
     ctx.log.warn(`${this.target.label}: the broker blocks publishers for now: ${reason}`)
     const since = ctx.clock.monotonic()
     const why = `blocked: ${reason}`
-    // Seconds, and a word to the core that this is no stall.
+    // The gauges show seconds, and tell the core that this is no stall.
     const tell = (): void => {
       for (const name of ['blocked', why])
         ctx.gauge(name, Math.max(1, Math.round((ctx.clock.monotonic() - since) / 1000)))

@@ -1,4 +1,4 @@
-/** Queues and streams share connection, topology and properties; the rest differs. */
+/** Creates the source of a queue or a stream. They share connection, topology and properties. */
 import type { CreateSource } from '../../options/define'
 import { isStream } from './check'
 import type { AmqpOptions } from './options'

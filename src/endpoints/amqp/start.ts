@@ -1,6 +1,6 @@
 /**
- * Where a stream is begun (https://www.rabbitmq.com/docs/streams#consuming): what the consumer argument
- * `x-stream-offset` says.
+ * Parses where reading of a stream begins (consumer argument `x-stream-offset`,
+ * https://www.rabbitmq.com/docs/streams#consuming).
  */
 import { parseTime } from '../../options/times'
 
@@ -11,7 +11,10 @@ export type Start =
   | { readonly kind: 'offset'; readonly offset: number }
   | { readonly kind: 'time'; readonly at: number }
 
-/** Throws what is expected instead. @param now epoch milliseconds */
+/**
+ * @param now milliseconds since the epoch
+ * @throws an Error that says what is expected
+ */
 export function parseStart(raw: string, now: number): Start {
   if (raw === 'oldest') return { kind: 'first' }
   if (raw === 'latest') return { kind: 'next' }

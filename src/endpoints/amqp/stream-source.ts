@@ -1,12 +1,12 @@
 /**
- * A stream. Nothing is taken from it, so the position is kept here: the offset of the last message that was handed on,
- * and a hash of its value.
+ * Reads a stream. A stream keeps its messages, so the position is kept in the state of the flow: the offset of the last
+ * message that was returned, and a hash of its value.
  *
- * - It is resumed at that message, not after it: where it has another value, or the stream ends before it, the stream
- *   was made anew and is read from its start. (AMQP tells neither creation time nor id of a stream, and of one that is
- *   too short it would deliver nothing, in silence.)
- * - What retention has removed before it was read is a gap.
- * - Acknowledgements are mere credit: a message is acknowledged as it is handed on.
+ * - Reading resumes at that message, not after it. If it has another value, or the stream ends before it, the stream
+ *   was recreated and is read from its start. AMQP tells neither the creation time nor the id of a stream, and it would
+ *   silently deliver nothing of one that is too short.
+ * - Messages that retention removed before they were read are a gap.
+ * - Acknowledgements are only credit, so a message is acknowledged as soon as it is returned.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, within } from '../../core/batch'
@@ -23,7 +23,7 @@ import { isInsecure, settingsOf } from './settings'
 import { parseStart } from './start'
 import { prepareQueue } from './topology'
 
-/** Credit. What is handed on gives it back at once, so that it covers a round trip only. */
+/** The credit has to cover one round trip only, because a returned message gives it back at once. */
 const CREDIT = 2000
 
 type StartOffset = 'first' | number
@@ -39,16 +39,16 @@ export class StreamSource implements Source {
   private fault: ManifoldError | undefined
   private partition: Partition
   private hostIndex = 0
-  /** The message that is there already, if the stream is still the same. */
+  /** The last message that was read, to find out whether the stream is still the same. */
   private lastRead: { readonly offset: number; readonly hash: string } | undefined
-  /** It was found to be another than before, and is read from its start. */
+  /** The stream was recreated and is read from its start. */
   private isRecreated = false
-  /** Offset of the last message that was handed on. */
+  /** The offset of the last message that was returned. */
   private deliveredOffset = -1
-  /** Where `--until end` stops. */
+  /** `--until end` stops at this offset. */
   private endOffset: number | undefined
   private bounded = false
-  /** Where `start` was resolved to, to be stored before anything is read. */
+  /** The position that `start` was resolved to. It is stored before anything is read. */
   private resolvedStart: Position | undefined
 
   constructor(private readonly target: Target<AmqpOptions>) {
@@ -128,7 +128,7 @@ export class StreamSource implements Source {
   }
 
   async commit(): Promise<void> {
-    /* The position is kept here. */
+    /* The state of the flow keeps the position. */
   }
 
   async ends(): Promise<ReadonlyMap<string, Position | null>> {
@@ -138,12 +138,12 @@ export class StreamSource implements Source {
     return this.setEnd(this.endOffset)
   }
 
-  /** By chunks, of each of which the broker knows when it was written. */
+  /** Uses chunks, because the broker knows when each of them was written. */
   async endsAt(time: number): Promise<ReadonlyMap<string, Position | null>> {
     const { connection } = this
     if (connection === undefined) throw new Disconnected('not connected')
     if (this.bounded) return this.setEnd(this.endOffset)
-    // In this order: what comes meanwhile is later than any time that has passed.
+    // The order matters: messages that arrive meanwhile are later than any past time.
     const last = await connection.lastOffset(this.stream, Infinity)
     const later =
       last === undefined ? undefined : await connection.firstOffsetSince(this.stream, Math.ceil(time / 1000))
@@ -191,18 +191,18 @@ export class StreamSource implements Source {
     }
   }
 
-  /** What comes while we are away for a moment is not missed: it counts from what is there now. */
+  /** The offset is fixed now, so that messages are not missed while the connection is away for a moment. */
   private startAfter(last: number | undefined, back: number): number {
     return this.startFrom(Math.max(0, (last ?? -1) + 1 - back))
   }
   private startFrom(begin: number): number {
     if (begin > 0) this.resolvedStart = `${begin - 1}:`
-    // What lies before it counts as handed on: it may be all that there is until the end.
+    // Messages before it count as returned, because there may be no others until the end.
     this.deliveredOffset = begin - 1
     return begin
   }
 
-  /** Of an offset beyond the end the broker would send nothing until the stream has grown so far. */
+  /** If the offset lies beyond the end, the broker would send nothing until the stream has grown to it. */
   private startAtOffset(wanted: number, last: number | undefined, ctx: SourceContext): number {
     const next = (last ?? -1) + 1
     if (wanted > next)
@@ -230,7 +230,7 @@ export class StreamSource implements Source {
     this.deliveredOffset = -1
   }
 
-  /** undefined: nothing of it is new. */
+  /** Returns undefined if no message is new. */
   private delivery(taken: readonly Message[]): Delivery | undefined {
     const { ctx, connection, lastRead } = this
     const first = taken[0]
@@ -290,7 +290,7 @@ function hashOf({ body }: Message): string {
   return createHash('sha256').update(body).digest('base64url').slice(0, 16)
 }
 
-/** OFFSET:HASH of the last message; without hash where only its place was asked for. */
+/** Encodes a position as OFFSET:HASH of the last message. The hash is empty if the message was not read. */
 function positionOf(message: Message): Position {
   return `${offsetOf(message)}:${hashOf(message)}`
 }

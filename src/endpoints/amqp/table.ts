@@ -1,11 +1,11 @@
 /**
- * Field tables (AMQP 0-9-1, 4.2.5.5, with RabbitMQ's type letters: https://www.rabbitmq.com/amqp-0-9-1-errata) as
+ * Maps field tables (AMQP 0-9-1, 4.2.5.5, with RabbitMQ's type letters: https://www.rabbitmq.com/amqp-0-9-1-errata) to
  * headers of records and back, without loss.
  *
- * Text, bytes, numbers, booleans and null are header values of their own; lists and tables become JSON text. A type
- * that a value alone does not tell (any but text and other bytes, for every destination knows these) is kept beside it
- * by its letter, so that a header comes back as it was, also by way of Kafka or a file. In JSON a long integer is a
- * number, and what JSON cannot hold is `{"!":LETTER,"value":…}` or `{"!":LETTER,"base64":…}`.
+ * Text, bytes, numbers, booleans and null are header values. Lists and tables become JSON text. The letter of any type
+ * except text and bytes is kept beside the value, so that a header comes back unchanged, even through Kafka or a file.
+ * In JSON a long integer is a number. Values that JSON cannot hold are `{"!":LETTER,"value":…}` or
+ * `{"!":LETTER,"base64":…}`.
  */
 import { isUtf8 } from 'node:buffer'
 import type { HeaderValue } from '../../core/contract'
@@ -13,7 +13,7 @@ import type { HeaderValue } from '../../core/contract'
 export interface Field {
   readonly name: string
   readonly value: HeaderValue
-  /** Its letter; undefined: text, or bytes that are no text. */
+  /** The letter of its type, or undefined for text and bytes. */
   readonly type?: string
 }
 
@@ -42,7 +42,10 @@ const LENGTHS: Readonly<Record<string, number>> = {
 const INT32 = 0x8000_0000
 const INT64 = 1n << 63n
 
-/** @param table without its length. Throws where it is none. */
+/**
+ * @param table has no length before it
+ * @throws an Error if it is no table
+ */
 export function decodeTable(table: Buffer): readonly Field[] {
   const fields: Field[] = []
   for (let at = 0; at < table.length; ) {
@@ -113,7 +116,7 @@ function headerOf({ letter, value }: FieldValue): HeaderValue {
   if (letter === 'D') return decimal(value as Buffer)
   return letter === 'A' || letter === 'F' ? JSON.stringify(jsonOf({ letter, value, end: 0 })) : value
 }
-/** PLACES:DIGITS. */
+/** Renders a decimal as PLACES:DIGITS. */
 function decimal(bytes: Buffer): string {
   return `${bytes.readUInt8(0)}:${bytes.readUInt32BE(1)}`
 }
@@ -157,7 +160,10 @@ function jsonOf({ letter, value }: FieldValue): Json {
   }
 }
 
-/** Without its length. Throws a RangeError that says which name is too long. */
+/**
+ * Encodes a table without its length.
+ * @throws a RangeError that says which name is too long
+ */
 export function encodeTable(fields: readonly Field[]): Buffer {
   const parts: Buffer[] = []
   for (const { name, value, type } of fields)
@@ -231,7 +237,7 @@ function encodeFixed(letter: string, value: number | bigint): Buffer {
   return out
 }
 
-/** undefined where the value is not of that type any more: somebody changed it on the way. */
+/** Returns undefined if the value no longer has that type, because it was changed on the way. */
 function encodeAs(value: HeaderValue, letter: string): Buffer | undefined {
   const text = Buffer.isBuffer(value) ? value.toString() : String(value)
   try {
@@ -257,7 +263,7 @@ function encodeAs(value: HeaderValue, letter: string): Buffer | undefined {
         return letter in LENGTHS ? encodeFixed(letter, BigInt(text)) : undefined
     }
   } catch {
-    // No number, no JSON, or beyond its type: it goes as what it is now.
+    // The value is no number, no JSON or out of range. It is encoded by its present type.
     return undefined
   }
 }
@@ -272,7 +278,10 @@ function decimalBytes(text: string): Buffer | undefined {
   return out
 }
 
-/** With its letter. @param wanted A or F: what it has to be */
+/**
+ * Encodes a JSON value with its letter.
+ * @param wanted the letter that it has to have, A or F
+ */
 function fromJson(value: Json, wanted?: string): Buffer | undefined {
   if (
     wanted !== undefined &&

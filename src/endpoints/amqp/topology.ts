@@ -1,6 +1,6 @@
 /**
- * What has to be at the broker before the first message: looked for, or made where the options say so. Making what is
- * there, as it is there, is no fault.
+ * Checks the queues and exchanges at the broker before the first message, or creates them if options say so. To create
+ * one that exists with the same arguments is no error.
  */
 import type { Channel } from 'amqplib'
 import type { OptionsOf } from '../../options/define'
@@ -10,14 +10,14 @@ export interface Binding {
   readonly exchange: string
   readonly key: string
 }
-/** `EXCHANGE:KEY`; without a colon the key is empty, which is all that fanout and headers exchanges ask for. */
+/** Parses `EXCHANGE:KEY`. Without a colon the key is empty, which suffices for fanout and headers exchanges. */
 export function parseBinding(raw: string): Binding {
   const colon = raw.indexOf(':')
   return colon === -1 ? { exchange: raw, key: '' } : { exchange: raw.slice(0, colon), key: raw.slice(colon + 1) }
 }
 
 type Argument = string | number | boolean
-/** Numbers, true and false as such: RabbitMQ refuses `x-max-length` as text. */
+/** Numbers, true and false are sent as such, because RabbitMQ refuses `x-max-length` as text. */
 export function argumentOf(text: string): Argument {
   if (/^-?\d{1,15}$/.test(text)) return Number(text)
   return text === 'true' ? true : text === 'false' ? false : text
@@ -34,7 +34,7 @@ export function queueArguments(
   }
 }
 
-/** Of its consumers one is served: said by either option. */
+/** Tells whether the broker serves only one consumer at a time. Either option says so. */
 export function isSingleActive(options: Pick<Options, 'argument' | 'singleActiveConsumer'>): boolean {
   return (
     options.singleActiveConsumer ||
@@ -42,7 +42,7 @@ export function isSingleActive(options: Pick<Options, 'argument' | 'singleActive
   )
 }
 
-/** Messages that lie in the queue as it stands. Rejects with the library's errors. */
+/** Returns the number of messages in the queue. It rejects with errors of the library. */
 export async function prepareQueue(channel: Channel, queue: string, options: Options): Promise<number> {
   const { declare, durable, autoDelete, bind } = options
   const { messageCount } =
@@ -53,7 +53,7 @@ export async function prepareQueue(channel: Channel, queue: string, options: Opt
   return messageCount
 }
 
-/** The default exchange is always there, and cannot be asked about. */
+/** The default exchange always exists and cannot be checked. */
 export async function prepareExchange(channel: Channel, exchange: string, type: string | undefined): Promise<void> {
   if (exchange === '') return
   if (type === undefined) await channel.checkExchange(exchange)

@@ -1,8 +1,8 @@
 /**
- * Why a broker does not let us into a vhost. amqplib tells that connection.open was answered with connection.close, not
- * what stood in it; so the broker is asked once more, over a connection that does nothing else, and listened to.
- * RabbitMQ says whether there is none of that name (530), the user has no right to it (530), as many are in as may be
- * (530), or it is down (541).
+ * Finds out why a broker refuses to open a vhost. amqplib reports that connection.open was answered with
+ * connection.close, but not its text. So another connection repeats the opening and reads the answer. RabbitMQ says
+ * that the vhost does not exist (530), that the user has no right to it (530), that it has too many connections (530),
+ * or that it is down (541).
  *
  * AMQP 0-9-1, 1.4: start, start-ok, tune, tune-ok, open, and then open-ok or close.
  */
@@ -25,10 +25,13 @@ const CONNECTION = 10,
   TUNE_OK = 31,
   OPEN = 40,
   CLOSE = 50
-/** A frame of the handshake holds the broker's properties at most. */
+/** A frame of the handshake contains the broker's properties at most, so it is never larger. */
 const MAX_BYTES = 1024 * 1024
 
-/** undefined: it let us in this time, or did not say. Never rejects; ends with the signal. */
+/**
+ * Resolves with undefined if the broker opened the vhost this time, gave no reason, or the signal aborted. It never
+ * rejects.
+ */
 export function vhostCloseReason(
   host: BrokerAddress,
   settings: Settings,
@@ -46,7 +49,7 @@ export function vhostCloseReason(
     }
     signal.addEventListener('abort', leave)
     if (signal.aborted) leave()
-    // The fault that is asked about is told of without its reason then.
+    // The original error is then reported without its reason.
     socket.on('error', leave)
     socket.on('close', leave)
     socket.once(settings.secure ? 'secureConnect' : 'connect', () => {
@@ -82,7 +85,7 @@ function dial({ host, port }: BrokerAddress, { secure, tls }: Settings): Socket 
     : connectPlain(port, host)
 }
 
-/** What to send next; or the end of it. */
+/** Returns the next frame to send, or the reason of a close. */
 function reply(payload: Buffer, { login, vhost }: Settings): Buffer | CloseReason | undefined {
   switch (payload.readUInt16BE(2)) {
     case START: {

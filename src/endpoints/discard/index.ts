@@ -1,4 +1,4 @@
-/** Confirms every record and keeps none: for measuring sources, and for dead letters that nobody wants. */
+/** Confirms every record and keeps none. It serves to measure sources, and to drop dead letters. */
 import { defineEndpoint } from '../../options/define'
 import { options } from './options'
 

@@ -2,7 +2,7 @@ import { opt } from '../../options/define'
 
 export const options = {
   delay: opt.duration({
-    doc: 'How long each write takes, to see what a slow destination does.',
+    doc: 'Delays each write by this long, to simulate a slow destination.',
     default: 0,
     defaultText: '0s',
     min: 0,

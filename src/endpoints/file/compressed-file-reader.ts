@@ -53,7 +53,7 @@ export class CompressedFileReader {
 
   private startRead(): Promise<IteratorResult<Buffer, void>> {
     const started = this.chunks.next()
-    // Whoever waits for it is told; until somebody does, it is nobody's.
+    // `wait` reports an error. Until it is called, an error must not be an unhandled rejection.
     started.catch(() => undefined)
     return started
   }

@@ -1,9 +1,9 @@
 /**
- * Numbered JSON records, made here: `{"seq":1,"pad":"…"}`, `{"seq":2,…`.
+ * Generates numbered JSON records: `{"seq":1,"pad":"…"}`, `{"seq":2,…`.
  *
- * - Record N is the same in every run with the same seed and size, whatever the rate and the cuts between deliveries.
- * - The position is the number of the last record: a flow that keeps state goes on with the next, and what its spool
- *   has lost is made again.
+ * - Record N is the same in every run with the same seed and size, whatever the rate and the size of deliveries.
+ * - The position is the number of the last record. A flow with state goes on with the next one, and generates again the
+ *   records that its spool has lost.
  */
 import { defineEndpoint } from '../../options/define'
 import { options } from './options'

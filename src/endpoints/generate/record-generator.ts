@@ -1,9 +1,9 @@
 /**
- * Makes numbered records quickly. Records whose numbers have the same digits have the same length: a run of them is a
- * copy of a template, in which the digits are written over.
+ * Generates numbered records quickly. Records whose numbers have equally many digits have the same length. So a block
+ * of them is a copy of a template in which the digits are overwritten.
  */
 const LETTERS = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_')
-/** Bytes of the template: paddings repeat after so many, which is farther apart than gzip looks back. */
+/** The template has this size. Its paddings repeat at a distance that is larger than the window of gzip. */
 const TEMPLATE_BYTES = 512 * 1024
 const MAX_ROWS = 4096
 const FIRST_DIGIT = '{"seq":'.length
@@ -15,7 +15,7 @@ export class RecordGenerator {
   private readonly padding: Buffer
   private rowTemplate: { readonly digits: number; readonly row: number; readonly bytes: Buffer } | undefined
 
-  /** @param size bytes of a record without its newline */
+  /** @param size the bytes of a record without its newline */
   constructor(
     private readonly size: number,
     seed: number,
@@ -24,7 +24,10 @@ export class RecordGenerator {
     this.padding = randomLetters(this.rows * size, seed)
   }
 
-  /** Records from number `first` on: no more than allowed, than fit, and than have as many digits; at least one. */
+  /**
+   * Returns records from number `first` on: at least one, and no more than are allowed, fit into the bytes and have
+   * equally many digits.
+   */
   block(first: number, allowed: number, bytes: number): { readonly bytes: Buffer; readonly count: number } {
     const digits = String(first).length
     const { row, bytes: template } = this.rowTemplate?.digits === digits ? this.rowTemplate : this.templateFor(digits)
@@ -65,7 +68,7 @@ function randomLetters(length: number, seed: number): Buffer {
   const pool = Buffer.allocUnsafe(length)
   let state = seed >>> 0
   for (let i = 0; i < length; i++) {
-    // SplitMix (Steele, Lea and Flood), 32 bits wide.
+    // This is SplitMix (Steele, Lea and Flood) with 32 bits.
     state = (state + 0x9e3779b9) >>> 0
     let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad)
     mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97)

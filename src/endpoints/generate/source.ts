@@ -8,17 +8,17 @@ export const create: CreateSource<typeof options> = ({ options: { rate, count, s
   new GenerateSource(rate, count, new RecordGenerator(size, seed))
 
 const PARTITION: Partition = { name: 'generate', epoch: 0 }
-/** Bytes of a delivery; about half of what the contract allows is still large enough. */
+/** A delivery has this many bytes. About half of the contract's limit is large enough. */
 const BLOCK_BYTES = 512 * 1024
-/** Records that came due while nobody took them are made up for, of so many milliseconds at most. */
+/** If records came due while nobody took them, the source catches up by at most this time. */
 const CATCH_UP_MS = 1000
-/** A timer is set no finer than this: high rates come in small bursts. */
+/** A timer is not finer than this, so high rates come in small bursts. */
 const TICK_MS = 5
 
 export class GenerateSource implements Source {
   private clock: Clock | undefined
   private generated = 0
-  /** When record `made` + 1 is due, milliseconds. */
+  /** The next record is due at this time. */
   private nextDueAt = 0
 
   constructor(
@@ -55,7 +55,7 @@ export class GenerateSource implements Source {
     }
   }
 
-  /** Records that are due by now; waits until there is one. */
+  /** Returns how many records are due. It waits until there is one. */
   private async dueRecords(signal: AbortSignal): Promise<number> {
     if (this.rate === 0 || this.clock === undefined) return Infinity
     for (;;) {
@@ -75,7 +75,7 @@ export class GenerateSource implements Source {
     signal: AbortSignal,
   ): AsyncGenerator<Delivery, void, undefined> {
     for (let made = Number(from ?? 0); made < Number(to) && !signal.aborted; ) {
-      // Others have their turn in between.
+      // This lets other work run in between.
       await Promise.resolve()
       const delivery = this.delivery(made, Number(to) - made)
       yield delivery

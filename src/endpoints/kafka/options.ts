@@ -52,21 +52,21 @@ function withJavaSpelling<O extends { parse(raw: string): unknown }>(option: O, 
 
 const source = {
   group: opt.string({
-    doc: 'Consumer group: processes of one group share the partitions, and positions are kept by the brokers. Without it this process reads all partitions.',
+    doc: 'Joins this consumer group. Its members share the partitions, and the brokers keep the positions. Without a group this process reads all partitions.',
     roles: ['source'],
     identity: true,
     argument: 'NAME',
     aliases: ['group.id'],
   }),
   instanceId: opt.string({
-    doc: 'Name of this process in the group, different for each: with it a restart within session-timeout moves no partition.',
+    doc: 'Names this process within the group, differently for each process. A restart within session-timeout= then moves no partition.',
     roles: ['source'],
     argument: 'NAME',
     aliases: ['group.instance.id'],
   }),
   assignor: withJavaSpelling(
     opt.oneOf(['cooperative-sticky', 'range'], {
-      doc: 'How the group shares partitions out: the one that its other members use. With range all partitions are given up before each rebalance.',
+      doc: 'Chooses how the group distributes its partitions. All members must use the same. With range, all partitions are revoked before each rebalance.',
       default: 'cooperative-sticky',
       roles: ['source'],
       aliases: ['partition.assignment.strategy'],
@@ -78,13 +78,13 @@ const source = {
       ),
   ),
   rack: opt.string({
-    doc: 'Rack or zone of this process: it reads from replicas there, where the brokers are set up for that.',
+    doc: 'Names the rack or zone of this process. It then reads from replicas there, if the brokers are configured for that.',
     roles: ['source'],
     aliases: ['client.rack'],
   }),
   isolation: withJavaSpelling(
     opt.oneOf(['committed', 'uncommitted'], {
-      doc: 'committed: records of transactions that were aborted are left out, those of open ones wait; uncommitted: all, as written.',
+      doc: 'Says which records of transactions are read. committed: only those of committed transactions, and records wait while a transaction is open. uncommitted: all records.',
       default: 'committed',
       roles: ['source'],
       aliases: ['isolation.level'],
@@ -93,7 +93,7 @@ const source = {
   ),
   start: {
     ...opt.string({
-      doc: 'Where to begin where no position is kept: oldest, latest, an offset, -100 (so many before the end), -1h or a time.',
+      doc: 'Says where to begin without a stored position: oldest, latest, an offset, -100 for the last hundred records of each partition, an age such as -1h, or a time.',
       default: 'oldest',
       roles: ['source'],
       argument: 'oldest|latest|OFFSET|-COUNT|TIME',
@@ -103,7 +103,7 @@ const source = {
   },
   partition: {
     ...opt.string({
-      doc: 'Partitions to read, without a group: 0:1200,3 is partition 0 from offset 1200 on, and 3 from where start says.',
+      doc: 'Names the partitions to read, without a group. 0:1200,3 reads partition 0 from offset 1200, and partition 3 from where start= says.',
       roles: ['source'],
       identity: true,
       argument: 'NUMBER[:OFFSET],...',
@@ -114,12 +114,12 @@ const source = {
     },
   },
   onGap: opt.oneOf(['oldest', 'latest', 'fail'], {
-    doc: 'Where to go on when the records at the position are gone (retention, a topic made anew): at the oldest there are, at the latest, or not at all. The gap is logged, counted and in the receipt.',
+    doc: 'Says where to go on when the records at the stored position are gone (retention, or a recreated topic). oldest: at the oldest record. latest: at the end. fail: the run ends. The gap is logged, counted and listed in the receipt.',
     default: 'oldest',
     roles: ['source'],
   }),
   sessionTimeout: opt.duration({
-    doc: 'A process of the group that is not heard of for this long loses its partitions.',
+    doc: 'Sets the time without a heartbeat after which the group removes this process and reassigns its partitions.',
     default: 45_000,
     defaultText: '45s',
     min: 1000,
@@ -129,7 +129,7 @@ const source = {
     aliases: ['session.timeout.ms'],
   }),
   heartbeatEvery: opt.duration({
-    doc: 'How often the group is told that this process is alive.',
+    doc: 'Sets how often the group is told that this process is alive.',
     default: 3000,
     defaultText: '3s',
     min: 100,
@@ -139,7 +139,7 @@ const source = {
     aliases: ['heartbeat.interval.ms'],
   }),
   rebalanceTimeout: opt.duration({
-    doc: 'Longest time to deliver and commit what was read of a partition before it is given to another process.',
+    doc: 'Sets the longest time to deliver and commit the records of a partition before another process gets it.',
     default: 60_000,
     defaultText: '60s',
     min: 1000,
@@ -149,7 +149,7 @@ const source = {
     aliases: ['max.poll.interval.ms'],
   }),
   fetchMaxBytes: opt.size({
-    doc: 'Bytes that one answer of a broker may hold, all partitions together.',
+    doc: 'Limits the bytes of one answer of a broker, over all partitions.',
     default: 8 * MIB,
     defaultText: '8MiB',
     min: 1024,
@@ -158,7 +158,7 @@ const source = {
     aliases: ['fetch.max.bytes'],
   }),
   partitionMaxBytes: opt.size({
-    doc: 'Bytes of one partition in one answer; a single larger record batch comes whole.',
+    doc: 'Limits the bytes of one partition in one answer of a broker. A single larger record batch is sent whole.',
     default: MIB,
     defaultText: '1MiB',
     min: 1024,
@@ -167,7 +167,7 @@ const source = {
     aliases: ['max.partition.fetch.bytes'],
   }),
   fetchMinBytes: opt.size({
-    doc: 'A broker waits for so many bytes before it answers, up to fetch-wait.',
+    doc: 'Makes a broker wait for this many bytes before it answers, but no longer than fetch-wait=.',
     default: 1,
     defaultText: '1',
     min: 1,
@@ -176,7 +176,7 @@ const source = {
     aliases: ['fetch.min.bytes'],
   }),
   fetchWait: opt.duration({
-    doc: 'Longest time that a broker waits for new records before it answers with none.',
+    doc: 'Sets the longest time that a broker waits for new records before it answers without any.',
     default: 500,
     defaultText: '500ms',
     min: 1,
@@ -190,35 +190,35 @@ const source = {
 
 const sink = {
   topic: opt.string({
-    doc: 'Topic for each record, where the URI does not name it: a name, or {json:PATH} for what stands there in the record; names from records need allow-topic.',
+    doc: 'Names the topic of each record if the URI names none. {json:PATH} takes it from the record, and then needs allow-topic=.',
     roles: ['sink'],
     identity: true,
     argument: 'NAME|{json:PATH}',
   }),
   allowTopic: opt.list({
-    doc: 'A topic that records may name with topic={json:PATH}: a name, or ~REGEX for all that match it as a whole; others are dead letters.',
+    doc: 'Allows a topic that records name themselves (topic={json:PATH}): a name, or ~REGEX for all topics that match it completely. Records for any other topic become dead letters.',
     roles: ['sink'],
     argument: 'NAME|~REGEX',
   }),
   key: opt.string({
-    doc: 'Key of each record: {json:PATH} for what stands there in the record, or the same text for all. Records from Kafka keep theirs without it.',
+    doc: 'Sets the key of each record. {json:PATH} takes it from the record, any other text is the key of all.',
     roles: ['sink'],
     argument: 'TEXT|{json:PATH}',
     defaultText: "the record's own, where its source gave it one",
   }),
   keySeparator: opt.string({
-    doc: 'What stands before the first of these in a line is the key, what follows is the value; a line without it has no key. As kcat -K.',
+    doc: 'Splits each record at the first occurrence of this text, as kcat -K does. The key stands before it, the value after it. A record without the text has no key.',
     roles: ['sink'],
     argument: 'TEXT',
   }),
   compression: opt.oneOf(CODECS, {
-    doc: 'Compression of record batches.',
+    doc: 'Names the compression of record batches.',
     default: 'none',
     roles: ['sink'],
     aliases: ['compression.type', 'compression.codec'],
   }),
   batchSize: opt.size({
-    doc: 'Bytes at which a record batch is closed, before compression.',
+    doc: 'Sets the size at which a record batch is sent, before compression.',
     default: BATCH_BYTES,
     defaultText: '1016KiB',
     min: 1024,
@@ -227,7 +227,7 @@ const sink = {
     aliases: ['batch.size'],
   }),
   maxRecord: opt.size({
-    doc: 'Largest record; a larger one becomes a dead letter, as does one that the broker finds too large (message.max.bytes, max.message.bytes).',
+    doc: 'Sets the largest record size. A larger record becomes a dead letter, as does one that the broker refuses as too large.',
     default: 64 * MIB,
     defaultText: '64MiB',
     min: 1,
@@ -240,64 +240,72 @@ const sink = {
 const connection = {
   sasl: withJavaSpelling(
     opt.oneOf(MECHANISMS, {
-      doc: "How to log in; aws-msk-iam: with AWS credentials (profile=, access-key-id=, or the AWS SDK's chain).",
+      doc: "Chooses how to log in. aws-msk-iam uses AWS credentials: profile=, access-key-id=, or the AWS SDK's default chain.",
       defaultText: 'plain where a user is given, oauthbearer where a token is, else none',
       aliases: ['sasl.mechanism', 'sasl.mechanisms'],
     }),
     (raw) => raw.replaceAll('_', '-'),
   ),
-  user: opt.string({ doc: 'User, where the URI does not name it.', aliases: ['sasl.username'] }),
+  user: opt.string({ doc: 'Names the user if the URI names none.', aliases: ['sasl.username'] }),
   password: opt.string({
-    doc: 'Password of the user: give it as {env:NAME}, {file:PATH} or {exec:COMMAND}.',
+    doc: 'Sets the password of the user. Write it as {env:NAME}, {file:PATH} or {exec:COMMAND}.',
     secret: true,
     aliases: ['sasl.password'],
   }),
   token: opt.string({
-    doc: 'Token for sasl=oauthbearer, read anew for every login: give it as {exec:COMMAND} or {file:PATH}.',
+    doc: 'Sets the token of sasl=oauthbearer, which is read anew for each login. Write it as {exec:COMMAND} or {file:PATH}.',
     secret: true,
   }),
-  tokenExtension: opt.map({ doc: 'Extension that goes with the token: token-extension.NAME=VALUE.' }),
+  tokenExtension: opt.map({ doc: 'Adds an extension to the token: token-extension.NAME=VALUE.' }),
   ca: opt.string({
-    doc: "Certificates to trust instead of the system's: a PEM file, or its content.",
+    doc: "Names the certificates to trust instead of the system's: a PEM file, or its content.",
     aliases: ['ssl.ca.location'],
   }),
   cert: opt.string({
-    doc: 'Client certificate: a PEM file, or its content; goes with cert-key.',
+    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well (cert-key=).',
     aliases: ['ssl.certificate.location'],
   }),
   certKey: opt.string({
-    doc: 'Private key of the client certificate: a PEM file, or its content.',
+    doc: 'Names the private key of the client certificate: a PEM file, or its content.',
     aliases: ['ssl.key.location'],
   }),
-  certPassword: opt.string({ doc: 'Password of the private key.', secret: true, aliases: ['ssl.key.password'] }),
+  certPassword: opt.string({
+    doc: 'Sets the password of the private key.',
+    secret: true,
+    aliases: ['ssl.key.password'],
+  }),
   serverName: opt.string({
-    doc: "Name to ask for and to find in the brokers' certificates.",
+    doc: "Sets the name to ask for in the TLS handshake and to find in the brokers' certificates.",
     defaultText: 'the host of each broker',
   }),
   tlsInsecure: opt.flag({
-    doc: 'Takes any certificate: whoever sits between can read and change everything.',
+    doc: 'Accepts any certificate of a broker. Anyone between can then read and change everything.',
     default: false,
     defaultText: 'false',
   }),
   region: opt.string({
-    doc: 'AWS region, for sasl=aws-msk-iam.',
+    doc: 'Names the AWS region for sasl=aws-msk-iam.',
     defaultText: "the one in the brokers' names, then that of the AWS configuration",
   }),
-  profile: opt.string({ doc: 'Profile of the AWS configuration files, for sasl=aws-msk-iam.' }),
-  roleArn: opt.string({ doc: 'Role to assume, with the credentials found otherwise, for sasl=aws-msk-iam.' }),
+  profile: opt.string({ doc: 'Names the profile of the AWS configuration files for sasl=aws-msk-iam.' }),
+  roleArn: opt.string({ doc: 'Names the role to assume for sasl=aws-msk-iam.' }),
   accessKeyId: opt.string({
-    doc: 'Access key, for sasl=aws-msk-iam; goes with secret-access-key.',
+    doc: 'Sets the AWS access key for sasl=aws-msk-iam. It needs its secret as well (secret-access-key=).',
     aliases: ['access-key'],
   }),
-  secretAccessKey: opt.string({ doc: 'Secret of the access key.', secret: true, aliases: ['secret-key'] }),
-  sessionToken: opt.string({ doc: 'Session token of temporary credentials.', secret: true }),
+  secretAccessKey: opt.string({
+    doc: 'Sets the secret of the AWS access key. Write it as {env:NAME}, {file:PATH} or {exec:COMMAND}.',
+    secret: true,
+    aliases: ['secret-key'],
+  }),
+  sessionToken: opt.string({ doc: 'Sets the session token of temporary AWS credentials.', secret: true }),
   clientId: opt.string({
-    doc: 'Name by which brokers know this client in logs and quotas.',
+    doc: 'Sets the name by which brokers know this client in logs and quotas.',
     default: 'manifold',
     aliases: ['client.id'],
   }),
   connectTimeout: opt.duration({
-    doc: 'Longest time for name, TCP, TLS and login together.',
+    doc: 'Sets the longest time for name resolution, TCP, TLS and login together.',
     default: 10_000,
     defaultText: '10s',
     min: 100,
@@ -306,7 +314,7 @@ const connection = {
     aliases: ['socket.connection.setup.timeout.ms'],
   }),
   requestTimeout: opt.duration({
-    doc: 'A request that is not answered for this long is given up with its connection.',
+    doc: 'Sets the longest time that a request may stay unanswered. Its connection is then closed.',
     default: 30_000,
     defaultText: '30s',
     min: 1000,
@@ -315,7 +323,7 @@ const connection = {
     aliases: ['request.timeout.ms', 'socket.timeout.ms'],
   }),
   metadataEvery: opt.duration({
-    doc: 'How often brokers are asked for new partitions and topics.',
+    doc: 'Sets how often brokers are asked for new topics and partitions.',
     default: 60_000,
     defaultText: '60s',
     min: 1000,

@@ -48,23 +48,23 @@ function parseShard(raw: string): readonly string[] {
 
 const stream = {
   streamName: opt.string({
-    doc: 'The stream, where the URI does not name it.',
+    doc: 'Names the stream if the URI names none.',
     identity: true,
     argument: 'NAME',
     aliases: ['stream'],
   }),
   streamArn: opt.string({
-    doc: 'The stream by its ARN, where the URI does not name it; a stream of another account is always named so.',
+    doc: 'Names the stream by its ARN if the URI names none. A stream of another account needs its ARN.',
     identity: true,
     argument: 'ARN',
   }),
   region: opt.string({
-    doc: 'AWS region of the stream.',
+    doc: 'Names the AWS region of the stream.',
     defaultText: 'that of the ARN, then MANIFOLD_AWS_REGION, then that of the AWS configuration',
     identity: true,
   }),
   endpoint: opt.string({
-    doc: "URL of a Kinesis server other than Amazon's public one, such as http://127.0.0.1:4567; over http it speaks HTTP/1.1, over https HTTP/2.",
+    doc: "Sets the URL of a Kinesis server that is not Amazon's public one, such as http://127.0.0.1:4567. Over http it must speak HTTP/1.1, over https HTTP/2.",
     identity: true,
     argument: 'URL',
   }),
@@ -72,7 +72,7 @@ const stream = {
 
 const source = {
   start: opt.string({
-    doc: 'Where to begin where no position is kept: oldest, latest, a time or an age such as -1h, or with shard= a sequence number, whose record is the first; the names of iterator types mean the same (TRIM_HORIZON, AFTER_SEQUENCE_NUMBER:NUMBER).',
+    doc: 'Says where to begin without a stored position: oldest, latest, a time, or an age such as -1h. With shard= it may be a sequence number, whose record is the first. Names of iterator types work as well, such as TRIM_HORIZON or AFTER_SEQUENCE_NUMBER:NUMBER.',
     default: 'oldest',
     roles: ['source'],
     argument: 'oldest|latest|TIME|SEQUENCE',
@@ -80,7 +80,7 @@ const source = {
   }),
   shard: {
     ...opt.list({
-      doc: 'A shard to read, such as shardId-000000000003 or 3; given several times, each of them. No others are read, also not those that come of it.',
+      doc: 'Names a shard to read, such as shardId-000000000003 or 3. No other shard is read, not even one that a split or merge makes of it.',
       roles: ['source'],
       identity: true,
       argument: 'ID',
@@ -90,12 +90,12 @@ const source = {
     parse: parseShard,
   },
   onGap: opt.oneOf(['oldest', 'latest', 'fail'], {
-    doc: 'Where to go on when the records at the position are gone (retention, a stream made anew): at the oldest there are, at the latest, or not at all. The gap is logged, counted and in the receipt.',
+    doc: 'Says where to go on when the records at the stored position are gone (retention, or a recreated stream). oldest: at the oldest record. latest: at the end. fail: the run ends. The gap is logged, counted and listed in the receipt.',
     default: 'oldest',
     roles: ['source'],
   }),
   pollEvery: opt.duration({
-    doc: 'Pause between two calls for a shard that has nothing more for the moment; a shard takes five calls a second from all its readers together.',
+    doc: 'Sets the pause between two reads of a shard that has no more records. A shard takes five reads a second from all its readers together.',
     default: 1000,
     defaultText: '1s',
     min: 200,
@@ -103,7 +103,7 @@ const source = {
     roles: ['source'],
   }),
   maxRecords: opt.integer({
-    doc: 'Records that one answer may hold; of more than 10 MiB there are never any.',
+    doc: 'Limits the records in one answer. An answer never exceeds 10 MiB.',
     default: MAX_GET_RECORDS,
     defaultText: '10000',
     min: 1,
@@ -111,20 +111,20 @@ const source = {
     roles: ['source'],
   }),
   shardsEvery: opt.duration({
-    doc: 'How often the shards are listed anew, beside what is told of new ones at the end of old ones.',
+    doc: 'Sets how often the shards are listed. New shards are also found at the end of the shards that they come from.',
     default: 60_000,
     defaultText: '60s',
     min: 1000,
     roles: ['source'],
   }),
   consumerName: opt.string({
-    doc: 'Enhanced fan-out: shards are pushed to the registered consumer of this name, at 2 MB a second each that no other reader takes from. One that is missing is registered, and deregistered when this process ends in order; one that was there is used and left, also one that a killed run has left. With leases= it stays, for the others read through it. It costs by the hour; each flow needs one of its own.',
+    doc: 'Reads by enhanced fan-out as the registered consumer of this name: each shard pushes up to 2 MB a second that no other reader shares. A missing consumer is registered, and deregistered when this process ends normally, but not with leases=. An existing consumer is used and kept. Amazon charges by the hour, and each flow needs a consumer of its own.',
     roles: ['source'],
     argument: 'NAME',
     defaultText: 'shards are polled',
   }),
   consumerArn: opt.string({
-    doc: 'Enhanced fan-out as the consumer with this ARN, which is neither registered nor deregistered.',
+    doc: 'Reads by enhanced fan-out as the consumer with this ARN. It is neither registered nor deregistered.',
     roles: ['source'],
     argument: 'ARN',
   }),
@@ -133,7 +133,7 @@ const source = {
 const leases = {
   leases: {
     ...opt.string({
-      doc: 'Shares the shards with other processes, and keeps positions, in this DynamoDB table, which has the layout of the Kinesis Client Library: its application name. It is made where there is none. Workers of that library (2.x, 3.x) may share it or take turns; those of 3.x get shards from their own kind alone, so start them before manifold.',
+      doc: 'Shares the shards with other processes through this DynamoDB table, which also keeps the positions. The table has the layout of the Kinesis Client Library and is created if it is missing. Workers of that library (2.x, 3.x) may share it. Workers of 3.x take shards only from each other, so start them before manifold.',
       roles: ['source'],
       identity: true,
       argument: 'dynamodb:TABLE',
@@ -144,19 +144,19 @@ const leases = {
     },
   },
   leasesEndpoint: opt.string({
-    doc: "URL of the DynamoDB server, where it is not Amazon's public one.",
+    doc: "Sets the URL of a DynamoDB server that is not Amazon's public one.",
     roles: ['source'],
     identity: true,
     argument: 'URL',
   }),
   leasesRegion: opt.string({
-    doc: 'AWS region of the table.',
+    doc: 'Names the AWS region of the table.',
     roles: ['source'],
     identity: true,
     defaultText: 'that of the stream',
   }),
   leaseDuration: opt.duration({
-    doc: 'A process that has not renewed its leases for this long loses them; the same in all processes.',
+    doc: 'Sets the time without renewal after which a process loses its leases. It must be the same in all processes.',
     default: 10_000,
     defaultText: '10s',
     min: 1000,
@@ -167,20 +167,20 @@ const leases = {
     aliases: ['failover-time-millis'],
   }),
   workerId: opt.string({
-    doc: 'Name of this process in the table, different for each.',
+    doc: 'Names this process in the table, differently for each process.',
     roles: ['source'],
     argument: 'NAME',
     defaultText: 'host, process id and a random part',
   }),
   maxLeases: opt.integer({
-    doc: 'Shards that this process takes at most.',
+    doc: 'Limits the shards that this process takes.',
     roles: ['source'],
     defaultText: 'no bound',
     min: 1,
     aliases: ['max-leases-for-worker'],
   }),
   maxSteals: opt.integer({
-    doc: 'Shards that are taken over at once from a process that has more.',
+    doc: 'Limits the shards that are taken at once from a process that has more.',
     roles: ['source'],
     default: 1,
     defaultText: '1',
@@ -191,29 +191,29 @@ const leases = {
 
 const sink = {
   partitionKey: opt.string({
-    doc: "Partition key of each record: random, the same text for all, or a text in which {key} is the record's own key and {json:PATH} a member of its value. With {key} alone a record that has no key gets a random one.",
+    doc: "Sets the partition key of each record: random, or a text in which {key} stands for the record's own key and {json:PATH} for a member of its value.",
     roles: ['sink'],
     argument: 'random|TEXT',
     defaultText: "the record's own key, else random",
   }),
   explicitHashKey: opt.string({
-    doc: "Hash of each record, a decimal number below 2^128 that decides the shard instead of the partition key's MD5; as text or {json:PATH}.",
+    doc: "Sets the hash that chooses the shard, instead of the partition key's MD5: a decimal number below 2^128, or {json:PATH} to take it from the record.",
     roles: ['sink'],
     argument: 'NUMBER|{json:PATH}',
   }),
   order: opt.oneOf(['none', 'key'], {
-    doc: 'key: records of one partition key are stored in their order, by never having two of them under way; none: as it comes, which PutRecords does not promise to be in order.',
+    doc: 'Says which order is kept. key: records with the same partition key stay in order, because only one of them is sent at a time. none: PutRecords may change the order.',
     default: 'none',
     roles: ['sink'],
   }),
   aggregate: opt.flag({
-    doc: 'Many records in one of Kinesis, as the Kinesis Producer Library packs them; whoever reads has to take them apart, as manifold and the Kinesis Client Library do.',
+    doc: 'Packs many records into one Kinesis record, as the Kinesis Producer Library does. Readers must unpack them, as manifold and the Kinesis Client Library do.',
     default: false,
     defaultText: 'false',
     roles: ['sink'],
   }),
   aggregateSize: opt.size({
-    doc: 'Bytes at which an aggregate is closed.',
+    doc: 'Sets the size at which an aggregate is sent.',
     default: AGGREGATE_BYTES,
     defaultText: '50KiB',
     min: 1,
@@ -222,14 +222,14 @@ const sink = {
     aliases: ['aggregation-max-size'],
   }),
   maxRecord: opt.size({
-    doc: 'Largest record, partition key included; a larger one becomes a dead letter.',
+    doc: 'Sets the largest record size, with its partition key. A larger record becomes a dead letter.',
     defaultText: 'what the stream is set to, 1MiB where it does not tell',
     min: 1,
     max: MAX_RECORD_BYTES,
     roles: ['sink'],
   }),
   requestRecords: opt.integer({
-    doc: 'Records of one request.',
+    doc: 'Limits the records of one request.',
     default: MAX_PUT_ENTRIES,
     defaultText: '500',
     min: 1,
@@ -237,7 +237,7 @@ const sink = {
     roles: ['sink'],
   }),
   requestSize: opt.size({
-    doc: 'Bytes of one request, partition keys included; Amazon takes 10MiB today, its emulators do not.',
+    doc: 'Limits the bytes of one request, with its partition keys. Amazon takes 10MiB, emulators take less.',
     default: SAFE_PUT_BYTES,
     defaultText: '5MiB',
     min: 1,
@@ -245,7 +245,7 @@ const sink = {
     roles: ['sink'],
   }),
   inFlight: opt.integer({
-    doc: 'Requests under way at once.',
+    doc: 'Sets the number of requests that are sent at once.',
     default: 4,
     defaultText: '4',
     min: 1,

@@ -1,17 +1,16 @@
 /**
- * Standard input and standard output.
+ * Reads standard input and writes standard output.
  *
- * - stdin ends when its writer closes it; what was read from it exists nowhere else, so nothing is committed and
- *   nothing resumes.
- * - stdout is confirmed by fdatasync where it is a regular file; a pipe, socket or terminal cannot confirm, and a full
- *   one is waited for.
+ * - stdin ends when its writer closes it. Its records exist nowhere else, so nothing is committed or resumed.
+ * - If stdout is a regular file, fdatasync confirms a write. A pipe, socket or terminal cannot confirm, and a full one
+ *   is waited for.
  * - Neither descriptor is ever closed.
  */
 import { defineEndpoint, type Files } from '../../options/define'
 import { fstatSync } from 'node:fs'
 import { options } from './options'
 
-/** Of a descriptor that the shell has redirected. */
+/** Returns the file to which the shell has redirected a descriptor. */
 function filesOf(fd: number): Files {
   try {
     const facts = fstatSync(fd, { bigint: true })

@@ -17,8 +17,8 @@ const MAX_BUFFERS = 1024
 const syncData = promisify(fdatasync)
 
 /**
- * Of a write that failed or was given up, the part that went out is remembered by its id: written again it goes on
- * there, for what stands in a pipe or behind O_APPEND cannot be taken back, and half a record must not be followed by a
+ * Writes to stdout. If a write fails or is given up, the sink remembers by its id how much was written, and a retry
+ * goes on there. Bytes in a pipe or after O_APPEND cannot be taken back, and half a record must not be followed by a
  * whole one.
  */
 export class StdioSink implements Sink {
@@ -36,7 +36,7 @@ export class StdioSink implements Sink {
     private readonly newline: Newline,
   ) {
     this.kind = kindOf(fd)
-    // The launcher puts a directory where stdout was closed. Known here, before anything is read.
+    // If stdout was closed, the launcher puts a directory in its place. This is reported before anything is read.
     if (this.kind === 'directory') throw new Fatal('stdout is closed, or a directory: redirect it to a file or a pipe')
     const reader = this.kind === 'pipe' ? PipeProgress.of(fd) : undefined
     if (reader !== undefined) this.reader = reader
@@ -66,7 +66,7 @@ export class StdioSink implements Sink {
       const taken = this.partial?.id === write.id ? this.partial.taken : 0
       this.partial = { id: write.id, taken }
       const done = this.writeChunks(dropBytes(chunks, taken), this.partial)
-      // Where the write is given up before it is done, the next one learns of its fault.
+      // If this write is given up, the next one gets its error.
       done.catch(() => undefined)
       this.pending = { id: write.id, bytes: bytes - taken, done }
     }
@@ -86,13 +86,13 @@ export class StdioSink implements Sink {
     return this.pipe === undefined ? this.append(chunks, begun) : this.pipe.write(chunks)
   }
 
-  /** From where the descriptor stands, as others may be writing through it too. */
+  /** Writes at the position of the descriptor, because other processes may share it. */
   private async append(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
     for (let rest = chunks; rest.length > 0; ) {
       const { bytesWritten } = (await promisify(writev)(this.fd, rest.slice(0, MAX_BUFFERS))) as unknown as {
         bytesWritten: number
       }
-      // Some file systems say so of a full disk.
+      // Some file systems report a full disk in this way.
       if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
       begun.taken += bytesWritten
       rest = dropBytes(rest, bytesWritten)
@@ -101,8 +101,7 @@ export class StdioSink implements Sink {
   }
 
   async close(): Promise<void> {
-    // A write that was given up and fails by now is tried again where the sink is opened again, and was not confirmed
-    // where it is not.
+    // A pending write may still fail. It was not confirmed, and it is tried again if the sink is opened again.
     if (this.pipe === undefined) {
       await this.pending?.done.catch(() => undefined)
       return
@@ -115,7 +114,7 @@ export class StdioSink implements Sink {
   }
 }
 
-/** The chunks without their first bytes. */
+/** Returns the chunks without their first bytes. */
 function dropBytes(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
   let index = 0
   let skip = bytes

@@ -11,7 +11,7 @@ export const create: CreateSource<typeof options> = ({ options: { framing, maxRe
 
 const PARTITION: Partition = { name: 'stdin', epoch: 0 }
 
-/** The framer outlives `close`: what was read from a pipe is nowhere else. */
+/** Reads stdin. The framer survives `close`, because the bytes that it took from a pipe exist nowhere else. */
 export class StdioSource implements Source {
   private reader: PipeReader | FileReader | undefined
   private ended = false
@@ -23,7 +23,7 @@ export class StdioSource implements Source {
     private readonly framer: Framer,
   ) {
     this.kind = kindOf(fd)
-    // The launcher puts a directory where stdin was closed.
+    // If stdin was closed, the launcher puts a directory in its place.
     if (this.kind === 'directory')
       throw new Refused(
         "stdin is closed, or a directory: redirect a file, or name the files of a directory with --from 'DIRECTORY/*'",
@@ -57,7 +57,7 @@ export class StdioSource implements Source {
 
   async close(): Promise<void> {
     if (this.reader instanceof PipeReader) this.reader.close()
-    // Its read ahead lands in the framer, so that a source opened again misses nothing.
+    // The read ahead still fills the framer, so that a source that is opened again misses nothing.
     else await this.reader?.idle()
     if (this.reader instanceof PipeReader) this.reader = undefined
   }

@@ -1,4 +1,4 @@
-/** What can be found wrong before anything is opened. */
+/** Finds faults of a line before anything is opened. */
 import { lineOf } from '../../core/errors'
 import { proxyUrl } from '../../kit/proxy'
 import type { Given, Role } from '../../options/define'
@@ -18,7 +18,7 @@ const OURS = new Set([
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 const NOT_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/
 
-/** Faults over several options, one line each, without secrets. */
+/** Returns faults of several options together, one line each and without secrets. */
 export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[] {
   const { uri, options } = given
   const faults: string[] = []

@@ -19,15 +19,18 @@ export function parseSendEvery(raw: string): SendEvery {
 }
 
 export const options = {
-  header: opt.map({ doc: 'Header of the opening request: header.NAME=VALUE.', secret: true }),
-  protocol: opt.list({ doc: 'Sub-protocol to ask for; several in order of preference.', identity: true }),
+  header: opt.map({ doc: 'Adds a header to the request that opens the connection: header.NAME=VALUE.', secret: true }),
+  protocol: opt.list({
+    doc: 'Names a sub-protocol to request. Several are requested in the order of preference.',
+    identity: true,
+  }),
   send: opt.list({
-    doc: 'Text message sent whenever a connection opens, such as a subscription; several go out in the order given.',
+    doc: 'Sends this text message each time a connection opens, such as a subscription. Several are sent in the given order.',
     identity: true,
   }),
   sendEvery: {
     ...opt.list({
-      doc: 'Text message sent again and again while a connection is open: 20s:TEXT.',
+      doc: 'Sends a text message again and again while a connection is open: 20s:TEXT.',
       argument: 'DURATION:TEXT',
     }),
     parse: (raw: string): readonly string[] => {
@@ -35,44 +38,50 @@ export const options = {
       return [raw]
     },
   },
-  pingEvery: opt.duration({ doc: 'How often a ping is sent; 0: never.', default: 20_000, defaultText: '20s' }),
+  pingEvery: opt.duration({ doc: 'Sets how often a ping is sent. 0 sends none.', default: 20_000, defaultText: '20s' }),
   pongTimeout: opt.duration({
-    doc: 'A connection on which nothing arrives for this long after a ping is dead and made anew; pings go unanswered unnoticed with 0.',
+    doc: 'Reconnects when nothing has arrived for this long after a ping. 0 never does.',
     default: 10_000,
     defaultText: '10s',
   }),
   silence: opt.duration({
-    doc: 'A feed that answers pings but sends no message for this long is connected anew; 0: it may be silent.',
+    doc: 'Reconnects when no message has arrived for this long, even if pings are answered. 0 never does.',
     default: 0,
     defaultText: '0',
     roles: ['source'],
   }),
-  ca: opt.string({ doc: "Certificates to trust instead of the system's: a PEM file, or its content." }),
-  cert: opt.string({ doc: 'Client certificate: a PEM file, or its content; goes with key.' }),
-  key: opt.string({ doc: 'Private key of the client certificate: a PEM file, or its content.' }),
+  ca: opt.string({ doc: "Names the certificates to trust instead of the system's: a PEM file, or its content." }),
+  cert: opt.string({
+    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well (key=).',
+  }),
+  key: opt.string({ doc: 'Names the private key of the client certificate: a PEM file, or its content.' }),
   serverName: opt.string({
-    doc: "Name to ask for and to find in the server's certificate.",
+    doc: "Sets the name to ask for in the TLS handshake and to find in the server's certificate.",
     defaultText: 'the host of the URI',
   }),
   tlsInsecure: opt.flag({
-    doc: 'Takes any server certificate: whoever sits between can read and change everything.',
+    doc: 'Accepts any server certificate. Anyone between can then read and change everything.',
     default: false,
     defaultText: 'false',
   }),
   proxy: opt.string({
-    doc: 'Proxy to tunnel through, http://HOST:PORT or https://HOST:PORT; none: not even that of the environment.',
+    doc: 'Names the HTTP proxy to connect through: http://HOST:PORT or https://HOST:PORT. none: no proxy, whatever the environment says.',
     defaultText: 'HTTP_PROXY for ws, HTTPS_PROXY for wss, ALL_PROXY, less NO_PROXY',
     secret: true,
   }),
   handshakeTimeout: opt.duration({
-    doc: 'Longest time for name, TCP, proxy, TLS and upgrade together.',
+    doc: 'Sets the longest time for name resolution, TCP, proxy, TLS and upgrade together.',
     default: 30_000,
     defaultText: '30s',
     min: 1,
   }),
-  compression: opt.flag({ doc: 'Offers permessage-deflate.', default: false, defaultText: 'false' }),
+  compression: opt.flag({
+    doc: 'Offers compression of messages to the server (permessage-deflate).',
+    default: false,
+    defaultText: 'false',
+  }),
   maxRecord: opt.size({
-    doc: 'Largest message; a larger one becomes a dead letter up to twice this size, beyond it the connection is closed with 1009 and made anew, with a gap.',
+    doc: 'Sets the largest message size. A message up to twice this size becomes a dead letter. An even larger one closes the connection with code 1009, and a gap is reported.',
     default: 16 * 1024 * 1024,
     defaultText: '16MiB',
     min: 1,
@@ -80,11 +89,11 @@ export const options = {
     roles: ['source'],
   }),
   framing: opt.oneOf(['lines', 'envelope'], {
-    doc: 'What a message is: a record, or one JSON envelope that keeps key, headers and timestamp.',
+    doc: "Says what a message holds. lines: the message is the record. envelope: it is a JSON envelope that keeps the record's key, headers and timestamp.",
     default: framedSource.framing.default,
   }),
   reconnectEvery: opt.duration({
-    doc: 'Age at which a connection is replaced, before servers that cut at a fixed age do it: the new one is open before the old one is closed; 0: never.',
+    doc: 'Replaces a connection at this age, before a server that limits the age closes it. The new connection opens before the old one closes. 0 never replaces it.',
     default: 0,
     defaultText: '0',
     bareMs: NANOSECOND_MS,
@@ -92,14 +101,14 @@ export const options = {
     roles: ['source'],
   }),
   overlap: opt.duration({
-    doc: 'How long both connections of a replacement are open. All of the old one goes on first, then all that the new one has brought since it opened: nothing is lost, and what both brought is there twice unless dedupe is given.',
+    doc: "Sets how long both connections stay open when one replaces the other. All records of both are read, the old connection's first. Records that both received are read twice unless dedupe= is given.",
     default: 2000,
     defaultText: '2s',
     roles: ['source'],
   }),
   dedupe: {
     ...opt.string({
-      doc: "Member that identifies a record, {json:PATH}: within an overlap, the new connection's copies of what the old one brought are dropped.",
+      doc: 'Names the member that identifies a record, as {json:PATH}. When one connection replaces another (reconnect-every=), records that both received are then read once.',
       roles: ['source'],
       argument: '{json:PATH}',
     }),
@@ -110,7 +119,7 @@ export const options = {
   },
   expect: {
     ...opt.string({
-      doc: 'Member that counts the records up by one, {json:PATH}: missing numbers are reported as gaps, across connections too.',
+      doc: 'Names the member that numbers the records one by one, as {json:PATH}. Missing numbers are reported as gaps.',
       roles: ['source'],
       argument: '{json:PATH}',
     }),
@@ -120,12 +129,12 @@ export const options = {
     },
   },
   type: opt.oneOf(['text', 'binary'], {
-    doc: 'Type of the messages; with text, a record that is not UTF-8 goes as a binary one.',
+    doc: 'Sets the type of the messages. With text, a record that is not UTF-8 is sent as binary.',
     default: 'text',
     roles: ['sink'],
   }),
   barrier: opt.flag({
-    doc: "Records count as delivered when the server has answered a ping sent after them; without it, when this machine's kernel has them.",
+    doc: "Counts records as delivered when the server has answered a ping sent after them. Without it they count once this machine's kernel has taken them.",
     default: false,
     defaultText: 'false',
     roles: ['sink'],

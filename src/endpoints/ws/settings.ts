@@ -1,4 +1,4 @@
-/** From options to what a connection needs. */
+/** Turns options into the settings of a connection. */
 import { readFile } from 'node:fs/promises'
 import type { Given } from '../../options/define'
 import { Refused, lineOf } from '../../core/errors'
@@ -13,7 +13,7 @@ export interface Tls {
 }
 export interface Settings {
   readonly secure: boolean
-  /** Without brackets. */
+  /** The host has no brackets. */
   readonly host: string
   readonly port: number
   /** Path and query as they go out. */
@@ -34,14 +34,14 @@ export interface Settings {
   readonly closeMs: number
   /** A larger message ends the connection. */
   readonly maxMessage: number
-  /** Takes what must not be shown out of text that came from elsewhere. */
+  /** Removes secrets from text that came from elsewhere. */
   readonly redact: (text: string) => string
 }
 
 const PORTS = { ws: 80, wss: 443 } as const
 /**
- * Reads the files that options name, at every open: certificates are renewed. Throws `Refused` where one cannot be
- * read.
+ * Reads the files that options name. It does so at every open, because certificates are renewed.
+ * @throws Refused if a file cannot be read
  */
 export async function settingsOf(given: Given<WsOptions>, maxMessage: number, closeMs: number): Promise<Settings> {
   const { uri, options } = given

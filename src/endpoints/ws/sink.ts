@@ -110,8 +110,7 @@ class WebSocketSink implements Sink {
     this.inFlight.push(flight)
     this.writes++
     try {
-      // Nothing is awaited before this: writes that are under way at once leave in the order in which they were asked
-      // for.
+      // Nothing is awaited before this, so concurrent writes are sent in the order of their calls.
       await unlessAborted(this.sent(connection, messages), signal)
       this.inFlight = this.inFlight.filter((other) => other !== flight)
     } catch (error) {
