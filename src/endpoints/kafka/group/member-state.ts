@@ -44,5 +44,5 @@ export function newMemberState(): MemberState {
 export function resetMemberState(memberState: MemberState, memberId: string): void {
   const { owned, newestEpoch } = memberState
   owned.clear()
-  Object.assign(memberState, newMemberState(), { memberId, owned, epochs: newestEpoch })
+  Object.assign(memberState, newMemberState(), { memberId, owned, newestEpoch })
 }

@@ -251,12 +251,12 @@ describe('damage', () => {
         const bytes = Buffer.from(sound)
         bytes[at] = (bytes[at] ?? 0) ^ bit
         const outcome = await decodeRecordSet(bytes, all({ from: 1000 })).then(
-          (set) => ({ blocks: set.blocks.length, cutOff: set.truncatedBytes > 0 }),
+          (set) => ({ blocks: set.blocks.length, truncatedBytes: set.truncatedBytes > 0 }),
           (error: unknown) => error,
         )
         // A length that reaches beyond what is there looks like a batch that is cut off: asked for again, never taken.
         if (!(outcome instanceof Damaged || outcome instanceof Unreadable))
-          expect({ at, outcome }).toEqual({ at, outcome: { blocks: 0, cutOff: true } })
+          expect({ at, outcome }).toEqual({ at, outcome: { blocks: 0, truncatedBytes: true } })
       }
     }
   })
@@ -315,9 +315,13 @@ describe('a record set', () => {
     expect(await decodeRecordSet(second.subarray(0, 100), all({ from: 13 }))).toEqual({
       blocks: [],
       next: 13,
-      cutOff: second.length,
+      truncatedBytes: second.length,
     })
-    expect(await decodeRecordSet(Buffer.alloc(0), all({ from: 13 }))).toEqual({ blocks: [], next: 13, cutOff: 0 })
+    expect(await decodeRecordSet(Buffer.alloc(0), all({ from: 13 }))).toEqual({
+      blocks: [],
+      next: 13,
+      truncatedBytes: 0,
+    })
   })
   it('leaves out records below the asked offset, in plain and in compressed batches', async () => {
     for (const codec of CODECS) {
@@ -367,7 +371,7 @@ describe('a record set', () => {
     const empty = Buffer.from(bytes.subarray(0, 61))
     empty.writeInt32BE(0, 57)
     empty.writeInt32BE(49, 8)
-    expect(await decodeRecordSet(sealed(empty), all({ from: 50 }))).toEqual({ blocks: [], next: 60, cutOff: 0 })
+    expect(await decodeRecordSet(sealed(empty), all({ from: 50 }))).toEqual({ blocks: [], next: 60, truncatedBytes: 0 })
   })
   it('leaves out what was aborted, and control batches, where only committed records are asked for', async () => {
     const at = (base: number, producer: bigint, from: number) =>
