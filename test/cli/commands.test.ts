@@ -17,6 +17,17 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
+test('--version and --help beside a run are answered and nothing is run', async () => {
+  const run = ['--from', 'generate:', 'count=1', '--to', `file:${join(folder, 'out')}`]
+  const version = await manifold([...run, '--version'])
+  expect(version).toMatchObject({ code: 0, stderr: '' })
+  expect(version.stdout.toString()).toMatch(/^manifold \d/)
+  const help = await manifold([...run, '--help'])
+  expect(help).toMatchObject({ code: 0, stderr: '' })
+  expect(help.stdout.toString()).toBe((await manifold(['--help'])).stdout.toString())
+  expect(existsSync(join(folder, 'out'))).toBe(false)
+})
+
 const sleep = (ms: number): Promise<void> =>
   new Promise((resolve) => {
     setTimeout(resolve, ms)

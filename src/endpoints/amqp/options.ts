@@ -163,7 +163,7 @@ export const options = {
     aliases: ['cacertfile'],
   }),
   cert: opt.string({
-    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well.',
+    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well (certkey=).',
     aliases: ['certfile'],
   }),
   certkey: opt.string({

@@ -1,4 +1,4 @@
-/** Which files there are: those that match, and the names under which rotation keeps older ones. */
+/** Lists the files that match a pattern, and those that rotation has renamed. */
 import * as fs from 'node:fs/promises'
 import * as path from 'node:path'
 import { compressionOf } from '../../codec/compression'
@@ -9,24 +9,27 @@ import { glob } from '../../kit/glob'
 import { isGlob } from '../../kit/glob-pattern'
 
 export interface Candidate {
-  /** Absolute; `file-names.ts` says how bytes that are no UTF-8 stand in it. */
+  /** The absolute path. `file-names.ts` says how it contains bytes that are not UTF-8. */
   readonly path: string
-  /** By the pattern, not merely as a rotated name of a file that does. */
+  /** The pattern itself matches, and not only the original name of a rotated file. */
   readonly matched: boolean
-  /** Of the file itself, under whatever name. */
+  /** The key identifies the file under any name. */
   readonly key: string
   readonly inode: string
   readonly born: string
   readonly size: number
-  /** Epoch milliseconds. */
+  /** Milliseconds since the epoch. */
   readonly modified: number
-  /** Pipes, sockets and devices are read like stdin. */
+  /** Pipes, sockets and devices are streams, which are read like stdin. */
   readonly kind: 'file' | 'stream'
   readonly compression: Compression
 }
 export type CompressionChoice = Compression | 'auto'
 
-/** What matches, by name, each file once. Throws Refused where the path is a directory. */
+/**
+ * Returns the matching files in the order of their names, each file once.
+ * @throws Refused if the path is a directory
+ */
 export async function findMatching(pattern: string, choice: CompressionChoice): Promise<readonly Candidate[]> {
   const found = new Map<string, Candidate>()
   for (const name of await matching(pattern)) {
@@ -36,7 +39,7 @@ export async function findMatching(pattern: string, choice: CompressionChoice): 
   return [...found.values()]
 }
 
-/** What lies under the names that rotation gives to files of these paths. */
+/** Returns the files with names that rotation gives to files of these paths. */
 export async function findRotated(
   originals: Iterable<string>,
   choice: CompressionChoice,
@@ -59,7 +62,7 @@ export async function findRotated(
   return [...found.values()]
 }
 
-/** A path that is there is meant as it stands, whatever characters it has. */
+/** A path that exists is no pattern, whatever characters it contains. */
 async function matching(pattern: string): Promise<readonly string[]> {
   const facts = await fs.stat(pattern).catch((error: unknown) => {
     const { code } = error as NodeJS.ErrnoException
@@ -73,18 +76,18 @@ async function matching(pattern: string): Promise<readonly string[]> {
   return [...(await glob(pattern))].sort()
 }
 
-/** Folders that a glob leads into and that may not be read: the engine passes over them without a word. */
+/** Returns the folders of a glob that may not be read, because the search skips them silently. */
 export async function unreadableFolders(pattern: string): Promise<readonly string[]> {
   if (!isGlob(pattern)) return []
   const folders = new Set<string>()
-  // What it meets on its way is what counts.
+  // Only the visited folders count here.
   await glob(pattern, (folder) => {
     folders.add(path.resolve(folder))
   })
   const closed: string[] = []
   for (const folder of [...folders].sort()) {
-    // Listing takes one permission, entering another. Not access(2), which asks for the user that started us, not for
-    // the one we are.
+    // Listing and entering need different permissions. access(2) would check the real user instead of the effective
+    // one.
     const open = await Promise.all([
       fs.opendir(pathOf(folder) as string).then((listing) => listing.close()),
       fs.stat(pathOf(`${folder}/.`)),
@@ -98,8 +101,8 @@ export async function unreadableFolders(pattern: string): Promise<readonly strin
 }
 
 /**
- * What a folder holds; nothing where it is gone, or may be entered and not listed: what is in it under its own name is
- * read all the same.
+ * Returns the names in a folder, or nothing if it is gone or may not be listed. A file in it can still be read by its
+ * own name.
  */
 async function namesIn(folder: string): Promise<readonly string[]> {
   return fs.readdir(pathOf(folder), { encoding: 'buffer' }).then(
@@ -112,7 +115,8 @@ async function namesIn(folder: string): Promise<readonly string[]> {
 }
 
 /**
- * undefined: gone meanwhile, a link that leads nowhere, or a directory. Throws Refused where it may not be looked at.
+ * Returns undefined if the file is gone, a broken link or a directory.
+ * @throws Refused if permission is denied
  */
 async function candidateOf(file: string, matched: boolean, choice: CompressionChoice): Promise<Candidate | undefined> {
   const facts = await fs.stat(pathOf(file), { bigint: true }).catch((error: unknown) => {
@@ -141,7 +145,8 @@ export function isRotationOf(name: string, original: string): boolean {
 }
 
 /**
- * Names that rotation gives: app.log.1, app.log-20260131, app-20260131.log, app.log.old, and these with .gz or .zst.
+ * Matches names that rotation gives: app.log.1, app.log-20260131, app-20260131.log, app.log.old, and these with .gz or
+ * .zst.
  */
 function rotationOf(base: string): RegExp {
   const extension = path.extname(base)

@@ -6,20 +6,20 @@ import { Decompressor, ContentChanged } from './decompressor'
 import { FINGERPRINT_BYTES, fingerprintLength, fingerprintOf, type FilePosition } from './position'
 
 /**
- * Fills a read buffer with the uncompressed bytes of a file from an offset on. There is no way into the middle of
- * compressed data: what lies before is decompressed and compared with what is known of it.
+ * Fills a read buffer with the uncompressed bytes of a file from an offset on. Compressed data cannot be entered in the
+ * middle, so the bytes before the offset are decompressed and compared with the known fingerprints.
  */
 export class CompressedFileReader {
   private readonly decompressor: Decompressor
   private readonly chunks: AsyncGenerator<Buffer, void, undefined>
   private readAhead: Promise<IteratorResult<Buffer, void>> | undefined
-  /** The first bytes, as far as seen. */
+  /** The first bytes, as far as they were read. */
   head: Buffer = Buffer.alloc(0)
   private seen = 0
   private recent: Buffer = Buffer.alloc(0)
   private checked = false
 
-  /** @param most bytes of the file that are looked at */
+  /** @param maxBytes limits the bytes of the file that are read */
   constructor(
     file: fs.FileHandle,
     kind: Compression,
@@ -31,12 +31,15 @@ export class CompressedFileReader {
     this.chunks = this.decompressor.chunks()
   }
 
-  /** Compressed bytes read. */
+  /** Counts the compressed bytes that were read. */
   get consumed(): number {
     return this.decompressor.consumed
   }
 
-  /** As FileReader.wait. Throws OtherContent. */
+  /**
+   * Works as FileReader.wait.
+   * @throws ContentChanged if the file is not the known one
+   */
   async wait(signal: AbortSignal): Promise<boolean> {
     while (this.buffer.pending === 0) {
       const next = await unlessAborted((this.readAhead ??= this.startRead()), signal)
@@ -87,7 +90,7 @@ export class CompressedFileReader {
   }
 
   async idle(): Promise<void> {
-    // What it failed of is nobody's concern any more.
+    // An error of the read does not matter any more.
     await this.readAhead?.catch(() => undefined)
     await this.chunks.return()
   }

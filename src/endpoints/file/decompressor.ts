@@ -4,31 +4,31 @@ import type { Compression } from '../../core/contract'
 
 const BLOCK_BYTES = 256 * 1024
 /**
- * So much is decompressed at once: where data is damaged, ever less up to there, for of a write that fails the engine
- * gives out nothing.
+ * This many bytes are decompressed at once. Before damaged data the size shrinks, because the engine returns nothing of
+ * a write that fails.
  */
 const READ_SIZES = [BLOCK_BYTES, 4096, 128, 8, 1]
 
-/** The file is not the one whose position is known: its content differs, or ends before it. */
+/** The file is not the one of the position: its content differs, or ends before it. */
 export class ContentChanged extends Error {}
 
-/** What the content itself is to blame for, not the system. */
+/** Tells whether the content is damaged, as opposed to an error of the operating system. */
 export function isDamage(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).syscall === undefined && !(error instanceof ContentChanged)
 }
 
-/** Whole as far as it goes. */
+/** Tells whether the data is sound but ends too early. */
 export function isCutShort(error: unknown): boolean {
   return error instanceof Error && error.message.endsWith('ends too early')
 }
 
-/** The uncompressed bytes of a file: of a damaged one all that lies before the damage, then the error. */
+/** Decompresses a file. Of a damaged file it returns all bytes before the damage and then throws. */
 export class Decompressor {
-  /** Compressed bytes read. */
+  /** Counts the compressed bytes that were read. */
   consumed = 0
-  /** Where the block began that was read last. */
+  /** The offset of the last block that was read. */
   private blockAt = 0
-  /** From each on, the next of the sizes. */
+  /** From each of these offsets on, the next smaller size is used. */
   private readonly smallerReadsFrom: number[] = []
 
   /** @param maxBytes bytes of the file that are looked at */

@@ -6,7 +6,7 @@ import { bindByContent, bindByInode, unbound, type Bindings, type KnownFile } fr
 import type { FilePosition } from './position'
 import { Tail } from './tail'
 
-/** Rotated names are looked for of so many files that are not where they were, the newest ones. */
+/** Rotated names are searched for at most this many missing files, the newest ones. */
 const MAX_MISSING = 1000
 
 export interface FileSetFacts {
@@ -18,29 +18,29 @@ export interface FileSetFacts {
   readonly start: 'oldest' | number
   readonly epoch: number
   readonly log: Log
-  /** The date. */
+  /** Returns the date. */
   now(): number
   monotonic(): number
 }
 
 /**
- * Which files are being read. Each look around the disk tells which of them are still there, under what name, and which
- * are new.
+ * Knows which files are being read. Each scan of the disk finds out which of them still exist, under which names, and
+ * which files are new.
  *
- * A name of a partition is free again once its file is read up and no pattern leads to it any more: a file that is
- * rotated every night for years needs two names.
+ * The name of a partition is free again once its file is fully read and matches no pattern. So a file that is rotated
+ * every night for years needs two names.
  */
 export class FileSet {
-  /** In the order of reading. */
+  /** The files in the order of reading. */
   tails: Tail[] = []
-  /** Starts that are to be stored before anything is read. */
+  /** These start positions are stored before anything is read. */
   readonly startDeliveries: Delivery[] = []
-  /** By key: as they were when they were last recognised, or read up. */
+  /** The states of files by key, when they were last recognised or fully read. */
   private readonly recognised = new Map<string, string>()
   private readonly fullyRead = new Map<string, number>()
   private isFirstScan = true
 
-  /** @param known by partition: what is stored, and what was handed over since */
+  /** @param known the positions by partition: those stored, and those returned since */
   constructor(
     private readonly facts: FileSetFacts,
     readonly known: Map<string, FilePosition>,
@@ -63,7 +63,7 @@ export class FileSet {
     const rotated = await findRotated(astray, compression, there)
     await bindByInode(bound, missing, rotated, this.isTrusted)
     const candidates = [...rotated, ...matched]
-    // What is open and has no position yet is no stranger.
+    // A file that is open and has no position yet is no new file.
     const young = new Set(this.tails.filter((tail) => !this.known.has(tail.partition.name)).map(({ key }) => key))
     await bindByContent(
       bound,
@@ -95,11 +95,11 @@ export class FileSet {
     this.isFirstScan = false
   }
 
-  /** Its file is finished, or no more of it can be read. */
+  /** Drops a file that is finished or cannot be read any further. */
   async drop(tail: Tail): Promise<void> {
     this.tails = this.tails.filter((other) => other !== tail)
     this.fullyRead.set(tail.key, tail.candidate.size)
-    // Others may wait for it to be read.
+    // Other files may wait for this one.
     tail.mayHaveData = false
     await tail.close()
   }
@@ -121,7 +121,7 @@ export class FileSet {
     )
   }
 
-  /** What becomes of a file that is being read. */
+  /** Updates a file that is being read with the result of a scan. */
   private async updateTail(tail: Tail, found: Candidate | undefined, bound: Bindings): Promise<void> {
     if (tail.candidate.kind === 'stream') return
     const name = tail.partition.name
@@ -135,14 +135,14 @@ export class FileSet {
     tail.unmatchedSince = leaves ? (tail.unmatchedSince ?? this.facts.monotonic()) : undefined
     if (found === undefined) return
     if (found.size !== tail.candidate.size || found.modified !== tail.candidate.modified) {
-      // Compressed data has no end that could be gone on from.
+      // Reading cannot go on at the end of compressed data, so the file is read again.
       if (found.compression !== 'none') await tail.suspend()
       tail.mayHaveData = true
     }
     tail.candidate = found
   }
 
-  /** What is taken: keys of files that are being read, names of partitions, and the last file of each path. */
+  /** Returns the keys of files that are being read, the used names of partitions, and the last file of each path. */
   private occupied(bound: Bindings): Occupied {
     const names = new Set(this.tails.map((tail) => tail.partition.name))
     for (const [file, { name, position }] of bound)
@@ -154,7 +154,7 @@ export class FileSet {
     }
   }
 
-  /** @param origin the path under which rotation, or nobody yet, found it */
+  /** @param origin the path of the file before any rotation */
   private startTail(
     candidate: Candidate,
     origin: string,
@@ -190,8 +190,8 @@ export class FileSet {
   }
 
   /**
-   * Later than what is known of the path, also where the clock was set back: the order in which files came under one
-   * name rests on it.
+   * Returns a time after all known ones of the path, even if the clock was set back, because it decides the order of
+   * files with one name.
    */
   private sinceOf(path: string): number {
     const there = [...this.tails.map(({ origin, since }) => ({ path: origin, since })), ...this.known.values()].filter(
@@ -206,9 +206,9 @@ export class FileSet {
   }
 
   /**
-   * Files that lay under a path while nobody looked: rotation has put them between the newest one known of the path and
-   * the one that is there now. Where the newest one is still at its path there are none, and what is older than it was
-   * read, or was there before we came.
+   * Returns files that had a path between two scans. In the order of rotation they lie between the newest known file of
+   * the path and the present one. If the newest known file is still at its path, there are none. Files older than it
+   * were read, or existed before the flow began.
    */
   private missedFiles(
     rotated: readonly Candidate[],
@@ -222,7 +222,7 @@ export class FileSet {
     for (const one of seen) if ((newest.get(one.path)?.since ?? -1) < one.since) newest.set(one.path, one)
     const gone = [...bound].filter(([file, one]) => !file.matched && newest.get(one.position.path)?.name === one.name)
     if (gone.length === 0) return []
-    // In the order in which they were written last; within one tick of the clock the higher number is the older file.
+    // The order is that of their last writes. Of two with the same time, the higher number is the older file.
     return rotated
       .filter((candidate) => !bound.has(candidate))
       .sort((a, b) => a.modified - b.modified || (a.path < b.path ? 1 : -1))

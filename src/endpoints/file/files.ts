@@ -1,4 +1,4 @@
-/** Which files are read, and which are written, as far as can be told before any is opened. */
+/** Tells which files a line reads or writes, as far as that is known before any is opened. */
 import { realpathSync, statSync } from 'node:fs'
 import * as path from 'node:path'
 import { isGlob, matcherOf, unescaped } from '../../kit/glob-pattern'
@@ -12,7 +12,7 @@ export function filesOf(given: Given<typeof options>, role: Role): Promise<Files
 }
 
 async function read({ uri }: Given<typeof options>): Promise<Files> {
-  // Where something may not be looked at, opening says so.
+  // If a file may not be accessed, the opening reports it.
   const found = await findMatching(uri.path, 'none').catch(() => [])
   const matches = isGlob(uri.path) ? matcherOf(realPattern(uri.path)) : undefined
   const plain = real(path.resolve(uri.path))
@@ -34,7 +34,7 @@ function written({ uri, options: { rotateSize, rotateEvery } }: Given<typeof opt
   }
 }
 
-/** The folders that a pattern names outright may be links. */
+/** Resolves links among the folders that a pattern names literally. */
 function realPattern(pattern: string): string {
   let folder = path.resolve(pattern)
   while (isGlob(folder)) folder = path.dirname(folder)
@@ -44,7 +44,7 @@ function realPattern(pattern: string): string {
   )
 }
 
-/** Of what does not exist, the folder's. */
+/** Resolves links in a path. If the file does not exist, those of its folder are resolved. */
 function real(name: string): string {
   try {
     return realpathSync(name)

@@ -1,7 +1,7 @@
 /**
- * Which file on disk is which one that was read before: by inode and birth time first, then by what is in it among the
- * names that rotation gives, for a copy that was truncated at its origin or compressed is another inode. Content is
- * always looked at: an inode alone proves nothing.
+ * Finds out which file on disk is which file that was read before. Inode and birth time come first. Then rotated names
+ * are compared by content, because a copy (copytruncate) or a compressed file has another inode. Content is always
+ * checked, because an inode alone proves nothing.
  */
 import * as fs from 'node:fs/promises'
 import { pathOf } from '../../kit/file-names'
@@ -17,7 +17,8 @@ export interface KnownFile {
 export type Bindings = Map<Candidate, KnownFile>
 
 /**
- * Binds what has the same inode, birth time and content. @param trusted says that a pair needs no look at its content
+ * Binds files with the same inode, birth time and content.
+ * @param trusted tells that the content of a pair needs no check
  */
 export async function bindByInode(
   bound: Bindings,
@@ -40,7 +41,7 @@ export async function bindByInode(
   }
 }
 
-/** Binds what lies under a rotated name and has the same content: copies, and what was compressed since. */
+/** Binds files with a rotated name and the same content: copies and files that were compressed since. */
 export async function bindByContent(
   bound: Bindings,
   known: readonly KnownFile[],
@@ -65,7 +66,10 @@ export async function bindByContent(
   }
 }
 
-/** Of two that name one inode, the one that knows more about it is right, if it is right at all. */
+/**
+ * Returns the known files that are not bound. Of two with one inode, the one with the larger offset comes first,
+ * because only that one can be right if both match.
+ */
 export function unbound(known: readonly KnownFile[], bound: Bindings): KnownFile[] {
   const taken = new Set([...bound.values()].map(({ name }) => name))
   return known.filter(({ name }) => !taken.has(name)).sort((a, b) => b.position.offset - a.position.offset)
@@ -76,8 +80,8 @@ function sameBirth(position: FilePosition, candidate: Candidate): boolean {
 }
 
 /**
- * The file is long enough and its bytes are those that were read. Of a compressed one only the beginning is looked at:
- * the rest is, when it is skipped.
+ * Tells whether a file is long enough and its bytes are those that were read. Of a compressed file only the beginning
+ * is checked here. The rest is checked when it is skipped.
  */
 async function hasContentOf(candidate: Candidate, { head, before, offset }: FilePosition): Promise<boolean> {
   if (candidate.compression !== 'none')
@@ -95,7 +99,7 @@ async function hasContentOf(candidate: Candidate, { head, before, offset }: File
         (await fingerprintAt(file, offset - fingerprintLength(before), fingerprintLength(before))) === before)
     )
   } catch (error) {
-    // Gone since it was listed: the next look tells.
+    // The file is gone since it was listed. The next scan will notice.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
     throw error
   } finally {
@@ -103,7 +107,7 @@ async function hasContentOf(candidate: Candidate, { head, before, offset }: File
   }
 }
 
-/** Of `length` bytes at a position, or of as many as there are. */
+/** Returns the fingerprint of up to `length` bytes at a position. */
 export async function fingerprintAt(file: fs.FileHandle, position: number, length: number): Promise<string> {
   const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(length), 0, length, position)
   return fingerprintOf(buffer.subarray(0, bytesRead))
@@ -115,15 +119,15 @@ async function beginning({ path: name, compression }: Candidate): Promise<Buffer
   let file: fs.FileHandle | undefined
   try {
     file = await fs.open(pathOf(name), 'r')
-    // Two blocks of zstd, which are handed out whole.
+    // The limit covers two blocks of zstd, which are returned whole.
     for await (const part of new Decompressor(file, compression, 64 * FINGERPRINT_BYTES).chunks()) {
       parts.push(part)
       length += part.length
       if (length >= FINGERPRINT_BYTES) break
     }
   } catch (error) {
-    // Too short, damaged or gone: what was read of it decides. Where it cannot be read now, nothing does: taken for
-    // another file, it would come twice.
+    // If the file is too short, damaged or gone, the bytes that were read decide. Any other error is thrown, because a
+    // file that is taken for another one would be read twice.
     const { code, syscall } = error as NodeJS.ErrnoException
     if (syscall !== undefined && code !== 'ENOENT') throw error
   } finally {

@@ -1,21 +1,23 @@
 /**
- * Files, both ways.
+ * Reads, follows, writes and rotates files.
  *
- * - A file that is read is a partition of its own, named by the path it was found under; two at once of one path
- *   (rotation) are told apart by `#2`. What it is, its position says: inode, birth time and content. A renamed file is
- *   gone on with, a truncated or replaced one is a new one.
- * - Names are bytes: one that is not UTF-8 is matched and read as well (`kit/file-names.ts`). A path that is there is
+ * - A file that is read is a partition. Its name is the path where it was found; two files of one path (rotation)
+ *   differ by `#2`. The position identifies the file by inode, birth time and content. A renamed file is read on, a
+ *   truncated or replaced one is a new file.
+ * - Names are bytes: a name that is not UTF-8 is matched and read as well (`kit/file-names.ts`). A path that exists is
  *   no pattern.
- * - Only whole lines are delivered while a file is followed; a last line without newline counts once its file is
+ * - Only whole lines are returned while a file is followed. A last line without newline counts once its file is
  *   finished.
- * - A file that is damaged, or closed to us, keeps no other unread: what can be read of it is delivered, the rest is a
- *   gap, in every run anew. Only where nothing at all can be read the source has failed.
- * - What the spool has lost is read again from the very file, known by its content, under whatever name rotation gave
- *   it.
- * - Of followed files about sixteen are open at once; one that rests makes way.
- * - A file that is written is confirmed by fdatasync, its name by fsync of the folder. Others may write to it too: each
- *   write goes to the end as it stands, in one piece. What a kill left torn is cut off before the next write, where it
- *   is known to be ours.
+ * - A file that is damaged, or may not be read, does not stop the others. All that can be read of it is returned, and
+ *   the rest is reported as a gap in every run. The source fails only if nothing at all can be read.
+ * - Records that the spool has lost are read again from the same file, which is recognised by its content under any
+ *   rotated name.
+ * - About sixteen followed files are open at once. An idle one is closed for another.
+ * - fdatasync confirms a write, and fsync of the folder confirms a new name. Other processes may write to the same
+ *   file, because each write is appended in one piece. A torn write of a killed process is removed before the next
+ *   write, if it is certainly ours.
+ * - `file-set.ts`, `tail.ts`, `candidates.ts` and `identity.ts` serve the source; `output-file.ts`, `marker.ts` and
+ *   `torn-write.ts` serve the sink.
  */
 import { compressionOf } from '../../codec/compression'
 import { isGlob } from '../../kit/glob-pattern'

@@ -1,10 +1,12 @@
 /**
- * Which write to a file is under way: a small file beside it (`.NAME.writing`), there only while it is written to. Each
- * process that writes has one of its own (`.NAME.2.writing` and so on), for several may write to one file.
+ * Stores the intent of the pending write in a small file beside the target (`.NAME.writing`), which exists only while
+ * the target is open. Several processes may write to one file, and each has its own marker (`.NAME.2.writing` and so
+ * on).
  *
- * Two slots, written in turn and synced, each before the write that it tells of: where that is to begin, its length,
- * and a checksum of each block of it. After a crash the newest good slot decides whether the end of the file is a torn
- * write of ours. Only what it proves to be ours goes: others may have appended since.
+ * A marker has two slots, which are written in turn. Each is synced before its write and holds the start, the length
+ * and a checksum for each block of that write. After a crash the newest valid slot tells whether the end of the file is
+ * a torn write of ours. Only bytes that are certainly ours are removed, because other processes may have appended
+ * since.
  */
 import { constants, fstatSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
@@ -24,10 +26,10 @@ interface Header extends WrittenFile {
   readonly blocks: number
 }
 
-/** Room for the header, and for as many checksums as a write has blocks at most. */
+/** A slot has space for the header and for the checksums of a write with the most blocks. */
 const HEADER = 256
 const SLOT = 32 * 1024
-/** Processes that write to one file and are protected; more may write. */
+/** At most this many processes that write to one file have a marker. Others may write without one. */
 const MAX_MARKERS = 8
 
 function markerPath(file: string, number: number): string {
@@ -42,7 +44,10 @@ export class Marker {
     private readonly name: string,
   ) {}
 
-  /** To be made durable by an fsync of the folder. undefined: none can be made there, or there are enough of them. */
+  /**
+   * Creates a marker, which becomes durable by an fsync of the folder. It returns undefined if none can be created
+   * there, or if there are too many.
+   */
   static async create(target: string): Promise<Marker | undefined> {
     for (let number = 1; number <= MAX_MARKERS; number++) {
       const name = markerPath(target, number)
@@ -60,14 +65,14 @@ export class Marker {
     return undefined
   }
 
-  /** Whoever opened the file after us took it for the marker of a dead process. */
+  /** Tells whether another process has removed the marker, which it took for that of a dead process. */
   get isRemoved(): boolean {
     return fstatSync(this.file.fd).nlink === 0
   }
 
   /**
-   * Survives a kill when resolved, and a power cut after `sync`, which comes before the write: else a part of the write
-   * could be there, and nothing tell of it.
+   * Records the intent of a write. It survives a kill once this resolves, and a power cut after `sync`. `sync` has to
+   * come before the write, or a part of the write could exist without its intent.
    */
   async record(identity: WrittenFile, { start, length, block, sums }: WriteIntent): Promise<void> {
     const header = JSON.stringify({
@@ -89,12 +94,12 @@ export class Marker {
     return this.file.datasync()
   }
 
-  /** Stays for whoever opens the file next. */
+  /** Closes the marker and leaves it for the next process that opens the target. */
   close(): Promise<void> {
     return this.file.close()
   }
 
-  /** Nothing of ours in the file is torn. */
+  /** Removes the marker, because the target has no torn write of ours. */
   async remove(): Promise<void> {
     const { ino } = fstatSync(this.file.fd, { bigint: true })
     await this.file.close()
@@ -104,8 +109,8 @@ export class Marker {
 }
 
 /**
- * What writers of a file that are gone had under way: each with its marker, which is to be removed once it was looked
- * after.
+ * Returns the pending writes of processes that are gone, each with its marker. The caller removes the marker after it
+ * has dealt with the write.
  */
 export async function leftoverMarkers(
   target: string,
@@ -145,7 +150,7 @@ function slotOf(slot: Buffer): { readonly header: Header; readonly sums: Buffer 
   }
 }
 
-/** Of a write that begins at `start`, so large that it fits into a slot. */
+/** Returns the intent of a write that begins at `start`, with blocks so large that their checksums fit into a slot. */
 export function intentOf(start: number, chunks: readonly Buffer[]): WriteIntent {
   return intentWithChecksums(start, chunks, (SLOT - HEADER) / 4)
 }

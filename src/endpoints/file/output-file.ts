@@ -13,40 +13,40 @@ const NEWLINE = 0x0a
 const LINE_END = Buffer.from('\n')
 
 export interface OutputFileFacts {
-  /** Absolute. */
+  /** The path is absolute. */
   readonly path: string
-  /** Lines go on after a newline only. */
+  /** The content is lines, so a write has to begin behind a newline. */
   readonly lines: boolean
-  /** Folders that do not exist are made. */
+  /** Missing folders are created. */
   readonly makeFolders: boolean
-  /** So many bytes of ours, torn, were cut off. */
+  /** A torn write of this many bytes was removed. */
   tornWriteRemoved(bytes: number): void
-  /** Somebody has cut the file short. */
+  /** Another process has truncated the file. */
   truncated(): void
-  /** No marker can be kept in this folder. */
+  /** This folder cannot contain a marker. */
   markerUnavailable(folder: string): void
-  /** A write that is under way elsewhere is done by then. */
+  /** Waits until a write of another process is certainly done. */
   pause(): Promise<void>
 }
 
 /**
- * A file that grows by whole, confirmed writes, and by what others append: the kernel puts each write at the end as it
- * then stands (O_APPEND), in one piece. Nothing is cut off but what is known to be a torn write of ours, and nothing of
- * ours stands in a line with somebody else's.
+ * Appends whole, confirmed writes to a file to which other processes may append as well. The kernel puts each write at
+ * the present end of the file (O_APPEND), in one piece. Only a torn write that is certainly ours is removed. Our bytes
+ * never share a line with those of others.
  */
 export class OutputFile {
-  /** Where the file ended after our last write; undefined: nobody knows. */
+  /** The end of the file after our last write, or undefined if it is unknown. */
   private end: number | undefined
   private lastIntent: WriteIntent | undefined
-  /** What became of the last write is not known. */
+  /** The outcome of the last write is unknown. */
   private isLastWriteUnknown = false
-  /** A write that was not confirmed is there all the same, or in a copy that somebody made. */
+  /** An unconfirmed write may be in the file all the same, or in a copy of it. */
   private mayHaveLeftovers = false
   private isTruncationReported = false
 
   private constructor(
     readonly path: string,
-    /** Without links. */ readonly real: string,
+    /** The path without links. */ readonly real: string,
     private readonly facts: OutputFileFacts,
     private readonly file: fs.FileHandle,
     private marker: Marker | undefined,
@@ -55,7 +55,7 @@ export class OutputFile {
     readonly modified: number,
   ) {}
 
-  /** Bytes in it when it was last looked at. */
+  /** Returns the size of the file when it was last checked. */
   get length(): number {
     return this.length_
   }
@@ -68,14 +68,14 @@ export class OutputFile {
     }
   }
 
-  /** @returns undefined: another process has renamed the file meanwhile, for it was full */
+  /** @returns undefined if another process has rotated the file meanwhile */
   private static async attempt(facts: OutputFileFacts): Promise<OutputFile | undefined> {
     const { file, isNew } = await openOrCreate(facts.path)
     let marker: Marker | undefined
     try {
       const before = await file.stat({ bigint: true })
       if (!before.isFile()) throw new Refused(`${facts.path} is no regular file`)
-      // What is renamed when it is full, and has a marker beside it, is the file and not a link to it.
+      // Rotation and marker belong to the file itself, not to a link to it.
       const real = await realPathOf(facts.path, before.ino)
       if (real === undefined) {
         await file.close()
@@ -104,7 +104,10 @@ export class OutputFile {
     }
   }
 
-  /** Durable when resolved. After a throw nothing is known of it: `close` takes back what it can. */
+  /**
+   * Appends a write that is durable once this resolves. After a throw its outcome is unknown, and `close` undoes what
+   * it can.
+   */
   async append(chunks: readonly Buffer[]): Promise<void> {
     const { size } = fstatSync(this.file.fd)
     if (size < this.length_) this.reportTruncated()
@@ -114,8 +117,7 @@ export class OutputFile {
         : [LINE_END, ...chunks]
     const intent = intentOf(size, ours)
     await this.recordIntent(intent)
-    // Before the write, not with it: of a write that reached the disk without its announcement nobody could say later
-    // that it is torn.
+    // The intent is synced before the write. Otherwise a torn write without intent could not be recognised later.
     await this.marker?.sync()
     this.isLastWriteUnknown = true
     await this.writeAtOnce(intent, ours)
@@ -124,7 +126,7 @@ export class OutputFile {
     this.length_ = fstatSync(this.file.fd).size
     this.end = size + intent.length
     if (this.length_ >= this.end) return
-    // Of what was cut off nobody can say whether a copy of it was made before.
+    // A copy of the file may have been made before it was truncated.
     this.reportTruncated()
     this.mayHaveLeftovers = true
     throw new Disconnected(
@@ -132,14 +134,14 @@ export class OutputFile {
     )
   }
 
-  /** In one piece: between several, others could write. */
+  /** Writes everything in one call, because others could write between two calls. */
   private async writeAtOnce({ start, length }: WriteIntent, chunks: readonly Buffer[]): Promise<void> {
     const { bytesWritten } = await this.file.writev(
       chunks.length <= MAX_BUFFERS ? [...chunks] : [Buffer.concat(chunks)],
     )
     if (bytesWritten === length) return
     if (this.undoAppend(start, bytesWritten)) this.isLastWriteUnknown = false
-    // A disk that is full takes a part; the system says so only when asked for the rest.
+    // A full disk takes a part of the write without an error.
     throw Object.assign(new Error('the disk took a part of it only'), { code: 'ENOSPC' })
   }
 
@@ -153,13 +155,13 @@ export class OutputFile {
     this.lastIntent = intent
   }
 
-  /** Takes the last append back, where nobody has appended since. */
+  /** Undoes the last append, unless another process has appended since. */
   retract(): void {
     if (this.lastIntent !== undefined && !this.undoAppend(this.lastIntent.start, this.lastIntent.length))
       this.mayHaveLeftovers = true
   }
 
-  /** Nothing happens between the look and the cut but what others do in a microsecond. */
+  /** Another process has only microseconds between the check and the truncation. */
   private undoAppend(start: number, length: number): boolean {
     if (fstatSync(this.file.fd).size !== start + length) return false
     try {
@@ -176,22 +178,22 @@ export class OutputFile {
     this.isTruncationReported = true
   }
 
-  /** Somebody has renamed or removed it: its path leads elsewhere. */
+  /** Tells whether the path leads to another file, because this one was renamed or removed. */
   async isElsewhere(): Promise<boolean> {
-    // Where it cannot be looked at, opening it anew says why.
+    // If it cannot be checked, the next opening reports why.
     const facts = await fs.stat(this.path, { bigint: true }).catch(() => undefined)
     return facts === undefined || String(facts.ino) !== this.identity.inode
   }
 
   /**
-   * Leaves nothing torn in the file. Where the disk does not let it, the marker stays for the next opening.
-   * @returns whether something of a write that was not confirmed may be there for good
+   * Closes the file without a torn write. If the disk prevents that, the marker stays for the next opening.
+   * @returns whether a part of an unconfirmed write may stay in the file
    */
   async close(): Promise<boolean> {
     try {
       if (this.isLastWriteUnknown && this.lastIntent !== undefined) {
         const { size } = fstatSync(this.file.fd)
-        // It will come again, as a whole.
+        // The write will be repeated as a whole.
         if (
           ['torn', 'whole'].includes(await writeStateOf(this.file, this.lastIntent, size)) &&
           this.undoAppend(this.lastIntent.start, size - this.lastIntent.start)
@@ -211,8 +213,8 @@ export class OutputFile {
 }
 
 /**
- * Gives a full file another name and makes that durable. The name is taken first, by an empty file that then is
- * replaced: two processes never rename to the same one. False: the name is somebody's.
+ * Renames a full file durably. An empty file reserves the new name first, so that two processes never use the same one.
+ * It returns false if the name is taken.
  */
 export async function renameDurably(from: string, to: string): Promise<boolean> {
   const taken = await fs
@@ -225,14 +227,14 @@ export async function renameDurably(from: string, to: string): Promise<boolean> 
   await taken.close()
   await fs.rename(from, to).catch(async (error: unknown) => {
     await fs.rm(to, { force: true })
-    // Another process was faster: it has a name.
+    // Another process has already renamed the file.
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   })
   await syncFolder(path.dirname(from))
   return true
 }
 
-/** Cuts off what writers that are gone have torn, and nothing else. */
+/** Removes torn writes of processes that are gone, and nothing else. */
 async function removeTornWrites(
   facts: OutputFileFacts,
   real: string,
@@ -254,7 +256,7 @@ async function removeTornWrites(
   }
 }
 
-/** And is so a little later: a writer that lives may be in the middle of it. */
+/** Tells whether a write is torn and still is a moment later, because a living process may be in the middle of it. */
 async function isTorn({ pause }: OutputFileFacts, file: fs.FileHandle, intent: WriteIntent): Promise<boolean> {
   const { size } = fstatSync(file.fd)
   if ((await writeStateOf(file, intent, size)) !== 'torn') return false
@@ -279,7 +281,7 @@ async function openOrCreate(name: string): Promise<{ readonly file: fs.FileHandl
   }
 }
 
-/** Without links; undefined where the path names another file by now, or none. */
+/** Returns the path without links, or undefined if it leads to another file by now, or to none. */
 async function realPathOf(name: string, inode: bigint): Promise<string | undefined> {
   try {
     const real = await fs.realpath(name)
@@ -290,7 +292,7 @@ async function realPathOf(name: string, inode: bigint): Promise<string | undefin
   }
 }
 
-/** The last line that somebody else wrote may lack its newline. */
+/** Tells whether the file ends with a newline. A last line of another process may lack it. */
 async function endsLine(file: fs.FileHandle, length: number): Promise<boolean> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(1), 0, 1, length - 1)
   return bytesRead === 0 || buffer[0] === NEWLINE
@@ -299,13 +301,11 @@ async function endsLine(file: fs.FileHandle, length: number): Promise<boolean> {
 async function makeSyncedFolders(folder: string): Promise<void> {
   const first = await makeFolders(folder)
   if (first === undefined) return
-  // Each new folder is a name in the one above it.
+  // Each new folder is an entry in the folder above it.
   for (let made = folder; made.length >= first.length; made = path.dirname(made)) await syncFolder(path.dirname(made))
 }
 
-/**
- * A folder that may be entered and not read cannot be opened to be synced; its file system syncs it in its own time.
- */
+/** Syncs a folder. One that may not be read cannot be opened for that, and its file system syncs it later by itself. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await fs.open(folder, constants.O_RDONLY | constants.O_DIRECTORY).catch((error: unknown) => {
     if (['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined

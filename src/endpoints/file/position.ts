@@ -1,32 +1,29 @@
 /**
- * What tells one file from another, whatever their names: inode, birth time, and hashes of its first 4 KiB and of the 4
- * KiB before the offset. Inode and birth time alone do not: inodes are used again, and a file truncated in place keeps
- * both.
+ * Defines the position in a file, which identifies the file under any name: inode, birth time, and hashes of the first
+ * 4 KiB and of the 4 KiB before the offset. Inode and birth time alone do not suffice, because inodes are reused, and a
+ * file that is truncated in place keeps both.
  */
 import { createHash } from 'node:crypto'
 
-/** Bytes that are hashed at the beginning and before the offset. */
+/** This many bytes are hashed at the beginning and before the offset. */
 export const FINGERPRINT_BYTES = 4096
 
 export interface FilePosition {
-  /** Under which the pattern found it first. */
+  /** The path where the pattern first found the file. */
   readonly path: string
   readonly inode: string
-  /** Birth time in milliseconds; 0 where the file system has none. */
+  /** The birth time in milliseconds, or 0 if the file system has none. */
   readonly born: string
-  /** Bytes read, uncompressed. */
+  /** The number of uncompressed bytes that were read. */
   readonly offset: number
-  /**
-   * Epoch milliseconds at which reading of this file began: of several files that were one path's, the last one is the
-   * newest.
-   */
+  /** The time at which reading of this file began, in milliseconds since the epoch. It orders the files of one path. */
   readonly since: number
-  /** `LENGTH:SHA256` of the first bytes, and of those before the offset where they are others. */
+  /** `LENGTH:SHA256` of the first bytes, and of the bytes before the offset if they are others. */
   readonly head?: string
   readonly before?: string
   /**
-   * Of a compressed file that was read to its end: its compressed bytes. While it has no more, it need not be
-   * decompressed to see that nothing is new.
+   * The compressed size of a file that was read to its end. While it does not grow, the file need not be decompressed
+   * to find that nothing is new.
    */
   readonly whole?: number
 }
@@ -35,7 +32,7 @@ export function encodePosition(position: FilePosition): string {
   return JSON.stringify(position)
 }
 
-/** undefined: it is none of ours. */
+/** Returns undefined if the text is no position of this endpoint. */
 export function decodePosition(text: string): FilePosition | undefined {
   try {
     const parsed = JSON.parse(text) as Partial<FilePosition>

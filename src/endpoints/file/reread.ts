@@ -1,6 +1,6 @@
 /**
- * What was read of a file before, once more: for records that were lost behind us. Only from the very file: its content
- * is compared.
+ * Reads again what was read of a file before, for records that were lost downstream. The content is compared, so that
+ * it is the same file.
  */
 import type { Delivery, Position } from '../../core/contract'
 import { only, within } from '../../core/batch'
@@ -36,7 +36,7 @@ export async function* reread(
   if (begin === undefined && startOf(facts.start) !== 'oldest')
     throw new Fatal(`where reading of ${end.path} began is not known any more`)
   const { path, inode, born, since } = end
-  // What was called so before is another file: of this one nothing was read.
+  // The earlier position belongs to another file of that name, so this file is read from its beginning.
   const known = begin?.since === since ? begin : { path, inode, born, since, offset: 0 }
   const { framing, maxRecord } = facts
   const tail = new Tail({
@@ -65,7 +65,7 @@ export async function* reread(
   }
 }
 
-/** By the rules by which a file is known again. */
+/** Finds the file in the same way as the source recognises files. */
 async function fileOf(
   { pattern, compression }: RereadFacts,
   name: string,

@@ -28,10 +28,10 @@ export type SinkOptions = Pick<
 >
 
 const MIB = 1024 * 1024
-/** Milliseconds after which a write that was seen half done is either done or torn. */
+/** After this many milliseconds a half-done write is either done or torn. */
 const HALF_WRITE_PAUSE_MS = 200
 
-/** A FIFO or a device that exists. */
+/** Tells whether the path is an existing FIFO or device. */
 function isStream(name: string): boolean {
   const facts = statSync(name, { throwIfNoEntry: false })
   return facts !== undefined && !facts.isFile() && !facts.isDirectory()
@@ -44,11 +44,11 @@ export class FileSink implements Sink {
   private readonly hasTimes: boolean
   private context: EndpointContext | undefined
   private file: OutputFile | undefined
-  /** When the file was written last, by us; what was in it before belongs to the time at which it was modified. */
+  /** The time of our last write. Before it, the time at which the file was modified counts. */
   private wroteAt: number | undefined
-  /** What was not confirmed may be in a file for good: where it comes again it is there twice. */
+  /** An unconfirmed write may stay in a file, and its retry is then a duplicate. */
   private mayHaveLeftovers = false
-  /** Of a write that was given up: closing waits for it. */
+  /** The last write. Closing waits for it, even if it was given up. */
   private pendingWrite: Promise<unknown> = Promise.resolve()
 
   constructor(
@@ -58,8 +58,8 @@ export class FileSink implements Sink {
     this.compression = given.compression === 'auto' ? compressionOf(template) : given.compression
     this.hasTimes = hasTimes(template)
     this.wants = given.framing === 'lines' ? 'lines' : 'entries'
-    // Each write is compressed by itself: larger ones are worth more. What of a write was not confirmed is cut off
-    // before it comes again.
+    // Each write is compressed by itself, so larger writes compress better. An unconfirmed part of a write is removed
+    // before its retry.
     this.limits = {
       maxEntries: Number.MAX_SAFE_INTEGER,
       maxBytes: (this.compression === 'none' ? 4 : 16) * MIB,
@@ -72,7 +72,7 @@ export class FileSink implements Sink {
     }
   }
 
-  /** The file is opened, so that a path that cannot be written to is told of at once. */
+  /** Opens the file, so that a path that cannot be written is reported at once. */
   async open(context: EndpointContext): Promise<void> {
     this.context = context
     if (!this.hasTimes)
@@ -84,14 +84,14 @@ export class FileSink implements Sink {
       write.origin(index),
     )
     if (bytes === 0) return refused.length === 0 ? CONFIRMED : { retry: [], rejected: refused }
-    // The time of the records, not that of a retry hours later.
+    // The time of the records counts, not that of a retry hours later.
     const at = this.hasTimes ? write.origin(0).receivedAt : (this.context?.clock.now() ?? 0)
     const target = path.resolve(this.hasTimes ? pathAt(this.template, at) : this.template)
     const done = this.classified(target, async () => {
       const file = await this.fileAt(target, at)
       await file.append(await this.compressed(chunks))
       this.wroteAt = at
-      // Given up meanwhile, it counts as not written and may come again.
+      // A write that was given up meanwhile counts as not written and may be retried.
       if (signal.aborted) file.retract()
     })
     this.pendingWrite = done.catch(() => undefined)
@@ -103,13 +103,13 @@ export class FileSink implements Sink {
 
   private async compressed(chunks: readonly Buffer[]): Promise<readonly Buffer[]> {
     if (this.compression === 'none') return chunks
-    // A member of its own, complete: whatever is cut off after a crash, the file stays readable.
+    // Each write is a complete member, so the file stays readable whatever is removed after a crash.
     const parts: Buffer[] = []
     for await (const part of compress(this.compression, this.given.compressionLevel)(chunks)) parts.push(part)
     return parts
   }
 
-  /** The file to write to, rotated if that is due. */
+  /** Returns the file to write to, after rotation if that is due. */
   private async fileAt(target: string, now: number): Promise<OutputFile> {
     if (this.file !== undefined && (this.file.path !== target || (await this.file.isElsewhere())))
       await this.closeFile()

@@ -24,15 +24,15 @@ export type SourceOptions = Pick<
 >
 
 /**
- * A file that no path leads to any more may still be written by who has it open: it is given up after so long without a
- * byte, milliseconds.
+ * A file that matches no path any more may still be written by a process that has it open. It is dropped after this
+ * many milliseconds without new data.
  */
 const UNMATCHED_GRACE_MS = 10_000
-/** Files that are open at once, where possible: each has memory of its own. */
+/** At most about this many files are open at once, because each needs memory. */
 const MAX_OPEN = 16
-/** Milliseconds between two looks around the disk that names call for; polling comes besides. */
+/** Changed names cause a scan at most once in this many milliseconds. Polling comes in addition. */
 const MIN_SCAN_GAP_MS = 100
-/** After so many bytes an open file makes way for one that waits. */
+/** After this many bytes an open file is closed for one that waits. */
 const TURN_BYTES = 16 * 1024 * 1024
 
 export class FileSource implements Source {
@@ -43,12 +43,12 @@ export class FileSource implements Source {
   private watcher: Watcher | undefined
   private poll: { stop(): void } | undefined
   private isScanDue = false
-  /** Files that could not be read, or not to their end, and are not told of yet. */
+  /** Files that could not be read to their end, and were not reported yet. */
   private unreportedFaults: { readonly name: string; readonly offset: number; readonly why: string }[] = []
-  /** Sizes of those that were told of. */
+  /** The sizes of files that were reported. */
   private readonly reportedSizes = new Map<string, number>()
   private scannedAt = 0
-  /** Where `--until end` stops: sizes by file. */
+  /** `--until end` stops at these sizes. */
   private stopSizes: ReadonlyMap<string, number> | undefined
 
   constructor(
@@ -94,7 +94,7 @@ export class FileSource implements Source {
 
   private startWatching({ clock }: SourceContext, set: FileSet): void {
     this.watcher = new Watcher((file, names) => {
-      // A folder where names come and go by the thousand is looked at now and then all the same.
+      // A folder with thousands of changing names is scanned only now and then.
       if (names && clock.monotonic() - this.scannedAt >= MIN_SCAN_GAP_MS) this.isScanDue = true
       for (const tail of set.tails) if (tail.candidate.path === file) tail.mayHaveData = true
       this.changes.notify()
@@ -123,7 +123,7 @@ export class FileSource implements Source {
         if (!tail.isOpen) await this.closeIdleFile(set)
         const delivery = await this.next(set, tail, signal)
         if (delivery === undefined) continue
-        // The others first, before this one is due again.
+        // All other files come before this one is read again.
         if (this.given.follow) {
           set.tails = [...set.tails.filter((other) => other !== tail), tail]
           if (tail.bytesSinceOpen > TURN_BYTES && set.tails.some((other) => !other.isOpen && other.mayHaveData))
@@ -150,7 +150,10 @@ export class FileSource implements Source {
     return [...open, ...due.filter((tail) => !tail.isOpen).slice(0, Math.max(0, MAX_OPEN - open.length))]
   }
 
-  /** Before another file is opened: one that rests is closed. Not one that no path leads to any more. */
+  /**
+   * Closes an idle file before another one is opened. A file that matches no path any more stays open, because it could
+   * not be opened again.
+   */
   private async closeIdleFile(set: FileSet): Promise<void> {
     const open = set.tails.filter((tail) => tail.isOpen)
     if (open.length < MAX_OPEN) return
@@ -173,12 +176,12 @@ export class FileSource implements Source {
     return delivery
   }
 
-  /** The next delivery of a file; undefined where it has no more for now. */
+  /** Returns the next delivery of a file, or undefined if it has no more for now. */
   private async next(set: FileSet, tail: Tail, signal: AbortSignal): Promise<Delivery | undefined> {
     const { follow } = this.given
     const name = tail.candidate.path
     try {
-      // What is heard from here on counts for the next time.
+      // A change from here on counts for the next read.
       tail.mayHaveData = false
       tail.atEnd = !(await tail.wait(signal))
       tail.mayHaveData ||= !tail.atEnd
@@ -206,7 +209,7 @@ export class FileSource implements Source {
         await set.drop(tail)
         await this.scan(set)
       } else if (follow && isCutShort(error)) {
-        // Still being written: it is looked into again when it has grown.
+        // The file is still being written, and is read again when it has grown.
         tail.mayHaveData = false
         await tail.suspend()
       } else if (isDamage(error) || ['EACCES', 'EPERM', 'EIO'].includes((error as NodeJS.ErrnoException).code ?? ''))
@@ -217,8 +220,8 @@ export class FileSource implements Source {
   }
 
   /**
-   * One file that cannot be read keeps none of the others unread: it is named, and what is missing of it is a gap.
-   * Returns what is left of it.
+   * Skips a file that cannot be read, so that it does not stop the others. It is named, and its missing part becomes a
+   * gap. It returns the last part that could be read.
    */
   private async skipUnreadable(set: FileSet, tail: Tail, error: unknown): Promise<Delivery | undefined> {
     const { path: name, size } = tail.candidate
@@ -235,7 +238,7 @@ export class FileSource implements Source {
       tail.mayHaveData = false
       await tail.suspend()
     }
-    // Where nothing at all can be read, it is more likely that something else was meant.
+    // If nothing at all can be read, the line is probably wrong.
     if (set.known.size === 0 && set.tails.every(({ unreadable }) => unreadable !== undefined)) throw fault
     if (set.known.size > 0) this.reportFaults()
     return undefined
@@ -246,13 +249,13 @@ export class FileSource implements Source {
       this.context?.gap({ partition: name, from: `${name}:${offset}`, to: 'its end', why })
   }
 
-  /** After something was heard, or a while has passed. */
+  /** Handles changes after a notification or a poll. */
   private async handleChanges(set: FileSet): Promise<void> {
     if (this.isScanDue) {
       this.isScanDue = false
       await this.scan(set)
       this.watchFolders(set)
-      // What may be read is no matter of size or time.
+      // A change of permissions changes neither size nor time, so refused files are tried again.
       for (const tail of set.tails) if (tail.unreadable === 'refused') tail.mayHaveData = true
     }
     const now = this.context?.clock.monotonic() ?? 0
@@ -294,7 +297,7 @@ export class FileSource implements Source {
     return reread({ pattern: this.pattern, ...this.given }, name, from, to, signal)
   }
 
-  /** A file's position lives with the flow. */
+  /** The state of the flow keeps the position of a file. */
   commit(): Promise<void> {
     return Promise.resolve()
   }
@@ -307,7 +310,7 @@ export class FileSource implements Source {
   }
 }
 
-/** The lowest folder that the pattern names outright. */
+/** Returns the lowest folder that the pattern names literally. */
 function folderOf(pattern: string): string {
   let folder = path.dirname(path.resolve(pattern))
   while (isGlob(folder)) folder = path.dirname(folder)
@@ -323,6 +326,6 @@ function faultOf(path: string, error: unknown): Error {
   if (code === 'EMFILE' || code === 'ENFILE')
     return new Disconnected(`${name} cannot be opened: too many files are open`, facts)
   if (syscall !== undefined) return new Disconnected(`reading ${name} failed: ${lineOf(error)}`, facts)
-  // What zlib says about the content: no retry changes it.
+  // This is an error of zlib about the content, which no retry can change.
   return new Fatal(`${name}: ${lineOf(error)}; mend or move it, or say what it is with compression=`, facts)
 }

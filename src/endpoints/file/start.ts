@@ -8,7 +8,8 @@ const NEWLINE = 0x0a
 const BLOCK = 256 * 1024
 
 /**
- * `oldest`, or how many lines before the end: `latest` is none, `-N` is N. Throws an Error that says what is allowed.
+ * Returns `oldest` or the number of lines before the end: 0 for `latest` and N for `-N`.
+ * @throws an Error that says what is allowed
  */
 export function startOf(text: string): 'oldest' | number {
   if (/^oldest$/i.test(text)) return 'oldest'
@@ -18,8 +19,8 @@ export function startOf(text: string): 'oldest' | number {
 }
 
 /**
- * Offset at which the last so many whole lines begin. A line that is being written does not count: it is read once it
- * is whole.
+ * Returns the offset at which the last N whole lines begin. An unfinished line does not count, because it is read once
+ * it is finished.
  */
 export async function offsetOfLast(lines: number, file: fs.FileHandle, size: number): Promise<number> {
   let left = lines + 1
@@ -35,7 +36,7 @@ export async function offsetOfLast(lines: number, file: fs.FileHandle, size: num
   return 0
 }
 
-/** Where the line ends that goes on at an offset, as far as it is written. */
+/** Returns the end of the line that goes on at an offset, as far as it is written. */
 export async function endOfLine(file: fs.FileHandle, offset: number): Promise<number> {
   for (let at = offset; ; ) {
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(BLOCK), 0, BLOCK, at)
@@ -47,8 +48,8 @@ export async function endOfLine(file: fs.FileHandle, offset: number): Promise<nu
 }
 
 /**
- * The same of compressed data, whose end is found by reading it: once to count, and once more to find the line. What is
- * damaged ends where it can be read no further.
+ * Does the same for compressed data. It is read once to count the lines, and again to find the right one. Damaged data
+ * ends where it can be read no further.
  */
 export async function offsetOfLastIn(
   lines: number,
@@ -65,7 +66,7 @@ export async function offsetOfLastIn(
   return { offset, head: head.subarray(0, offset) }
 }
 
-/** Offset after so many newlines. */
+/** Returns the offset behind this many newlines. */
 async function offsetAfter(newlines: number, parts: AsyncIterable<Buffer>): Promise<number> {
   let left = newlines
   let offset = 0

@@ -8,8 +8,8 @@ import { unlessAborted } from '../../kit/signal'
 import type { Framing, Newline } from '../../options/shared'
 
 /**
- * A FIFO, terminal or device. A FIFO without reader is waited for; one whose reader went away gets whole records when
- * the next one comes.
+ * Writes to a FIFO, terminal or device. It waits for the reader of a FIFO. After a reader has gone away, the next one
+ * gets whole records.
  */
 export class StreamFileSink implements Sink {
   readonly limits: Limits = {
@@ -33,7 +33,7 @@ export class StreamFileSink implements Sink {
   }
 
   async open(): Promise<void> {
-    // Opening a FIFO that nobody reads would block a thread for as long.
+    // Without O_NONBLOCK, opening a FIFO without reader would block a thread.
     const fd = await promisify(open)(this.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY).catch(
       (error: unknown) => {
         const { code } = error as NodeJS.ErrnoException
@@ -71,7 +71,7 @@ export class StreamFileSink implements Sink {
 
   async close(): Promise<void> {
     this.pipe?.close()
-    // A device has nothing that closing could still lose.
+    // Closing a device cannot lose anything.
     if (this.device !== undefined) await promisify(close)(this.device).catch(() => undefined)
     this.pipe = this.device = undefined
   }

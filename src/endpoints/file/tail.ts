@@ -13,63 +13,62 @@ import { encodePosition, FINGERPRINT_BYTES, fingerprintLength, fingerprintOf, ty
 import { endOfLine, offsetOfLast, offsetOfLastIn } from './start'
 
 const NEWLINE = 0x0a
-/** Stands once in an encoded position: quotes inside its strings are escaped. */
+/** This text occurs once in an encoded position, because quotes inside strings are escaped. */
 const OFFSET_ZERO = '"offset":0,'
 
 export interface TailFacts {
   readonly partition: Partition
-  /** The path under which a pattern found it first. */
+  /** The path where a pattern first found the file. */
   readonly origin: string
   readonly candidate: Candidate
-  /** Where to go on; absent: at the beginning. */
+  /** The position to go on from. If it is absent, the file is read from its beginning. */
   readonly known?: FilePosition
   readonly since: number
-  /** Another file of the same path, to be read to its end first. */
+  /** Another file of the same path, which is read to its end first. */
   readonly predecessor?: Tail
   readonly framing: Framing
   readonly maxRecord: number
   readonly follow: boolean
 }
-/** `handle` of files, `device` a bare descriptor; a pipe's belongs to its reader. */
+/** A file has a `handle`, a device a descriptor. The descriptor of a pipe belongs to its reader. */
 interface Opened {
   readonly reader: FileReader | CompressedFileReader | PipeReader
   readonly handle?: fs.FileHandle
   readonly device?: number
 }
 
-/** The open file was truncated, or written anew. */
+/** The open file was truncated or rewritten. */
 export class FileTruncated extends Error {}
 /** The path leads to another file by now, or to none. */
 export class FileMoved extends Error {}
 
-/** One file, whatever its name becomes, from where it was left to its end as it stands. Opened with the first wait. */
+/** Reads one file, whatever its name becomes, from its position to its present end. The first `wait` opens it. */
 export class Tail {
   readonly partition: Partition
   readonly key: string
   readonly origin: string
   readonly since: number
   candidate: Candidate
-  /** After what was delivered. */
+  /** The offset behind the delivered records. */
   offset: number
-  /** Its end was met. */
+  /** The end of the file was reached. */
   atEnd = false
-  /** There may be something to read. */
+  /** The file may have something to read. */
   mayHaveData = true
-  /** It could not be read, or not to its end. */
+  /** The file could not be read to its end. */
   unreadable: 'damaged' | 'refused' | undefined
-  /** Since when no path that is followed leads to it, milliseconds. */
+  /** The time since which no followed path leads to the file. */
   unmatchedSince: number | undefined
   private framer: Framer
   private opened: Opened | undefined
-  /** Hashes, as of the last delivery. */
+  /** The fingerprints as of the last delivery. */
   head: string | undefined
   private headLength = 0
   before: string | undefined
   private compressedLength: number | undefined
   private openedAt = 0
   /**
-   * Where a file that is not followed ends: at the size that it had, or the end of the line that was being written
-   * then.
+   * The end of a file that is not followed: its size at the start, or the end of the line that was being written then.
    */
   private end: number
 
@@ -85,23 +84,26 @@ export class Tail {
     this.before = facts.known?.before
     this.compressedLength = facts.known?.whole
     this.framer = this.newFramer()
-    // What the system makes up as it is read has no size.
+    // A file that the system generates as it is read has no size.
     this.end = facts.follow || facts.candidate.size === 0 ? Infinity : facts.candidate.size
   }
 
-  /** Nothing else comes before it. */
+  /** Tells whether no other file has to be read first. */
   get isPredecessorRead(): boolean {
     return this.facts.predecessor?.mayHaveData !== true
   }
   get isOpen(): boolean {
     return this.opened !== undefined
   }
-  /** Bytes that wait for the end of their line. */
+  /** Counts the bytes of an unfinished line. */
   get unfinished(): number {
     return this.framer.unfinished
   }
 
-  /** Resolves with false at the end of the file as it stands. Throws Moved, OtherContent, or what the system says. */
+  /**
+   * Resolves with false at the present end of the file.
+   * @throws FileMoved, ContentChanged, or an error of the operating system
+   */
   async wait(signal: AbortSignal): Promise<boolean> {
     this.opened ??= await this.open()
     const { reader, handle } = this.opened
@@ -114,7 +116,7 @@ export class Tail {
     )
   }
 
-  /** Half a line is none: what has been written of it since belongs to it. */
+  /** Extends the end to that of an unfinished line, because bytes that were written since belong to the line. */
   private async extendToLineEnd(handle: fs.FileHandle): Promise<boolean> {
     if (this.end === Infinity || this.framer.unfinished === 0) return false
     const before = this.end
@@ -122,13 +124,13 @@ export class Tail {
     return this.end > before
   }
 
-  /** @param final the file is finished: a last line without newline counts */
+  /** @param final the file is finished, so a last line without newline counts */
   async take(final: boolean): Promise<Delivery | undefined> {
     const framed = final ? this.framer.end() : this.framer.take()
     return framed === undefined ? this.compressedEndReached(final) : this.deliver(framed, final)
   }
 
-  /** A last line without newline, of data that was read to its end although something else lies behind it. */
+  /** Returns a last line without newline, for data that ends although something else follows it. */
   async takeRest(): Promise<Delivery | undefined> {
     const framed = this.framer.end()
     return framed === undefined ? undefined : this.deliver(framed, true)
@@ -139,7 +141,7 @@ export class Tail {
     await this.fingerprint(framed, final)
     const { head, before } = this
     this.offset = framed.to
-    // Printed once a delivery: a hash per record would cost more than reading it.
+    // Fingerprints are made once for a delivery, because a hash of each record would cost more than reading it.
     const around = encodePosition(this.position(0, { head })).split(OFFSET_ZERO)
     return {
       ...deliveryOf(framed, this.partition, (offset) => around.join(`"offset":${offset},`)),
@@ -147,7 +149,7 @@ export class Tail {
     }
   }
 
-  /** Mere progress: a compressed file was read to its end, and how long it was. */
+  /** Returns a delivery without records, which stores that a compressed file of this size was read to its end. */
   private compressedEndReached(final: boolean): Delivery | undefined {
     const feed = this.opened?.reader
     if (
@@ -179,8 +181,8 @@ export class Tail {
   }
 
   /**
-   * Begins with the last so many lines: mere progress, to be stored before anything is read. Compressed files are read
-   * for it, to their end.
+   * Starts at the last N lines, and returns a delivery without records that stores this position. A compressed file is
+   * read to its end for that.
    */
   async startAtLast(lines: number): Promise<Delivery> {
     const { path, size, compression } = this.candidate
@@ -199,7 +201,7 @@ export class Tail {
     this.framer = this.newFramer()
     if (compression === 'none') this.opened ??= await this.open()
     const position = compression === 'none' ? await this.fingerprintedPosition(this.offset) : this.position()
-    // Of many files not all can be open.
+    // Not all of many files can be open.
     await this.suspend()
     return {
       batch: EMPTY,
@@ -209,7 +211,7 @@ export class Tail {
     }
   }
 
-  /** Whether the file was cut since, or written anew. Only of one that is open and whose data is plain. */
+  /** Tells whether the file was truncated or rewritten. It is known only of an open, uncompressed file. */
   async isTruncated(): Promise<boolean> {
     const handle = this.opened?.handle
     if (handle === undefined || this.candidate.compression !== 'none' || this.candidate.kind === 'stream') return false
@@ -222,20 +224,20 @@ export class Tail {
     return this.head !== undefined && fingerprintOf(await this.bytesAt(0, this.headLength)) !== this.head
   }
 
-  /** Links that the open file still has; undefined where it is not open. */
+  /** Returns the number of links of the open file, or undefined if it is not open. */
   async linkCount(): Promise<number | undefined> {
     return (await this.opened?.handle?.stat())?.nlink
   }
 
-  /** Bytes delivered since it was opened. Compressed data is not interrupted: it would begin anew. */
+  /**
+   * Returns the bytes delivered since the opening. It is 0 for compressed data, which is not interrupted because it
+   * would start again.
+   */
   get bytesSinceOpen(): number {
     return this.candidate.compression === 'none' ? this.offset - this.openedAt : 0
   }
 
-  /**
-   * Lets go of the file, to be opened by its path again with the next wait. What waits for the end of its line is read
-   * again.
-   */
+  /** Closes the file until the next `wait` opens it by its path. An unfinished line is read again. */
   async suspend(): Promise<void> {
     await this.close()
     this.framer = this.newFramer()
@@ -294,7 +296,7 @@ export class Tail {
     }
   }
 
-  /** There is no way to go on from within a member: one that was being written is read to its end. */
+  /** Reading cannot go on within a member, so a member that was being written is read to its end. */
   private async compressedEnd(handle: fs.FileHandle): Promise<number> {
     if (this.end === Infinity) return Infinity
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(4), 0, 4, this.end)
@@ -302,7 +304,7 @@ export class Tail {
   }
 
   private async openStream(path: string): Promise<Opened> {
-    // A FIFO that nobody writes to yet must not block, and one that is followed must not end with its writer.
+    // A FIFO without writer must not block, and a followed FIFO must not end with its writer.
     const fd = await promisify(open)(
       pathOf(path),
       constants.O_NONBLOCK | constants.O_NOCTTY | (this.facts.follow ? constants.O_RDWR : constants.O_RDONLY),
@@ -312,7 +314,7 @@ export class Tail {
       : { reader: new PipeReader(fd, this.framer) }
   }
 
-  /** A last line that was delivered without its newline: where that was written since, it is no empty line. */
+  /** Skips the newline of a last line that was delivered without it. Otherwise it would count as an empty line. */
   private async skipTerminator(handle: fs.FileHandle): Promise<void> {
     if (this.offset === 0) return
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(2), 0, 2, this.offset - 1)
@@ -322,7 +324,7 @@ export class Tail {
     this.framer = this.newFramer()
   }
 
-  /** Hashes of the first bytes and of those before what is taken now. */
+  /** Makes the fingerprints of the first bytes and of the bytes before the end of this delivery. */
   private async fingerprint(framed: Framed, final: boolean): Promise<void> {
     const chunk =
       framed.batch.form === 'lines' && framed.invalid.length === 0 && !final

@@ -1,4 +1,4 @@
-/** Times in the path of a file that is written, always UTC. */
+/** Replaces times in the path of a file that is written. They are always UTC. */
 const VARIABLE = /\{(\w+)\}/g
 const NAMES = ['yyyy', 'mm', 'dd', 'HH', 'MM', 'SS'] as const
 type Name = (typeof NAMES)[number]
@@ -7,7 +7,7 @@ export function hasTimes(template: string): boolean {
   return /\{(?:yyyy|mm|dd|HH|MM|SS)\}/.test(template)
 }
 
-/** @param ms epoch milliseconds */
+/** @param ms milliseconds since the epoch */
 export function pathAt(template: string, ms: number): string {
   const [date = '', time = ''] = new Date(ms).toISOString().split(/[TZ]/)
   const [yyyy, mm, dd] = date.split('-')
@@ -17,8 +17,8 @@ export function pathAt(template: string, ms: number): string {
 }
 
 /**
- * Where a file goes that is full: `feed.ndjson.gz` becomes `feed.ndjson-20260131T120000.gz`, for its last part says
- * what it is compressed with.
+ * Returns the new name of a full file: `feed.ndjson.gz` becomes `feed.ndjson-20260131T120000.gz`. The end of the name
+ * stays, because it tells the compression.
  */
 export function rotatedPath(path: string, ms: number, number: number): string {
   const [, stem = path, suffix = ''] = /^(.*?)(\.gz|\.zst)?$/is.exec(path) ?? []

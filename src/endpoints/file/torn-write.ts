@@ -1,23 +1,24 @@
 /**
- * Whether the end of a file is a torn write of ours. A kill or a power cut tears a write at a page of the file, or
- * leaves NULs in place of pages: so each page is known by its checksum, and an end that is neither is somebody else's.
+ * Tells whether the end of a file is a torn write of ours. A kill or a power cut tears a write at a page of the file,
+ * or leaves NULs in place of pages. So each page has a checksum, and an end that is neither ours nor NULs belongs to
+ * another process.
  */
 import type * as fs from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 
-/** Blocks lie at multiples of their size in the file; the first and the last one may be parts. */
+/** Blocks lie at multiples of their size in the file. The first and the last one may be partial. */
 export interface WriteIntent {
   readonly start: number
   readonly length: number
-  readonly block: number /** Four bytes for each block. */
+  readonly block: number /** The sums have four bytes for each block. */
   readonly sums: Buffer
 }
-/** none: nothing of it is there; other: what stands there is not ours, or not ours alone. */
+/** With `none` nothing of the write is there. With `other` the bytes are not ours, or not only ours. */
 export type WriteState = 'none' | 'torn' | 'whole' | 'other'
 
 const PAGE_BYTES = 4096
 
-/** @param most blocks: larger writes have larger ones */
+/** @param most the most blocks; larger writes have larger blocks */
 export function intentWithChecksums(start: number, chunks: readonly Buffer[], most: number): WriteIntent {
   const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
   let block = PAGE_BYTES
@@ -43,7 +44,7 @@ export function intentWithChecksums(start: number, chunks: readonly Buffer[], mo
   return { start, length, block, sums: packed }
 }
 
-/** How a write stands in a file of that size. */
+/** Returns the state of a write in a file of this size. */
 export async function writeStateOf(
   file: fs.FileHandle,
   { start, length, block, sums }: WriteIntent,

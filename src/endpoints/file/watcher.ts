@@ -3,13 +3,13 @@ import * as path from 'node:path'
 import { nameOf, pathOf } from '../../kit/file-names'
 
 /**
- * Tells of changes below folders as soon as the system does. Where it does not (network file systems, too many
- * watches), nothing is told, and polling has to do: a watch is never relied upon.
+ * Reports changes in folders as soon as the operating system does. It may not (network file systems, too many watches),
+ * so polling is needed as well.
  */
 export class Watcher {
   private readonly watches = new Map<string, FSWatcher>()
 
-  /** @param changed the file's absolute path; `names`: files came, went or were renamed */
+  /** @param changed gets the absolute path of the file; `names` says that files came, went or were renamed */
   constructor(private readonly changed: (file: string, names: boolean) => void) {}
 
   folders(wanted: ReadonlySet<string>): void {

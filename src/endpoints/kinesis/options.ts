@@ -191,7 +191,7 @@ const leases = {
 
 const sink = {
   partitionKey: opt.string({
-    doc: "Sets the partition key of each record: random, or a text in which {key} stands for the record's own key and {json:PATH} for a member of its value.",
+    doc: "Sets the partition key of each record: random, or a text in which {key} stands for the record's own key and {json:PATH} for a member of its value. With {key} alone, a record without key gets a random one.",
     roles: ['sink'],
     argument: 'random|TEXT',
     defaultText: "the record's own key, else random",

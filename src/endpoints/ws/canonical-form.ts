@@ -1,4 +1,4 @@
-/** Which feed is meant: its server, path and query. */
+/** Tells which feed a line names: its server, path and query. */
 import type { Given, CanonicalForm } from '../../options/define'
 import { hashedQuery, canonicalServers } from '../../options/canonical-form'
 import type { WsOptions } from './options'
@@ -9,7 +9,7 @@ export function canonicalForm({ uri }: Given<WsOptions>): CanonicalForm {
   return {
     servers: canonicalServers(uri, PORTS[uri.scheme === 'wss' ? 'wss' : 'ws']),
     resources: [`${uri.path.replace(/\/+$/, '')}/${hashedQuery(uri.query)}`],
-    // A feed may send each user something else.
+    // A feed may send different data to each user.
     options: { user: uri.user },
   }
 }

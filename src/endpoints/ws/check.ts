@@ -5,7 +5,9 @@ import type { Given, Role } from '../../options/define'
 import { kebab } from '../../options/names'
 import type { WsOptions } from './options'
 
-/** What the opening handshake is made of (RFC 6455, 4.1); permessage-deflate and sub-protocols have options. */
+/**
+ * The opening handshake sets these headers itself (RFC 6455, 4.1). permessage-deflate and sub-protocols have options.
+ */
 const OURS = new Set([
   'connection',
   'upgrade',
@@ -14,7 +16,7 @@ const OURS = new Set([
   'sec-websocket-extensions',
   'sec-websocket-protocol',
 ])
-/** What names of headers and sub-protocols are made of (RFC 9110, 5.6.2; RFC 6455, 4.1). */
+/** Names of headers and sub-protocols consist of these characters (RFC 9110, 5.6.2; RFC 6455, 4.1). */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 const NOT_IN_VALUES = /[^\t\x20-\x7e\x80-\xff]/
 
@@ -54,7 +56,7 @@ export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[]
   return faults
 }
 
-/** A placeholder stands as typed: the proxy that it will say is judged at opening. */
+/** A placeholder stands as typed here. Its value is checked at the opening. */
 function proxyFaults(proxy: string | undefined): readonly string[] {
   if (proxy === undefined || proxy === 'none' || proxy.includes('{')) return []
   if (!/^https?:\/\/[^/]/i.test(proxy)) return ['proxy= takes http://HOST:PORT, https://HOST:PORT or none']

@@ -1,11 +1,10 @@
 /**
- * One WebSocket connection, for both directions: opening, pings, deadlines, the end. The only file that knows the
- * library.
+ * Opens a WebSocket connection for both directions, with its pings, deadlines and end. Only this file uses the library.
  *
- * - `connect` takes `handshake-timeout` at most, whatever hangs: the name, TCP, the proxy, TLS or the upgrade.
- * - A connection ends once, and `ended` says why; nothing is handed out after it.
- * - While it is paused, nothing can arrive: no deadline runs then.
- * - All that was received before the end has been handed out before it, also where the end is our own `close`.
+ * - `connect` takes at most `handshake-timeout`, whatever hangs: the name, TCP, the proxy, TLS or the upgrade.
+ * - A connection ends once, and `ended` says why. No message is handed out after it.
+ * - A paused connection receives nothing, so no deadline runs.
+ * - All messages that were received are handed out before the end, even if the end is our own `close`.
  */
 import { randomBytes } from 'node:crypto'
 import * as net from 'node:net'
@@ -23,40 +22,45 @@ import { proxyFor, tunnel } from './proxy'
 import type { Settings } from './settings'
 
 const NEVER_MS = 2 ** 31 - 1
-/** Bytes that a fragment of a large message, or what one read of the socket brings of it, has at least on average. */
+/**
+ * A fragment of a large message, or the part of it in one read of the socket, has on average at least this many bytes.
+ */
 const SMALL_FRAGMENT = 256
-/** What says that a message is larger than was allowed. */
+/** The library reports with this code that a message is too large. */
 const TOO_LARGE = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
 
 export interface ConnectionEnd {
   readonly error: ManifoldError
-  /** Why, for a gap: the error's text. */
+  /** The text of the error, for a gap. */
   readonly why: string
-  /** The close code, 1006 where there was no closing handshake. */
+  /** The close code. It is 1006 if there was no closing handshake. */
   readonly code: number
-  /** A message larger than the connection takes ended it. */
+  /** A message that was too large has ended the connection. */
   readonly tooLarge: boolean
 }
 export interface Handlers {
-  /** The buffer is the library's: copy what is to be kept. */
+  /** The buffer belongs to the library, so bytes that are kept have to be copied. */
   message(data: Buffer, binary: boolean): void
-  /** Messages so far, for the deadlines. */
+  /** Returns the number of received messages, for the deadlines. */
   received(): number
-  /** All that the server sent until then, by the monotonic clock, has been handed out. */
+  /** All that the server sent until this time of the monotonic clock has been handed out. */
   receivedUntil?(at: number): void
-  /** The ping of that number, and with it all before, was answered. */
+  /** The ping of this number, and all before it, were answered. */
   pong?(ping: number): void
   ended(end: ConnectionEnd): void
 }
 
-/** Rejects with a classified error, or the signal's reason when it aborts. @param signal for the opening alone */
+/**
+ * Opens a connection. It rejects with a classified error, or with the signal's reason.
+ * @param signal aborts the opening only
+ */
 export async function connect(
   settings: Settings,
   handlers: Handlers,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<Connection> {
-  // The types of its ESM entry differ from those of its CommonJS one; the class is the same.
+  // The types of the library's ESM entry differ from those of its CommonJS entry, but the class is the same.
   const { WebSocket: Client } = (await import('ws')) as unknown as { readonly WebSocket: typeof WebSocket }
   signal.throwIfAborted()
   const opening = new AbortController()
@@ -99,25 +103,25 @@ function upgrade(
     }
     let socket: net.Socket | undefined
     const options: ClientOptions & { closeTimeout: number; maxFragments: number; maxBufferedChunks: number } = {
-      // A header may have several values, which the types do not know.
+      // A header may have several values, although the types do not say so.
       headers: settings.headers as Record<string, string>,
       perMessageDeflate: settings.compression,
-      // Records pass byte for byte: what a text message holds is not ours to judge.
+      // Records pass byte for byte, so text messages are not validated.
       skipUTF8Validation: true,
       maxPayload: settings.maxMessage,
-      // The bounds on empty and tiny pieces, which no size bounds: what the largest message may come in is below them.
+      // These bounds limit the number of empty and tiny fragments. The largest message may have fewer.
       maxFragments: Math.max(16 * 1024, settings.maxMessage / SMALL_FRAGMENT),
       maxBufferedChunks: Math.max(256 * 1024, settings.maxMessage / SMALL_FRAGMENT),
-      // The library cuts a connection on which many pings wait for their answers, as they do after this process was
-      // stopped: ours answer the latest.
+      // The library would cut a connection with many unanswered pings, which there are after this process was stopped.
+      // So pings are answered here, and only the latest.
       autoPong: false,
-      // Ours run from when a close was seen, and not while reading is paused.
+      // Our own deadline begins when a close was seen, and does not run while reading is paused.
       closeTimeout: NEVER_MS,
       followRedirects: false,
       createConnection: () => (socket = dial(settings, tunnelled)),
       finishRequest: (request: ClientRequest) => {
-        // `new URL` rewrites paths and queries (quotes, dots, backslashes); servers that verify signatures want them as
-        // typed.
+        // `new URL` would rewrite paths and queries (quotes, dots, backslashes), but servers that verify signatures
+        // need them as typed.
         request.path = settings.target
         request.end()
       },
@@ -143,7 +147,7 @@ function upgrade(
     const fail = (error: Error): void => {
       settled()
       reject(error)
-      // Before the opening, terminate emits an error of its own.
+      // If the connection is not open, terminate emits another error.
       ws.on('error', () => undefined)
       ws.terminate()
       socket?.destroy()
@@ -174,7 +178,7 @@ function dial(settings: Settings, tunnelled: net.Socket | undefined): net.Socket
     ...rest,
     servername: name,
     ALPNProtocols: ['http/1.1'],
-    // Node checks the certificate against `servername`, and against the host where that is empty (an address).
+    // Node checks the certificate against `servername`, or against the host if that is empty (an address).
   })
 }
 
@@ -189,13 +193,13 @@ export class Connection {
   private isPaused = false
   private isClosing = false
   private closedAt = 0
-  /** The server has ended its side of TCP. */
+  /** The server has closed its side of the TCP connection. */
   private endedByPeer = false
   private written = 0
   private pings = 0
-  /** What the latest ping held that was not answered yet. */
+  /** The payload of the latest ping that is not answered yet. */
   private unansweredPing: Buffer | undefined
-  /** Tells answers to our pings from pongs that nobody asked for. */
+  /** Distinguishes answers to our pings from unsolicited pongs. */
   private readonly pingPrefix = randomBytes(4).toString('hex')
 
   constructor(
@@ -216,7 +220,7 @@ export class Connection {
         setImmediate(run)
       },
     })
-    // Without `binaryType` other than its default, data is one Buffer.
+    // With the default `binaryType`, data is a single Buffer.
     ws.on('message', handlers.message as (data: RawData, binary: boolean) => void)
     ws.on('pong', (data) => {
       deadlines.heard(clock.monotonic())
@@ -234,7 +238,7 @@ export class Connection {
     ws.on('close', (code, reason) => {
       this.finish(code, reason)
     })
-    // The library tells no reason for a broken connection.
+    // The library gives no reason for a broken connection.
     socket.on('error', (error) => {
       this.socketError ??= error
     })
@@ -266,17 +270,20 @@ export class Connection {
   get ended(): ConnectionEnd | undefined {
     return this.end
   }
-  /** Nothing is missing of what the server sent until then, by the monotonic clock. */
+  /** Returns the time of the monotonic clock until which nothing that the server sent is missing. */
   get receivedUntil(): number {
     return this.end !== undefined && (this.end.code !== 1006 || this.endedByPeer)
       ? this.watermark.quietAt
       : this.watermark.at
   }
-  /** Once a turn of the event loop in which something arrived. */
+  /** This is called once in each turn of the event loop in which something arrived. */
   arrived(): void {
     this.watermark.arrived()
   }
-  /** Compressed messages come when a thread has unpacked them; only a private member of the library tells. */
+  /**
+   * Tells whether compressed messages are still being decompressed by a thread. Only a private member of the library
+   * knows.
+   */
   private get isUnpacking(): boolean {
     if (this.ws.extensions === '') return false
     return (
@@ -298,11 +305,11 @@ export class Connection {
     this.ws.resume()
   }
 
-  /** Sends messages in one go. Resolves when the kernel has them; rejects when the connection ends. */
+  /** Sends several messages. It resolves when the kernel has taken them, and rejects when the connection ends. */
   sendAll(messages: readonly Buffer[], binary: (message: Buffer) => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       const last = messages.length - 1
-      // Corked, thousands of small frames leave in one system call.
+      // Corking sends thousands of small frames in one system call.
       this.socket.cork()
       messages.forEach((message, index) => {
         this.ws.send(
@@ -322,7 +329,7 @@ export class Connection {
     })
   }
 
-  /** Its number. A server may answer the latest of several alone (RFC 6455, 5.5.3). */
+  /** Sends a ping and returns its number. A server may answer only the latest of several (RFC 6455, 5.5.3). */
   ping(): number {
     if (!this.isOpen) return this.pings
     this.ws.ping(Buffer.from(`${this.pingPrefix}${++this.pings}`))
@@ -331,8 +338,8 @@ export class Connection {
   }
 
   /**
-   * The closing handshake; the end follows, within `closeMs` of reading. What the server sends until its answer is
-   * handed out.
+   * Starts the closing handshake. The end follows within `closeMs` of reading. Messages that the server sends before
+   * its answer are handed out.
    */
   close(): void {
     if (this.end !== undefined) return
@@ -341,17 +348,17 @@ export class Connection {
     this.ws.close(1000)
   }
 
-  /** At once. */
+  /** Cuts the connection at once. */
   cut(why: string): void {
     if (this.end !== undefined) return
     this.cutReason ??= why
     this.ws.terminate()
   }
 
-  /** One answer at a time: of the pings that came meanwhile the latest is answered alone (RFC 6455, 5.5.3). */
+  /** Answers one ping at a time. Of those that arrive meanwhile, only the latest is answered (RFC 6455, 5.5.3). */
   private queuePong(ping: Buffer): void {
     const answering = this.unansweredPing !== undefined
-    // The buffer is the library's.
+    // The buffer belongs to the library.
     this.unansweredPing = Buffer.from(ping)
     if (!answering)
       setImmediate(() => {
@@ -410,7 +417,7 @@ export class Connection {
             : code === 1006 && socketError !== undefined
               ? redact(lineOf(socketError))
               : closeText(code, reason, redact, this.endedByPeer)))
-    // The answer to our close comes behind all that was sent before it.
+    // The answer to our close follows all that was sent before it.
     if (code !== 1006 && this.isClosing) this.watermark.advance(this.closedAt)
     this.end = {
       error: new Disconnected(

@@ -1,24 +1,27 @@
-/** When a connection needs a ping and when it counts as dead. Fed by ticks; knows no clock and no socket. */
+/**
+ * Decides when a connection needs a ping and when it counts as dead. Its caller provides ticks, so it uses no clock and
+ * no socket.
+ */
 import { formatDuration } from '../../kit/durations'
 import type { Settings } from './settings'
 
-/** After a violation there is nothing to wait for but the close frame's way out. */
+/** After a protocol error only our close frame has to be sent. */
 const VIOLATION_MS = 1000
 
 export interface ConnectionState {
-  /** Messages so far. */
+  /** The number of received messages. */
   readonly received: number
-  /** Writes that the kernel took so far. */
+  /** The number of writes that the kernel has taken. */
   readonly written: number
   readonly open: boolean
-  /** The peer broke the protocol: we have closed. */
+  /** The peer broke the protocol, and we have closed. */
   readonly violated: boolean
 }
 export type DueAction = { readonly what: 'nothing' | 'ping' } | { readonly what: 'cut'; readonly why: string }
 const NOTHING_DUE: DueAction = { what: 'nothing' }
 
 export class Deadlines {
-  /** How often to tick. */
+  /** The interval of ticks. */
   readonly everyMs: number
   private lastSignOfLifeAt: number
   private lastMessageAt: number
@@ -45,7 +48,7 @@ export class Deadlines {
     this.lastSignOfLifeAt = now
   }
 
-  /** Reading goes on after a pause, in which nothing could arrive. */
+  /** Reading goes on after a pause in which nothing could arrive. */
   resumed(now: number): void {
     this.lastMessageAt = now
     if (this.pongDueFrom !== undefined) this.pongDueFrom = now
@@ -56,7 +59,8 @@ export class Deadlines {
   tick(now: number, { received, written, open, violated }: ConnectionState): DueAction {
     const late = now - this.tickedAt - 2 * this.everyMs
     this.tickedAt = now
-    // A process that was busy or asleep has not read what may lie in its sockets: its own delay is nobody's silence.
+    // A process that was busy or asleep has not read its sockets. So its own delay does not count as silence of the
+    // peer.
     if (late > 0) {
       this.lastMessageAt += late
       if (this.pongDueFrom !== undefined) this.pongDueFrom += late
@@ -77,7 +81,7 @@ export class Deadlines {
     if (silenceMs > 0 && now - this.lastMessageAt >= silenceMs)
       return { what: 'cut', why: `no message for ${formatDuration(silenceMs)} (silence=)` }
     if (this.pongDueFrom !== undefined) {
-      // Anything that arrives is a sign of life. What is on its way to a slow server stands before the ping.
+      // Anything that arrives is a sign of life. A slow server reads pending data before the ping.
       if (this.lastSignOfLifeAt >= this.pongDueFrom) this.pongDueFrom = undefined
       else if (moved) this.pongDueFrom = now
       else if (pongMs > 0 && now - this.pongDueFrom >= pongMs)

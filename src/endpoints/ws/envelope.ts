@@ -1,4 +1,4 @@
-/** Messages that are envelopes, as the records in them. */
+/** Decodes messages that are envelopes into records. */
 import { createHash } from 'node:crypto'
 import { decodeEnvelope } from '../../codec/envelope'
 import { EMPTY, EntryBatch } from '../../core/batch'
@@ -6,7 +6,7 @@ import type { Entry } from '../../core/contract'
 import { formatSize } from '../../kit/sizes'
 import { HEAD, type ReceivedBatch } from './message-buffer'
 
-/** In their order; each ends after a message that is none. */
+/** Returns the records in order. Each batch ends behind a message that is no envelope. */
 export function decodeEnvelopes(taken: ReceivedBatch, maxRecord: number): readonly ReceivedBatch[] {
   const parts: ReceivedBatch[] = []
   let entries: Entry[] = []

@@ -1,14 +1,14 @@
-/** Members of JSON records: picked out exactly, and counted up. */
+/** Reads members of JSON records exactly, and checks that they count up. */
 import type { Batch, Gap } from '../../core/contract'
 
-/**
- * What `{json:PATH}` found: a string as JSON wrote it in quotes, a number as a number while it is exact, else as its
- * digits.
- */
+/** The value at `{json:PATH}`: a string in quotes, a number if it is exact, or else the digits of the number. */
 export type MemberValue = string | number
 export type MemberPicker = (record: Buffer) => MemberValue | undefined
 
-/** Names and indexes of `{json:a.b.0}`. Throws what is expected instead. */
+/**
+ * Parses `{json:a.b.0}` into names and indexes.
+ * @throws an Error that says what is expected
+ */
 export function parseJsonPath(raw: string): readonly string[] {
   const path = /^\{json:([^{}]+)\}$/.exec(raw.trim())?.[1]?.split('.')
   if (path === undefined || path.includes(''))
@@ -19,7 +19,7 @@ export function parseJsonPath(raw: string): readonly string[] {
 export function jsonMemberPicker(raw: string): MemberPicker {
   const path = parseJsonPath(raw)
   return (record) => {
-    // Most messages that are no objects (a heartbeat word) are told apart without the cost of a throw.
+    // This recognises most messages that are no objects (such as heartbeats) without the cost of an exception.
     if (
       record[0] !== 0x7b &&
       record[0] !== 0x5b &&
@@ -35,8 +35,8 @@ export function jsonMemberPicker(raw: string): MemberPicker {
       const found = memberAt(JSON.parse(text), path)
       if (typeof found === 'string') return `"${found}"`
       if (typeof found !== 'number') return undefined
-      // Beyond 2^53 neighbours would read as one number, and a record be taken for another's copy: their digits are
-      // asked for.
+      // Beyond 2^53 two different numbers may read as one, and a record would count as a copy of another. So the digits
+      // are compared.
       if (Number.isSafeInteger(found)) return found
       const digits = memberAt(JSON.parse(text, keepDigits as (key: string, value: unknown) => unknown), path)
       return digits instanceof NumberText ? digits.text : undefined
@@ -63,19 +63,19 @@ function memberAt(value: unknown, path: readonly string[]): unknown {
 }
 
 /**
- * Sees that numbers count up by one. Within a connection a number seen before is a repeat and 0 or 1 begins anew; on a
- * new connection the first number may lie anywhere at or below the last one (a replay, an overlap, a count per
- * connection) without being a hole, above it what is missing is one.
+ * Checks that numbers count up by one. Within a connection a number seen before is a repetition, and 0 or 1 starts
+ * again. On a new connection the first number may be at or below the last one (a replay, an overlap, a count for each
+ * connection) without a gap. If it is above the last one, the numbers between are missing.
  */
 export class SequenceCheck {
   private last: bigint | undefined
   private epoch = 0
-  /** Records without a number, since the start. */
+  /** Counts the records without a number. */
   unnumbered = 0
 
   constructor(private readonly pick: MemberPicker) {}
 
-  /** Holes that these records leave open, in order. */
+  /** Returns the gaps before and between these records, in order. */
   gaps(batch: Batch, partition: { readonly name: string; readonly epoch: number }): readonly Gap[] {
     const gaps: Gap[] = []
     for (const { value } of batch.entries()) {

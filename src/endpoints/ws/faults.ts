@@ -1,12 +1,9 @@
-/**
- * What went wrong on the wire, in the words the core acts on. No message holds what the peer sent or what was sent to
- * it, but scrubbed.
- */
+/** Classifies network errors for the core. Text from the peer is redacted before it becomes part of a message. */
 import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import { Disconnected, Fatal, Refused, Throttled, lineOf, type ManifoldError } from '../../core/errors'
 import { retryAfterMs } from '../../kit/retry-after'
 
-/** What a hint needs to know of the connection. */
+/** Hints in messages need these facts of the connection. */
 export interface Peer {
   readonly secure: boolean
   readonly host: string
@@ -14,7 +11,7 @@ export interface Peer {
   readonly redact: (text: string) => string
 }
 
-/** Names that OpenSSL's verification errors have in Node (node/src/crypto/crypto_common.cc, X509ErrorCode). */
+/** Node gives these names to verification errors of OpenSSL (node/src/crypto/crypto_common.cc, X509ErrorCode). */
 const UNTRUSTED = new Set([
   'DEPTH_ZERO_SELF_SIGNED_CERT',
   'SELF_SIGNED_CERT_IN_CHAIN',
@@ -31,7 +28,7 @@ const UNTRUSTED = new Set([
   'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
 ])
 const OUTSIDE_VALIDITY = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CRL_HAS_EXPIRED', 'CRL_NOT_YET_VALID'])
-/** RFC 6455, 7.4.1, and the registry it founded. */
+/** The close codes are those of RFC 6455, 7.4.1, and of its registry. */
 const CLOSE_CODES: Readonly<Record<number, string>> = {
   1000: 'normal closure',
   1001: 'going away',
@@ -48,7 +45,7 @@ const CLOSE_CODES: Readonly<Record<number, string>> = {
   1014: 'bad gateway',
 }
 
-/** An error of name resolution, TCP, TLS, HTTP or the upgrade. */
+/** Classifies an error of name resolution, TCP, TLS, HTTP or the upgrade. */
 export function networkFault(error: unknown, peer: Peer): ManifoldError {
   const { code = '', name } = error as Partial<NodeJS.ErrnoException>
   const text = peer.redact(lineOf(error))
@@ -99,8 +96,8 @@ export function networkFault(error: unknown, peer: Peer): ManifoldError {
 }
 
 /**
- * The server answered the upgrade with something other than 101. @param who what answered, where it is not the server:
- * `the proxy HOST:PORT`
+ * Classifies an answer to the upgrade that is not 101.
+ * @param who names what answered if it is not the server: `the proxy HOST:PORT`
  */
 export function statusFault(status: number, headers: IncomingHttpHeaders, now: number, who?: string): ManifoldError {
   const text = `${who === undefined ? 'the server' : who} answered ${status} ${STATUS_CODES[status] ?? ''}`.trimEnd()
@@ -121,14 +118,14 @@ export function statusFault(status: number, headers: IncomingHttpHeaders, now: n
   return new Refused(`${text}: it does not open a WebSocket here`)
 }
 
-/** The rest of the location may repeat a token from the query. */
+/** Only scheme and host are shown, because the rest of the location may repeat a token. */
 function hostOf(location: string | undefined): string {
   if (location === undefined || !URL.canParse(location)) return ''
   const { protocol, host } = new URL(location)
   return `, to ${protocol}//${host}`
 }
 
-/** How a connection ended that was open. */
+/** Describes how an open connection ended. */
 export function closeText(code: number, reason: Buffer, redact: (text: string) => string, leftByPeer: boolean): string {
   if (code === 1006)
     return leftByPeer

@@ -1,4 +1,4 @@
-/** A connection and what it has received: one epoch of the feed. */
+/** Combines a connection with the messages that it has received. It is one epoch of the feed. */
 import { envelopeBytes } from '../../codec/envelope'
 import type { Clock, Partition } from '../../core/contract'
 import type { Framing } from '../../options/shared'
@@ -11,33 +11,33 @@ export const FEED = 'feed'
 
 export interface FeedConnectionContext {
   readonly settings: Settings
-  /** Bytes of a record. */
+  /** The largest size of a record. */
   readonly maxRecord: number
   readonly framing: Framing
   readonly epoch: number
   readonly clock: Clock
-  /** Something to read, or the end. */
+  /** There is something to read, or the connection has ended. */
   changed(): void
-  /** `completeAt` has grown while nothing waited to be read. */
+  /** `completeAt` has grown while nothing was waiting to be read. */
   completed(): void
 }
 
-/** Largest message that can hold a record. */
+/** Returns the size of the largest message that can contain a record. */
 export function maxMessageBytes({ framing, maxRecord }: Pick<FeedConnectionContext, 'framing' | 'maxRecord'>): number {
   return framing === 'envelope' ? envelopeBytes(maxRecord) : maxRecord
 }
 
 export class FeedConnection {
   readonly partition: Partition
-  /** By the monotonic clock, as all moments here. */
+  /** The time of the opening. All times here are of the monotonic clock. */
   readonly openedAt: number
-  /** All that the server sent until then has been handed out. */
+  /** All that the server sent until this time has been handed out. */
   completeAt: number
-  /** What is complete once so many messages have been taken. */
+  /** The next value of `completeAt`, once this many messages have been taken. */
   private pendingWatermark: { readonly received: number; readonly at: number } | undefined
-  /** Of the records, the first so many may have come over another connection as well. */
+  /** This many of the first records may have come over another connection as well. */
   doubtful = 0
-  /** Records handed out. */
+  /** Counts the records that were handed out. */
   handedOut = 0
   private decoded: ReceivedBatch[] = []
 
@@ -93,7 +93,7 @@ export class FeedConnection {
     pause = () => {
       connection.pause()
     }
-    // It may have been full before its opening was told.
+    // The buffer may have been full before `connect` resolved.
     if (full) connection.pause()
     arrived = () => {
       connection.arrived()
@@ -120,11 +120,11 @@ export class FeedConnection {
   get empty(): boolean {
     return this.buffer.empty && this.decoded.length === 0
   }
-  /** More waits than may: the connection is paused. */
+  /** Tells whether the buffer is full, so that the connection is paused. */
   get isFull(): boolean {
     return this.buffer.bufferedBytes >= MAX_BUFFERED
   }
-  /** Until when nothing that the server sent is missing. */
+  /** Returns the time until which nothing that the server sent is missing. */
   get receivedUntil(): number {
     return this.connection.receivedUntil
   }
@@ -151,7 +151,7 @@ export class FeedConnection {
     if (this.advance()) this.context.completed()
   }
 
-  /** Whether all that is marked has been handed out. */
+  /** Advances `completeAt` if the pending watermark is reached, and tells whether it is. */
   private advance(): boolean {
     const { pendingWatermark } = this
     if (pendingWatermark === undefined) return true
@@ -161,7 +161,7 @@ export class FeedConnection {
     return true
   }
 
-  /** By the closing handshake, waiting for its end; not for longer than `ms` if given. */
+  /** Closes the connection and waits for its end, at most for `ms` if that is given. */
   async close(ms?: number): Promise<void> {
     this.connection.close()
     if (ms === undefined) {
@@ -171,7 +171,7 @@ export class FeedConnection {
     const timer = new AbortController()
     await Promise.race([
       this.endedPromise,
-      this.context.clock.sleep(ms, timer.signal).catch(() => undefined /* it rejects only when told to end */),
+      this.context.clock.sleep(ms, timer.signal).catch(() => undefined /* it rejects only when it is aborted */),
     ])
     timer.abort(new Error('closed'))
     this.connection.cut('closed here')

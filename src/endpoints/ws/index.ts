@@ -1,21 +1,23 @@
 /**
- * WebSocket: feeds as sources, servers as sinks.
+ * Reads WebSocket feeds, and writes to WebSocket servers.
  *
- * - Each message is one record and each record one message, byte for byte, text or binary; one newline at a message's
- *   end is the line's terminator.
- * - What a feed sends while nobody is connected is lost and cannot be asked for again: every such time is reported as a
- *   gap, from when all that the server had sent was last known to be here (`receive-watermark.ts`) to when a connection
- *   was open again. After a restart it begins where what is durable is complete.
- * - What has arrived is handed on before the end of its connection is told, whoever ended it.
- * - A connection is replaced make-before-break (`replacement.ts`): all of the old one's records, then all of the new
- *   one's. Nothing is lost; what both brought is there twice unless `dedupe` says what identifies a record.
- * - Nothing is retried here but a replacement while the old connection serves; all else is told to the core. Timers
- *   only pace: pings, deadlines, replacements.
- * - Moments are of the monotonic clock; dates are made of them where they are told.
- * - Pings are answered here, the latest of several alone: no limit of the library ends a connection. A gap says who
- *   ended it, and why.
- * - Memory is bounded: 8 MiB wait unread per connection, then it is paused; a message is at most twice `max-record`.
- * - No header, query value, password or message text is in any error or log line.
+ * - Each message is one record and each record one message, byte for byte, text or binary. One newline at the end of a
+ *   message is the terminator of the line.
+ * - Messages that a feed sends while nobody is connected are lost. Each such time is reported as a gap. It begins when
+ *   all that the server had sent was last known to have arrived (`receive-watermark.ts`), and ends when a connection is
+ *   open again. After a restart it begins where the durable records end.
+ * - Messages that have arrived are returned before the end of their connection is reported.
+ * - A connection is replaced make-before-break (`replacement.ts`): first come all records of the old one, then all of
+ *   the new one. Records that both received are there twice unless `dedupe` names the member that identifies a record.
+ * - Only a replacement is retried here, while the old connection stays in service. The core handles all other failures.
+ *   Timers only pace pings, deadlines and replacements.
+ * - Times are of the monotonic clock, and become dates where they are reported.
+ * - Pings are answered here, and only the latest of several, so no limit of the library ends a connection. A gap says
+ *   who ended the connection, and why.
+ * - Memory is bounded: a connection is paused when 8 MiB are unread, and a message is at most twice `max-record`.
+ * - No header, query value, password or text of a message is in any error or log line.
+ * - `client.ts` is the connection, `feed-connection.ts` and `message-buffer.ts` hold what it received, `source.ts` and
+ *   `sink.ts` are the endpoints.
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'

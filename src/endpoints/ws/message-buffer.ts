@@ -1,11 +1,14 @@
 /**
- * What a connection has received and nobody has read yet.
+ * Buffers the messages that a connection has received and nobody has read yet.
  *
- * Messages lie one after the other in large blocks, each with a byte for its terminator, so that a read hands over what
- * is there as it lies. Per message this costs a copy and a note of where it ends; one search over all of them finds out
- * whether any holds a newline, and only then are the terminators set. Where one does, it cannot lie so: it is kept
- * apart, the delivery that holds it has the form of entries, and from then on each message is looked at. What was
- * handed over is not written again before it was released; blocks whose every delivery was are filled anew.
+ * Messages lie one after the other in large blocks, each with a byte for its terminator, so that a read returns the
+ * bytes as they lie. A message costs a copy and an entry for its end. One search over many messages finds out whether
+ * any contains a newline, and then the terminators are set.
+ *
+ * A message with a newline inside is kept separately, and its delivery has the form of entries. From then on each
+ * message is checked by itself.
+ *
+ * Returned bytes are not overwritten before they are released. A block is reused when all its deliveries are released.
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, LineBatch } from '../../core/batch'
@@ -14,30 +17,30 @@ import { formatSize } from '../../kit/sizes'
 
 const NEWLINE = 0x0a
 const BLOCK_BYTES = 256 * 1024
-/** So many messages are searched together. */
+/** At most this many messages are searched together. */
 const MAX_MESSAGES = 8192
-/** A larger message gets a buffer of its own: it would leave too much of a block unused. */
+/** A larger message gets a buffer of its own, because it would leave too much of a block unused. */
 const LARGE_MESSAGE = 64 * 1024
-/** A read returns about this much. */
+/** A read returns about this many bytes. */
 const READ_BYTES = 1024 * 1024
-/** At this much waiting the connection is to be paused, at half of it resumed. */
+/** The connection is paused at this many buffered bytes, and resumed at half of them. */
 export const MAX_BUFFERED = 8 * 1024 * 1024
-/** Blocks kept for filling anew. */
+/** At most this many free blocks are kept for reuse. */
 const MAX_FREE_BLOCKS = 16
-/** What is kept of a message that is too large. */
+/** This many bytes of a message that is too large are kept. */
 export const HEAD = 64 * 1024
 
 export type InvalidMessage = Omit<Unfit, 'position'>
 export interface ReceivedBatch {
   readonly batch: Batch
-  /** Follows the batch. */
+  /** The invalid message follows the batch. */
   readonly unfit?: InvalidMessage
-  /** When its first message arrived, by the monotonic clock. */
+  /** The time of the monotonic clock at which the first message arrived. */
   readonly receivedAt: number
-  /** Nobody looks at the batch's bytes any more. */
+  /** Releases the bytes of the batch. */
   readonly release?: () => void
 }
-/** `held` counts the runs in it that were not released. */
+/** `references` counts the runs in the block that were not released. */
 interface Block {
   readonly bytes: Buffer
   references: number
@@ -45,7 +48,7 @@ interface Block {
 interface Run {
   readonly receivedAt: number
   readonly bytes: number
-  /** Where it lies, if in a block that may be filled anew. */
+  /** The block of the run, if it can be reused. */
   readonly block?: Block
   readonly content:
     | { readonly lines: Buffer; readonly count: number }
@@ -56,9 +59,9 @@ interface Run {
 export interface BufferContext {
   readonly maxRecord: number
   now(): number
-  /** More waits than may: called with everything that comes on top. */
+  /** The buffer is full. It is called again for all further messages. */
   full(): void
-  /** Something has arrived: once a turn of the event loop, after all that arrived in it. */
+  /** Messages have arrived. It is called once in a turn of the event loop, after all messages of that turn. */
   arrived(): void
 }
 
@@ -66,31 +69,31 @@ export class MessageBuffer {
   private block: Buffer = Buffer.allocUnsafeSlow(0)
   private currentBlock: Block = { bytes: this.block, references: 0 }
   private readonly freeBlocks: Buffer[] = []
-  /** Of the block: [from, to) holds `count` messages nobody has taken, the first of them since `since`. */
+  /** The range [from, to) of the block contains `count` messages that were not taken. The first arrived at `since`. */
   private from = 0
   private to = 0
   private count = 0
   private since = 0
-  /** Where their terminators belong, as long as none is looked at. */
+  /** The places of their terminators, while messages are not checked one by one. */
   private readonly messageEnds = new Uint32Array(MAX_MESSAGES)
-  /** A newline was found: each message is looked at, and terminated at once. */
+  /** A newline was found, so each message is checked and terminated at once. */
   private checksEach = false
   private runs: Run[] = []
   private sealedBytes = 0
   private isNotifyScheduled = false
-  /** Messages, since the beginning. */
+  /** Counts all messages that were received. */
   received = 0
-  /** Of these: taken. */
+  /** Counts those of them that were taken. */
   taken = 0
 
-  /** Bytes of a message that goes in without a look. */
+  /** Messages up to this size are added without a check. */
   private readonly maxUnchecked: number
 
   constructor(private readonly context: BufferContext) {
     this.maxUnchecked = Math.min(LARGE_MESSAGE, context.maxRecord)
   }
 
-  /** Bytes that wait. */
+  /** Counts the buffered bytes. */
   get bufferedBytes(): number {
     return this.sealedBytes + this.to - this.from
   }
@@ -98,7 +101,7 @@ export class MessageBuffer {
     return this.count === 0 && this.runs.length === 0
   }
 
-  /** Copies the message. */
+  /** Copies a message into the buffer. */
   add(data: Buffer): void {
     this.received++
     if (!this.isNotifyScheduled) {
@@ -122,13 +125,13 @@ export class MessageBuffer {
     if (this.count === 0) this.since = this.context.now()
     this.block.set(data, this.to)
     const end = this.to + length
-    // Anything but a newline, until it is known that there is no other.
+    // The byte is no newline until the search has found that there is no other.
     this.block[end] = 0
     this.messageEnds[this.count++] = end
     this.to = end + 1
   }
 
-  /** What has arrived, up to about 1 MiB; ends after a message that is too large. */
+  /** Returns up to about 1 MiB of messages. The batch ends behind a message that is too large. */
   take(): ReceivedBatch | undefined {
     if (this.sealedBytes < READ_BYTES) this.seal()
     const first = this.runs[0]
@@ -163,7 +166,7 @@ export class MessageBuffer {
     this.context.arrived()
   }
 
-  /** Sealing may have found a newline. */
+  /** Sealing may have set it, which the type checker does not see. */
   private isCheckingEach(): boolean {
     return this.checksEach
   }
@@ -203,7 +206,7 @@ export class MessageBuffer {
       this.addSeparately(data)
       return
     }
-    // A newline at its end is the terminator already.
+    // A newline at the end is already the terminator.
     const size = newline === -1 ? length + 1 : length
     if (size > LARGE_MESSAGE) {
       this.addLarge(data, size)
@@ -215,7 +218,7 @@ export class MessageBuffer {
     this.to += size
     this.block[this.to - 1] = NEWLINE
     this.count++
-    // Unless all are looked at, its neighbours are searched without it.
+    // Unless each message is checked, the next messages are searched without this one.
     if (!this.checksEach) this.closeRun()
   }
 
@@ -247,7 +250,7 @@ export class MessageBuffer {
       const { block, from, to, count, messageEnds, since } = this
       if (block.subarray(from, to).includes(NEWLINE)) {
         this.checksEach = true
-        // The old block is read from here: it must not be the next one.
+        // The old block is still read here, so it must not be reused yet.
         this.currentBlock.references++
         this.startBlock()
         for (let i = 0, at = from; i < count; i++) {

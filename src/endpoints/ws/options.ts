@@ -9,7 +9,7 @@ export interface SendEvery {
   readonly ms: number
   readonly text: string
 }
-/** `20s:TEXT`. */
+/** Parses `20s:TEXT`. */
 export function parseSendEvery(raw: string): SendEvery {
   const colon = raw.indexOf(':')
   if (colon === -1) throw new Error('a duration and the text are expected, such as 20s:ping')

@@ -1,4 +1,4 @@
-/** The way to a server through an HTTP proxy, with what goes wrong on it in the core's words. */
+/** Connects to a server through an HTTP proxy, and classifies errors of the proxy. */
 import type { Socket } from 'node:net'
 import { Fatal, UsageError, lineOf, type ManifoldError } from '../../core/errors'
 import { isHttpProxy, PROXY_VARIABLES, proxyAddress, proxyFromEnvironment, proxyLogin, proxyUrl } from '../../kit/proxy'
@@ -6,7 +6,7 @@ import { openTunnel, TunnelRefused } from '../../kit/tunnel'
 import { networkFault, statusFault } from './faults'
 import type { Settings } from './settings'
 
-/** The proxy that leads to the server; undefined: none. */
+/** Returns the proxy to the server, or undefined if there is none. */
 export function proxyFor(settings: Settings, environment: NodeJS.ProcessEnv = process.env): URL | undefined {
   const { proxy, secure, host, port } = settings
   if (proxy === 'none' || proxy === '') return undefined
@@ -22,7 +22,9 @@ export function proxyFor(settings: Settings, environment: NodeJS.ProcessEnv = pr
   )
 }
 
-/** Rejects with a classified error, or the signal's reason. The socket is the caller's. */
+/**
+ * Resolves with a socket that the caller has to close. It rejects with a classified error or with the signal's reason.
+ */
 export async function tunnel(proxy: URL, settings: Settings, now: () => number, signal: AbortSignal): Promise<Socket> {
   try {
     return await openTunnel(proxy, settings.host, settings.port, signal)
@@ -38,7 +40,7 @@ export async function tunnel(proxy: URL, settings: Settings, now: () => number, 
   }
 }
 
-/** The same class of error in other words. */
+/** Returns an error of the same class with another message. */
 function withMessage(fault: ManifoldError, text: string): ManifoldError {
   const Same = fault.constructor as new (message: string, facts: { cause: unknown }) => ManifoldError
   return new Same(text, { cause: fault.cause })

@@ -1,51 +1,51 @@
 /**
- * Until when nothing is missing of what the server has sent over a connection: what a gap begins with.
+ * Tracks the time until which nothing that the server sent over a connection is missing. A gap begins at this
+ * watermark.
  *
- * - A turn of the event loop that looks at the socket and finds nothing has read all that had come before it. All that
- *   was sent by the time at which the last of it came is here; later silence tells only where the server itself has
- *   ended the connection, for what is broken is as silent.
- * - That says nothing where much was waiting (this process was stopped or busy, reading was paused): the rest of it may
- *   be held up at the server. There only an answer counts to a ping that was sent after it; where no pings are to be
- *   sent, some time in which the backlog has come.
- * - An answer to a ping, or to our close, comes behind all that was sent before the server read it.
+ * - If a turn of the event loop finds the socket empty, all that arrived before has been read. So all that was sent
+ *   until the last arrival is here. Later silence proves nothing, because a broken connection is silent as well, unless
+ *   the server itself has ended the connection.
+ * - An empty socket proves nothing after a backlog (this process was stopped or busy, or reading was paused), because
+ *   the server may still hold the rest. Then only the answer to a later ping counts, or some time if no pings are sent.
+ * - The answer to a ping, or to our close, follows all that was sent before the server read it.
  *
- * Moments are of the monotonic clock.
+ * Times are of the monotonic clock.
  */
-/** No two looks within this: each costs two turns of the event loop. */
+/** Two probes are at least this far apart, because each costs two turns of the event loop. */
 const MIN_PROBE_MS = 20
-/** How often to look at the least: a gap is told longer than it was by so much. */
+/** The socket is probed at least this often. A gap is reported longer than it was by at most this time. */
 export const PROBE_MS = 100
-/** So long without a look that found nothing, and so much read meanwhile: it may not have been all. */
+/** After this time without an empty probe, and with this many bytes read meanwhile, there may be a backlog. */
 const BACKLOG_MS = 300
 const BACKLOG_BYTES = 64 * 1024
-/** For this long it is not asked again. */
+/** Without pings a backlog counts as read after this time. */
 const BACKLOG_TIMEOUT_MS = 1000
 
 export interface WatermarkContext {
   monotonic(): number
-  /** Bytes read off the socket so far. */
+  /** Returns the number of bytes read from the socket. */
   bytesRead(): number
-  /** Nothing can be said now: reading is paused, or what was read is still being unpacked. */
+  /** Tells whether nothing can be known now, because reading is paused or data is still being decompressed. */
   isBusy(): boolean
-  /** Sends a ping; undefined: none is to be sent. */
+  /** Sends a ping, or returns undefined if none may be sent. */
   ping(): number | undefined
-  /** All that the server sent until then has been handed out. */
+  /** All that the server sent until this time has been handed out. */
   advanced(at: number): void
-  /** Calls back in the next turn of the event loop, after its look at the sockets. */
+  /** Calls back in the next turn of the event loop, after it has polled the sockets. */
   nextTurn(run: () => void): void
 }
 
 export class ReceiveWatermark {
-  /** Nothing is missing that was sent until then. */
+  /** Nothing that was sent until this time is missing. */
   at: number
-  /** The same, where the server was still there by then, as its end of the connection shows. */
+  /** The same, if the server was still alive at that time, as its own close of the connection proves. */
   quietAt: number
   private lastArrivalAt: number
-  /** Read by `quietAt`. */
+  /** The bytes read until `quietAt`. */
   private bytesAtQuiet: number
   private isProbing = false
   private backlog: { readonly ping: number | undefined; readonly askedAt: number } | undefined
-  /** When the pings were sent that were not answered yet. */
+  /** The times at which unanswered pings were sent. */
   private readonly pingSentAt = new Map<number, number>()
 
   constructor(private readonly context: WatermarkContext) {
@@ -53,7 +53,7 @@ export class ReceiveWatermark {
     this.bytesAtQuiet = context.bytesRead()
   }
 
-  /** Something has come in this turn of the event loop. */
+  /** Something has arrived in this turn of the event loop. */
   arrived(): void {
     this.lastArrivalAt = this.context.monotonic()
     this.probe()
@@ -63,7 +63,7 @@ export class ReceiveWatermark {
     const { context } = this
     if (this.isProbing || context.isBusy() || context.monotonic() - this.quietAt < MIN_PROBE_MS) return
     this.isProbing = true
-    // The turn that is under way may have looked already.
+    // The current turn may have polled already.
     context.nextTurn(() => {
       const at = context.monotonic()
       const bytes = context.bytesRead()
@@ -85,7 +85,7 @@ export class ReceiveWatermark {
     if (at !== undefined) this.advance(at)
   }
 
-  /** What was sent until then has come. */
+  /** All that was sent until this time has arrived. */
   advance(at: number): void {
     this.quietAt = Math.max(this.quietAt, at)
     this.bytesAtQuiet = this.context.bytesRead()

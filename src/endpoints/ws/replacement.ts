@@ -1,15 +1,15 @@
 /**
- * Make before break: a connection is replaced before the server cuts it.
+ * Replaces a connection before the server cuts it (make before break).
  *
- * - The old connection stays in service until the new one is open, has been open for `overlap`, and the old one's
- *   closing handshake is done.
- * - What the new one brings meanwhile waits behind all of the old one's: no record is lost and each connection's order
- *   is kept.
- * - Both bring what the server sends within the overlap. Which of it is the same only a member of the record can tell
- *   (`dedupe=`); without one, all of it goes on and the overlap's records are logged as possible duplicates.
- * - A new connection that cannot be made, or breaks within the overlap, leaves the old one in service and is tried
- *   again.
- * - Should the old one break first, the new one is already there. Only where it is not, the feed is disconnected.
+ * - The old connection stays in service until the new one has been open for `overlap` and the old one's closing
+ *   handshake is done.
+ * - Records of the new connection wait behind all records of the old one. No record is lost, and each connection keeps
+ *   its order.
+ * - Both receive what the server sends during the overlap. Only a member of the record tells which records are the same
+ *   (`dedupe=`). Without it all are returned, and those of the overlap are logged as possible duplicates.
+ * - If a new connection cannot be made, or breaks during the overlap, the old one stays in service and another is tried
+ *   later.
+ * - If the old connection breaks first, the new one is already open. If it is not, the feed is disconnected.
  */
 import { without } from '../../core/batch'
 import type { Batch, Clock, Log } from '../../core/contract'
@@ -20,10 +20,10 @@ import { unlessAborted } from '../../kit/signal'
 import type { MemberPicker, MemberValue } from './expect'
 import type { FeedConnection } from './feed-connection'
 
-/** Pauses between tries to replace a connection that still serves. */
+/** The pauses between attempts to replace a connection that is still in service. */
 const MIN_PAUSE_MS = 1000
 const MAX_PAUSE_MS = 60_000
-/** How soon it is seen that a new connection's records fill the memory they may take: the overlap ends then. */
+/** The overlap ends early if the buffer of the new connection is full, which is checked this often. */
 const FULL_CHECK_MS = 50
 
 export interface ReplacementContext {
@@ -33,12 +33,14 @@ export interface ReplacementContext {
   readonly log: Log
   readonly deduplicator: Deduplicator | undefined
   open(signal: AbortSignal): Promise<FeedConnection>
-  /** The connection is read after all before it. */
+  /** Adds a connection, which is read after all others. */
   add(connection: FeedConnection): void
   remove(connection: FeedConnection): void
 }
 
-/** Until the signal aborts or the feed is disconnected. Rejects with the signal's reason only. */
+/**
+ * Replaces connections until the signal aborts or the feed is disconnected. It rejects only with the signal's reason.
+ */
 export async function keepReplacing(
   parts: ReplacementContext,
   first: FeedConnection,
@@ -48,7 +50,7 @@ export async function keepReplacing(
     connection = await replace(parts, connection, signal)
 }
 
-/** The connection that replaced the old one; undefined where the old one broke before. */
+/** Returns the connection that replaced the old one, or undefined if the old one broke before. */
 async function replace(
   parts: ReplacementContext,
   old: FeedConnection,
@@ -56,7 +58,7 @@ async function replace(
 ): Promise<FeedConnection | undefined> {
   const { everyMs, overlapMs, clock, log, deduplicator } = parts
   const due = old.openedAt + everyMs
-  // A new connection may be served by a machine that lags behind: keys of the old one are kept from before it opens.
+  // The server of a new connection may lag behind. So keys of the old connection are kept from before its opening.
   await clock.sleep(due - overlapMs - clock.monotonic(), signal)
   deduplicator?.startCollecting(old.epoch)
   await clock.sleep(due - clock.monotonic(), signal)
@@ -98,8 +100,8 @@ async function attempt({ open }: ReplacementContext, signal: AbortSignal): Promi
 }
 
 /**
- * Both in service for the overlap, or until one ends or memory for the new one's records does. An error: the new one
- * broke, and has been let go.
+ * Keeps both in service for the overlap, or until one of them ends or the new one's buffer is full. It returns an error
+ * if the new one broke and was removed.
  */
 async function overlap(
   { overlapMs, clock, deduplicator, add, remove }: ReplacementContext,
@@ -125,7 +127,7 @@ async function overlap(
       await Promise.race([
         clock
           .sleep(Math.min(FULL_CHECK_MS, left), looking.signal)
-          .catch(() => undefined /* it rejects only when told to end */),
+          .catch(() => undefined /* it rejects only when it is aborted */),
         old.ended,
         next.ended,
       ])
@@ -141,11 +143,11 @@ async function overlap(
   return next.end.error
 }
 
-/** More keys than this in one generation begin the next: a bound on memory. */
+/** A generation of keys has at most this many, which bounds memory. */
 const MAX_KEYS = 500_000
 
 /**
- * Drops from a new connection's records those whose key the old one brought around the overlap. Records without a key
+ * Drops those records of a new connection whose keys the old one received around the overlap. Records without a key
  * always pass.
  */
 export class Deduplicator {
@@ -179,13 +181,14 @@ export class Deduplicator {
     if (this.phase.kind === 'collecting') this.phase = { kind: 'overlapping', old: this.phase.old, next }
   }
   /**
-   * The old connection is closed; the new one may still bring, for as long as the overlap was, what the old one did.
+   * The old connection is closed. For the time of an overlap, the new one may still receive records that the old one
+   * received.
    */
   closeOverlap(now: number): void {
     if (this.phase.kind === 'overlapping') this.phase.until = now + this.windowMs
   }
 
-  /** Sees every delivery, in the order in which they go on. */
+  /** Filters every delivery, in the order in which they are returned. */
   filter(batch: Batch, epoch: number, receivedAt: number): Batch {
     const { phase } = this
     if (phase.kind === 'off') return batch

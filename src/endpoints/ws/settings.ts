@@ -16,21 +16,21 @@ export interface Settings {
   /** The host has no brackets. */
   readonly host: string
   readonly port: number
-  /** Path and query as they go out. */
+  /** Path and query as they are sent. */
   readonly target: string
   readonly headers: Readonly<Record<string, string | string[]>>
   readonly protocols: readonly string[]
   readonly send: readonly string[]
   readonly sendEvery: readonly SendEvery[]
   readonly tls: Tls
-  /** `none`, a URL, or what the environment says. */
+  /** The value is `none` or a URL. If it is undefined, the environment decides. */
   readonly proxy: string | undefined
   readonly handshakeMs: number
   readonly pingMs: number
   readonly pongMs: number
   readonly silenceMs: number
   readonly compression: boolean
-  /** How long a peer may take to answer our closing handshake, and to end TCP after its own. */
+  /** A peer may take this long to answer our closing handshake, and to end TCP after its own. */
   readonly closeMs: number
   /** A larger message ends the connection. */
   readonly maxMessage: number
@@ -98,7 +98,7 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
   }
 }
 
-/** The path and query as typed; only what no request line can hold is percent-encoded. */
+/** Returns path and query as typed. Only characters that no request line can contain are percent-encoded. */
 function requestTarget(path: string, query: string | undefined): string {
   const typed = `${path.startsWith('/') ? path : `/${path}`}${query === undefined ? '' : `?${query}`}`
   return typed.replace(/[^\x21-\x7e]+/g, (run) => encodeURIComponent(run.toWellFormed()))
@@ -118,7 +118,10 @@ async function pem(name: string, given: string | undefined): Promise<string | un
   }
 }
 
-/** Servers repeat what they were sent (a reason that quotes the token). Short values would eat harmless text. */
+/**
+ * Servers may repeat what they were sent (a reason that quotes the token), so it is redacted. Short values are left,
+ * because they would remove harmless text.
+ */
 function redactorOf(values: readonly (string | undefined)[]): (text: string) => string {
   const secrets = [
     ...new Set(

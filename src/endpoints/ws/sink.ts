@@ -1,12 +1,12 @@
 /**
- * Records as messages, one each, in their order.
+ * Writes each record as a message, in order.
  *
- * - Without `barrier` a record counts as delivered once this machine's kernel has it: what a server had not read when
- *   the connection broke is lost.
- * - With it, once the server has answered a ping sent after it, which it does after it has read all before (RFC 6455,
- *   5.5.2).
- * - A server that closes with 1009 takes no message as large as the largest of those it had not confirmed: that one is
- *   rejected, or it would come for ever.
+ * - Without `barrier` a record counts as delivered once this machine's kernel has taken it. Records that a server had
+ *   not read when the connection broke are lost.
+ * - With `barrier` it counts once the server has answered a ping that was sent after it. The server answers after it
+ *   has read all before (RFC 6455, 5.5.2).
+ * - A server that closes with 1009 accepts no message as large as the largest unconfirmed one. That record is rejected,
+ *   because a retry would never succeed.
  */
 import { isUtf8 } from 'node:buffer'
 import { encodeEnvelope } from '../../codec/envelope'
@@ -28,9 +28,9 @@ import type { WsOptions } from './options'
 import { settingsOf } from './settings'
 
 const MIB = 1024 * 1024
-/** What a server may send to a sink, in one message; it is not looked at. */
+/** A server may send messages up to this size to a sink. They are ignored. */
 const MAX_RECEIVED_MESSAGE = 16 * MIB
-/** A slow server reads what lies in its buffers before it answers our close. */
+/** A slow server reads its buffers before it answers our close. */
 const CLOSE_MS = 20_000
 const MESSAGE_TOO_BIG = 1009
 
@@ -44,7 +44,7 @@ class WebSocketSink implements Sink {
   private lifetime: ReturnType<typeof linkedAbort> | undefined
   private writes = 0
   private inFlight: { readonly largest: number }[] = []
-  /** Bytes of a message from which on the server takes none. */
+  /** The server accepts no message of this size or larger. */
   private tooLarge = Infinity
   private readonly awaitingPong: { readonly ping: number; confirmed(): void }[] = []
 
@@ -138,7 +138,7 @@ class WebSocketSink implements Sink {
     await this.connectionEnd
   }
 
-  /** Resolves as `confirms` says; rejects with why the connection ended, once it has. */
+  /** Resolves as `confirms` says. It rejects when the connection has ended, with the reason. */
   private async sent(connection: Connection, messages: readonly Buffer[]): Promise<void> {
     const binary = this.target.options.type === 'binary'
     const broken = this.connectionEnd.then((end) => {
@@ -150,7 +150,7 @@ class WebSocketSink implements Sink {
           connection,
           connection.sendAll(messages, (message) => binary || !isUtf8(message)),
         )
-    // A send fails as soon as the closing begins; the code that says why comes with its end.
+    // A send fails as soon as the closing begins. The code that says why comes at the end of the connection.
     await Promise.race([confirmed.catch(() => broken), broken])
   }
 

@@ -1,6 +1,6 @@
 /**
- * A feed. What arrives while nobody reads waits, bounded, then the connection is paused; what arrived before an end is
- * read before the end is told.
+ * Reads a feed. Messages that arrive while nobody reads are buffered, and the connection is paused when the buffer is
+ * full. Messages that arrived before an end are returned before the end is reported.
  */
 import { within } from '../../core/batch'
 import type { Delivery, Source, SourceContext } from '../../core/contract'
@@ -15,17 +15,17 @@ import type { WsOptions } from './options'
 import { settingsOf } from './settings'
 import { Deduplicator, keepReplacing } from './replacement'
 
-/** Connections in a row whose first message is too large to be taken: opening again will not help. */
+/** After this many connections in a row whose first message is too large, another opening will not help. */
 const MAX_TOO_LARGE = 3
-/** How long a server has to answer our close when we leave. */
+/** A server has this long to answer our last close. */
 const FINAL_CLOSE_MS = 1000
-/** How long it has when a connection is replaced, or after it closed itself. */
+/** A server has this long when a connection is replaced, or after it has closed itself. */
 const CLOSE_MS = 5000
 
-/** What a connection's end says where nothing else was wrong. */
+/** The end of a connection has this text if nothing was wrong. */
 const CLOSED_HERE = 'closed here'
 
-/** A date, and by the monotonic clock where it is of this process. */
+/** A date, with the time of the monotonic clock if it was taken in this process. */
 interface Instant {
   readonly date: number
   readonly monotonic?: number
@@ -36,7 +36,7 @@ export const create: CreateSource<WsOptions> = (target) => new WebSocketSource(t
 class WebSocketSource implements Source {
   private readonly notifier = new Notifier()
   /**
-   * In the order in which they are read: more than one during an overlap, or where an earlier connection was closed
+   * The connections in the order of reading. There are several during an overlap, or if an earlier one was closed
    * before all of it was read.
    */
   private connections: FeedConnection[] = []
@@ -44,10 +44,10 @@ class WebSocketSource implements Source {
   private ctx: SourceContext | undefined
   private lifetime: ReturnType<typeof linkedAbort> | undefined
   private replacing: Promise<void> = Promise.resolve()
-  /** Nothing before `from` is missing; what comes after it is, until a connection is open. */
+  /** Messages from `from` on are missing until a connection is open again. */
   private pendingGap: { readonly from: Instant; readonly why: string } | undefined
   private isOpenedBefore = false
-  /** Somebody waits in `read`: all that it returned before has been taken. */
+  /** `read` is waiting, so all that it returned before has been taken. */
   private isReading = false
   private replacementError: { readonly error: unknown } | undefined
   private tooLargeInARow = 0
@@ -74,7 +74,7 @@ class WebSocketSource implements Source {
       signal.throwIfAborted()
     }
     if (this.connections.length === 0) {
-      // Durable records of an earlier run end at `lastReceivedAt`.
+      // The durable records of an earlier run end at `lastReceivedAt`.
       const lost =
         this.pendingGap ??
         (this.isOpenedBefore || ctx.lastReceivedAt === undefined
@@ -139,7 +139,7 @@ class WebSocketSource implements Source {
   }
 
   async commit(): Promise<void> {
-    /* A feed knows no positions. */
+    /* A feed has no positions. */
   }
 
   async close(_last?: boolean, why?: string): Promise<void> {
@@ -149,7 +149,7 @@ class WebSocketSource implements Source {
     lifetime?.dispose()
     await this.replacing
     await Promise.all(this.connections.map((connection) => connection.close(FINAL_CLOSE_MS)))
-    // What has arrived and was not read is read after the next opening.
+    // Messages that have arrived and were not read are read after the next opening.
     const last = this.connections.at(-1)
     if (last === undefined || this.connections.some((connection) => !connection.empty)) return
     const told = last.end?.why ?? CLOSED_HERE
@@ -162,8 +162,7 @@ class WebSocketSource implements Source {
 
   private async connect(signal: AbortSignal): Promise<FeedConnection> {
     const given = await this.target.resolve()
-    // Up to twice the limit a message can still be told from others and kept as a dead letter; the library has no way
-    // to skip one.
+    // A message up to twice the limit is received and becomes a dead letter. The library cannot skip a message.
     const { maxRecord, framing } = given.options
     const { clock } = this.ctx ?? notOpen()
     return FeedConnection.open(
@@ -195,7 +194,7 @@ class WebSocketSource implements Source {
     this.ctx?.gauge('connections', this.connections.length)
   }
 
-  /** What the first connection has; the next connection's turn comes when all of it has been read. */
+  /** Returns records of the first connection. The next connection follows when all of the first has been read. */
   private next(): Delivery | undefined {
     for (;;) {
       const connection = this.connections[0]
@@ -210,8 +209,8 @@ class WebSocketSource implements Source {
       if (connection.end === undefined || after === undefined) return undefined
       this.removeConnection(connection)
       if (this.dedupe === undefined && connection.receivedUntil >= after.openedAt) after.doubtful = after.received
-      // Within an overlap the old one brought all until after the new one had opened; elsewhere, or where it was dead
-      // already, something is missing between.
+      // During an overlap the old connection received everything until after the new one had opened. Otherwise, or if
+      // the old one was already dead, records between them are missing.
       if (connection.receivedUntil < after.openedAt)
         this.gap(this.instant(connection.receivedUntil), this.instant(after.openedAt), connection.end.why)
     }
@@ -253,7 +252,7 @@ class WebSocketSource implements Source {
     }
   }
 
-  /** Why reading cannot go on; all that was received has been read. */
+  /** Returns why reading cannot go on, after everything was read. */
   private ending(connection: FeedConnection): ManifoldError {
     const { end } = connection
     if (end === undefined) return new Disconnected('not connected')
@@ -265,7 +264,7 @@ class WebSocketSource implements Source {
     )
   }
 
-  /** From the monotonic clock to the date. */
+  /** Returns the difference between the date and the monotonic clock. */
   private clockOffset(): number {
     const { clock } = this.ctx ?? notOpen()
     return clock.now() - clock.monotonic()
@@ -281,8 +280,8 @@ class WebSocketSource implements Source {
   }
 
   private gap(from: Instant, to: Instant, why: string): void {
-    // Asleep meanwhile, the machine's monotonic clock stood still; set back meanwhile, the date of then was too late.
-    // The earlier is right, or tells too much.
+    // If the machine slept, its monotonic clock stood still. If the clock was set back, the earlier date is too late.
+    // The earlier of the two is right, or makes the gap too long.
     const begin = from.monotonic === undefined ? from.date : Math.min(from.date, from.monotonic + this.clockOffset())
     const [earlier, later] = begin <= to.date ? [begin, to.date] : [to.date, begin]
     const seconds = Math.round(later - earlier) / 1000
