@@ -1,5 +1,5 @@
 /**
- * The library: the same parts that the command is made of. `assemble` makes a flow out of a parsed command line;
+ * Exports the library, which has the same parts as the command. `assemble` makes a flow of a parsed command line, and
  * `Flow.run` runs it.
  */
 export { assemble, type Assembled, type AssembleOptions } from './plan/assemble'

@@ -1,4 +1,4 @@
-/** Options that endpoints on AWS have in common: where, and as whom. */
+/** Declares the options that all endpoints on AWS have: credentials and timeouts. */
 import { opt } from '../options/define'
 
 export const loginOptions = {

@@ -1,4 +1,7 @@
-/** Log lines as JSON. In a file of its own, for pino takes as long to load as Node to start, which few runs ask for. */
+/**
+ * Renders log lines as JSON. This file is separate because pino takes as long to load as Node to start, and few runs
+ * need it.
+ */
 import pino from 'pino'
 import type { Level } from './log'
 

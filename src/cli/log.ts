@@ -9,7 +9,7 @@ import { writeStderr } from './stderr'
 
 export type Level = 'debug' | 'info' | 'warn' | 'error'
 export interface LogSettings {
-  /** Makes the lines where they are to be JSON. */
+  /** Renders the lines if they have to be JSON. */
   readonly json?: LineOf
   readonly level: Level
   readonly terminal: boolean

@@ -1,13 +1,13 @@
 /**
- * One JSON object per line that loses nothing of a record: bytes as text where they are UTF-8, else base64.
+ * Encodes a record as a JSON object in one line, without loss. Bytes are text if they are UTF-8, and base64 otherwise.
  *
  *     {"value":"text","key_base64":"gA==","headers":[["h","typed text"],["b",{"utf8":"bytes"}],["c",{"base64":"/w=="}],
  *      ["d",{"bigint":"1"}],["e",1.5],["f",true],["g",null]],
  *      "timestamp":1700000000000,"source":"…","partition":"…","position":"…"}
  *
- * A header that is text in its protocol is a string here, one that is bytes an object with `utf8` or `base64`. Dead
- * letters carry `attempts`, `sink` and `why` besides and are ordinary records when read again, unless `truncated`: of
- * these only the head is left, with `length` and `sha256` of the whole.
+ * A header that is text in its protocol is a string, and one that is bytes is an object with `utf8` or `base64`. A dead
+ * letter also has `attempts`, `sink` and `why`, and is an ordinary record when it is read again. If it is `truncated`,
+ * only its head is left, with `length` and `sha256` of the whole.
  */
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'

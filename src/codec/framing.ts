@@ -48,7 +48,7 @@ export function deliveryOf(framed: Framed, partition: Partition, positionOf: (of
 class EnvelopeFramer implements Framer {
   private readonly lines: LineFramer
   private readonly maxRecord: number
-  /** Decoded already, but behind an invalid record. */
+  /** These records are decoded already, but follow an invalid record. */
   private readonly decoded: Framed[] = []
 
   constructor(options: FramerOptions) {

@@ -100,7 +100,7 @@ export class LineFramer implements Framer {
   /** The queue has the order of the stream. */
   private queue: (LineRun | InvalidLine)[] = []
   private oversized: OversizedLine | undefined
-  /** Bytes of the runs, and one for each invalid record. */
+  /** Counts the bytes of the runs, and one for each invalid record. */
   private queuedBytes = 0
   private unterminated: number | undefined
   private readonly blocks: BlockPool

@@ -1,6 +1,6 @@
 /**
- * Every endpoint there is: one line each, in the order in which help lists them. Nothing here loads a client library:
- * endpoints load theirs on first use.
+ * Lists every endpoint, in the order of help. No client library is loaded here, because endpoints load theirs on first
+ * use.
  */
 import type { AnyEndpoint } from '../options/define'
 import amqp from './amqp'
@@ -15,7 +15,7 @@ import ws from './ws'
 
 export const registry: readonly AnyEndpoint[] = [stdio, file, generate, discard, s3, kinesis, kafka, amqp, ws]
 
-/** By scheme, lower case, without the colon. */
+/** Finds an endpoint by its scheme, in lower case and without the colon. */
 export function endpointFor(scheme: string): AnyEndpoint | undefined {
   return registry.find((endpoint) => endpoint.schemes.includes(scheme))
 }

@@ -207,13 +207,13 @@ export function referencePage(endpoint: AnyEndpoint): string {
   return `${blocks.join('\n\n')}\n`
 }
 
-/** The reference page of the flags. */
+/** Renders the reference page of the flags. */
 export function flagsPage(flagSpec: Spec): string {
   const rows = Object.entries(flagSpec).map(([key, option]) => flagOf(key, option))
   return `# Flags\n\nFlags are for the whole run; an endpoint's options are words after its URI.\n\n${table(rows, '--')}\n`
 }
 
-/** The list of endpoints in README, each with a link to its page. */
+/** Renders the list of endpoints in README, each with a link to its page. */
 export function endpointLinks(registry: readonly AnyEndpoint[]): string {
   const rows = registry.map(
     ({ schemes, forms, summary }) =>

@@ -1,6 +1,6 @@
 /**
- * bin/manifold.js in packages of its own, with a stub for the program: what it starts, with what, and what it leaves
- * behind.
+ * Tests bin/manifold.js in packages of its own, with a stub for the program: which Node it starts, with which
+ * arguments, and that nothing is left.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -120,7 +120,7 @@ describe('run by the kernel', () => {
       expect(await first()).toMatchObject({ argv: ['x'], version: process.version })
       await ended(child)
     }
-    // Found by PATH.
+    // PATH leads to it.
     const { first } = start('/bin/sh', ['-c', 'manifold y'], `${join(folder, 'some bin')}:${path}`)
     expect(await first()).toMatchObject({ argv: ['y'], version: process.version })
   })

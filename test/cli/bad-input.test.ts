@@ -1,4 +1,4 @@
-/** What people get wrong, and what the world does to them: a clear line, the right exit code, nothing lost. */
+/** Tests wrong command lines and a hostile world: the message is clear, the exit code is right, and nothing is lost. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -203,7 +203,7 @@ function descendant(root: number, name: string): number | undefined {
       parents.set(Number(entry), Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${entry}/status`, 'utf8'))?.[1]))
       commands.set(Number(entry), readFileSync(`/proc/${entry}/cmdline`, 'utf8').split('\0').slice(0, 4).join(' '))
     } catch {
-      /* gone in between */
+      /* it has gone meanwhile */
     }
   }
   for (const [pid, command] of commands) {

@@ -1,4 +1,4 @@
-/** A whole process whose clock is set while it runs, by libfaketime. */
+/** Tests a whole process whose clock is changed by libfaketime while it runs. */
 import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

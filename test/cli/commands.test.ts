@@ -1,4 +1,4 @@
-/** The commands on flows, and what a run tells while it runs. */
+/** Tests the commands on flows, and the metrics and status of a run. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -159,7 +159,7 @@ test('unit prints a systemd unit with the line quoted as systemd reads it, and t
   const file = join(folder, 'trades.service')
   writeFileSync(file, text)
   const verified = spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' })
-  // Where systemd is, it finds nothing wrong.
+  // If systemd is installed, it accepts the unit.
   if (verified.error === undefined)
     expect({ status: verified.status, text: verified.stderr }).toEqual({ status: 0, text: '' })
 })

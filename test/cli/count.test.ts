@@ -1,4 +1,4 @@
-/** `--count` with several files: the line without it goes on where each of them was left. */
+/** Tests `--count` with several files: a later run without it goes on in each of them. */
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** What dead letters say of where their records came from. */
+/** Tests that dead letters name the origin of their records. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

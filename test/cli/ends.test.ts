@@ -1,5 +1,5 @@
 /**
- * How a run ends towards the shell that started it: closed descriptors, a broken stderr, signals that are ignored, ends
+ * Tests how a run ends for the shell that started it: closed descriptors, a broken stderr, ignored signals, and ends
  * that were not reached.
  */
 import { execFile, spawn } from 'node:child_process'
@@ -78,7 +78,7 @@ const wait = async (running: {
   const { code, signal } = await running.done
   return { code, signal }
 }
-/** Kept and resumed: what a run without end does. */
+/** A run without end is stopped and continued. */
 const endless = (): string[] => [
   '--from',
   'generate:',
@@ -296,7 +296,7 @@ test('a reader of an answer that has enough, or a full disk, is no bug', async (
   expect(stderr).toMatch(/^manifold: the answer could not be written to stdout: [^\n]*ENOSPC[^\n]*\n$/)
 })
 
-/** Whoever sleeps is woken at once, and the time has passed. */
+/** A sleep ends at once, and its time has passed. */
 class Hurried implements Clock {
   readonly began = Date.now()
   private time = this.began
@@ -323,7 +323,7 @@ async function closedPort(): Promise<number> {
   await once(server, 'close')
   return port
 }
-/** A store that is away, as a good run before knows it. */
+/** The store is away, but an earlier run has reached it. */
 const away = async (...more: string[]): Promise<string[]> => [
   '--to',
   `ws://127.0.0.1:${await closedPort()}/`,

@@ -1,4 +1,4 @@
-/** Flows whose end is their own beginning: refused where that is certain, and at an end where it is not. */
+/** Tests flows that write what they read. They are refused if that is certain. */
 import {
   linkSync,
   mkdirSync,

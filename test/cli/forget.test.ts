@@ -1,7 +1,4 @@
-/**
- * A sink that was mistyped: its records can go nowhere. The message says where they were to go, and the way out that it
- * names is one.
- */
+/** Tests a mistyped sink, whose records can go nowhere. The message names the destination and a way out that works. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
@@ -19,7 +16,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** Where nobody listens. */
+/** Nobody listens here. */
 async function nowhere(): Promise<string> {
   const server = createServer()
   await new Promise<void>((resolve) => {

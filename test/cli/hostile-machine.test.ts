@@ -1,6 +1,6 @@
 /**
- * What a machine may lack or refuse: one line that says so and a code of its own, never "a bug" and never a process
- * that spins.
+ * Tests a machine that lacks or refuses something: one line and an exit code tell it. It is never reported as a bug,
+ * and the process never spins.
  */
 import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'

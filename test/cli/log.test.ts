@@ -1,4 +1,4 @@
-/** Log lines in each of their forms. */
+/** Tests log lines in each of their formats. */
 import { jsonLines } from '../../src/cli/json-lines'
 import { createLog, type LogSettings } from '../../src/cli/log'
 

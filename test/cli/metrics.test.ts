@@ -1,4 +1,4 @@
-/** The pages of `--metrics`: their counts are the receipt's, and whoever asks for them takes nothing from the flow. */
+/** Tests the pages of `--metrics`: their counts are those of the receipt, and requests do not disturb the flow. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -216,7 +216,7 @@ test('more connections than descriptors take nothing from the flow', async () =>
     await until(read)
     const sockets = Array.from({ length: 556 }, () => net.connect(at).on('error', () => undefined))
     await Promise.all(sockets.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])))
-    // What asks nothing is let go after a few seconds, and others have their turn.
+    // A silent connection is closed after a few seconds, so that others are served.
     const delivered = await until(read, 20_000)
     for (const socket of sockets) socket.destroy()
     await until(async () => (((await read()) ?? 0) > delivered + 500 ? true : undefined))

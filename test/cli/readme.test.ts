@@ -1,4 +1,4 @@
-/** The README's lines, run as they are pasted; only ports and the folder of their files are others. */
+/** Runs the lines of README as pasted. Only ports and the folder of their files are different. */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -27,7 +27,7 @@ interface Expected {
   readonly code: number
   readonly prints: RegExp
 }
-/** What each is to do, in order: exit code and what it prints. */
+/** The expected exit code and output of each line, in order. */
 const EXPECTED: readonly Expected[] = [
   { code: 0, prints: /^one\ntwo\n$/ },
   { code: 0, prints: /^(\{"n":\d+.*\n){3}$/ },

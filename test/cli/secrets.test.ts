@@ -1,4 +1,4 @@
-/** Canary secrets, in the places of a line that no declaration calls secret: nothing that a run writes may hold one. */
+/** Tests secrets in places of a line that no declaration calls secret. Nothing that a run writes may contain one. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,7 +1,4 @@
-/**
- * Output files that are not ours alone: other runs, our own dead letters and other programs write to them, and somebody
- * truncates them.
- */
+/** Tests output files to which other runs, dead letters and other programs write as well, or which are truncated. */
 import {
   appendFileSync,
   chmodSync,

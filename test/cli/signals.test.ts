@@ -1,4 +1,4 @@
-/** How a run ends when it is told to: drained, cut short, or at once. */
+/** Tests how a run ends by signals: drained, cut short, or at once. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * A line that says the same in other words goes on with its flow: nothing is delivered again, and what its spool holds
- * is delivered.
+ * Tests that a line with another spelling continues its flow: nothing is delivered again, and the records in the spool
+ * are delivered.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -52,8 +52,8 @@ async function collector(): Promise<{ readonly port: number; readonly messages: 
 }
 
 /**
- * `fixtures/former-identity.tgz` was made by the program before identities were made of what endpoints mean: fifty
- * records, delivered to the file, waiting in the spool for a WebSocket server that was away.
+ * `fixtures/former-identity.tgz` was made before identities consisted of canonical forms. Its fifty records are
+ * delivered to the file, and wait in the spool for a WebSocket server that was away.
  */
 test.each<[string, readonly string[]]>([
   [

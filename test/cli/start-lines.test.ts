@@ -1,4 +1,7 @@
-/** What a run says before its first record: where it goes on and how not to, what is dropped, what this disk holds. */
+/**
+ * Tests the lines that a run prints before its first record: where it resumes, what is dropped, and what the spool can
+ * hold.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

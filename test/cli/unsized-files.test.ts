@@ -1,4 +1,4 @@
-/** Files that the system makes up as they are read: they have content, and no size. */
+/** Tests files that the system generates as they are read: they have content, but no size. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -9,7 +9,7 @@ interface Seen {
   to: number
 }
 
-/** What the stream holds by the plainest reading. */
+/** The expected records, by the simplest way of reading. */
 function model(stream: Buffer, maxRecord: number, base: number): Seen {
   const seen: Seen = { records: [], offsets: [], misfits: [], to: base + stream.length }
   for (let at = 0; at < stream.length; ) {

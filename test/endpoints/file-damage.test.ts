@@ -1,5 +1,6 @@
 /**
- * Files that are damaged, closed to us, or more than can be open at once: the others are read, and the fault is named.
+ * Tests files that are damaged, may not be read, or are too many to be open at once: the others are read, and the fault
+ * is named.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,4 +1,4 @@
-/** Names as users have them: not UTF-8, with the characters of patterns in them; one file under two names. */
+/** Tests unusual names: not UTF-8, with characters of patterns, and one file with two names. */
 import { linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { appendFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -97,7 +97,7 @@ test('records that cannot be lines are rejected, as envelopes they are not', asy
   ).toEqual(['a', 'b\nc'])
 })
 
-/** What a killed process leaves: a copy of the folder in the middle. */
+/** Copies the folder in the middle of a write, as a killed process leaves it. */
 function killedCopy(): string {
   const copy = fs.mkdtempSync(path.join(folder, '..', 'manifold-file-sink-killed-'))
   for (const name of names()) fs.renameSync(at(name), path.join(copy, name))

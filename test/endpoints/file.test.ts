@@ -46,7 +46,7 @@ async function asNobody<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What the core is to a source: keeps positions, reads, and forgets at will what was not committed. */
+/** Drives a source as the core does: it keeps positions, reads, and can forget what was not committed. */
 class Flow {
   readonly text: string[] = []
   readonly deliveries: Delivery[] = []

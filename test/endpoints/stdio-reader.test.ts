@@ -1,4 +1,4 @@
-/** The program into a pipe: what its reader has not read is not committed. */
+/** Tests the program with a pipe: records that the reader has not read are not committed. */
 import * as fs from 'node:fs'
 import * as os from 'node:os'
 import * as path from 'node:path'

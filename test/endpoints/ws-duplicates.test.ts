@@ -1,4 +1,7 @@
-/** What both connections of an overlap bring is there twice without `dedupe`: the receipt counts it. */
+/**
+ * Tests that records which both connections of an overlap receive are there twice without `dedupe`, and that the
+ * receipt counts them.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +13,7 @@ test.each([
   ['behind a spool', []],
   ['without one', ['--no-spool']],
 ])(
-  'doubles of overlaps are possible duplicates in the receipt: %s',
+  'duplicates of overlaps are possible duplicates in the receipt: %s',
   async (_, more) => {
     const folder = mkdtempSync(join(tmpdir(), 'manifold-doubles-'))
     const feed = await startFeed({ perSecond: 500 })
@@ -32,12 +35,12 @@ test.each([
       ])
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
       const lines = readFileSync(join(folder, 'out'), 'utf8').trimEnd().split('\n')
-      const doubles = lines.length - new Set(lines).size
-      expect(doubles).toBeGreaterThan(100)
+      const duplicates = lines.length - new Set(lines).size
+      expect(duplicates).toBeGreaterThan(100)
       const [sink] = (JSON.parse(readFileSync(join(folder, 'receipt'), 'utf8')) as Receipt).sinks
-      // What the new one brought that the old one's closing handshake was quicker than is counted as well.
-      expect(sink?.possibleDuplicates).toBeGreaterThanOrEqual(doubles)
-      expect(sink?.possibleDuplicates).toBeLessThan(doubles + 200)
+      // Records of the new connection that arrived after the old one had closed are counted as well.
+      expect(sink?.possibleDuplicates).toBeGreaterThanOrEqual(duplicates)
+      expect(sink?.possibleDuplicates).toBeLessThan(duplicates + 200)
     } finally {
       await feed.stop()
       rmSync(folder, { recursive: true, force: true })

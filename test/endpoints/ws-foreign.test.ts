@@ -1,4 +1,4 @@
-/** A peer that is not ours: Python's `websockets`, installed by scripts/services/websockets.sh. */
+/** Tests a foreign peer: Python's `websockets`, installed by scripts/services/websockets.sh. */
 import { spawn, spawnSync, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'

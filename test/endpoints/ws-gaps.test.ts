@@ -1,6 +1,6 @@
 /**
- * What a feed sent and nobody got lies within a gap that is told, whatever became of the process; and the gap is not
- * much longer than what is missing.
+ * Tests that missing records of a feed lie within a reported gap, whatever happened to the process, and that the gap is
+ * not much longer than needed.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

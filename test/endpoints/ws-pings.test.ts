@@ -1,4 +1,4 @@
-/** A server may ping as often as it likes, also while this process does not look: no ping ends a connection. */
+/** Tests that a server may ping as often as it likes, even while this process is stopped: no ping ends a connection. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** The real file system where descriptors have run out: in a process of its own, whose limit is small. */
+/** Tests the real file system without free descriptors, in a process with a small limit. */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -23,7 +23,7 @@ function write(known: PipeProgress, bytes: number): void {
   known.taken += bytes
 }
 
-/** It may be asked less often by then. */
+/** It may be queried less often by then. */
 async function reaches(known: PipeProgress, bytes: number): Promise<void> {
   for (const latest = Date.now() + 2000; (await known.read()) < bytes; ) {
     if (Date.now() > latest) throw new Error(`only ${await known.read()} of ${bytes} bytes are known to be read`)

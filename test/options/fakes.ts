@@ -1,4 +1,4 @@
-/** Declarations as endpoints have them, small: what the options room is tested against. */
+/** Declares small endpoints, against which the options layer is tested. */
 import { defineEndpoint, opt, type AnyEndpoint } from '../../src/options/define'
 
 const nothing = { position: 'none' as const, load: () => Promise.reject(new Error('not opened here')) }

@@ -1,4 +1,4 @@
-/** Completion scripts driven in the shells they are for: words are typed, Tab is pressed, and the line is read back. */
+/** Tests completion scripts in their shells: words are typed, Tab is pressed, and the line is read back. */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

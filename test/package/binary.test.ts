@@ -1,4 +1,4 @@
-/** The one-file program, built here and run in an environment with an empty PATH: no Node, no package beside it. */
+/** Builds the one-file program and runs it with an empty PATH, without Node and without a package beside it. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'

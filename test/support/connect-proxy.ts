@@ -1,4 +1,4 @@
-/** An HTTP proxy of the test's own: CONNECT, and requests whose target is a whole URL. */
+/** Starts an HTTP proxy for a test. It serves CONNECT and requests whose target is a whole URL. */
 import { once } from 'node:events'
 import * as http from 'node:http'
 import * as https from 'node:https'

@@ -1,6 +1,6 @@
 /**
- * What a flow would give an endpoint, for tests that drive one directly: the real clock, and everything told to it kept
- * for looking at.
+ * Makes the context that a flow would give an endpoint, for tests that drive one directly. It has the real clock and
+ * keeps everything that it is told.
  */
 import type { EndpointContext, Gap, Partition, Position, SourceContext } from '../../src/core/contract'
 import { systemClock } from '../../src/kit/clock'

@@ -1,7 +1,7 @@
 import { createServer, request, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 
-/** An answer over a unix socket; undefined where nobody answers (yet). */
+/** Requests a page over a unix socket. It returns undefined if nobody answers yet. */
 export function httpGet(
   socketPath: string,
   path: string,

@@ -1,4 +1,4 @@
-/** The built program as a child process. */
+/** Starts the built program as a child process. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'

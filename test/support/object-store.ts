@@ -1,4 +1,4 @@
-/** Just enough of S3 to take objects, on loopback: what was put last under each key. */
+/** Serves just enough of S3 on loopback to take objects, and keeps the last one of each key. */
 import { serveHttp } from './http'
 
 export interface ObjectStore {

@@ -1,4 +1,4 @@
-/** What numbered records prove: nothing missing but where it must be, nothing twice, bytes equal. */
+/** Checks numbered records: nothing is missing without need, nothing is there twice, and the bytes are equal. */
 import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import type { StoredObject } from '../services/s3'
 import { record, type FeedConnection } from './feed'

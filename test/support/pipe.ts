@@ -1,4 +1,4 @@
-/** An anonymous pipe, as a shell makes it: Node has no call for one, and gives its children sockets. */
+/** Makes an anonymous pipe as a shell does. Node has no call for that, and gives its children sockets. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs'
@@ -31,7 +31,7 @@ export class AnonymousPipe {
     for (let at = 0; at < all.length; ) at += writeSync(this.writingEnd, all, at)
   }
 
-  /** What is there, at most `most` bytes. */
+  /** Returns the available bytes, at most `most`. */
   read(most: number): Buffer {
     const into = Buffer.alloc(most)
     try {

@@ -1,4 +1,4 @@
-/** The S3 sink by hand: what the core does, without the core. */
+/** Drives the S3 sink as the core does, without the core. */
 import { createHash } from 'node:crypto'
 import type { EndpointContext, Outcome, Segment, Sink, Write } from '../../src/core/contract'
 import { systemClock } from '../../src/kit/clock'
@@ -9,7 +9,7 @@ import { create } from '../../src/endpoints/s3/sink'
 export type S3Options = OptionsOf<typeof options>
 type Spec = typeof options
 
-/** What the command line would give for these words. */
+/** Parses these words as the command line does. */
 export function given(words: Partial<S3Options> = {}, bucket = 'lake', path = '/trades'): Given<Spec> {
   const defaults = Object.fromEntries(
     Object.entries(options).map(([key, option]) => [key, 'default' in option ? option.default : undefined]),

@@ -64,7 +64,10 @@ export class Message {
     }
     return this.first
   }
-  /** Whether it came to the queue of this name under the default exchange, as most messages do: no view is made. */
+  /**
+   * Tells whether the message came to the queue of this name through the default exchange, as most messages do. It
+   * makes no view for that.
+   */
   isAddressedTo(queue: Buffer): boolean {
     const { method, at } = this
     if (method[at] !== 0 || method[at + 1] !== queue.length) return false

@@ -77,9 +77,9 @@ export class DeliveryBuffer {
   }
 }
 
-/** How messages of one queue or stream become records. */
+/** Says how messages of one queue or stream become records. */
 export interface QueueReading {
-  /** Its name, as routing keys have it. */
+  /** The name of the queue or stream, as it stands in routing keys. */
   readonly name: Buffer
   readonly address: ReturnType<typeof addressHeader>
   /** @param omittedHeader a header that the broker added */

@@ -51,7 +51,7 @@ const NAMES = [
 type Name = (typeof NAMES)[number]
 export const STREAM_OFFSET = 'x-stream-offset'
 const HEADER_OF = new Map<string, Name>(NAMES.map((name) => [PROPERTY_PREFIX + name, name]))
-/** Headers that the broker or the source has added. */
+/** The broker or the source has added these headers. */
 const NOT_PUBLISHED = new Set([
   STREAM_OFFSET,
   'x-delivery-count',
@@ -71,14 +71,14 @@ type Header = readonly [name: string, value: HeaderValue]
 
 type Read = Pick<Message, 'body' | 'routingKey' | 'exchange' | 'properties'>
 
-/** The header that tells how a message came to the queue of this name, under the default exchange. */
+/** Makes the header that says that a message came to the queue of this name through the default exchange. */
 export function addressHeader(queue: string): Header {
   return [ROUTING_KEY_HEADER, queue]
 }
 
 /**
- * @param omittedHeader a header that is the broker's, not the message's
- * @param address header of a message that is known to have come under the default exchange
+ * @param omittedHeader a header that the broker added
+ * @param address the header of a message that certainly came through the default exchange
  */
 export function entryOf(message: Read, omittedHeader?: string, address?: Header): Entry {
   const { body, properties } = message
@@ -119,7 +119,9 @@ export function entryOf(message: Read, omittedHeader?: string, address?: Header)
   }
 }
 
-/** Returns the record's key: what was carried, else the routing key, which under the default exchange is none. */
+/**
+ * Returns the record's key: the carried one, or else the routing key. A routing key of the default exchange is no key.
+ */
 function addRouting(
   headers: Header[],
   { exchange, routingKey }: Read,
@@ -133,7 +135,7 @@ function addRouting(
   return carried
 }
 
-/** undefined: it is neither text nor bytes, and so a header of somebody else. */
+/** Returns undefined if the value is neither text nor bytes, because the header is then not ours. */
 function carriedKey({ value, type }: Field): Buffer | undefined {
   if (Buffer.isBuffer(value)) return value
   return typeof value === 'string' && type === undefined ? Buffer.from(value) : undefined

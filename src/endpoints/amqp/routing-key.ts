@@ -55,7 +55,7 @@ function keyBytes({ key, headers }: Entry): Buffer {
   return Buffer.isBuffer(address) ? address : Buffer.from(typeof address === 'string' ? address : '')
 }
 
-/** The key that a header has to carry: the source does not find it in this routing key. */
+/** Returns the key that a header has to carry, because a source cannot find it in this routing key. */
 export function carriedKey({ key }: Entry, exchange: Buffer, routingKey: Buffer): Buffer | undefined {
   if (key === undefined) return undefined
   return exchange.length > 0 && key.length > 0 && key.equals(routingKey) ? undefined : key

@@ -31,7 +31,7 @@ export class Decompressor {
   /** From each of these offsets on, the next smaller size is used. */
   private readonly smallerReadsFrom: number[] = []
 
-  /** @param maxBytes bytes of the file that are looked at */
+  /** @param maxBytes limits the bytes of the file that are read */
   constructor(
     private readonly file: fs.FileHandle,
     private readonly kind: Compression,

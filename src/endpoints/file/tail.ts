@@ -216,7 +216,7 @@ export class Tail {
     const handle = this.opened?.handle
     if (handle === undefined || this.candidate.compression !== 'none' || this.candidate.kind === 'stream') return false
     const { size } = await handle.stat()
-    // What the system makes up as it is read has no size still, and is read once.
+    // A file that the system generates as it is read still has no size. It is read once.
     if (size === 0 && this.end === Infinity && !this.facts.follow) return false
     if (size < this.offset + this.framer.unfinished) return true
     if (this.before !== undefined)

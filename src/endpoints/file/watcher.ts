@@ -30,7 +30,7 @@ export class Watcher {
         })
         this.watches.set(folder, watching)
       } catch {
-        /* polling sees it */
+        /* polling finds the change */
       }
     }
   }

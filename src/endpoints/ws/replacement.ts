@@ -158,7 +158,7 @@ export class Deduplicator {
   private keys = new Set<MemberValue>()
   private olderKeys = new Set<MemberValue>()
   private generationAt = 0
-  /** Records, since the start. */
+  /** Counts the dropped records. */
   dropped = 0
 
   constructor(

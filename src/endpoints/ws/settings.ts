@@ -32,7 +32,7 @@ export interface Settings {
   readonly compression: boolean
   /** A peer may take this long to answer our closing handshake, and to end TCP after its own. */
   readonly closeMs: number
-  /** A larger message ends the connection. */
+  /** The connection ends at a larger message. */
   readonly maxMessage: number
   /** Removes secrets from text that came from elsewhere. */
   readonly redact: (text: string) => string

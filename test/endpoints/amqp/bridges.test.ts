@@ -1,7 +1,4 @@
-/**
- * Through the built program, between real servers: what a message holds is the same at the far end, also by way of
- * Kafka and of an envelope.
- */
+/** Tests the built program between real servers: a message arrives unchanged, even through Kafka or an envelope. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

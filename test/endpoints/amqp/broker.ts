@@ -1,4 +1,4 @@
-/** A RabbitMQ node of the tests' own, and a look into its queues by another client object than the endpoint's. */
+/** Starts a RabbitMQ node for a test, and inspects its queues with a client of its own. */
 import { connect, type ChannelModel, type ConfirmChannel, type GetMessage, type Options } from 'amqplib'
 import {
   startRabbitmq,

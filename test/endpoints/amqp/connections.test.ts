@@ -1,6 +1,6 @@
 /**
- * One connection: what a URI says of it, what becomes of it when its host freezes or goes away, and what is relied on
- * of the library that makes it.
+ * Tests one connection: the parts of its URI, a host that freezes or goes away, and the behaviour of the library that
+ * we rely on.
  */
 import { once, type EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -43,7 +43,7 @@ describeWith('rabbitmq', 'connections', () => {
       'frame_max',
       'client_properties',
     ] as const
-    /** What the broker knows of the program's connection, which is ended then. */
+    /** Returns the broker's view of the program's connection, and ends it. */
     async function connected(
       uri: string,
       ...words: readonly string[]

@@ -1,4 +1,7 @@
-/** Several consumers of one queue: who is served, who takes over; and what a consumer leaves behind that ends. */
+/**
+ * Tests several consumers of one queue: which one is served, which one takes over, and what a consumer that ends leaves
+ * behind.
+ */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,7 +18,7 @@ const values = (entries: readonly Entry[]): string[] => entries.map(({ value }) 
 describeWith('rabbitmq', 'consumers', () => {
   let broker: Broker
   let folder: string
-  /** Whether a nack is no failed delivery to this server. */
+  /** Tells whether a nack is no failed delivery for this server. */
   let mild: boolean
   let serial = 0
   beforeAll(async () => {
@@ -126,7 +129,7 @@ describeWith('rabbitmq', 'consumers', () => {
     expect(values(first.entries)).toEqual(bodies(100))
     expect(values(rest.entries)).toEqual(bodies(50, 101))
     await high.close()
-    // What it gives back is the other's now.
+    // The other consumer now gets the requeued messages.
     expect(values((await take(low, 50)).entries)).toEqual(bodies(50))
     await low.close()
   })

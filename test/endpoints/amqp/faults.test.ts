@@ -1,4 +1,4 @@
-/** What a broker does to those who are connected: each is handled, and named. */
+/** Tests what a broker may do to its clients: each fault is handled and named. */
 import { only } from '../../../src/core/batch'
 import type { Batch } from '../../../src/core/contract'
 import { Disconnected, Refused } from '../../../src/core/errors'

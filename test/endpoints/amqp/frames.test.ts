@@ -1,4 +1,4 @@
-/** Peers that announce more than was agreed on: refused before it is gathered. */
+/** Tests peers that announce larger frames than negotiated: they are refused before the frame is buffered. */
 import { createServer, type AddressInfo } from 'node:net'
 import { DeliveryReader } from '../../../src/endpoints/amqp/deliveries'
 import { openSource } from './support'

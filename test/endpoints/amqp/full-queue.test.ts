@@ -1,4 +1,4 @@
-/** A queue that refuses what it has no room for (`x-overflow=reject-publish`), as whole runs see it. */
+/** Tests whole runs against a queue that refuses messages when it is full (`x-overflow=reject-publish`). */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -35,7 +35,7 @@ export async function overtaking(port: number): Promise<Overtaking> {
       near.write(bytes)
     })
     near.on('data', (bytes: Buffer) => {
-      // Whatever it says now it says without them.
+      // Its answer does not include them.
       order.release()
       far.write(bytes)
     })
@@ -87,7 +87,7 @@ class Order {
     if (method === DECLARE_OK && this.holding === 'deliveries') this.holding = 'all'
   }
 
-  /** What was held back follows the answer that overtook it. */
+  /** The delayed frames follow the answer that overtook them. */
   release(): void {
     if (this.holding !== 'all') return
     this.holding = 'no more'

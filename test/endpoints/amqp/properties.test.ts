@@ -1,6 +1,6 @@
 /**
- * Messages as records: nothing is lost between two brokers, nor by way of an envelope or of a destination whose headers
- * are bytes.
+ * Tests messages as records: nothing is lost between two brokers, through an envelope, or through a destination whose
+ * headers are bytes.
  */
 import fc from 'fast-check'
 import { decodeEnvelope, encodeEnvelope } from '../../../src/codec/envelope'
@@ -107,7 +107,7 @@ const message = (table: Buffer): { body: Buffer; routingKey: Buffer; exchange: B
   properties: properties(table),
 })
 const again = (entry: Entry): Buffer => propertiesOf(entry, { persistent: 'keep', user: 'guest' }, 'not taken')
-/** What is left of headers where they are bytes, as in Kafka. */
+/** The headers as a destination returns them whose headers are bytes, such as Kafka. */
 function asBytes(entry: Entry): Entry {
   return {
     ...entry,

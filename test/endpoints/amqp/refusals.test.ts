@@ -1,4 +1,4 @@
-/** What a person mistypes, and what a broker does not allow: one line that says what to do. */
+/** Tests mistyped lines and refusals of a broker: one line says what to do. */
 import { createServer, type AddressInfo, type Server } from 'node:net'
 import { Disconnected, Refused } from '../../../src/core/errors'
 import amqp from '../../../src/endpoints/amqp'
@@ -149,7 +149,7 @@ describeWith('rabbitmq', 'a broker that refuses', () => {
       await expect(
         openSource(`${scheme}://127.0.0.1:${silent}`, { queue: 'q', connectionTimeout: '200ms' }),
       ).rejects.toThrow(/did not let us in within 200ms/)
-      // Nothing is left of it: whoever tries for days would run out of sockets.
+      // No socket is left, because retries for days would use up all of them.
       await until(
         async () =>
           await new Promise((resolve) => {

@@ -1,4 +1,4 @@
-/** The endpoint by hand: what the core does, without the core. */
+/** Drives an endpoint as the core does, without the core. */
 import { EntryBatch } from '../../../src/core/batch'
 import type { Delivery, Entry, Sink, Source, Write } from '../../../src/core/contract'
 import amqp from '../../../src/endpoints/amqp'
@@ -79,8 +79,8 @@ export function writeOf(entries: readonly (Entry | string)[], source = 'test'): 
 }
 
 /**
- * Waits for what a broker does on its own, such as counting what came back; not for ever, or a test that failed would
- * keep the runner.
+ * Waits for something that a broker does by itself, such as counting requeued messages. The wait is bounded, so that a
+ * failed test ends.
  */
 export async function until(what: () => Promise<boolean> | boolean, most = 120_000): Promise<void> {
   const latest = Date.now() + most

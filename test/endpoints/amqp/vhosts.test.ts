@@ -1,4 +1,4 @@
-/** Vhosts: their names in a URI, and why one does not let us in; one that is down, or deleted, and comes back. */
+/** Tests vhosts: their names in a URI, the reasons of a refusal, and a vhost that is down or deleted and comes back. */
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -158,7 +158,7 @@ describeWith('rabbitmq', 'vhosts', () => {
       await until(() => found().size > 0)
       append(PART + 1)
       await bringDown(name)
-      // Whoever has nothing to send has nothing to say.
+      // A sink without records reports nothing.
       append(2 * PART + 1)
       for (const each of running) await seen(each, /vhost 'v\d+' is down/)
       await broker.ctl('restart_vhost', '-p', name)

@@ -1,4 +1,4 @@
-/** A certificate authority of the test's own, by openssl. */
+/** Makes a certificate authority for a test, with openssl. */
 import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

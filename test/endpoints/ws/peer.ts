@@ -1,4 +1,6 @@
-/** Servers for the tests of ws: the real one of the `ws` package, and a raw one that does what no library would. */
+/**
+ * Starts servers for the tests of ws: the real one of the `ws` package, and a raw one that does what no library would.
+ */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import * as http from 'node:http'
@@ -187,7 +189,7 @@ export async function handled(socket: WebSocket | undefined): Promise<void> {
   await once(socket, 'pong')
 }
 
-/** Polls what no event tells. */
+/** Polls for a condition that no event reports. */
 export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
   const end = Date.now() + ms
   while (!condition()) {
