@@ -5,16 +5,15 @@
  * Connections are apart by purpose, for a broker answers each in order: a long poll, a join or a slow append holds up
  * nothing else. Versions are asked for once per broker.
  */
-import { handlerOf } from '../../aws/handler'
-import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
-import { unlessAborted } from '../../kit/signal'
+import { Disconnected, Refused } from '../../core/errors'
 import type { Target } from '../../options/define'
 import { apisOf, byTopic, newestCall, type Apis, type Versioned } from './protocol/apis'
 import { protocolFault, isHangUp } from './errors'
-import { BrokerConnection, type SaslOptions, type ApiVersions } from './protocol/connection'
-import { iamToken } from './protocol/msk-iam'
+import { BrokerConnections } from './client-connections'
+import type { BrokerConnection } from './protocol/connection'
+import type { Library } from './protocol/library'
 import type { KafkaOptions } from './options'
-import { settingsOf, type Login, type BrokerAddress, type Settings } from './settings'
+import { settingsOf, type BrokerAddress, type Settings } from './settings'
 import type {
   Broker,
   Cluster,
@@ -34,23 +33,6 @@ import type {
   ProducerIdentity,
 } from './protocol/cluster'
 
-export type Library = typeof import('./client-library')
-type Purpose = 'control' | 'fetch' | 'produce' | 'group' | 'join'
-interface ConnectionSlot {
-  readonly connection: Promise<BrokerConnection>
-}
-
-const MIB = 1024 * 1024
-/** Beyond what a fetch asks for, a broker sends a single batch whole, however large (`message.max.bytes`). */
-const MAX_ANSWER_BYTES: Readonly<Record<Purpose, number>> = {
-  control: 64 * MIB,
-  fetch: 512 * MIB,
-  produce: 16 * MIB,
-  group: 64 * MIB,
-  join: 64 * MIB,
-}
-/** To connect to who tells them. */
-const CREDENTIALS_TIMEOUT_MS = 10_000
 /** A sync is answered once the leader has said who reads what. */
 const SYNC_WAIT_MS = 60_000
 /** What the network and a busy broker may add to a time that the broker was given. */
@@ -96,23 +78,22 @@ export async function nativeCodecs(): Promise<NativeCodecs> {
 
 class KafkaCluster implements Cluster {
   private readonly apis: Apis
-  private readonly connections = new Map<string, ConnectionSlot>()
+  private readonly connections: BrokerConnections
   private readonly sendOrder = new Map<number, Promise<unknown>>()
-  private readonly versions = new Map<string, ApiVersions>()
   private readonly coordinators = new Map<string, BrokerAddress>()
   private brokers = new Map<number, Broker>()
-  private closed = false
 
   constructor(
-    private readonly library: Library,
+    library: Library,
     private readonly settings: Settings,
   ) {
     this.apis = apisOf(library)
+    this.connections = new BrokerConnections(library, settings)
   }
 
   /** A broker that wants a login answers the question for versions without one, and hangs up at the next. */
   async checkAccess(signal: AbortSignal): Promise<void> {
-    const connection = await this.anyConnection(signal)
+    const connection = await this.connections.any(this.brokers.values(), signal)
     try {
       await this.fetchMetadata(connection, [], signal)
     } catch (error) {
@@ -126,7 +107,7 @@ class KafkaCluster implements Cluster {
   }
 
   async metadata(topics: readonly string[] | undefined, signal: AbortSignal): Promise<ClusterMetadata> {
-    return this.fetchMetadata(await this.anyConnection(signal), topics, signal)
+    return this.fetchMetadata(await this.connections.any(this.brokers.values(), signal), topics, signal)
   }
 
   async fetch(
@@ -135,7 +116,7 @@ class KafkaCluster implements Cluster {
     options: FetchOptions,
     signal: AbortSignal,
   ): Promise<readonly FetchResult[]> {
-    const connection = await this.connectionTo(
+    const connection = await this.connections.to(
       'fetch',
       await this.addressOf(broker, signal),
       this.settings.requestMs + options.maxWaitMs,
@@ -168,7 +149,7 @@ class KafkaCluster implements Cluster {
     signal: AbortSignal,
   ): Promise<readonly ProduceResult[]> {
     const connected = async (): Promise<BrokerConnection> =>
-      this.connectionTo('produce', await this.addressOf(broker, signal), timeoutMs + ANSWER_SLACK_MS, signal)
+      this.connections.to('produce', await this.addressOf(broker, signal), timeoutMs + ANSWER_SLACK_MS, signal)
     // Whoever asked first sends first, however long it took to know where to.
     const turn = (this.sendOrder.get(broker) ?? Promise.resolve()).then(connected, connected)
     this.sendOrder.set(broker, turn)
@@ -187,7 +168,7 @@ class KafkaCluster implements Cluster {
     committedOnly: boolean,
     signal: AbortSignal,
   ): Promise<readonly OffsetResult[]> {
-    const connection = await this.connectionTo(
+    const connection = await this.connections.to(
       'control',
       await this.addressOf(broker, signal),
       this.settings.requestMs,
@@ -218,7 +199,7 @@ class KafkaCluster implements Cluster {
   }
 
   async producerIdentity(signal: AbortSignal): Promise<ProducerIdentity> {
-    const connection = await this.anyConnection(signal)
+    const connection = await this.connections.any(this.brokers.values(), signal)
     const { errorCode, producerId, producerEpoch } = await connection.call(
       this.negotiate(this.apis.identity, connection),
       [null, 60_000, -1n, -1],
@@ -236,7 +217,7 @@ class KafkaCluster implements Cluster {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number')
       return { error: found, generation: -1, protocol: '', leader: '', memberId, members: [], skipAssignment: false }
-    const connection = await this.connectionTo('join', found, rebalanceTimeoutMs + this.settings.requestMs, signal)
+    const connection = await this.connections.to('join', found, rebalanceTimeoutMs + this.settings.requestMs, signal)
     const answer = await connection.call(
       this.negotiate(this.apis.join, connection),
       [
@@ -275,7 +256,7 @@ class KafkaCluster implements Cluster {
   ): Promise<{ readonly error: number; readonly assignment: Buffer }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found, assignment: Buffer.alloc(0) }
-    const connection = await this.connectionTo('join', found, this.settings.requestMs + SYNC_WAIT_MS, signal)
+    const connection = await this.connections.to('join', found, this.settings.requestMs + SYNC_WAIT_MS, signal)
     const answer = await connection.call(
       this.negotiate(this.apis.sync, connection),
       [
@@ -299,7 +280,7 @@ class KafkaCluster implements Cluster {
   ): Promise<{ readonly error: number }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found }
-    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
+    const connection = await this.connections.to('group', found, this.settings.requestMs, signal)
     return {
       error: (
         await connection.call(
@@ -315,7 +296,7 @@ class KafkaCluster implements Cluster {
   async leave({ group, memberId, instanceId }: Membership, signal: AbortSignal): Promise<{ readonly error: number }> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return { error: found }
-    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
+    const connection = await this.connections.to('group', found, this.settings.requestMs, signal)
     const { errorCode, members } = await connection.call(
       this.negotiate(this.apis.leave, connection),
       [group, [{ memberId, groupInstanceId: instanceId ?? null, reason: null }]],
@@ -332,7 +313,7 @@ class KafkaCluster implements Cluster {
   ): Promise<readonly { readonly topic: string; readonly partition: number; readonly error: number }[]> {
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return offsets.map(({ topic, partition }) => ({ topic, partition, error: found }))
-    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
+    const connection = await this.connections.to('group', found, this.settings.requestMs, signal)
     const topics = byTopic(offsets).map(([name, partitions]) => ({
       name,
       partitions: partitions.map(({ partition, offset, leaderEpoch }) => ({
@@ -362,7 +343,7 @@ class KafkaCluster implements Cluster {
       partitions.map(({ topic, partition }) => ({ topic, partition, error, offset: -1, leaderEpoch: -1 }))
     const found = await this.coordinator(group, signal)
     if (typeof found === 'number') return failed(found)
-    const connection = await this.connectionTo('group', found, this.settings.requestMs, signal)
+    const connection = await this.connections.to('group', found, this.settings.requestMs, signal)
     const topics = byTopic(partitions).map(([name, each]) => ({
       name,
       partitionIndexes: each.map(({ partition }) => partition),
@@ -392,16 +373,7 @@ class KafkaCluster implements Cluster {
   }
 
   async close(): Promise<void> {
-    this.closed = true
-    // One that could not be made has told whoever asked for it, and needs no end.
-    for (const { connection } of [...this.connections.values()])
-      void connection.then(
-        (open) => {
-          open.drop()
-        },
-        () => undefined,
-      )
-    this.connections.clear()
+    this.connections.close()
   }
 
   private async fetchMetadata(
@@ -447,7 +419,7 @@ class KafkaCluster implements Cluster {
   private async coordinator(group: string, signal: AbortSignal): Promise<BrokerAddress | number> {
     const known = this.coordinators.get(group)
     if (known !== undefined) return known
-    const connection = await this.anyConnection(signal)
+    const connection = await this.connections.any(this.brokers.values(), signal)
     const {
       coordinators: [found],
     } = await connection.call(
@@ -468,179 +440,11 @@ class KafkaCluster implements Cluster {
     return found
   }
 
-  /** A connection to whichever broker can be reached. */
-  private async anyConnection(signal: AbortSignal): Promise<BrokerConnection> {
-    const addresses = new Map(
-      [...this.brokers.values(), ...this.settings.hosts].map((address) => [keyOf('control', address), address]),
-    )
-    for (const key of addresses.keys()) {
-      const slot = this.connections.get(key)
-      // Why it could not be made was told to whoever asked for it; here the next one is looked at.
-      const open =
-        slot === undefined
-          ? undefined
-          : await unlessAborted(
-              slot.connection.catch(() => undefined),
-              signal,
-            )
-      if (open?.isUsable === true) return open
-    }
-    const failures: unknown[] = []
-    for (const address of addresses.values()) {
-      try {
-        return await this.connectionTo('control', address, this.settings.requestMs, signal)
-      } catch (error) {
-        if (signal.aborted || !(error instanceof ManifoldError) || error instanceof Refused) throw error
-        failures.push(error)
-      }
-    }
-    throw new Disconnected(
-      failures.length === 1 ? lineOf(failures[0]) : `no broker can be reached: ${failures.map(lineOf).join('; ')}`,
-      { cause: failures[0] },
-    )
-  }
-
-  /**
-   * The connection of that purpose, made where there is none. Whoever asks while it is being made shares what comes of
-   * it.
-   */
-  private async connectionTo(
-    purpose: Purpose,
-    address: BrokerAddress,
-    requestMs: number,
-    signal: AbortSignal,
-  ): Promise<BrokerConnection> {
-    if (this.closed) throw new Disconnected('closed here')
-    const key = keyOf(purpose, address)
-    const known = this.connections.get(key)
-    if (known !== undefined) {
-      const connection = await unlessAborted(known.connection, signal)
-      if (connection.isUsable) return connection
-    }
-    const slot: ConnectionSlot = {
-      connection: this.open(
-        purpose,
-        address,
-        requestMs,
-        () => {
-          if (this.connections.get(key) === slot) this.connections.delete(key)
-        },
-        signal,
-      ),
-    }
-    this.connections.set(key, slot)
-    return slot.connection
-  }
-
-  private async open(
-    purpose: Purpose,
-    { host, port }: BrokerAddress,
-    requestMs: number,
-    forget: () => void,
-    signal: AbortSignal,
-  ): Promise<BrokerConnection> {
-    const address = `${host}:${port}`
-    const gone = (): void => {
-      forget()
-      // A broker that comes back may be a newer one.
-      this.versions.delete(address)
-    }
-    try {
-      const connection = await BrokerConnection.open(
-        this.library,
-        this.settings,
-        saslOf(this.settings.login, host),
-        { host, port, requestMs, maxAnswerBytes: MAX_ANSWER_BYTES[purpose] },
-        this.versions.get(address),
-        gone,
-        signal,
-      )
-      this.versions.set(address, connection.versions)
-      if (this.closed) {
-        connection.drop()
-        throw new Disconnected('closed here')
-      }
-      return connection
-    } catch (error) {
-      gone()
-      throw error
-    }
-  }
-
   private negotiate<A extends unknown[], R>(
     api: Versioned<A, R>,
     connection: BrokerConnection,
     maxVersion?: number,
   ): ReturnType<typeof newestCall<A, R>> {
     return newestCall(api, connection.versions, connection.peer.address, maxVersion)
-  }
-}
-
-function keyOf(purpose: Purpose, { host, port }: BrokerAddress): string {
-  return `${purpose} ${host}:${port}`
-}
-
-function saslOf(login: Login | undefined, host: string): SaslOptions | undefined {
-  if (login === undefined) return undefined
-  switch (login.mechanism) {
-    case 'oauthbearer':
-      return {
-        mechanism: 'OAUTHBEARER',
-        token: login.token,
-        oauthBearerExtensions: { ...login.extensions },
-        authBytesValidator: checkTokenAnswer,
-      }
-    case 'aws-msk-iam':
-      return {
-        mechanism: 'OAUTHBEARER',
-        token: () => iamToken(login.aws, host, awsCredentials),
-        authBytesValidator: checkTokenAnswer,
-      }
-    default:
-      return { mechanism: login.mechanism.toUpperCase() as 'PLAIN', username: login.user, password: login.password }
-  }
-}
-
-/** A broker that takes a token answers with nothing; else with a JSON object that says why not (RFC 7628, 3.2.3). */
-function checkTokenAnswer(answer: Buffer, callback: (error: Error | null, answer?: Buffer) => void): void {
-  if (answer.length === 0) {
-    callback(null, answer)
-    return
-  }
-  callback(new Refused(`the broker refuses the token: ${lineOf(answer.toString('utf8').slice(0, 200))}`))
-}
-
-async function awsCredentials({
-  profile,
-  roleArn,
-  keys,
-  region,
-}: Extract<Login, { mechanism: 'aws-msk-iam' }>['aws']): Promise<{
-  readonly accessKeyId: string
-  readonly secretAccessKey: string
-  readonly sessionToken?: string | undefined
-}> {
-  const { fromNodeProviderChain, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
-  const requestHandler = await handlerOf({ connectMs: CREDENTIALS_TIMEOUT_MS, maxSockets: 4, mostBytes: MIB })
-  const clientConfig = { requestHandler, ...(region === undefined ? {} : { region }) }
-  const base =
-    keys === undefined
-      ? fromNodeProviderChain({ parentClientConfig: clientConfig, ...(profile === undefined ? {} : { profile }) })
-      : () => Promise.resolve(keys)
-  const chain =
-    roleArn === undefined
-      ? base
-      : fromTemporaryCredentials({
-          masterCredentials: base,
-          params: { RoleArn: roleArn, RoleSessionName: 'manifold' },
-          clientConfig,
-        })
-  try {
-    return await chain()
-  } catch (error) {
-    throw new Refused(
-      `no AWS credentials for sasl=aws-msk-iam (${lineOf(error)}): give access-key-id= and secret-access-key=, profile= or role-arn=`,
-      { cause: error },
-    )
   }
 }

@@ -3,22 +3,22 @@ import { parseTime } from '../../options/times'
 
 const MIB = 1024 * 1024
 
-/** Ports where none is given: those of the brokers' own samples (PLAINTEXT, SSL). */
+/** Ports that are used where the URI names none: those of Kafka's sample configurations (PLAINTEXT, SSL). */
 export const PORTS = { kafka: 9092, 'kafka+tls': 9093 } as const
 /**
- * What a broker takes as one request, all records of it together (`socket.request.max.bytes`, Kafka's broker
- * configuration, default 100 MiB): larger ones make it hang up.
+ * Largest request that a broker accepts (`socket.request.max.bytes` of its configuration, 100 MiB by default). At a
+ * larger one it closes the connection.
  */
 export const BROKER_REQUEST_MAX = 100 * MIB
 /**
- * What a broker takes as one record batch where it was not told otherwise (`message.max.bytes`), less room for headers.
+ * Largest record batch that a broker accepts by default (`message.max.bytes`), less some bytes for headers.
  */
 export const BATCH_BYTES = MIB - 8 * 1024
 
 export const MECHANISMS = ['none', 'plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer', 'aws-msk-iam'] as const
 export const CODECS = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const
 
-/** oldest, latest, an offset (1200), so many before the end (-100), a time. Throws. */
+/** Accepts oldest, latest, an offset (1200), a count of records before the end (-100), or a time. Throws an Error. */
 function parseStart(raw: string): string {
   if (/^(oldest|latest|earliest|[+-]?\d+)$/i.test(raw.trim())) return raw.trim()
   try {
@@ -32,7 +32,7 @@ function parseStart(raw: string): string {
   return raw.trim()
 }
 
-/** `0:1200,3`: partitions, each with the offset to begin at where it is not `start`. Throws. */
+/** Reads `0:1200,3`: partitions, each with its first offset or `undefined` for that of `start`. Throws an Error. */
 export function parsePartitions(raw: string): ReadonlyMap<number, number | undefined> {
   const found = new Map<number, number | undefined>()
   for (const part of raw.split(',')) {
@@ -45,7 +45,7 @@ export function parsePartitions(raw: string): ReadonlyMap<number, number | undef
   return found
 }
 
-/** Takes values as Java's clients spell them, too: a line of their properties means the same here. */
+/** Accepts the spelling of Java's clients as well, so that values of their properties can be used as they are. */
 function withJavaSpelling<O extends { parse(raw: string): unknown }>(option: O, spell: (raw: string) => string): O {
   return { ...option, parse: (raw: string) => option.parse(spell(raw)) }
 }

@@ -236,8 +236,8 @@ describeWith('kafka', 'records into topics', () => {
     const { tryWrite, deliver, told, sink } = await into(topic)
     await deliver([lines(['one'])])
     // As after records that were confirmed are gone: a number that the broker does not expect.
-    const { producer } = sink as unknown as { producer: { ledgers: Map<string, { next: number }> } }
-    for (const ledger of producer.ledgers.values()) ledger.next += 10
+    const { producer } = sink as unknown as { producer: { sequences: Map<string, { next: number }> } }
+    for (const sequence of producer.sequences.values()) sequence.next += 10
     await expect(tryWrite(lines(['two']), 'w2')).rejects.toMatchObject({ name: 'Throttled' })
     expect(await deliver([lines(['two'])])).toEqual([NOTHING])
     expect(told.logs.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([
@@ -255,8 +255,8 @@ describeWith('kafka', 'records into topics', () => {
     cut.abort(new Disconnected('cut'))
     await expect(answer).rejects.toMatchObject({ name: 'Disconnected' })
     await reopen()
-    const { producer } = sink as unknown as { producer: { forget(): void } }
-    producer.forget()
+    const { producer } = sink as unknown as { producer: { clearIdentity(): void } }
+    producer.clearIdentity()
     expect(await tryWrite(lines(['one', 'two']), 'w1')).toEqual({ ...NOTHING, doubtful: 2 })
     expect(await tryWrite(lines(['three']), 'w2')).toEqual(NOTHING)
     expect(text(await get(server, topic)).slice(-3)).toEqual(['one', 'two', 'three'])
@@ -267,7 +267,7 @@ describeWith('kafka', 'records into topics', () => {
     const { tryWrite, sink } = await into(topic)
     const { cluster, producer } = sink as unknown as {
       cluster: { produce(...args: unknown[]): Promise<readonly { error: number }[]> }
-      producer: { forget(): void }
+      producer: { clearIdentity(): void }
     }
     const produce = cluster.produce.bind(cluster)
     // As of a partition whose followers fall behind right then.
@@ -276,7 +276,7 @@ describeWith('kafka', 'records into topics', () => {
       return (await produce(...args)).map((each) => ({ ...each, error: NOT_ENOUGH_REPLICAS_AFTER_APPEND }))
     }
     await expect(tryWrite(lines(['one', 'two']), 'w1')).rejects.toMatchObject({ name: 'Throttled' })
-    producer.forget()
+    producer.clearIdentity()
     expect(await tryWrite(lines(['one', 'two']), 'w1')).toEqual({ ...NOTHING, doubtful: 2 })
     expect(text(await get(server, topic))).toEqual(['one', 'two', 'one', 'two'])
   })
@@ -284,8 +284,8 @@ describeWith('kafka', 'records into topics', () => {
 
 /** A write of it is under way. */
 async function sent(sink: unknown): Promise<void> {
-  const { slots } = sink as { readonly slots: { readonly free: number } }
-  for (const giveUpAt = Date.now() + 5000; slots.free === 5 && Date.now() < giveUpAt; )
+  const { requestSlots } = sink as { readonly requestSlots: { readonly free: number } }
+  for (const deadline = Date.now() + 5000; requestSlots.free === 5 && Date.now() < deadline; )
     await new Promise((resolve) => {
       setImmediate(resolve)
     })

@@ -2,8 +2,7 @@
  * `--until end` for a member that holds nothing: others have all partitions, or it has lost its own. It may end once
  * the group has committed what there was when it started, for then nothing is left that could come to it.
  */
-import type { TopicPartition } from './member'
-import { keyOf } from './member'
+import { keyOf, type TopicPartition } from './consumer-protocol'
 import type { CommittedOffset } from '../protocol/cluster'
 
 /** Where a partition began and ended when the run started. */

@@ -8,7 +8,8 @@
  */
 import type { Partition, SourceContext } from '../../../core/contract'
 import type { OptionsOf } from '../../../options/define'
-import { GroupMember, keyOf, type TopicPartition } from './member'
+import { keyOf, type TopicPartition } from './consumer-protocol'
+import { GroupMember } from './member'
 import { GroupEndDetector, type OffsetRange } from './end-detector'
 import type { KafkaOptions } from '../options'
 import {

@@ -5,7 +5,7 @@
 import { lineOf } from '../../../core/errors'
 import { assign } from './assignor'
 import { decodeSubscription, encodeAssignment, type Subscription } from './consumer-protocol'
-import type { MemberContext, GroupSettings } from './member'
+import type { GroupSettings, MemberContext } from './member-context'
 import type { JoinResult } from '../protocol/cluster'
 
 export interface Leadership {

@@ -32,7 +32,7 @@ import {
 import { CommitQueue } from './commit-queue'
 import { resetMemberState, type MemberState } from './member-state'
 import { hasNewPartitions, assignAsLeader } from './leader'
-import type { MemberContext, GroupSettings } from './member'
+import type { GroupSettings, MemberContext } from './member-context'
 import type { CommitRequest, JoinResult, Membership } from '../protocol/cluster'
 
 type Phase = 'resuming' | 'joining' | 'syncing' | 'stable' | 'releasing' | 'ended'

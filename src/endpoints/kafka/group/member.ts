@@ -28,67 +28,14 @@
  * protocol's way of saying "wait"). All else is the core's to retry: `failed`. Our own clock never takes partitions
  * away: only the coordinator knows whether the session lives, and it fences the commits of one that does not.
  */
-import type { Clock, Log } from '../../../core/contract'
 import { Disconnected, lineOf } from '../../../core/errors'
 import { linkedAbort, unlessAborted } from '../../../kit/signal'
-import type { AssignorName } from './assignor'
 import { keyOf, type TopicPartition } from './consumer-protocol'
 import { groupFault, isMoved, UNSTABLE_OFFSET_COMMIT } from './group-errors'
 import { resetMemberState, newMemberState } from './member-state'
 import { MemberRun } from './member-run'
-import type { CommitRequest, CommittedOffset, CoordinatorClient } from '../protocol/cluster'
-
-export type { TopicPartition } from './consumer-protocol'
-export { keyOf } from './consumer-protocol'
-
-export interface GroupSettings {
-  readonly group: string
-  /**
-   * Static membership: no LeaveGroup at the end; back within the session timeout, it has the same partitions without a
-   * rebalance.
-   */
-  readonly instanceId?: string
-  readonly rack?: string
-  readonly sessionTimeoutMs: number
-  readonly rebalanceTimeoutMs: number
-  /** A third of the session timeout or less. */
-  readonly heartbeatMs: number
-  /** `range` gives everything up before each rebalance, as Java's does. */
-  readonly assignor: AssignorName
-  /** The leader looks for new partitions of the group's topics as often. */
-  readonly metadataMs: number
-}
-
-export interface RebalanceListener {
-  assigned(partitions: readonly TopicPartition[], epoch: number): void
-  /**
-   * Resolves once all that was read of them is delivered and committed, or after `withinMs`. Until then their epoch
-   * holds; heartbeats and other partitions go on.
-   */
-  revoked(partitions: readonly TopicPartition[], withinMs: number): Promise<void>
-  /** Others have them already. */
-  lost(partitions: readonly TopicPartition[]): void
-  /**
-   * Membership cannot go on; an error of core/errors for the source's next `read` to throw. Nothing more is told after
-   * it, until `start`.
-   */
-  failed(error: unknown): void
-}
-
-/** What a member stands on from `start` to `suspend` or `leave`. */
-export interface MemberContext {
-  readonly coordinator: CoordinatorClient
-  readonly clock: Clock
-  readonly log: Log
-  readonly listener: RebalanceListener
-  /** Topics that exist and are read. Asked for at every join. */
-  topics(): readonly string[]
-  /**
-   * Number of partitions, from fresh metadata; topics that do not exist are left out. For the leader: others' topics,
-   * too.
-   */
-  partitionsOf(topics: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, number>>
-}
+import type { GroupSettings, MemberContext } from './member-context'
+import type { CommitRequest, CommittedOffset } from '../protocol/cluster'
 
 /** Asked again this often: a coordinator that loads or moves, offsets that a transaction is about to change. */
 const RETRY_INTERVAL_MS = 250

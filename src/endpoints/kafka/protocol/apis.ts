@@ -5,8 +5,7 @@
  */
 import type { Reader, Writer } from '@platformatic/kafka'
 import { Refused } from '../../../core/errors'
-import type { Library } from '../client'
-import type { ApiCall } from './connection'
+import type { ApiCall, Library } from './library'
 import { PRODUCE_KEY, type DeferBody } from './deferred-body'
 import type { FetchResult, FetchRequest, FetchOptions, ProduceRequest, ProduceResult } from './cluster'
 

@@ -3,16 +3,14 @@
  * for it any more. The library's `Connection` does the work; it has neither a way to abandon a call nor a bound on an
  * answer's size.
  */
-import type { API, Connection, SASLOptions } from '@platformatic/kafka'
+import type { Connection } from '@platformatic/kafka'
 import { Disconnected, Refused } from '../../../core/errors'
-import type { Library } from '../client'
 import { UNSUPPORTED_VERSION } from './error-codes'
 import { classify, type Peer } from '../errors'
 import { DeferredBodies, type DeferBody } from './deferred-body'
 import type { Settings } from '../settings'
+import type { ApiCall, Library, SaslOptions } from './library'
 
-/** A request of the library in one of its versions. */
-export type ApiCall<A extends unknown[], R> = API<A, R>
 export interface ConnectionOptions {
   readonly host: string
   readonly port: number
@@ -22,7 +20,6 @@ export interface ConnectionOptions {
   readonly maxAnswerBytes: number
 }
 export type ApiVersions = ReadonlyMap<number, { readonly min: number; readonly max: number }>
-export type SaslOptions = SASLOptions
 
 /**
  * Requests that a broker works on at once for one connection: with more an idempotent producer loses its order (KIP-98,

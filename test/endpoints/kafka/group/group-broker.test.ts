@@ -1,11 +1,8 @@
 /** Membership on a real broker: among ourselves, beside Java's consumers, over kills of members and of the broker. */
 import { openCluster } from '../../../../src/endpoints/kafka/client'
-import {
-  GroupMember,
-  keyOf,
-  type GroupSettings,
-  type TopicPartition,
-} from '../../../../src/endpoints/kafka/group/member'
+import { keyOf, type TopicPartition } from '../../../../src/endpoints/kafka/group/consumer-protocol'
+import { GroupMember } from '../../../../src/endpoints/kafka/group/member'
+import type { GroupSettings } from '../../../../src/endpoints/kafka/group/member-context'
 import type { Cluster } from '../../../../src/endpoints/kafka/protocol/cluster'
 import { systemClock } from '../../../../src/kit/clock'
 import { Notifier } from '../../../../src/kit/signal'

@@ -3,7 +3,9 @@
  * What must hold at every moment, and in the end.
  */
 import fc from 'fast-check'
-import { GroupMember, keyOf, type GroupSettings } from '../../../../src/endpoints/kafka/group/member'
+import { keyOf } from '../../../../src/endpoints/kafka/group/consumer-protocol'
+import { GroupMember } from '../../../../src/endpoints/kafka/group/member'
+import type { GroupSettings } from '../../../../src/endpoints/kafka/group/member-context'
 import { Coordinator, ManualClock } from './coordinator'
 
 const SETTINGS: GroupSettings = {

@@ -3,12 +3,9 @@
  * broker shows once in a while.
  */
 import { Disconnected, Fatal, Refused } from '../../../../src/core/errors'
-import {
-  GroupMember,
-  keyOf,
-  type GroupSettings,
-  type TopicPartition,
-} from '../../../../src/endpoints/kafka/group/member'
+import { keyOf, type TopicPartition } from '../../../../src/endpoints/kafka/group/consumer-protocol'
+import { GroupMember } from '../../../../src/endpoints/kafka/group/member'
+import type { GroupSettings } from '../../../../src/endpoints/kafka/group/member-context'
 import { Coordinator, runPending, ManualClock } from './coordinator'
 
 const SETTINGS: GroupSettings = {
