@@ -166,17 +166,17 @@ async function writeToFile(path: string, render: () => Promise<string>, log: Log
   } catch (error) {
     throw new UsageError([`--metrics file:${path} cannot be written: ${lineOf(error)}`])
   }
-  const again = (): Promise<void> =>
+  const rewrite = (): Promise<void> =>
     write().catch((error: unknown) => {
       log.warn(`metrics could not be written to ${path}: ${lineOf(error)}`)
     })
   const timer = setInterval(() => {
-    void again()
+    void rewrite()
   }, FILE_EVERY_MS)
   return {
     close: async () => {
       clearInterval(timer)
-      await again()
+      await rewrite()
     },
   }
 }

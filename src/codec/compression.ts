@@ -127,17 +127,17 @@ class ZlibStream {
   private notify: (() => void) | undefined
 
   constructor(private readonly engine: Engine) {
-    const awake = (): void => {
+    const notifyReader = (): void => {
       this.notify?.()
     }
-    engine.on('readable', awake)
+    engine.on('readable', notifyReader)
     engine.on('end', () => {
       this.ended = true
-      awake()
+      notifyReader()
     })
     engine.on('error', (error: Error) => {
       this.error = error
-      awake()
+      notifyReader()
     })
   }
 

@@ -374,9 +374,9 @@ class BlockPool {
   }
 
   release(block: Buffer): void {
-    const holders = (this.references.get(block) ?? 0) - 1
-    if (holders > 0) {
-      this.references.set(block, holders)
+    const references = (this.references.get(block) ?? 0) - 1
+    if (references > 0) {
+      this.references.set(block, references)
       return
     }
     if (!this.references.delete(block) || block.length !== this.size || this.freeBlocks.length >= MAX_FREE_BLOCKS)

@@ -65,14 +65,14 @@ export function identityOf(parsed: Parsed, cwd?: string): Identity {
  * a loop.
  */
 export function isSameResource(one: Identity, other: Identity): boolean {
-  const placed =
+  const isSameCluster =
     one.servers.length === 0 && other.servers.length === 0
       ? true
       : one.servers.some((server) => other.servers.includes(server))
   return (
     one.scheme === other.scheme &&
-    placed &&
-    one.resources.some((thing) => thing !== '' && other.resources.includes(thing))
+    isSameCluster &&
+    one.resources.some((resource) => resource !== '' && other.resources.includes(resource))
   )
 }
 

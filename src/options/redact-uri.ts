@@ -86,9 +86,7 @@ export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
   const portOf = ({ port, openPort }: Uri['hosts'][number]): string =>
     port === undefined && openPort === undefined ? '' : `:${openPort ?? port}`
   const hosts = uri.hosts
-    .map(
-      (context) => `${maskBraces(context.host).includes(':') ? `[${context.host}]` : context.host}${portOf(context)}`,
-    )
+    .map((host) => `${maskBraces(host.host).includes(':') ? `[${host.host}]` : host.host}${portOf(host)}`)
     .join(',')
   return `${uri.scheme}://${login}${hosts}${uri.path}${uri.query === undefined ? '' : `?${redactQuery(uri.query, mayBeSecret)}`}`
 }

@@ -156,11 +156,11 @@ function authorityOf(
   // The last @ counts: an unencoded password may contain others, a host cannot.
   const at = maskBraces(authority).lastIndexOf('@')
   const login = at === -1 ? undefined : authority.slice(0, at)
-  const places = authority.slice(at + 1)
+  const hostList = authority.slice(at + 1)
   if (authority === '' && endpoint.hostOptional === true) return { hosts: [], text: [] }
-  if (places === '') throw fault(`${scheme} needs a host: ${endpoint.forms.join(' or ')}`)
-  const hosts = splitOutsideBraces(places, ',').map((context) => hostOf(context, scheme))
-  const text: UriSection[] = [{ template: templateOf(places), encode: unchanged }]
+  if (hostList === '') throw fault(`${scheme} needs a host: ${endpoint.forms.join(' or ')}`)
+  const hosts = splitOutsideBraces(hostList, ',').map((hostText) => hostOf(hostText, scheme))
+  const text: UriSection[] = [{ template: templateOf(hostList), encode: unchanged }]
   if (login === undefined) return { hosts, text }
   const colon = maskBraces(login).indexOf(':')
   const decoded = (part: string): Template =>
@@ -174,8 +174,8 @@ function authorityOf(
   }
 }
 
-function hostOf(context: string, scheme: string): { readonly host: Template; readonly port?: Template } {
-  const mask = maskBraces(context)
+function hostOf(hostText: string, scheme: string): { readonly host: Template; readonly port?: Template } {
+  const mask = maskBraces(hostText)
   const bracket = mask.startsWith('[') ? mask.indexOf(']') : -1
   if (mask.startsWith('[') && bracket === -1)
     throw fault(`the ${scheme} URI has a '[' without its ']': an IPv6 address is written [::1]:PORT`)
@@ -184,14 +184,14 @@ function hostOf(context: string, scheme: string): { readonly host: Template; rea
     throw fault(
       `a host of the ${scheme} URI has more than one ':': an IPv6 address is written [::1]:PORT, a ':' in a password needs its USER:PASSWORD@`,
     )
-  const name = colon === -1 ? context : context.slice(0, colon)
+  const name = colon === -1 ? hostText : hostText.slice(0, colon)
   if (name === '')
     throw fault(`the ${scheme} URI names no host between ${colon === -1 ? 'its commas' : 'a separator and a port'}`)
   const host = templateOf(bracket === -1 ? name : name.slice(1, -1))
   if (bracket !== -1 && mask.slice(bracket + 1, colon === -1 ? undefined : colon) !== '')
     throw fault(`the ${scheme} URI has something after a ']' that is no port`)
   if (colon === -1) return { host }
-  const port = templateOf(context.slice(colon + 1))
+  const port = templateOf(hostText.slice(colon + 1))
   if (isFixed(port)) portNumber(asTyped(port), scheme)
   return { host, port }
 }

@@ -43,20 +43,20 @@ export function maskBraces(text: string): string {
 /** @param decode is applied to the text around placeholders only */
 export function templateOf(text: string, decode: (literal: string) => string = (literal) => literal): Template {
   const pairs = bracePairs(text)
-  const pieces: (string | Placeholder)[] = []
+  const parts: (string | Placeholder)[] = []
   let at = 0
   for (let i = 0; i < text.length; i++) {
     const end = pairs.get(i)
     if (end === undefined) continue
     const match = /^(env|file|exec):([^]+)$/.exec(text.slice(i + 1, end))
     if (match === null) continue
-    if (i > at) pieces.push(decode(text.slice(at, i)))
-    pieces.push({ kind: match[1] as Placeholder['kind'], argument: match[2] ?? '', text: text.slice(i, end + 1) })
+    if (i > at) parts.push(decode(text.slice(at, i)))
+    parts.push({ kind: match[1] as Placeholder['kind'], argument: match[2] ?? '', text: text.slice(i, end + 1) })
     at = end + 1
     i = end
   }
-  if (at < text.length) pieces.push(decode(text.slice(at)))
-  return pieces
+  if (at < text.length) parts.push(decode(text.slice(at)))
+  return parts
 }
 
 export function placeholdersOf(template: Template): readonly Placeholder[] {

@@ -136,8 +136,8 @@ test.each([
     expect(scraped).toEqual(countersBy(receipt()))
     expect(status.sinks[0]).toMatchObject({ delivered: 3, rejected: 2 })
 
-    const again = await manifold([...line, '--metrics', `file:${join(folder, 'm.prom')}`], { input: ENVELOPES })
-    expect(again.code).toBe(5)
+    const rewrite = await manifold([...line, '--metrics', `file:${join(folder, 'm.prom')}`], { input: ENVELOPES })
+    expect(rewrite.code).toBe(5)
     expect(countersOf(readFileSync(join(folder, 'm.prom'), 'utf8'))).toEqual(countersBy(receipt()))
   },
   30_000,

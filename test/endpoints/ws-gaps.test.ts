@@ -201,35 +201,35 @@ class Hand {
 }
 
 test('a turn that finds nothing has read all; silence tells nothing more', () => {
-  const hand = new Hand()
-  hand.now = 100
-  hand.turn(1000)
-  for (let i = 0; i < 3; i++) hand.turn()
-  expect(hand.watermark.at).toBe(101)
-  hand.now = 5000
-  hand.watermark.probe()
-  for (let i = 0; i < 3; i++) hand.turn()
-  expect(hand.watermark.at).toBe(101)
-  expect(hand.watermark.quietAt).toBeGreaterThanOrEqual(5000)
+  const fake = new Hand()
+  fake.now = 100
+  fake.turn(1000)
+  for (let i = 0; i < 3; i++) fake.turn()
+  expect(fake.watermark.at).toBe(101)
+  fake.now = 5000
+  fake.watermark.probe()
+  for (let i = 0; i < 3; i++) fake.turn()
+  expect(fake.watermark.at).toBe(101)
+  expect(fake.watermark.quietAt).toBeGreaterThanOrEqual(5000)
 })
 
 test('after much has piled up only the answer to a ping counts', () => {
-  const hand = new Hand()
-  hand.now = 100
-  hand.turn(1000)
-  for (let i = 0; i < 3; i++) hand.turn()
-  const { at } = hand.watermark
-  hand.now = 10_000
-  hand.turn(200_000)
-  for (let i = 0; i < 3; i++) hand.turn()
-  expect([hand.watermark.at, hand.pings]).toEqual([at, 1])
-  for (let i = 0; i < 50; i++) hand.turn(50)
-  expect(hand.watermark.at).toBe(at)
-  hand.watermark.answered(1)
-  expect(hand.watermark.at).toBeGreaterThan(10_000)
-  const after = hand.now
-  hand.now += 50
-  hand.turn(50)
-  for (let i = 0; i < 3; i++) hand.turn()
-  expect(hand.watermark.at).toBeGreaterThan(after)
+  const fake = new Hand()
+  fake.now = 100
+  fake.turn(1000)
+  for (let i = 0; i < 3; i++) fake.turn()
+  const { at } = fake.watermark
+  fake.now = 10_000
+  fake.turn(200_000)
+  for (let i = 0; i < 3; i++) fake.turn()
+  expect([fake.watermark.at, fake.pings]).toEqual([at, 1])
+  for (let i = 0; i < 50; i++) fake.turn(50)
+  expect(fake.watermark.at).toBe(at)
+  fake.watermark.answered(1)
+  expect(fake.watermark.at).toBeGreaterThan(10_000)
+  const after = fake.now
+  fake.now += 50
+  fake.turn(50)
+  for (let i = 0; i < 3; i++) fake.turn()
+  expect(fake.watermark.at).toBeGreaterThan(after)
 })

@@ -35,7 +35,7 @@ function vhostOrPath(path: string): string {
 
 function isFixedKey(key: string): boolean {
   try {
-    return parseKey(key).every((piece) => 'text' in piece)
+    return parseKey(key).every((part) => 'text' in part)
   } catch {
     return false
   }

@@ -364,12 +364,12 @@ export class Connection {
   private async scanStream(
     stream: string,
     from: 'last' | { readonly '!': 'timestamp'; readonly value: number },
-    saw: (offset: number) => boolean,
+    onOffset: (offset: number) => boolean,
   ): Promise<void> {
     const channel = await this.call(() => this.model.createChannel())
     const quiet = new AbortController()
-    let seen = false
-    let seenAt = this.clock.monotonic()
+    let hasSeen = false
+    let lastSeenAt = this.clock.monotonic()
     // The calls on this channel report its errors. Without a listener they would end the process.
     channel.on('error', () => undefined)
     try {
@@ -380,9 +380,9 @@ export class Connection {
           (message) => {
             const offset = Number(message?.properties.headers?.['x-stream-offset'])
             if (!Number.isInteger(offset)) return
-            seen = true
-            seenAt = this.clock.monotonic()
-            if (saw(offset)) quiet.abort(new Error('found'))
+            hasSeen = true
+            lastSeenAt = this.clock.monotonic()
+            if (onOffset(offset)) quiet.abort(new Error('found'))
           },
           { arguments: { 'x-stream-offset': from } },
         ),
@@ -391,7 +391,7 @@ export class Connection {
       while (
         this.fault === undefined &&
         !quiet.signal.aborted &&
-        this.clock.monotonic() - seenAt < (seen ? QUIET_AFTER_MS : EMPTY_AFTER_MS)
+        this.clock.monotonic() - lastSeenAt < (hasSeen ? QUIET_AFTER_MS : EMPTY_AFTER_MS)
       )
         await this.clock.sleep(QUIET_AFTER_MS / 5, quiet.signal).catch(() => undefined)
     } finally {

@@ -155,11 +155,12 @@ class AmqpSink implements Sink {
    */
   private startQueueCheck(queue: string, connection: Connection, ctx: EndpointContext): void {
     const { confirms } = this
-    let heard = this.confirmations
+    let confirmationsBefore = this.confirmations
     let askedAt: number | undefined
     this.queueCheck = ctx.clock.every(QUEUE_CHECK_MS, () => {
-      const silent = heard === this.confirmations && confirms.unconfirmed > 0 && this.blocked === undefined
-      heard = this.confirmations
+      const silent =
+        confirmationsBefore === this.confirmations && confirms.unconfirmed > 0 && this.blocked === undefined
+      confirmationsBefore = this.confirmations
       if (!silent) askedAt = undefined
       else if (askedAt === undefined) {
         askedAt = ctx.clock.monotonic()
@@ -239,7 +240,7 @@ class AmqpSink implements Sink {
   private prepare(
     write: Write,
     frameMax: number,
-    found: (index: number, publication: Publication, id: string | undefined) => void,
+    onPublication: (index: number, publication: Publication, id: string | undefined) => void,
     rejected: Refusal[],
   ): void {
     if ('kind' in write.payload) throw new Error('a queue takes batches')
@@ -257,7 +258,7 @@ class AmqpSink implements Sink {
         const properties = propertiesOf(entry, fixed, id, carriedKey(entry, exchange, routingKey))
         if (headerBytes(properties) > frameMax)
           throw new RangeError(`its headers are larger than the ${formatSize(frameMax)} of a frame`)
-        found(index, { exchange, routingKey, mandatory, properties, body }, id)
+        onPublication(index, { exchange, routingKey, mandatory, properties, body }, id)
       } catch (error) {
         if (!(error instanceof RangeError)) throw error
         rejected.push({ index, why: error.message })
@@ -287,12 +288,12 @@ class AmqpSink implements Sink {
     const since = ctx.clock.monotonic()
     const why = `blocked: ${reason}`
     // The gauges show seconds, and tell the core that this is no stall.
-    const tell = (): void => {
+    const report = (): void => {
       for (const name of ['blocked', why])
         ctx.gauge(name, Math.max(1, Math.round((ctx.clock.monotonic() - since) / 1000)))
     }
-    tell()
-    this.blocked = { since, why, ticker: ctx.clock.every(1000, tell) }
+    report()
+    this.blocked = { since, why, ticker: ctx.clock.every(1000, report) }
   }
 
   private unblock(): void {

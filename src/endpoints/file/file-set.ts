@@ -79,16 +79,16 @@ export class FileSet {
         bound,
       )
     const fresh = this.isFirstScan && known.length === 0 && start !== 'oldest'
-    const places = this.occupied(bound)
+    const occupied = this.occupied(bound)
     for (const [candidate, one] of bound)
       if (!candidate.matched && !this.isFullyRead(candidate, one.position))
-        this.startTail(candidate, one.position.path, one, places)
+        this.startTail(candidate, one.position.path, one, occupied)
     for (const { candidate, origin } of this.missedFiles(rotated, bound))
-      this.startTail(candidate, origin, undefined, places)
+      this.startTail(candidate, origin, undefined, occupied)
     for (const candidate of matched) {
       const one = bound.get(candidate)
       if (!this.facts.follow && one !== undefined && this.isFullyRead(candidate, one.position)) continue
-      const tail = this.startTail(candidate, one?.position.path ?? candidate.path, one, places)
+      const tail = this.startTail(candidate, one?.position.path ?? candidate.path, one, occupied)
       if (fresh && tail !== undefined && candidate.kind === 'file')
         this.startDeliveries.push(await tail.startAtLast(start))
     }

@@ -117,8 +117,8 @@ export class FileSource implements Source {
     if (set === undefined) return null
     for (;;) {
       if (signal.aborted) throw signal.reason
-      const begun = set.startDeliveries.shift()
-      if (begun !== undefined) return this.recordPosition(set, begun)
+      const startDelivery = set.startDeliveries.shift()
+      if (startDelivery !== undefined) return this.recordPosition(set, startDelivery)
       for (const tail of this.dueTails(set)) {
         if (!tail.isOpen) await this.closeIdleFile(set)
         const delivery = await this.next(set, tail, signal)
@@ -186,13 +186,13 @@ export class FileSource implements Source {
       tail.atEnd = !(await tail.wait(signal))
       tail.mayHaveData ||= !tail.atEnd
       if (!tail.atEnd) return await tail.take(false)
-      const over = !follow || tail.candidate.kind === 'stream' || tail.unmatchedSince === -Infinity
-      const rest = await tail.take(over)
+      const isFinal = !follow || tail.candidate.kind === 'stream' || tail.unmatchedSince === -Infinity
+      const rest = await tail.take(isFinal)
       if (rest !== undefined) {
         tail.mayHaveData = true
         return rest
       }
-      if (over) await set.drop(tail)
+      if (isFinal) await set.drop(tail)
     } catch (error) {
       tail.mayHaveData = true
       if (signal.aborted) throw error

@@ -42,9 +42,9 @@ export class RecordGenerator {
     const number = Buffer.from(String(first))
     for (let at = FIRST_DIGIT; at < block.length; at += row) {
       for (let i = 0; i < digits; i++) block[at + i] = number[i] ?? 0
-      let place = digits - 1
-      while (place >= 0 && number[place] === NINE) number[place--] = ZERO
-      if (place >= 0) number[place] = (number[place] ?? 0) + 1
+      let digit = digits - 1
+      while (digit >= 0 && number[digit] === NINE) number[digit--] = ZERO
+      if (digit >= 0) number[digit] = (number[digit] ?? 0) + 1
     }
     return { bytes: block, count }
   }

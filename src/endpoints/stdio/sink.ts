@@ -82,19 +82,19 @@ export class StdioSink implements Sink {
     return { retry: [], rejected: refused }
   }
 
-  private writeChunks(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
-    return this.pipe === undefined ? this.append(chunks, begun) : this.pipe.write(chunks)
+  private writeChunks(chunks: readonly Buffer[], partial: { taken: number }): Promise<void> {
+    return this.pipe === undefined ? this.append(chunks, partial) : this.pipe.write(chunks)
   }
 
   /** Writes at the position of the descriptor, because other processes may share it. */
-  private async append(chunks: readonly Buffer[], begun: { taken: number }): Promise<void> {
+  private async append(chunks: readonly Buffer[], partial: { taken: number }): Promise<void> {
     for (let rest = chunks; rest.length > 0; ) {
       const { bytesWritten } = (await promisify(writev)(this.fd, rest.slice(0, MAX_BUFFERS))) as unknown as {
         bytesWritten: number
       }
       // Some file systems report a full disk in this way.
       if (bytesWritten === 0) throw Object.assign(new Error('the disk took no bytes'), { code: 'ENOSPC' })
-      begun.taken += bytesWritten
+      partial.taken += bytesWritten
       rest = dropBytes(rest, bytesWritten)
     }
     if (this.kind === 'file') await syncData(this.fd)

@@ -53,7 +53,7 @@ export class FeedConnection {
 
   static async open(context: FeedConnectionContext, signal: AbortSignal): Promise<FeedConnection> {
     let finish: (end: ConnectionEnd) => void = () => undefined
-    const over = new Promise<ConnectionEnd>((resolve) => {
+    const endedPromise = new Promise<ConnectionEnd>((resolve) => {
       finish = resolve
     })
     let full = false
@@ -98,7 +98,7 @@ export class FeedConnection {
     arrived = () => {
       connection.arrived()
     }
-    const opened = new FeedConnection(connection, buffer, context, over)
+    const opened = new FeedConnection(connection, buffer, context, endedPromise)
     watermark = (at) => {
       opened.onReceivedUntil(at)
     }

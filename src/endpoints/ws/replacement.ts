@@ -74,11 +74,11 @@ async function replace(
     const trouble = next instanceof Error ? next : await overlap(parts, old, next, signal)
     if (trouble === undefined && !(next instanceof Error)) {
       await unlessAborted(old.close(), signal)
-      const held = next.received
+      const receivedInOverlap = next.received
       deduplicator?.closeOverlap(clock.monotonic())
       log.info(
-        `connection replaced after ${formatDuration(next.openedAt - old.openedAt)}; ${deduplicator === undefined ? `${held} records of the overlap are possible duplicates` : 'duplicates within the overlap are dropped'}`,
-        { overlapMs: Math.round(clock.monotonic() - next.openedAt), held },
+        `connection replaced after ${formatDuration(next.openedAt - old.openedAt)}; ${deduplicator === undefined ? `${receivedInOverlap} records of the overlap are possible duplicates` : 'duplicates within the overlap are dropped'}`,
+        { overlapMs: Math.round(clock.monotonic() - next.openedAt), held: receivedInOverlap },
       )
       return next
     }
@@ -112,9 +112,9 @@ async function overlap(
   add(next)
   deduplicator?.startOverlap(next.epoch)
   const until = clock.monotonic() + overlapMs
-  const looking = new AbortController()
+  const polling = new AbortController()
   const stop = (): void => {
-    looking.abort(signal.reason)
+    polling.abort(signal.reason)
   }
   signal.addEventListener('abort', stop, { once: true })
   try {
@@ -126,7 +126,7 @@ async function overlap(
       signal.throwIfAborted()
       await Promise.race([
         clock
-          .sleep(Math.min(FULL_CHECK_MS, left), looking.signal)
+          .sleep(Math.min(FULL_CHECK_MS, left), polling.signal)
           .catch(() => undefined /* it rejects only when it is aborted */),
         old.ended,
         next.ended,
@@ -135,7 +135,7 @@ async function overlap(
     signal.throwIfAborted()
   } finally {
     signal.removeEventListener('abort', stop)
-    looking.abort(new Error('looked'))
+    polling.abort(new Error('looked'))
   }
   if (next.end === undefined || old.end !== undefined) return undefined
   remove(next)
@@ -201,13 +201,13 @@ export class Deduplicator {
       this.reset()
       return batch
     }
-    const doubles = new Set<number>()
+    const duplicates = new Set<number>()
     batch.entries().forEach(({ value }, index) => {
       const key = value === null ? undefined : this.pick(value)
-      if (key !== undefined && (this.keys.has(key) || this.olderKeys.has(key))) doubles.add(index)
+      if (key !== undefined && (this.keys.has(key) || this.olderKeys.has(key))) duplicates.add(index)
     })
-    this.dropped += doubles.size
-    return without(batch, doubles)
+    this.dropped += duplicates.size
+    return without(batch, duplicates)
   }
 
   private remember(batch: Batch, receivedAt: number, rolling: boolean): void {

@@ -152,10 +152,10 @@ class WebSocketSource implements Source {
     // Messages that have arrived and were not read are read after the next opening.
     const last = this.connections.at(-1)
     if (last === undefined || this.connections.some((connection) => !connection.empty)) return
-    const told = last.end?.why ?? CLOSED_HERE
+    const reason = last.end?.why ?? CLOSED_HERE
     this.pendingGap ??= {
       from: this.instant(last.receivedUntil),
-      why: told === CLOSED_HERE && why !== undefined ? `${CLOSED_HERE}: ${why}` : told,
+      why: reason === CLOSED_HERE && why !== undefined ? `${CLOSED_HERE}: ${why}` : reason,
     }
     this.connections = []
   }
@@ -270,8 +270,8 @@ class WebSocketSource implements Source {
     return clock.now() - clock.monotonic()
   }
 
-  private instant(moment: number): Instant {
-    return { date: moment + this.clockOffset(), monotonic: moment }
+  private instant(monotonic: number): Instant {
+    return { date: monotonic + this.clockOffset(), monotonic }
   }
 
   private reportComplete(): void {
