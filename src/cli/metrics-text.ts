@@ -1,6 +1,6 @@
 /** Renders the status of a flow in the text format of Prometheus. */
 import { collectDefaultMetrics, Counter, Gauge, Registry, type CounterConfiguration } from 'prom-client'
-import type { EndpointState, FlowStatus } from '../core/status'
+import type { EndpointState, FlowStatus } from '../core/flow/status'
 
 const STATES: readonly EndpointState[] = ['opening', 'running', 'backing off', 'draining', 'stopped', 'failed']
 

@@ -9,7 +9,7 @@ import { connect, isIPv4 } from 'node:net'
 import { hostname } from 'node:os'
 import type { Log } from '../core/contract'
 import { UsageError, lineOf } from '../core/errors'
-import type { FlowStatus } from '../core/status'
+import type { FlowStatus } from '../core/flow/status'
 import type { MetricsTarget } from '../options/flags'
 import { renderer } from './metrics-text'
 

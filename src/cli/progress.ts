@@ -1,5 +1,5 @@
 /** Shows one live line on a terminal: records in and out, their rate, and what is waiting. */
-import type { FlowStatus } from '../core/status'
+import type { FlowStatus } from '../core/flow/status'
 import { formatSize } from '../kit/sizes'
 import { writeStderr } from './stderr'
 

@@ -7,7 +7,7 @@ import { constants } from 'node:fs'
 import { access, open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { UsageError, lineOf } from '../core/errors'
-import { imbalance, receiptLine, type Receipt } from '../core/receipt'
+import { imbalance, receiptLine, type Receipt } from '../core/accounting/receipt'
 import { appendLine } from './append-line'
 import type { CliLog } from './log'
 

@@ -1,9 +1,9 @@
 /** Runs a flow from argv to exit code: plan, signals, progress, receipts, and the report of a failure. */
 import { DiskFailed, FlowHeld, UsageError, isDiskError, lineOf } from '../core/errors'
-import { EndpointFailed } from '../core/supervisor'
-import type { FlowResult } from '../core/flow-parts'
-import type { FlowCommand } from '../core/flow-state'
-import { receiptLine } from '../core/receipt'
+import { EndpointFailed } from '../core/supervision/supervisor'
+import type { FlowResult } from '../core/flow/flow-parts'
+import type { FlowCommand } from '../core/flow/flow-state'
+import { receiptLine } from '../core/accounting/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled, type AssembleOptions, type Drained } from '../plan/assemble'

@@ -12,8 +12,8 @@
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { entrySize } from '../core/batch'
-import type { Entry, HeaderValue, Unfit } from '../core/contract'
-import type { DeadLetter } from '../core/ports'
+import type { Entry, HeaderValue, InvalidRecord } from '../core/contract'
+import type { DeadLetter } from '../core/flow/ports'
 
 export interface EnvelopeFacts {
   readonly source?: string
@@ -71,7 +71,7 @@ export function encodeDeadLetter(letter: DeadLetter): Buffer {
   )
 }
 
-function headOf({ value }: Entry): Pick<Unfit, 'head' | 'length' | 'sha256'> {
+function headOf({ value }: Entry): Pick<InvalidRecord, 'head' | 'length' | 'sha256'> {
   const bytes = value ?? Buffer.alloc(0)
   return {
     head: bytes.subarray(0, HEAD),
@@ -81,7 +81,7 @@ function headOf({ value }: Entry): Pick<Unfit, 'head' | 'length' | 'sha256'> {
 }
 
 /** A record that was refused as a whole (a malformed line, for example) is complete and so not `truncated`. */
-function invalidMembers(unfit: Pick<Unfit, 'head' | 'length' | 'sha256'>): string {
+function invalidMembers(unfit: Pick<InvalidRecord, 'head' | 'length' | 'sha256'>): string {
   return `${unfit.head.length < unfit.length ? ',"truncated":true' : ''},"length":${unfit.length},"sha256":"${unfit.sha256}"`
 }
 

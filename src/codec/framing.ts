@@ -41,7 +41,7 @@ export function deliveryOf(framed: Framed, partition: Partition, positionOf: (of
     },
     ...(framed.invalid.length === 0
       ? {}
-      : { unfit: framed.invalid.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
+      : { invalid: framed.invalid.map(({ offset, ...rest }) => ({ ...rest, position: positionOf(offset) })) }),
   }
 }
 

@@ -10,7 +10,7 @@
  */
 import { createHash, type Hash } from 'node:crypto'
 import { EMPTY, LineBatch } from '../core/batch'
-import type { Batch, Unfit } from '../core/contract'
+import type { Batch, InvalidRecord } from '../core/contract'
 import { countNewlines, lastNewline } from '../kit/lines'
 import { formatSize } from '../kit/sizes'
 
@@ -26,7 +26,7 @@ const MIN_HOLE = 4095
 export const HEAD = 64 * 1024
 
 /** An invalid record whose position is still an offset of the stream, behind the record. */
-export type InvalidLine = Omit<Unfit, 'position'> & { readonly offset: number }
+export type InvalidLine = Omit<InvalidRecord, 'position'> & { readonly offset: number }
 
 /** Records, and the invalid records that follow them. */
 export interface Framed {

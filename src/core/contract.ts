@@ -78,7 +78,7 @@ export interface Delivery {
    * Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a
    * source ends a delivery at one. They settle with it, as dead letters.
    */
-  readonly unfit?: readonly Unfit[]
+  readonly invalid?: readonly InvalidRecord[]
   /**
    * Records of the batch, the first ones, that the source may have returned before (both connections of an overlap
    * brought them): possible duplicates at every sink.
@@ -90,7 +90,7 @@ export interface Delivery {
   readonly release?: () => void
 }
 /** A record that never became an entry: what is left of it. */
-export interface Unfit {
+export interface InvalidRecord {
   readonly why: string
   readonly position: Position
   /** The first bytes, at most 64 KiB. */

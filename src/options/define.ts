@@ -264,7 +264,7 @@ export interface Endpoint<S extends Spec> {
     /**
      * Behind a spool, records are committed once they are on the disk, not once they are delivered (a RabbitMQ queue).
      */
-    readonly releasedAtAccept?: true
+    readonly commitOnceSpooled?: true
     /** The source cannot wait. While the spool is full, the source is closed and a gap opens. */
     readonly live?: true
     /** The source ends by itself. */

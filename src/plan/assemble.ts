@@ -7,12 +7,12 @@ import { dirname } from 'node:path'
 import { makeAppender } from '../codec/append'
 import type { Clock, Log, Sink, Source } from '../core/contract'
 import { Fatal, lineOf, Refused, UsageError } from '../core/errors'
-import { Flow } from '../core/flow'
-import type { FlowParts, SinkPart, SourcePart } from '../core/flow-parts'
-import type { FlowCommand, FlowState } from '../core/flow-state'
-import { sourceOf } from '../core/holes'
-import type { Receipt } from '../core/receipt'
-import { EndpointFailed, type GiveUpAfter } from '../core/supervisor'
+import { Flow } from '../core/flow/flow'
+import type { FlowParts, SinkPart, SourcePart } from '../core/flow/flow-parts'
+import type { FlowCommand, FlowState } from '../core/flow/flow-state'
+import { sourceOf } from '../core/recovery/holes'
+import type { Receipt } from '../core/accounting/receipt'
+import { EndpointFailed, type GiveUpAfter } from '../core/supervision/supervisor'
 import { systemClock } from '../kit/clock'
 import { realFileSystem } from '../kit/file-system'
 import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
@@ -24,18 +24,18 @@ import { openSpool, type OpenedSpool } from '../spool'
 import { existingStateRoot, openStateRoot, ownDirectory, sharedDirectory, stateRoot } from '../state/directory'
 import { openFlowFile } from '../state/flow-file'
 import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks } from '../state/flows'
-import { holdInstance, holdThis, type HeldInstance } from '../state/instances'
-import { flowName, knownName, type EndpointIdentity, type FlowIdentity } from '../state/known'
-import { awaitedOf, unseen } from './awaited'
+import { ownInstance, ownThisInstance, type OwnedInstance } from '../state/instances'
+import { flowName, knownName, type EndpointIdentity, type FlowIdentity } from '../state/identity'
+import { rereadProgressOf, unseen } from './reread-progress'
 import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters'
 import { endsOf, refuseLoops } from './feeds-itself'
 import { endpointIdentity, knownFlows, underStored, understood } from './known-flows'
 import { priorReceipt } from './prior-run'
 import { needsSpool, segmentPlan } from './spooling'
 import { startLines } from './start-lines'
-import { leftBehind, whereabouts } from './whereabouts'
-import { uncounted } from './uncounted'
-import { readTwice } from './twice'
+import { leftBehind, locateSpool } from './spool-location'
+import { unexplainedLoss } from './unexplained-loss'
+import { readTwice } from './read-twice'
 
 const DEFAULT_SEGMENT = 64 * 1024 * 1024
 const GIVE_UP_MS = 600_000
@@ -151,7 +151,7 @@ export async function assemble(
     const name = state?.name ?? flowName(identity)
     const command = drain === undefined ? options.command : state?.stored?.command
     const gaps = state === undefined || opened === undefined ? [] : gapsOf(state, opened)
-    const awaited = opened === undefined ? undefined : await awaitedOf(state?.stored, opened.spool)
+    const awaited = opened === undefined ? undefined : await rereadProgressOf(state?.stored, opened.spool)
     const prior =
       state?.stored === undefined
         ? undefined
@@ -170,7 +170,7 @@ export async function assemble(
           ...named(end),
           source: end.source,
           position: end.position,
-          releasedAtAccept: end.parsed.endpoint.source?.releasedAtAccept === true,
+          commitOnceSpooled: end.parsed.endpoint.source?.commitOnceSpooled === true,
           live: end.parsed.endpoint.source?.live === true,
           supervision: {
             giveUpAfter,
@@ -320,7 +320,7 @@ function untilOf(line: CommandLine): FlowParts['until'] {
   }
 }
 
-export interface HeldState extends HeldInstance {
+export interface OwnedState extends OwnedInstance {
   readonly root: string
   readonly file: Awaited<ReturnType<typeof openFlowFile<FlowState>>>
   readonly stored: FlowState | undefined
@@ -336,17 +336,17 @@ async function holdState(
   drain: Drained | undefined,
   log: Log,
   undo: (() => Promise<void> | void)[],
-): Promise<HeldState> {
+): Promise<OwnedState> {
   const name = line.flags.name ?? (drain === undefined ? await unnamed(wanted, typed) : drain.name)
   const root = await openStateRoot(wanted)
   const held =
     drain === undefined
-      ? await holdInstance(
+      ? await ownInstance(
           root,
           name,
           typed.sources.some(({ sharesWork }) => sharesWork),
         )
-      : await holdThis(root, drain.name, drain.instance)
+      : await ownThisInstance(root, drain.name, drain.instance)
   undo.push(() => {
     held.lock.release()
   })
@@ -356,7 +356,7 @@ async function holdState(
   const buffer = typed.sinks
     .map(({ target }) => (target.options as { readonly bufferPath?: string }).bufferPath)
     .find((path) => path !== undefined)
-  const { spooled, place } = await whereabouts(
+  const { spooled, place } = await locateSpool(
     held,
     stored,
     { spool: needed, folder: line.flags.spool ?? buffer, drain: drain !== undefined },
@@ -378,7 +378,7 @@ async function openSpoolOf(
   line: CommandLine,
   sinks: readonly SinkEnd[],
   segments: ReturnType<typeof segmentPlan>,
-  state: HeldState,
+  state: OwnedState,
   clock: Clock,
   log: Log,
   undo: (() => Promise<void> | void)[],
@@ -411,10 +411,10 @@ async function openSpoolOf(
 }
 
 /** What was noted since the last ledger, and what the disk has lost. */
-function gapsOf(state: HeldState, { spool, recovered }: OpenedSpool): OpenedSpool['recovered']['gaps'] {
+function gapsOf(state: OwnedState, { spool, recovered }: OpenedSpool): OpenedSpool['recovered']['gaps'] {
   const gaps = unseen(state.stored, recovered.gaps)
   if (state.stored === undefined || !sameSpool(state)) return gaps
-  const loss = uncounted(
+  const loss = unexplainedLoss(
     state.stored,
     spool,
     gaps.filter(({ lost }) => lost),
@@ -423,7 +423,7 @@ function gapsOf(state: HeldState, { spool, recovered }: OpenedSpool): OpenedSpoo
 }
 
 /** The spool lies where the last run had it. */
-function sameSpool({ stored, spoolDirectory }: HeldState): boolean {
+function sameSpool({ stored, spoolDirectory }: OwnedState): boolean {
   return stored?.spoolId !== undefined && stored.spoolDirectory === spoolDirectory
 }
 
@@ -431,7 +431,7 @@ function sameSpool({ stored, spoolDirectory }: HeldState): boolean {
  * Directories to make, outermost first: of a spool put elsewhere, those below the one that was named, which may be
  * shared.
  */
-function pathSteps(state: HeldState): readonly string[] {
+function pathSteps(state: OwnedState): readonly string[] {
   if (state.spoolDirectory === state.spool) return [state.spool]
   const flow = dirname(state.spoolDirectory)
   return [flow, state.spoolDirectory]
@@ -442,7 +442,7 @@ function keptFrom(stored: FlowState): readonly number[] {
 }
 
 function refuseRemovedSinks(
-  state: HeldState,
+  state: OwnedState,
   sinks: readonly SinkEnd[],
   opened: OpenedSpool | undefined,
   noSpool: boolean,
@@ -482,7 +482,7 @@ function refuseRemovedSinks(
 async function deadLettersOf(
   line: CommandLine,
   targets: Targets,
-  state: HeldState | undefined,
+  state: OwnedState | undefined,
   surroundings: ParseContext,
   giveUpAfter: GiveUpAfter,
   clock: Clock,

@@ -6,10 +6,10 @@
 import { encodeDeadLetter } from '../codec/envelope'
 import { LineBatch } from '../core/batch'
 import type { Clock, Log, Sink } from '../core/contract'
-import { DirectLane } from '../core/direct-lane'
-import type { DeadLetter, DeadLetters } from '../core/ports'
-import { SinkPump } from '../core/sink-pump'
-import { Supervisor, type GiveUpAfter } from '../core/supervisor'
+import { DirectFeed } from '../core/delivery/direct-feed'
+import type { DeadLetter, DeadLetters } from '../core/flow/ports'
+import { SinkPump } from '../core/delivery/sink-pump'
+import { Supervisor, type GiveUpAfter } from '../core/supervision/supervisor'
 import { unlessAborted } from '../kit/signal'
 
 export interface DeadLetterSink extends DeadLetters {
@@ -34,7 +34,7 @@ export function keeping(
   clock: Clock,
   log: Log,
 ): DeadLetterSink {
-  const lane = new DirectLane()
+  const lane = new DirectFeed()
   const stop = new AbortController()
   let started: Promise<void> | undefined
   let failed: Promise<never> | undefined

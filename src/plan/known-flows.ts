@@ -2,13 +2,13 @@
  * Stored flows and the line's endpoints, told apart by what they mean: also those of states that were stored before
  * that was kept.
  */
-import type { EndpointMeaning, FlowCommand, FlowState } from '../core/flow-state'
+import type { EndpointMeaning, FlowCommand, FlowState } from '../core/flow/flow-state'
 import { parseCommandLine } from '../options/command-line'
 import { identityOf } from '../options/identity'
 import { redactUri } from '../options/redact-uri'
 import type { ParsedEndpoint } from '../options/target'
 import { registry } from '../endpoints/registry'
-import { asStored, endpointsOf, type EndpointIdentity, type FlowIdentity } from '../state/known'
+import { asStored, endpointsOf, type EndpointIdentity, type FlowIdentity } from '../state/identity'
 import { listFlows, type StoredFlow } from '../state/flows'
 
 /** An endpoint of the line as state knows it. */

@@ -3,10 +3,10 @@
  * hold. Records that the disk has lost are still spooled in it: whoever finds them gone accounts for them.
  */
 import type { Gap } from '../core/contract'
-import type { FlowState } from '../core/flow-state'
-import { owed, type Loss, type Spool } from '../core/ports'
-import type { Receipt } from '../core/receipt'
-import type { Awaited } from './awaited'
+import type { FlowState } from '../core/flow/flow-state'
+import { owed, type LostRecords, type Spool } from '../core/flow/ports'
+import type { Receipt } from '../core/accounting/receipt'
+import type { RereadProgress } from './reread-progress'
 
 /**
  * @param recovered records that were accepted after the ledger was last saved; gaps noted since, and records that the
@@ -19,8 +19,8 @@ export function priorReceipt(
   spool: Spool | undefined,
   recovered: {
     readonly accepted: number
-    readonly gaps: readonly (Loss & { readonly lost: boolean })[]
-    readonly awaited?: Awaited
+    readonly gaps: readonly (LostRecords & { readonly lost: boolean })[]
+    readonly awaited?: RereadProgress
   },
   now: number,
 ): Receipt | undefined {

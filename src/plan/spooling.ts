@@ -2,7 +2,7 @@
 import { render } from '../codec/framing'
 import { UsageError } from '../core/errors'
 import type { Batch, Lines, SegmentPolicy, Sink } from '../core/contract'
-import type { Spooled } from '../core/ports'
+import type { Spooled } from '../core/flow/ports'
 import type { Newline } from '../options/shared'
 
 export interface SpoolQuestion {

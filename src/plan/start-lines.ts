@@ -2,13 +2,13 @@
 import { formatDuration } from '../kit/durations'
 import type { CommandLine } from '../options/command-line'
 import type { StoredFlow } from '../state/flows'
-import type { HeldState, SinkEnd, SourceEnd } from './assemble'
+import type { OwnedState, SinkEnd, SourceEnd } from './assemble'
 
 export interface StartFacts {
   readonly line: CommandLine
   readonly sources: readonly SourceEnd[]
   readonly sinks: readonly SinkEnd[]
-  readonly state: HeldState | undefined
+  readonly state: OwnedState | undefined
   readonly spooled: boolean
   /** Flows that hold records and that nobody runs. */
   readonly others: readonly StoredFlow[]
@@ -39,7 +39,7 @@ export function startLines({
       )
     else if (position === 'here') lines.push(`${label}: begins at its start option; its position is kept from here on`)
     else if (position === 'upstream')
-      lines.push(`${label}: released ${releasedWhen(spooled, parsed.endpoint.source?.releasedAtAccept === true)}`)
+      lines.push(`${label}: released ${releasedWhen(spooled, parsed.endpoint.source?.commitOnceSpooled === true)}`)
   }
   const keyed = sources.some(hasKeys)
   for (const { label, sink, parsed, target } of sinks) {

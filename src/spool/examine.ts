@@ -4,35 +4,35 @@
  * nothing is kept per frame.
  */
 import type { File } from '../kit/file-system'
-import { CONTINUED, DATA_AT, type Hole, type Place } from './format'
+import { CONTINUED, DATA_AT, type Hole, type FramePosition } from './format'
 import { Walker, type Frame, type Range } from './frames'
-import { gapOf, Tally } from './segment'
+import { gapOf, SegmentCounts } from './segment'
 
-export interface Lost {
+export interface SequenceRange {
   readonly first: number
   readonly next: number
 }
 export interface Examined {
   /** Frames of ours in the file, kept or not. */
   readonly frames: number
-  readonly tally: Tally
+  readonly tally: SegmentCounts
   /** Where the file is cut. */
   readonly end: number
   /** Bytes below were known synced. */
   readonly mark: number
   readonly holes: readonly Hole[]
-  readonly lost: readonly Lost[]
+  readonly lost: readonly SequenceRange[]
   /** Damaged bytes below the durable mark. */
   readonly damaged: readonly Range[]
   /** Bytes beyond `end`, and the sound frames among them. */
   readonly torn: { readonly bytes: number; readonly frames: readonly Range[] }
   /** The newest of each partition that came without records, while no record follows. */
-  readonly progress: readonly (Place & { readonly receivedAt: number })[]
+  readonly progress: readonly (FramePosition & { readonly receivedAt: number })[]
   /** Highest sequence seen, in cut frames too. */
   readonly highest: number
 }
 
-export interface Knowledge {
+export interface DurableExtent {
   /** Sequence of the first record. */
   readonly first: number
   readonly size: number
@@ -48,7 +48,7 @@ export interface Knowledge {
   readonly limit: number
 }
 
-export async function examine(file: File, known: Knowledge): Promise<Examined> {
+export async function examine(file: File, known: DurableExtent): Promise<Examined> {
   let mark = known.durableBytes
   let highest = known.first
   let frames = 0
@@ -79,21 +79,21 @@ export async function examine(file: File, known: Knowledge): Promise<Examined> {
 
 /** Decides frame by frame. */
 class Sight {
-  private readonly tally: Tally
+  private readonly tally: SegmentCounts
   private readonly holes: Hole[] = []
-  private readonly lost: Lost[] = []
+  private readonly lost: SequenceRange[] = []
   private readonly damaged: Range[] = []
-  private readonly progress = new Map<string, Place & { receivedAt: number }>()
+  private readonly progress = new Map<string, FramePosition & { receivedAt: number }>()
   /** Frames of an append whose last frame has not come yet. */
   private chain: Frame[] = []
   private expected: number
   private end = DATA_AT
 
   constructor(
-    private readonly known: Knowledge,
+    private readonly known: DurableExtent,
     private readonly mark: number,
   ) {
-    this.tally = new Tally(known.first)
+    this.tally = new SegmentCounts(known.first)
     this.expected = known.first
   }
 

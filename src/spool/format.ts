@@ -242,13 +242,13 @@ export function sound(frame: Buffer, head: Head, seed: number): boolean {
 }
 
 /** Where a frame's records came from, and the position after its last one. */
-export interface Place {
+export interface FramePosition {
   readonly source: string
   readonly partition: string
   readonly last: string
 }
 
-export function encodePlace(place: Place): Buffer {
+export function encodeFramePosition(place: FramePosition): Buffer {
   const source = Buffer.byteLength(place.source)
   const partition = Buffer.byteLength(place.partition)
   const last = Buffer.byteLength(place.last)
@@ -262,7 +262,7 @@ export function encodePlace(place: Place): Buffer {
   return block
 }
 
-export function decodePlace(block: Buffer): Place {
+export function decodeFramePosition(block: Buffer): FramePosition {
   const partitionAt = 12 + block.readUInt32LE(0)
   const lastAt = partitionAt + block.readUInt32LE(4)
   return {

@@ -5,17 +5,26 @@
  */
 import { EntryBatch, LineBatch } from '../core/batch'
 import { DiskFailed, lineOf } from '../core/errors'
-import type { Spooled } from '../core/ports'
+import type { Spooled } from '../core/flow/ports'
 import type { File } from '../kit/file-system'
 import { decodeEntries } from './entries'
-import { decodePlace, ENTRIES, FRAME_HEAD, FRAME_MAGIC, readHead, sound, type Head, type Place } from './format'
+import {
+  decodeFramePosition,
+  ENTRIES,
+  FRAME_HEAD,
+  FRAME_MAGIC,
+  readHead,
+  sound,
+  type Head,
+  type FramePosition,
+} from './format'
 
 export interface Frame {
   readonly kind: 'frame'
   readonly at: number
   readonly end: number
   readonly head: Head
-  readonly place: Place
+  readonly place: FramePosition
   readonly payload: Buffer
 }
 /** Bytes that are no frame, up to the next one that is, or to the end. */
@@ -91,7 +100,7 @@ export class Walker {
       end: at + head.length,
       head,
       get place() {
-        return decodePlace(bytes.subarray(FRAME_HEAD, body))
+        return decodeFramePosition(bytes.subarray(FRAME_HEAD, body))
       },
       payload: bytes.subarray(body),
     }

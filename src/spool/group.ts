@@ -2,7 +2,7 @@
 import type { Hash } from 'node:crypto'
 import type { SegmentPolicy } from '../core/contract'
 import { DATA_AT, FRAME_HEAD, writeHead, type Draft } from './format'
-import type { Item } from './items'
+import type { AppendItem } from './append-items'
 import type { Open } from './open-segment'
 
 /** `sealBytes`: of an object, 0 for never. `segmentBytes`: of a file, where no sink stores objects. */
@@ -20,16 +20,16 @@ const SLAB = 256 * 1024
  * @param most  bytes, one append apart
  */
 export function gather(
-  queue: readonly Item[],
+  queue: readonly AppendItem[],
   open: Open | undefined,
   most: number,
   policy: SegmentPolicy | undefined,
   limits: GroupLimits,
-): readonly Item[] | undefined {
+): readonly AppendItem[] | undefined {
   let period = open?.count === 0 ? undefined : open?.period
   let bytes = 0
   let size = limits.sealBytes > 0 ? (open?.objectLength ?? 0) : 0
-  const group: Item[] = []
+  const group: AppendItem[] = []
   for (const item of queue) {
     if (group.length > 0 && bytes + item.bytes > most) break
     if (policy !== undefined && item.count > 0) {
@@ -60,14 +60,14 @@ export function isFull(
 /**
  * A copy that has the group's object bytes in it too: where the group does not become durable, the hash is as before.
  */
-export function hashed(hash: Hash | undefined, group: readonly Item[]): Hash | undefined {
+export function hashed(hash: Hash | undefined, group: readonly AppendItem[]): Hash | undefined {
   const next = hash?.copy()
   if (next !== undefined) for (const item of group) for (const chunk of item.object) next.update(chunk)
   return next
 }
 
 /** The frames of a group as few buffers: heads and small frames copied together, large payloads as they are. */
-export function assemble(group: readonly Item[], durable: number): Buffer[] {
+export function assemble(group: readonly AppendItem[], durable: number): Buffer[] {
   const copied = (frame: Draft): number => (frame.length < SMALL ? frame.length : FRAME_HEAD + frame.positions.length)
   let left = 0
   for (const item of group) for (const frame of item.frames) left += copied(frame)

@@ -12,7 +12,7 @@
  *    same sequences, after what was acknowledged in the old one has been sealed: hence a segment ends where the next
  *    one begins. A second failure in a row ends the run.
  * 5. Damage at or beyond the largest durable mark known is a torn tail and is cut; below it the bytes are copied aside,
- *    the records reported lost (core/restorer.ts reads them again where it can), and all else is served. No wrong byte
+ *    the records reported lost (core/recovery/restorer.ts reads them again where it can), and all else is served. No wrong byte
  *    is ever served: every frame is checked whenever it is read from disk. A sector that cannot be read is damage.
  * 6. A segment goes only to the targets named in its header. One without any (no segment sink at that time) takes on
  *    the first that comes.
@@ -48,7 +48,7 @@ import { randomBytes } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
 import { DiskFailed, lineOf, ManifoldError, UsageError } from '../core/errors'
 import type {
-  Loss as Lost,
+  LostRecords as Lost,
   SealedSegment,
   Sequence,
   Spool,
@@ -56,20 +56,20 @@ import type {
   SpoolReader,
   SpoolRecords,
   SpoolStatus,
-} from '../core/ports'
+} from '../core/flow/ports'
 import { closeQuietly, type FileSystem } from '../kit/file-system'
 import { encodeHeader, seedOf } from './format'
-import { gapItem, progressItem, recordsItem, type Settle } from './items'
+import { gapItem, progressItem, recordsItem, type Settle } from './append-items'
 import { BatchReader, SegmentReader, type Verify } from './reader'
-import { look } from './look'
-import { Recovery, type Foreign, type Known } from './recovery'
-import type { Loss, Quarantined } from './repair'
+import { listSegmentFiles } from './segment-files'
+import { Recovery, type Foreign, type RecoveryKnowledge } from './recovery'
+import type { SegmentGap, Quarantined } from './repair'
 import type { SegmentFile, SpoolContext } from './segment'
 import { Space } from './space'
 import { Store } from './store'
 import { Writer } from './writer'
 
-export type { Foreign, Known, Loss, Quarantined }
+export type { Foreign, RecoveryKnowledge, SegmentGap, Quarantined }
 
 export interface SpoolConfig {
   readonly fs: FileSystem
@@ -85,7 +85,7 @@ export interface SpoolConfig {
    * `tail`: the lowest cursor of the sinks that have one. `acceptedThrough`: the `next` of the newest append that
    * resolved and was counted (`head` may be further, for a moment).
    */
-  readonly known: Known
+  readonly known: RecoveryKnowledge
   /** Segment sinks; empty for flows that only write batches. All agree on sealBytes, sealAge, period and framing. */
   readonly policies: readonly { readonly sink: string; readonly policy: SegmentPolicy }[]
   /**
@@ -118,7 +118,7 @@ export interface OpenedSpool {
     readonly recordsSince: number
     readonly quarantined: readonly Quarantined[]
     /** Gaps recorded from `acceptedThrough` on, and records that are lost from the disk (`lost`): reported once. */
-    readonly gaps: readonly Loss[]
+    readonly gaps: readonly SegmentGap[]
     readonly tornBytes: number
   }
   /**
@@ -157,7 +157,7 @@ function asDiskFailed(error: unknown, what: string): unknown {
 
 async function opened(config: SpoolConfig): Promise<OpenedSpool> {
   const { fs, directory, clock, log } = config
-  const looked = await look(fs, directory, config.id)
+  const looked = await listSegmentFiles(fs, directory, config.id)
   const id = looked.id ?? randomBytes(16).toString('hex')
   try {
     encodeHeader({

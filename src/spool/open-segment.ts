@@ -2,8 +2,8 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { File } from '../kit/file-system'
 import { DATA_AT, encodeHeader, SEAL_BYTES } from './format'
-import type { Item } from './items'
-import { makeSeal, Tally, writeSeal, type SegmentFile, type SpoolContext } from './segment'
+import type { AppendItem } from './append-items'
+import { makeSeal, SegmentCounts, writeSeal, type SegmentFile, type SpoolContext } from './segment'
 
 export interface Open extends SegmentFile {
   /** undefined: an fdatasync failed on it, or a write for another reason than space. It is never used again. */
@@ -12,13 +12,13 @@ export interface Open extends SegmentFile {
   fresh: boolean
   /** Header page and empty seal block, written with the first group. */
   readonly blocks: readonly Buffer[]
-  readonly tally: Tally
+  readonly tally: SegmentCounts
   /** Of the object bytes that are durable. */
   hash: Hash | undefined
   objectLength: number
   period: string | undefined
   /** Durable frames without records (gaps, progress): where no record follows they move on to the next segment. */
-  recordless: Item[]
+  recordless: AppendItem[]
   age: AbortController | undefined
 }
 
@@ -51,7 +51,7 @@ export async function createSegment(
         holes: [],
         file,
         fresh: true,
-        tally: new Tally(first),
+        tally: new SegmentCounts(first),
         objectLength: 0,
         blocks: [
           encodeHeader({

@@ -1,6 +1,6 @@
 /** The two ways through a spool: frame by frame as they become durable, and sealed segment by sealed segment. */
 import { DiskFailed } from '../core/errors'
-import type { SealedSegment, Sequence, Spooled, SpoolReader } from '../core/ports'
+import type { SealedSegment, Sequence, Spooled, SpoolReader } from '../core/flow/ports'
 import { closeQuietly, type File } from '../kit/file-system'
 import { DATA_AT } from './format'
 import { spooled, Walker } from './frames'

@@ -6,16 +6,16 @@ import { isDeepStrictEqual } from 'node:util'
 import { Fatal, lineOf } from '../core/errors'
 import type { File } from '../kit/file-system'
 import { examine, type Examined } from './examine'
-import { DATA_AT, type Place, type RecordedGap, type Seal } from './format'
-import type { Found } from './look'
-import { lossOf, Repair, sealedKnowledge, tolerant, type Loss, type Quarantined } from './repair'
-import { goesTo, readSeal, type SegmentFile, type SpoolContext, type Tally } from './segment'
+import { DATA_AT, type FramePosition, type RecordedGap, type Seal } from './format'
+import type { SegmentFileFound } from './segment-files'
+import { lostGapOf, Repair, sealedKnowledge, tolerant, type SegmentGap, type Quarantined } from './repair'
+import { goesTo, readSeal, type SegmentFile, type SpoolContext, type SegmentCounts } from './segment'
 
 const TWO32 = 2 ** 32
 /** Sealed segments of earlier runs are read through at the start up to this much; the others when their turn comes. */
 const VERIFY_AT_START = 256 * 1024 * 1024
 
-export interface Known {
+export interface RecoveryKnowledge {
   readonly sequence: number
   readonly clean: boolean
   readonly tail: number
@@ -39,16 +39,16 @@ export interface Foreign {
 
 export interface Carried {
   readonly gaps: RecordedGap[]
-  readonly progress: (Place & { readonly receivedAt: number })[]
+  readonly progress: (FramePosition & { readonly receivedAt: number })[]
   readonly paths: string[]
 }
 
 export interface Recovered {
   readonly segments: readonly SegmentFile[]
   /** Newest of each partition. */
-  readonly places: readonly Place[]
+  readonly places: readonly FramePosition[]
   readonly received: readonly (readonly [source: string, at: number])[]
-  readonly gaps: readonly Loss[]
+  readonly gaps: readonly SegmentGap[]
   readonly quarantined: readonly Quarantined[]
   readonly foreign: readonly Foreign[]
   readonly tornBytes: number
@@ -70,10 +70,10 @@ interface Sorted {
 }
 
 export class Recovery {
-  private readonly gaps: Loss[] = []
+  private readonly gaps: SegmentGap[] = []
   private readonly repair: Repair
   private readonly foreign: Foreign[] = []
-  private readonly places = new Map<string, Place>()
+  private readonly places = new Map<string, FramePosition>()
   private readonly received = new Map<string, number>()
   /** Not to be sealed before somebody wants to read it. */
   private readonly later = new Set<SegmentFile>()
@@ -83,18 +83,18 @@ export class Recovery {
   /** @param idKnown  the spool's id is not new: frames of its files can be told from other bytes */
   constructor(
     private readonly context: SpoolContext,
-    private readonly known: Known,
+    private readonly known: RecoveryKnowledge,
     private readonly idKnown: boolean,
     private readonly verifyAtStart = VERIFY_AT_START,
   ) {
     this.repair = new Repair(context, known.tail)
   }
 
-  verify(segment: SegmentFile): Promise<readonly Loss[]> {
+  verify(segment: SegmentFile): Promise<readonly SegmentGap[]> {
     return this.repair.verify(segment)
   }
 
-  async run(found: readonly Found[]): Promise<Recovered> {
+  async run(found: readonly SegmentFileFound[]): Promise<Recovered> {
     const { known } = this
     const { segments, remove, carried } = await this.sort(found)
     await this.remove(remove)
@@ -107,7 +107,7 @@ export class Recovery {
       this.gaps.push(...(await this.verify(segment)))
     }
     const head = await this.betweenSegments(segments)
-    const since = (gap: Loss): boolean => gap.lost || gap.sequence >= known.acceptedThrough
+    const since = (gap: SegmentGap): boolean => gap.lost || gap.sequence >= known.acceptedThrough
     return {
       segments,
       head,
@@ -128,7 +128,7 @@ export class Recovery {
    * Decides over each file, from the newest to the oldest: the one after a segment says where it ends, if it has
    * anything in it.
    */
-  private async sort(found: readonly Found[]): Promise<Sorted> {
+  private async sort(found: readonly SegmentFileFound[]): Promise<Sorted> {
     const sorted: Sorted = {
       segments: [],
       remove: [],
@@ -145,7 +145,7 @@ export class Recovery {
     return sorted
   }
 
-  private async sortSealed(one: Found, seal: Seal, sorted: Sorted, last: boolean): Promise<void> {
+  private async sortSealed(one: SegmentFileFound, seal: Seal, sorted: Sorted, last: boolean): Promise<void> {
     const { context, known } = this
     this.highest = Math.max(this.highest, seal.next)
     const newest = !sorted.records
@@ -170,7 +170,7 @@ export class Recovery {
     }
   }
 
-  private async sortUnsealed(one: Found, sorted: Sorted): Promise<void> {
+  private async sortUnsealed(one: SegmentFileFound, sorted: Sorted): Promise<void> {
     const { context, known } = this
     const file = tolerant(await context.fs.open(one.path, 'update'))
     try {
@@ -204,7 +204,7 @@ export class Recovery {
   }
 
   /** A file without records: gaps and positions in it are carried, and it goes. */
-  private async sortEmpty(file: File, one: Found, result: Examined, sorted: Sorted): Promise<void> {
+  private async sortEmpty(file: File, one: SegmentFileFound, result: Examined, sorted: Sorted): Promise<void> {
     // Where a record follows in another file, what is carried has become durable before it.
     if (sorted.records || !(await this.carry(file, one, result, sorted.carried))) {
       if (!this.idKnown && one.size > DATA_AT)
@@ -238,7 +238,7 @@ export class Recovery {
    * What came after the last record is written again into the next segment; the file stays until that is durable. False
    * where there is nothing of the kind.
    */
-  private async carry(file: File, one: Found, result: Examined, carried: Carried): Promise<boolean> {
+  private async carry(file: File, one: SegmentFileFound, result: Examined, carried: Carried): Promise<boolean> {
     const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
     if (gaps.length === 0 && result.progress.length === 0) return false
     await this.cutTail(file, one, result)
@@ -266,7 +266,7 @@ export class Recovery {
       : 0
   }
 
-  private async sealed(one: Found, seal: Seal): Promise<SegmentFile> {
+  private async sealed(one: SegmentFileFound, seal: Seal): Promise<SegmentFile> {
     const segment: SegmentFile = {
       path: one.path,
       first: seal.first,
@@ -310,7 +310,7 @@ export class Recovery {
   }
 
   /** Without what was never acknowledged, and the rest on disk for certain. */
-  private async cutTail(file: File, one: Found, result: Examined): Promise<void> {
+  private async cutTail(file: File, one: SegmentFileFound, result: Examined): Promise<void> {
     if (result.torn.frames.length > 0)
       await this.repair.aside(file, one, result.torn.frames, 'never acknowledged, behind a torn frame')
     if (result.torn.bytes > 0) {
@@ -324,7 +324,7 @@ export class Recovery {
   }
 
   /** An open segment of the last run: damage aside, tail cut, synced, sealed as it is. */
-  private async finish(file: File, one: Found, result: Examined): Promise<SegmentFile> {
+  private async finish(file: File, one: SegmentFileFound, result: Examined): Promise<SegmentFile> {
     const next = Math.max(result.tally.next, ...result.lost.map((lost) => lost.next))
     const segment: SegmentFile = {
       path: one.path,
@@ -377,7 +377,12 @@ export class Recovery {
   }
   private missing(first: number, next: number): void {
     this.gaps.push(
-      lossOf('', first, next, `missing from the spool in ${this.context.directory}: a file is gone, or was cut short`),
+      lostGapOf(
+        '',
+        first,
+        next,
+        `missing from the spool in ${this.context.directory}: a file is gone, or was cut short`,
+      ),
     )
   }
 
@@ -407,7 +412,7 @@ export class Recovery {
   }
 }
 
-function sourcesOf(tally: Tally): Pick<Seal, 'sources' | 'gaps'> {
+function sourcesOf(tally: SegmentCounts): Pick<Seal, 'sources' | 'gaps'> {
   return {
     sources: [...tally.sources].map(([id, { received, partitions }]) => ({
       id,

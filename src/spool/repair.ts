@@ -5,7 +5,7 @@
 import type { Gap } from '../core/contract'
 import { DiskFailed, lineOf } from '../core/errors'
 import type { File } from '../kit/file-system'
-import { examine, type Examined, type Knowledge } from './examine'
+import { examine, type Examined, type DurableExtent } from './examine'
 import { DATA_AT, decodeHeader, decodeSeal, HEADER_BYTES, SEAL_AT, type RecordedGap, type Seal } from './format'
 import { Walker, type Range } from './frames'
 import {
@@ -17,10 +17,10 @@ import {
   writeSeal,
   type SegmentFile,
   type SpoolContext,
-  type Tally,
+  type SegmentCounts,
 } from './segment'
 
-export interface Loss extends RecordedGap {
+export interface SegmentGap extends RecordedGap {
   /** Records that are gone, as opposed to a gap that the source reported. */
   readonly lost: boolean
 }
@@ -112,19 +112,25 @@ export class Repair {
     }
   }
 
-  losses(path: string, result: Pick<Examined, 'lost' | 'tally'>): Loss[] {
+  losses(path: string, result: Pick<Examined, 'lost' | 'tally'>): SegmentGap[] {
     const [source = ''] = result.tally.sources.keys()
     const lost = result.lost
       .map((one) => ({ first: Math.max(one.first, this.tail), next: one.next }))
       .filter((one) => one.next > one.first)
-    return lost.map(({ first, next }) => lossOf(source, first, next, `damaged in ${path}`))
+    return lost.map(({ first, next }) => lostGapOf(source, first, next, `damaged in ${path}`))
   }
 
   /**
    * False where it stays without a seal: it is meant for other sinks than those of today. One whose header names none
    * takes on all of today's.
    */
-  async seal(file: File, segment: SegmentFile, tally: Tally, targets: Targets, former?: Seal): Promise<boolean> {
+  async seal(
+    file: File,
+    segment: SegmentFile,
+    tally: SegmentCounts,
+    targets: Targets,
+    former?: Seal,
+  ): Promise<boolean> {
     const { context } = this
     const policies =
       Object.keys(targets).length === 0
@@ -149,7 +155,7 @@ export class Repair {
    * Reads a sealed segment once. What is damaged is set aside, and the seal made anew for the rest. Returns what was
    * lost.
    */
-  async verify(segment: SegmentFile): Promise<readonly Loss[]> {
+  async verify(segment: SegmentFile): Promise<readonly SegmentGap[]> {
     const { context } = this
     const file = tolerant(await context.fs.open(segment.path, 'update'))
     try {
@@ -228,7 +234,7 @@ export class Repair {
   }
 }
 
-export function lossOf(source: string, first: number, next: number, why: string): Loss {
+export function lostGapOf(source: string, first: number, next: number, why: string): SegmentGap {
   const gap: Gap = { partition: '', from: String(first), to: String(next - 1), why, records: next - first }
   return { ...gap, source, sequence: first, lost: true }
 }
@@ -270,7 +276,7 @@ export function sealedKnowledge(
   context: SpoolContext,
   segment: Pick<SegmentFile, 'first' | 'next' | 'end'>,
   size: number,
-): Knowledge {
+): DurableExtent {
   return {
     first: segment.first,
     size: Math.min(size, segment.end),

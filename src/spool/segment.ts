@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
 import { DiskFailed, Fatal, lineOf } from '../core/errors'
-import type { SealedSegment, Spooled } from '../core/ports'
+import type { SealedSegment, Spooled } from '../core/flow/ports'
 import type { File, FileSystem } from '../kit/file-system'
 import {
   CONTINUED,
@@ -15,7 +15,7 @@ import {
   SEAL_BYTES,
   type Head,
   type Hole,
-  type Place,
+  type FramePosition,
   type RecordedGap,
   type Seal,
 } from './format'
@@ -65,7 +65,7 @@ export interface SegmentFile {
 }
 
 /** Sums up frames as they become durable. */
-export class Tally {
+export class SegmentCounts {
   count = 0
   next: number
   receivedFirst = 0
@@ -77,7 +77,11 @@ export class Tally {
     this.next = first
   }
 
-  add(head: Pick<Head, 'encoding' | 'flags' | 'first' | 'count' | 'receivedAt'>, place: Place, gap?: Gap): void {
+  add(
+    head: Pick<Head, 'encoding' | 'flags' | 'first' | 'count' | 'receivedAt'>,
+    place: FramePosition,
+    gap?: Gap,
+  ): void {
     if (head.encoding === GAP) {
       if (gap !== undefined) this.gaps.push({ ...gap, source: place.source, sequence: head.first })
       return
@@ -209,7 +213,7 @@ export async function digest(
 export function makeSeal(
   context: SpoolContext,
   segment: SegmentFile,
-  tally: Tally,
+  tally: SegmentCounts,
   object: { readonly sha256: string; readonly length: number },
   sinks?: Seal['sinks'],
 ): Seal {
@@ -313,12 +317,12 @@ export function sealedSegment(
     facts: factsOf(context, seal),
     first: seal.first,
     next: seal.next,
-    ...(seal.omitted === undefined ? { places: placesOf(seal) } : {}),
+    ...(seal.omitted === undefined ? { positions: placesOf(seal) } : {}),
     read,
   }
 }
 
-function placesOf({ sources }: Seal): readonly Place[] {
+function placesOf({ sources }: Seal): readonly FramePosition[] {
   return sources.flatMap(({ id, partitions }) =>
     partitions.map(([partition, last]) => ({ source: id, partition, last })),
   )

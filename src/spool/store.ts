@@ -1,6 +1,6 @@
 /** What writer, readers and drops share: the list of segments, the newest positions, and who waits for a change. */
 import { lineOf } from '../core/errors'
-import type { Place } from './format'
+import type { FramePosition } from './format'
 import type { SegmentFile, SpoolContext } from './segment'
 
 export class Store {
@@ -22,7 +22,7 @@ export class Store {
     public head: number,
   ) {}
 
-  place(place: Place): void {
+  place(place: FramePosition): void {
     let partitions = this.positions.get(place.source)
     if (partitions === undefined) this.positions.set(place.source, (partitions = new Map<string, string>()))
     partitions.set(place.partition, place.last)

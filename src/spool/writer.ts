@@ -5,13 +5,13 @@
  */
 import type { Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
-import type { SpoolStatus } from '../core/ports'
+import type { SpoolStatus } from '../core/flow/ports'
 import { closeQuietly } from '../kit/file-system'
 import { DATA_AT } from './format'
 import { assemble, gather, hashed, isFull, type GroupLimits } from './group'
-import type { Item } from './items'
+import type { AppendItem } from './append-items'
 import { createSegment, sealFile, type Open } from './open-segment'
-import { Pressure } from './pressure'
+import { SpaceAlarm } from './space-alarm'
 import type { SpoolContext } from './segment'
 import { outOfSpace, type Space } from './space'
 import type { Store } from './store'
@@ -25,23 +25,23 @@ export interface WriterLimits extends GroupLimits {
 
 export class Writer {
   private open: Open | undefined
-  private queue: Item[] = []
+  private queue: AppendItem[] = []
   private running = false
   private parked = false
   /** Bytes of a group; less while space is scarce. */
   private most = GROUP_BYTES
   private sealing = false
-  private sealAsked: { after: Item | undefined; done: () => void; failed: (error: Error) => void }[] = []
+  private sealAsked: { after: AppendItem | undefined; done: () => void; failed: (error: Error) => void }[] = []
   private ended = false
   private failures = 0
   private failure: Error | undefined
-  private readonly pressure: Pressure
+  private readonly pressure: SpaceAlarm
   private stopped: (() => void) | undefined
   private rejectFailed!: (error: Error) => void
   readonly failed: Promise<never>
 
   /** Files that go once the item is durable elsewhere. */
-  private replaced: { readonly path: string; readonly after: Item | undefined }[]
+  private replaced: { readonly path: string; readonly after: AppendItem | undefined }[]
 
   /** @param replaced  files whose frames without records are carried in `carried` */
   constructor(
@@ -50,11 +50,11 @@ export class Writer {
     private readonly space: Space,
     private readonly limits: WriterLimits,
     private nextSequence: number,
-    carried: readonly Item[],
+    carried: readonly AppendItem[],
     replaced: readonly string[],
   ) {
     this.replaced = replaced.map((path) => ({ path, after: carried.at(-1) }))
-    this.pressure = new Pressure(
+    this.pressure = new SpaceAlarm(
       context,
       () => store.bytes,
       () => {
@@ -75,7 +75,7 @@ export class Writer {
   }
 
   /** Takes an item made for the sequence `this.sequence`. */
-  push(item: Item): void {
+  push(item: AppendItem): void {
     if (this.failure !== undefined) {
       item.reject(this.failure)
       return
@@ -181,7 +181,7 @@ export class Writer {
     if (this.sealing) return !this.parked || this.open.file !== undefined
     return this.sealAsked.some((asked) => this.reached(asked.after))
   }
-  private reached(after: Item | undefined): boolean {
+  private reached(after: AppendItem | undefined): boolean {
     return after === undefined || this.parked || !this.queue.includes(after)
   }
   private settleSeals(): void {
@@ -250,7 +250,7 @@ export class Writer {
     }
   }
 
-  private committed(segment: Open, group: readonly Item[], bytes: number): void {
+  private committed(segment: Open, group: readonly AppendItem[], bytes: number): void {
     if (segment.fresh) {
       segment.fresh = false
       this.store.segments.push(segment)

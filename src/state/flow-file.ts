@@ -18,9 +18,9 @@
 import { crc32 } from 'node:zlib'
 import { dirname } from 'node:path'
 import type { Log } from '../core/contract'
-import { alarm } from '../core/alarm'
+import { warnLasting } from '../core/flow/lasting-warning'
 import { DiskFailed, lineOf, UsageError } from '../core/errors'
-import type { FlowFile } from '../core/ports'
+import type { FlowFile } from '../core/flow/ports'
 import { closeQuietly, type File, type FileSystem } from '../kit/file-system'
 
 const MAGIC = Buffer.from('MNFDflow')
@@ -48,7 +48,7 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
     const slots = slotsOf<T>(image, path)
     const [newest] = slots
     if (newest === undefined) {
-      alarm(
+      warnLasting(
         log,
         `the flow file ${path} is damaged: neither of its two copies can be read. Where sources and sinks were is lost: all that the spool holds is delivered again, and sources without a record in it begin as start= says`,
       )

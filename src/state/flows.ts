@@ -2,15 +2,15 @@
  * Flows as people know them: their names, what is stored under STATE, and the rules that keep a changed command line
  * from losing records. Listing takes no lock and changes nothing.
  */
-import { spooledOf } from '../core/flow-state'
-import type { FlowState } from '../core/flow-state'
+import { spooledOf } from '../core/flow/flow-state'
+import type { FlowState } from '../core/flow/flow-state'
 import { lineOf } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
 import { instancesOf, nameFault, namesOf, pathsOf } from './directory'
 import type { InstancePaths } from './directory'
 import { readFlowFile } from './flow-file'
 import { mayHoldRecords } from './instances'
-import { endpointsOf, isSame, type EndpointIdentity, type FlowIdentity } from './known'
+import { endpointsOf, isSame, type EndpointIdentity, type FlowIdentity } from './identity'
 import { holderOf, isHeld } from './lock'
 
 export interface StoredFlow extends InstancePaths, FlowIdentity {

@@ -3,13 +3,13 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Log } from '../core/contract'
 import { FlowHeld, UsageError } from '../core/errors'
-import { spooledOf, type FlowState } from '../core/flow-state'
+import { spooledOf, type FlowState } from '../core/flow/flow-state'
 import { realFileSystem } from '../kit/file-system'
 import { prepareInstance } from './directory'
 import { openFlowFile } from './flow-file'
 import { flowsNamed, quoted, undelivered, type StoredFlow } from './flows'
 import { acquire, holderOf, type Lock } from './lock'
-import { placeOf, removeSegments, segmentsIn } from './spool-place'
+import { spoolLocationOf, removeSegments, segmentsIn } from './spool-location'
 
 export interface Forgotten {
   /** Instances that were removed, or that had the sink. */
@@ -66,7 +66,7 @@ export async function forgetFlow(
     }
     const left: string[] = []
     for (const flow of settled) {
-      const elsewhere = placeOf(flow, flow.state)
+      const elsewhere = spoolLocationOf(flow, flow.state)
       if (elsewhere !== undefined && elsewhere !== flow.spool) {
         await removeSegments(elsewhere)
         if ((await fs.readdir(elsewhere).catch(() => [])).length > 0) left.push(elsewhere)
@@ -88,7 +88,7 @@ export async function forgetFlow(
 /** What nobody would deliver any more, a line each. */
 async function losses(flow: StoredFlow, sink: string | undefined): Promise<readonly string[]> {
   const { state } = flow
-  const place = placeOf(flow, state) ?? flow.spool
+  const place = spoolLocationOf(flow, state) ?? flow.spool
   const whose = flow.instance === 0 ? '' : ` (instance ${flow.instance})`
   const files = (await segmentsIn(place)).length
   if (state === undefined)
@@ -181,7 +181,7 @@ async function forgetSink(flow: StoredFlow, sink: string, log: Log): Promise<voi
     // Nobody is to get anything of it any more.
     const { spoolId: _, spoolDirectory: _where, held: _held, ...rest } = state
     await file.save({ ...rest, sequence: 0, acceptedThrough: 0 })
-    await removeSegments(placeOf(flow, file.stored) ?? flow.spool)
+    await removeSegments(spoolLocationOf(flow, file.stored) ?? flow.spool)
   } finally {
     await file.close()
   }

@@ -1,5 +1,5 @@
 /** Which INSTANCE of a flow this process takes, and its lock. */
-import type { FlowState } from '../core/flow-state'
+import type { FlowState } from '../core/flow/flow-state'
 import { FlowHeld } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
 import { instancesOf, pathsOf, prepareInstance } from './directory'
@@ -8,7 +8,7 @@ import { readFlowFile } from './flow-file'
 import { acquire, holderOf } from './lock'
 import type { Lock } from './lock'
 
-export interface HeldInstance extends InstancePaths {
+export interface OwnedInstance extends InstancePaths {
   readonly lock: Lock
 }
 
@@ -26,8 +26,8 @@ export function mayHoldRecords(state: FlowState): boolean {
  * @param root STATE as `openStateRoot` gave it
  * @throws FlowHeld another process runs this flow; UsageError the folder is not ours alone
  */
-export async function holdInstance(root: string, name: string, sharesWork: boolean): Promise<HeldInstance> {
-  if (!sharesWork) return holdThis(root, name, 0)
+export async function ownInstance(root: string, name: string, sharesWork: boolean): Promise<OwnedInstance> {
+  if (!sharesWork) return ownThisInstance(root, name, 0)
   const known = await instancesOf(root, name)
   for (const instance of known) {
     // Looked at without the lock first, for a lock taken in passing would push others to higher instances.
@@ -42,7 +42,7 @@ export async function holdInstance(root: string, name: string, sharesWork: boole
 }
 
 /** One certain instance. @throws FlowHeld another process runs it */
-export async function holdThis(root: string, name: string, instance: number): Promise<HeldInstance> {
+export async function ownThisInstance(root: string, name: string, instance: number): Promise<OwnedInstance> {
   const held = await tryInstance(root, name, instance)
   if (held !== undefined) return held
   const pid = await holderOf(pathsOf(root, name, instance).lockFile)
@@ -51,7 +51,7 @@ export async function holdThis(root: string, name: string, instance: number): Pr
   )
 }
 
-async function tryInstance(root: string, name: string, instance: number): Promise<HeldInstance | undefined> {
+async function tryInstance(root: string, name: string, instance: number): Promise<OwnedInstance | undefined> {
   const paths = await prepareInstance(root, name, instance)
   const lock = await acquire(paths.lockFile)
   return lock === undefined ? undefined : { ...paths, lock }

@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
+import type { Receipt } from '../../src/core/accounting/receipt'
 import { faketime } from '../../scripts/services/tools'
 import { describeWith } from '../services/describe-with'
 import { start } from '../support/manifold'

@@ -6,8 +6,8 @@ import * as http from 'node:http'
 import * as net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
-import type { FlowStatus } from '../../src/core/status'
+import type { Receipt } from '../../src/core/accounting/receipt'
+import type { FlowStatus } from '../../src/core/flow/status'
 import { LAUNCHER, cleanEnv, manifold, start } from '../support/manifold'
 
 let folder: string

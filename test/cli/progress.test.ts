@@ -1,6 +1,6 @@
 import { progressLine } from '../../src/cli/progress'
-import { NOTHING } from '../../src/core/flow-state'
-import type { FlowStatus } from '../../src/core/status'
+import { NOTHING } from '../../src/core/flow/flow-state'
+import type { FlowStatus } from '../../src/core/flow/status'
 
 function statusWith(gauges: Readonly<Record<string, number>>): FlowStatus {
   const endpoint = { id: 'x', state: 'running', since: 0, faults: 0 } as const

@@ -1,11 +1,11 @@
 /** Positions whose writes nobody confirms: they are held until what was written has been read, or is believed to be. */
-import { Committer } from '../../src/core/committer'
+import { Committer } from '../../src/core/delivery/committer'
 import type { Position } from '../../src/core/contract'
-import { type Trail, trailOf } from '../../src/core/trail'
+import { type ReadWatermark, readWatermarkOf } from '../../src/core/delivery/read-watermark'
 import { systemClock } from '../../src/kit/clock'
 import { quiet, ScriptedSink } from './support'
 
-class Reading implements Trail {
+class Reading implements ReadWatermark {
   readonly step = 10
   readonly certain = true
   written = 0
@@ -21,7 +21,7 @@ class Reading implements Trail {
 }
 
 function made(
-  trail: Trail,
+  trail: ReadWatermark,
   everyMs = 20,
 ): { readonly committer: Committer; readonly commits: Position[]; readonly warnings: string[] } {
   const commits: Position[] = []
@@ -36,7 +36,7 @@ function made(
     label: 'source',
     clock: systemClock,
     log,
-    trail,
+    watermark: trail,
     everyMs,
     commit: (_, position) => {
       commits.push(position)
@@ -125,7 +125,7 @@ test('a commit that fails is tried again, not at once', async () => {
     label: 'source',
     clock: systemClock,
     log: quiet,
-    trail: undefined,
+    watermark: undefined,
     everyMs: 1,
     commit,
   })
@@ -166,12 +166,12 @@ test('a reader that outlives us has all of it committed', async () => {
 test('where nothing tells how far the reader is, a second without a fault counts', async () => {
   let now = 5000
   const clock = { ...systemClock, now: () => now, monotonic: () => now }
-  const trail = trailOf(new ScriptedSink(undefined, { confirms: 'none' }), clock)
+  const trail = readWatermarkOf(new ScriptedSink(undefined, { confirms: 'none' }), clock)
   if (trail === undefined) throw new Error('such a sink leaves a trail')
   const mark = trail.mark()
   now += 999
   expect(await trail.passed()).toBeLessThan(mark)
   now += 1
   expect(await trail.passed()).toBe(mark)
-  expect(trailOf(new ScriptedSink(), clock)).toBeUndefined()
+  expect(readWatermarkOf(new ScriptedSink(), clock)).toBeUndefined()
 })

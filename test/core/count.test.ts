@@ -5,10 +5,10 @@
 import { EMPTY, EntryBatch, LineBatch, within } from '../../src/core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../src/core/contract'
 import { systemClock } from '../../src/kit/clock'
-import { Flow } from '../../src/core/flow'
-import type { FlowParts, FlowResult } from '../../src/core/flow-parts'
-import type { DeadLetter } from '../../src/core/ports'
-import { imbalance } from '../../src/core/receipt'
+import { Flow } from '../../src/core/flow/flow'
+import type { FlowParts, FlowResult } from '../../src/core/flow/flow-parts'
+import type { DeadLetter } from '../../src/core/flow/ports'
+import { imbalance } from '../../src/core/accounting/receipt'
 import { quiet, ScriptedSink } from './support'
 
 /**
@@ -59,7 +59,7 @@ function run(sources: readonly Source[], sink: ScriptedSink, more: Partial<FlowP
       label: `s${index}`,
       source,
       position: 'upstream',
-      releasedAtAccept: false,
+      commitOnceSpooled: false,
       live: false,
       supervision,
     })),
@@ -129,7 +129,7 @@ function once(delivery: Delivery, commits: Position[]): Source {
     },
   }
 }
-const misfit = (position: string): NonNullable<Delivery['unfit']>[number] => ({
+const misfit = (position: string): NonNullable<Delivery['invalid']>[number] => ({
   why: 'too large',
   position,
   head: Buffer.from('x'),
@@ -144,7 +144,7 @@ const mixed = (): Delivery => ({
   partition: { name: 'p', epoch: 1 },
   last: '5',
   at: within(3, (index) => String(index + 1)),
-  unfit: [misfit('4'), misfit('5')],
+  invalid: [misfit('4'), misfit('5')],
 })
 
 test.each([

@@ -2,8 +2,8 @@ import { EntryBatch } from '../../src/core/batch'
 import type { Delivery } from '../../src/core/contract'
 import { CONFIRMED } from '../../src/core/contract'
 import { Disconnected, Fatal, ReaderGone, Refused, Throttled } from '../../src/core/errors'
-import type { DeadLetter } from '../../src/core/ports'
-import { imbalance } from '../../src/core/receipt'
+import type { DeadLetter } from '../../src/core/flow/ports'
+import { imbalance } from '../../src/core/accounting/receipt'
 import { flowOf, numbers, NumberSource, run, ScriptedSink } from './support'
 
 test('all records of a source reach the sink once, in order, and the last position is committed', async () => {

@@ -1,9 +1,9 @@
 /** Which parts of a source are read again for what is missing from a spool. */
 import { LineBatch } from '../../src/core/batch'
-import type { FlowState } from '../../src/core/flow-state'
-import { holesOf, type Question } from '../../src/core/holes'
-import { Delivered } from '../../src/core/places'
-import type { Spool, Spooled } from '../../src/core/ports'
+import type { FlowState } from '../../src/core/flow/flow-state'
+import { holesOf, type Question } from '../../src/core/recovery/holes'
+import { DeliveredPositions } from '../../src/core/accounting/delivered-positions'
+import type { Spool, Spooled } from '../../src/core/flow/ports'
 
 const frame = (first: number, count: number, last: string, partition = 'p'): Spooled => ({
   batch: new LineBatch([Buffer.from('x\n'.repeat(count))], count),
@@ -92,12 +92,12 @@ test('a cursor within a frame is stored with its position, and known again', () 
       sinks: { t: { label: '', cursor, ...more } },
     }) as unknown as FlowState
   const newest = new Map([['s', new Map([['p', '100']])]])
-  const delivered = new Delivered(stored(0, { behind: { s: { p: null } } }), spool, 't', 0)
+  const delivered = new DeliveredPositions(stored(0, { behind: { s: { p: null } } }), spool, 't', 0)
   delivered.moved([{ source: 's', partition: 'p', last: '50' }])
   delivered.within({ source: 's', partition: 'p', last: '100' }, 10)
   const state = delivered.state(newest, false)
   expect(state).toEqual({ behind: { s: { p: '50' } }, ahead: { source: 's', partition: 'p', count: 10 } })
-  const again = new Delivered(stored(60, state), spool, 't', 60)
+  const again = new DeliveredPositions(stored(60, state), spool, 't', 60)
   again.within({ source: 's', partition: 'p', last: '100' }, 5)
   expect(again.state(newest, false)).toEqual({
     behind: { s: { p: '50' } },

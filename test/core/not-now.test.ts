@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CONFIRMED, type Log, type Outcome } from '../../src/core/contract'
 import { Disconnected } from '../../src/core/errors'
-import { Flow } from '../../src/core/flow'
-import type { FlowParts, FlowResult } from '../../src/core/flow-parts'
-import type { FlowState } from '../../src/core/flow-state'
-import { imbalance } from '../../src/core/receipt'
+import { Flow } from '../../src/core/flow/flow'
+import type { FlowParts, FlowResult } from '../../src/core/flow/flow-parts'
+import type { FlowState } from '../../src/core/flow/flow-state'
+import { imbalance } from '../../src/core/accounting/receipt'
 import { systemClock } from '../../src/kit/clock'
 import { realFileSystem } from '../../src/kit/file-system'
 import { openSpool, type SpoolConfig } from '../../src/spool'
@@ -81,7 +81,7 @@ async function spooled(
   return new Flow({
     name: 'test',
     runId: 'run',
-    sources: [{ id: 'source', label: 'source', source, position, releasedAtAccept: false, live: false, supervision }],
+    sources: [{ id: 'source', label: 'source', source, position, commitOnceSpooled: false, live: false, supervision }],
     sinks: [{ id: 'sink', label: 'sink', sink, supervision }],
     spool: opened.spool,
     spoolId: opened.id,

@@ -1,6 +1,6 @@
 import type { Clock, Log } from '../../src/core/contract'
 import { Disconnected, Fatal, Refused, Throttled } from '../../src/core/errors'
-import { EndpointFailed, Supervisor, type Supervision } from '../../src/core/supervisor'
+import { EndpointFailed, Supervisor, type Supervision } from '../../src/core/supervision/supervisor'
 
 const never = new AbortController().signal
 const MINUTE = 60_000

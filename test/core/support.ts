@@ -13,9 +13,9 @@ import type {
   Write,
 } from '../../src/core/contract'
 import { CONFIRMED } from '../../src/core/contract'
-import { Flow } from '../../src/core/flow'
-import type { FlowParts, FlowResult } from '../../src/core/flow-parts'
-import type { DeadLetter } from '../../src/core/ports'
+import { Flow } from '../../src/core/flow/flow'
+import type { FlowParts, FlowResult } from '../../src/core/flow/flow-parts'
+import type { DeadLetter } from '../../src/core/flow/ports'
 import { systemClock } from '../../src/kit/clock'
 
 export const quiet = { debug: () => undefined, info: () => undefined, warn: () => undefined }
@@ -132,7 +132,7 @@ export function flowOf(source: Source, sink: Sink, options: RunOptions = {}): Fl
         label: 'source',
         source,
         position: position ?? 'upstream',
-        releasedAtAccept: false,
+        commitOnceSpooled: false,
         live: false,
         supervision,
       },

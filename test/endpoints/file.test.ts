@@ -386,8 +386,8 @@ describe('reading to the end', () => {
     const flow = new Flow('a.log', { maxRecord: 50 })
     expect(await flow.all()).toBe('one\ntwo\n')
     const [first] = flow.deliveries
-    expect(first?.unfit?.map(({ length }) => length)).toEqual([100])
-    const rest = new Flow('a.log', {}, new Map([[at('a.log'), first?.unfit?.[0]?.position ?? '']]))
+    expect(first?.invalid?.map(({ length }) => length)).toEqual([100])
+    const rest = new Flow('a.log', {}, new Map([[at('a.log'), first?.invalid?.[0]?.position ?? '']]))
     expect(await rest.all()).toBe('two\n')
   })
 

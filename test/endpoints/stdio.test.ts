@@ -112,12 +112,12 @@ test('what arrived at once comes as one delivery with offsets, up to a record th
   const delivery = await first
   expect(delivery?.batch.count).toBe(2)
   expect([0, 1].map((i) => delivery?.at(i))).toEqual(['2', '5'])
-  expect(delivery?.unfit?.map(({ length, position, head }) => [length, position, String(head)])).toEqual([
+  expect(delivery?.invalid?.map(({ length, position, head }) => [length, position, String(head)])).toEqual([
     [20, '26', 'much longer than ten'],
   ])
   expect(delivery?.last).toBe('26')
   const second = await from.read(never)
-  expect([second?.batch.count, second?.at(0), second?.last, second?.unfit]).toEqual([1, '30', '30', undefined])
+  expect([second?.batch.count, second?.at(0), second?.last, second?.invalid]).toEqual([1, '30', '30', undefined])
   await from.close()
 })
 

@@ -5,7 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
+import type { Receipt } from '../../src/core/accounting/receipt'
 import { startFeed } from '../support/feed'
 import { manifold } from '../support/manifold'
 

@@ -5,7 +5,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
+import type { Receipt } from '../../src/core/accounting/receipt'
 import { ReceiveWatermark } from '../../src/endpoints/ws/receive-watermark'
 import { start, type Running } from '../support/manifold'
 import { startPeer, until, type Peer } from './ws/peer'

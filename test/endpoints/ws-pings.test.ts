@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
+import type { Receipt } from '../../src/core/accounting/receipt'
 import { makeEndpointContext, makeSourceContext } from '../support/context'
 import { start } from '../support/manifold'
 import { accept, frame, handled, makeSink, makeSource, startPeer, startRaw, take, until } from './ws/peer'

@@ -132,10 +132,10 @@ describe('messages', () => {
       if (delivery === null) break
       seen.push({
         values: valuesOf(delivery),
-        unfit: (delivery.unfit ?? []).map((unfit) => unfit.length),
+        unfit: (delivery.invalid ?? []).map((unfit) => unfit.length),
         last: delivery.last,
       })
-      for (const unfit of delivery.unfit ?? []) {
+      for (const unfit of delivery.invalid ?? []) {
         expect(unfit.head.length).toBe(64 * 1024)
         expect(unfit.position).toBe('2')
         expect(unfit.why).toMatch(/larger than max-record/)
@@ -197,7 +197,7 @@ describe('messages', () => {
       if (delivery === null) break
       got.push(
         ...delivery.batch.entries().map(({ key, value }) => `${key?.toString() ?? ''}=${value?.toString('hex') ?? ''}`),
-        ...(delivery.unfit ?? []).map((unfit) => unfit.why),
+        ...(delivery.invalid ?? []).map((unfit) => unfit.why),
       )
     }
     expect(got).toEqual(['k=61', 'not an envelope: it is not JSON', '=0001'])

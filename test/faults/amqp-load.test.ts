@@ -5,7 +5,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { imbalance, type Receipt } from '../../src/core/receipt'
+import { imbalance, type Receipt } from '../../src/core/accounting/receipt'
 import { Broker } from '../endpoints/amqp/broker'
 import { until } from '../endpoints/amqp/support'
 import { describeWith } from '../services/describe-with'

@@ -5,7 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
+import type { Receipt } from '../../src/core/accounting/receipt'
 import { Bucket, startS3, type S3Server } from '../services/s3'
 import { describeWith } from '../services/describe-with'
 import { startFeed, type Feed } from '../support/feed'

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process'
 import { createReadStream, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { FlowStatus } from '../../src/core/status'
+import type { FlowStatus } from '../../src/core/flow/status'
 import { describeWith } from '../services/describe-with'
 import { groupName, kcat, makeTopic, startKafka } from '../services/kafka'
 import {

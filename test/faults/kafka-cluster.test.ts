@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process'
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { FlowStatus } from '../../src/core/status'
+import type { FlowStatus } from '../../src/core/flow/status'
 import { describeWith } from '../services/describe-with'
 import {
   groupName,

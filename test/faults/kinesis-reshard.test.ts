@@ -6,7 +6,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { imbalance, type Receipt } from '../../src/core/receipt'
+import { imbalance, type Receipt } from '../../src/core/accounting/receipt'
 import { describeWith } from '../services/describe-with'
 import { type AwsServer, get, kinesisClient, makeStream, merge, shards, split, startKinesis } from '../services/kinesis'
 import { Bucket, startS3, type S3Server } from '../services/s3'

@@ -5,7 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync, mkdirSync, existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { imbalance, type Receipt } from '../../src/core/receipt'
+import { imbalance, type Receipt } from '../../src/core/accounting/receipt'
 import { start, type Finished } from '../support/manifold'
 
 const SHIM = join(__dirname, '../support/faulty-fs.cjs')

@@ -2,8 +2,8 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../src/core/receipt'
-import { imbalance } from '../../src/core/receipt'
+import type { Receipt } from '../../src/core/accounting/receipt'
+import { imbalance } from '../../src/core/accounting/receipt'
 import { start, type Finished } from '../support/manifold'
 
 const SHIM = join(__dirname, '../support/faulty-fs.cjs')

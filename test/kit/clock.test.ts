@@ -1,4 +1,4 @@
-import { Moment } from '../../src/core/moment'
+import { CorrectedTime } from '../../src/core/flow/corrected-time'
 import { systemClock, wallClock } from '../../src/kit/clock'
 
 /** Both clocks and the time since boot, moved by hand. */
@@ -57,7 +57,7 @@ test("this machine's date is that of Date, with fractions; durations have a cloc
 
 test('a moment is told by the date as it is known later: set meanwhile, or asleep meanwhile', () => {
   const machine = new Machine()
-  const moment = new Moment(machine.clock, () => machine.up)
+  const moment = new CorrectedTime(machine.clock, () => machine.up)
   const begun = moment.at
   machine.pass(3000)
   expect([moment.at, moment.ms]).toEqual([begun, 3000])

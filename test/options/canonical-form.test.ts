@@ -5,7 +5,7 @@
 import { registry } from '../../src/endpoints/registry'
 import { parseCommandLine } from '../../src/options/command-line'
 import { identityOf, isEqual, isSameResource, type Identity } from '../../src/options/identity'
-import { isSame } from '../../src/state/known'
+import { isSame } from '../../src/state/identity'
 
 type Words = readonly string[]
 const ARN = 'arn:aws:kinesis:eu-west-1:123456789012:stream/orders'

@@ -4,7 +4,7 @@
  */
 import { EntryBatch, LineBatch } from '../../src/core/batch'
 import { DiskFailed, UsageError } from '../../src/core/errors'
-import type { SealedSegment, Spool, SpoolStatus } from '../../src/core/ports'
+import type { SealedSegment, Spool, SpoolStatus } from '../../src/core/flow/ports'
 import type { File, FileSystem } from '../../src/kit/file-system'
 import { openSpool, type OpenedSpool, type SpoolConfig } from '../../src/spool'
 import { decodeHeader, decodeSeal, HEADER_BYTES, SEAL_AT, seedOf } from '../../src/spool/format'

@@ -1,7 +1,7 @@
 /** What spool tests share: a clock that moves when told, a policy, records. */
 import { LineBatch } from '../../src/core/batch'
 import type { Clock, Log, SegmentPolicy } from '../../src/core/contract'
-import type { SpoolRecords } from '../../src/core/ports'
+import type { SpoolRecords } from '../../src/core/flow/ports'
 
 /** Time stands still until `advance`. */
 export class TestClock implements Clock {

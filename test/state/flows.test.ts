@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Log } from '../../src/core/contract'
-import type { FlowState } from '../../src/core/flow-state'
-import { NOTHING } from '../../src/core/flow-state'
+import type { FlowState } from '../../src/core/flow/flow-state'
+import { NOTHING } from '../../src/core/flow/flow-state'
 import { FlowHeld, UsageError } from '../../src/core/errors'
 import { realFileSystem } from '../../src/kit/file-system'
 import { nameFault, pathsOf, prepareInstance } from '../../src/state/directory'
@@ -17,9 +17,9 @@ import {
   undelivered,
 } from '../../src/state/flows'
 import { forgetFlow } from '../../src/state/forget'
-import { flowName, type FlowIdentity } from '../../src/state/known'
-import { holdInstance } from '../../src/state/instances'
-import type { HeldInstance } from '../../src/state/instances'
+import { flowName, type FlowIdentity } from '../../src/state/identity'
+import { ownInstance } from '../../src/state/instances'
+import type { OwnedInstance } from '../../src/state/instances'
 import { otherProcess } from './other-process'
 import type { OtherProcess } from './other-process'
 
@@ -68,10 +68,10 @@ function stateOf({
 }
 
 let root: string
-const held: HeldInstance[] = []
+const held: OwnedInstance[] = []
 const others: OtherProcess[] = []
-const hold = async (name: string, sharesWork: boolean): Promise<HeldInstance> => {
-  const one = await holdInstance(root, name, sharesWork)
+const hold = async (name: string, sharesWork: boolean): Promise<OwnedInstance> => {
+  const one = await ownInstance(root, name, sharesWork)
   held.push(one)
   return one
 }
@@ -121,8 +121,8 @@ describe('the name of an unnamed flow', () => {
 describe('taking an instance', () => {
   test('a flow that shares no work has instance 0 alone; a second process is told the pid, the name and what to do', async () => {
     expect((await hold('flow', false)).instance).toBe(0)
-    await expect(holdInstance(root, 'flow', false)).rejects.toThrow(FlowHeld)
-    await expect(holdInstance(root, 'flow', false)).rejects.toThrow(
+    await expect(ownInstance(root, 'flow', false)).rejects.toThrow(FlowHeld)
+    await expect(ownInstance(root, 'flow', false)).rejects.toThrow(
       new RegExp(`the flow flow is running already, as process ${process.pid}: .*--name`),
     )
   })
@@ -150,7 +150,7 @@ describe('taking an instance', () => {
     const { lockFile } = await prepareInstance(root, 'flow', 0)
     const other = await otherProcess([lockFile])
     others.push(other)
-    await expect(holdInstance(root, 'flow', false)).rejects.toThrow(`as process ${other.pid}`)
+    await expect(ownInstance(root, 'flow', false)).rejects.toThrow(`as process ${other.pid}`)
     await other.kill()
     expect((await hold('flow', false)).instance).toBe(0)
   })

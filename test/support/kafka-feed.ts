@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
-import type { FlowStatus } from '../../src/core/status'
+import type { FlowStatus } from '../../src/core/flow/status'
 import { httpGet } from './http'
 import type { Running } from './manifold'
 

@@ -37,7 +37,7 @@ export default defineEndpoint({
   source: {
     position: ({ options: given }) => (isStream(given) ? 'here' : 'upstream'),
     sharesWork: ({ options: given }) => !isStream(given),
-    releasedAtAccept: true,
+    commitOnceSpooled: true,
     load: async () => (await import('./source.js')).create,
   },
   sink: {

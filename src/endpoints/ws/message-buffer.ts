@@ -12,7 +12,7 @@
  */
 import { createHash } from 'node:crypto'
 import { EMPTY, EntryBatch, LineBatch } from '../../core/batch'
-import type { Batch, Entry, Unfit } from '../../core/contract'
+import type { Batch, Entry, InvalidRecord } from '../../core/contract'
 import { formatSize } from '../../kit/sizes'
 
 const NEWLINE = 0x0a
@@ -30,7 +30,7 @@ const MAX_FREE_BLOCKS = 16
 /** This many bytes of a message that is too large are kept. */
 export const HEAD = 64 * 1024
 
-export type InvalidMessage = Omit<Unfit, 'position'>
+export type InvalidMessage = Omit<InvalidRecord, 'position'>
 export interface ReceivedBatch {
   readonly batch: Batch
   /** The invalid message follows the batch. */

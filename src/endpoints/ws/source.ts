@@ -248,7 +248,7 @@ class WebSocketSource implements Source {
       ...(doubtful === 0 ? {} : { doubtful }),
       ...(filtered === 0 ? {} : { filtered }),
       ...(release === undefined ? {} : { release }),
-      ...(unfit === undefined ? {} : { unfit: [{ ...unfit, position: last }] }),
+      ...(unfit === undefined ? {} : { invalid: [{ ...unfit, position: last }] }),
     }
   }
 

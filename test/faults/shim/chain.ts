@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../../src/core/receipt'
+import type { Receipt } from '../../../src/core/accounting/receipt'
 import { start } from '../../support/manifold'
 import type { Scenario, World } from './scenarios'
 import { callsOf, shimEnv, type Call, type Fault } from './shim'

@@ -2,7 +2,7 @@
  * What a chain of runs has to show: no record lost without being named, none twice that is not counted, receipts that
  * add up, an honest end.
  */
-import { imbalance } from '../../../src/core/receipt'
+import { imbalance } from '../../../src/core/accounting/receipt'
 import type { Chain, Run } from './chain'
 import type { Expected } from './scenarios'
 import type { Fault } from './shim'

@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Receipt } from '../../../../src/core/receipt'
+import type { Receipt } from '../../../../src/core/accounting/receipt'
 import { describeWith } from '../../../services/describe-with'
 import { get, type KafkaServer, makeTopic, put, startKafka } from '../../../services/kafka'
 import { manifold } from '../../../support/manifold'

@@ -1,0 +1,110 @@
+/**
+ * Gaps as sources tell them or the disk makes them, and the records of earlier runs that fill them or that upstream has
+ * sent again.
+ */
+import { warnLasting } from '../flow/lasting-warning'
+import type { Gap, Log, Position } from '../contract'
+import type { SourcePart } from '../flow/flow-parts'
+import type { InDoubtRecords } from './in-doubt'
+import type { Ledger } from './ledger'
+import { owed, type LostRecords, type Sequence, type Spool } from '../flow/ports'
+
+export interface GapsParts {
+  readonly held: InDoubtRecords | undefined
+  readonly ledger: Ledger
+  readonly spool: Spool | undefined
+  readonly log: Log
+  /** The state has changed. */
+  touch(): void
+  /** How far each sink has got. */
+  cursors(): readonly (readonly [sink: string, cursor: Sequence])[]
+  /** To be awaited before the run is over; a failure ends it. */
+  track(work: Promise<unknown>): void
+}
+
+export class Gaps {
+  /** By source: what is still on its way from the held records into the spool. */
+  private readonly filling = new Map<string, Promise<void>>()
+
+  constructor(private readonly parts: GapsParts) {}
+
+  /**
+   * Resolves when what fills this source's gaps is in the spool, or on its way: what the source returns now comes
+   * behind it.
+   */
+  filled(source: string): Promise<void> | undefined {
+    return this.filling.get(source)
+  }
+
+  held(source: string): readonly string[] {
+    return this.parts.held?.partitions(source) ?? []
+  }
+
+  /** Upstream has it: recovered records up to there were sent again, and are not ours to deliver any more. */
+  committed({ id, source }: SourcePart, partition: string, upTo: Position): void {
+    const returned =
+      source.covers === undefined
+        ? undefined
+        : this.parts.held?.committed(id, partition, upTo, (a, b) => source.covers?.(a, b) === true)
+    if (returned === undefined) return
+    this.parts.ledger.returned(returned)
+    this.parts.touch()
+  }
+
+  gap(part: SourcePart, gap: Gap): void {
+    const { held } = this.parts
+    if (held === undefined || !held.partitions(part.id).includes(gap.partition)) {
+      this.note(part, gap)
+      return
+    }
+    const before = this.filling.get(part.id)
+    const filling = (async () => {
+      await before
+      await this.fill(held, part, gap)
+    })().finally(() => {
+      if (this.filling.get(part.id) === filling) this.filling.delete(part.id)
+    })
+    this.filling.set(part.id, filling)
+    this.parts.track(filling)
+  }
+
+  private async fill(held: InDoubtRecords, part: SourcePart, gap: Gap): Promise<void> {
+    const { ledger, log } = this.parts
+    const filled = await held.fill(part.id, gap, (a, b) => part.source.covers?.(a, b) === true)
+    ledger.carriedAgain(filled.again)
+    ledger.returned(held.settled())
+    if (filled.records > 0)
+      log.warn(
+        `${part.label}: ${gap.partition} cannot send ${filled.records} records again (${gap.why}): they are delivered out of the spool`,
+      )
+    if (filled.gap !== undefined) this.note(part, filled.gap)
+    this.parts.touch()
+  }
+
+  /** Accepted records that the disk has lost, from sinks that had still to get them. @returns how many, per sink */
+  damaged(losses: readonly LostRecords[]): Readonly<Record<string, number>> {
+    const { ledger, held, log } = this.parts
+    const lost: Record<string, number> = {}
+    for (const loss of losses) {
+      const { partition, from, to, why, records = 0 } = loss
+      const counts = this.parts.cursors().map(([sink, cursor]) => [sink, owed(loss, sink, cursor)] as const)
+      // What is held is sent again by its source, damaged or not.
+      if (held !== undefined && held.low !== Infinity && counts.every(([, count]) => count === 0)) continue
+      ledger.gap({ partition, from, to, why, records })
+      warnLasting(log, `${records} records are lost: ${why}`)
+      for (const [sink, count] of counts) lost[sink] = (lost[sink] ?? 0) + count
+    }
+    ledger.lost(lost)
+    if (losses.length > 0) this.parts.touch()
+    return lost
+  }
+
+  private note({ id, label }: SourcePart, gap: Gap): void {
+    this.parts.ledger.gap(gap)
+    this.parts.log.warn(
+      `${label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`,
+    )
+    if (this.parts.spool === undefined) this.parts.touch()
+    else this.parts.track(this.parts.spool.gap(id, gap))
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Counts of one run, kept so that what the flow file holds adds up at every instant: a sink's figures move only when
+ * its cursor does.
+ */
+import type { Gap } from '../contract'
+import { NOTHING, type RunLedger, type SinkLedger } from '../flow/flow-state'
+import type { Counts } from '../delivery/pending-write'
+
+/** Gaps beyond these are counted, not listed. */
+const LISTED_GAPS = 1000
+
+export class Ledger {
+  /** Records that sources returned. */
+  read = 0
+  bytesRead = 0
+  /** Of these: durable in the spool, or, without one, handed to the sink. */
+  accepted = 0
+  /** Of these: dead letters before they reached spool or sink; they count for every sink. */
+  refusedAtRead = 0
+  droppedAtRead = 0
+  filteredAtRead = 0
+  /** Returned twice by their source, for all it knows: possible duplicates at every sink. */
+  doubtfulAtRead = 0
+  readonly gaps: Gap[] = []
+  gapCount = 0
+  private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
+
+  /** @param started epoch milliseconds, as the clock says now */
+  constructor(
+    readonly id: string,
+    public started: number,
+    readonly restarts: number,
+    carriedIn: ReadonlyMap<string, number>,
+  ) {
+    for (const [sink, carried] of carriedIn) this.sinks.set(sink, { ...NOTHING, carriedIn: carried })
+  }
+
+  settled(sink: string, tally: Counts): void {
+    const counts = this.of(sink)
+    counts.delivered += tally.delivered
+    counts.rejected += tally.rejected
+    counts.dropped += tally.dropped
+    counts.bytes += tally.bytes
+  }
+
+  duplicates(sink: string, count: number): void {
+    this.of(sink).possibleDuplicates = count
+  }
+
+  /** Upstream has them again, or sent them again: they are not ours to deliver any more. */
+  returned(counts: Readonly<Record<string, number>>): void {
+    for (const [sink, count] of Object.entries(counts)) this.of(sink).returned += count
+  }
+  /** Delivered once more, as far as anybody knows. */
+  carriedAgain(counts: Readonly<Record<string, number>>): void {
+    for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count
+  }
+
+  /** Accepted, and gone with a damaged disk. */
+  lost(counts: Readonly<Record<string, number>>): void {
+    for (const [sink, count] of Object.entries(counts)) this.of(sink).abandoned += count
+  }
+
+  gap(gap: Gap): void {
+    this.gapCount++
+    if (this.gaps.length < LISTED_GAPS) this.gaps.push(gap)
+  }
+
+  of(sink: string): { -readonly [K in keyof SinkLedger]: number } {
+    let counts = this.sinks.get(sink)
+    if (counts === undefined) this.sinks.set(sink, (counts = { ...NOTHING }))
+    return counts
+  }
+
+  /**
+   * What became of a sink's records, those among them that came no further than reading: what receipt, metrics, status
+   * and live line tell.
+   */
+  sink(id: string): SinkLedger {
+    const counts = this.of(id)
+    return {
+      ...counts,
+      rejected: counts.rejected + this.refusedAtRead,
+      dropped: counts.dropped + this.droppedAtRead,
+      filtered: counts.filtered + this.filteredAtRead,
+      possibleDuplicates: counts.possibleDuplicates + this.doubtfulAtRead,
+    }
+  }
+
+  /** As it may be stored: only what is durable counts as read. */
+  durable(ended?: number): RunLedger {
+    const sinks: Record<string, SinkLedger> = {}
+    for (const id of this.sinks.keys()) sinks[id] = this.sink(id)
+    return {
+      id: this.id,
+      started: this.started,
+      ...(ended === undefined ? {} : { ended }),
+      restarts: this.restarts,
+      read: this.accepted + this.refusedAtRead + this.droppedAtRead + this.filteredAtRead,
+      bytesRead: this.bytesRead,
+      sinks,
+      gaps: this.gaps,
+      gapCount: this.gapCount,
+    }
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * Where deliveries of all sources come in: counted, taken apart into what goes on and what is a dead letter, then into
+ * the spool, or into the ack window and straight to the sink.
+ */
+import { unlessAborted } from '../../kit/signal'
+import type { AckWindow } from './ack-window'
+import { only, within } from '../batch'
+import type { Committer } from './committer'
+import type { Delivery, Partition } from '../contract'
+import type { DirectFeed } from './direct-feed'
+import type { FlowParts, SourcePart } from '../flow/flow-parts'
+import type { Gaps } from '../accounting/gaps'
+import { transformDelivery, type TransformedDelivery } from './transform-delivery'
+import type { Counts } from './pending-write'
+import type { Ledger } from '../accounting/ledger'
+import { splitBytes, splitDelivery } from './split-delivery'
+import type { Sequence, Spool } from '../flow/ports'
+import type { PendingCommits } from './pending-commits'
+import type { ResentCounter } from '../accounting/resent-counter'
+import type { SpoolBackpressure } from './spool-backpressure'
+
+/** The source that a delivery came from. */
+interface Origin {
+  readonly part: SourcePart
+  readonly committer: Committer
+}
+
+export interface IntakeParts {
+  readonly flow: FlowParts
+  readonly ledger: Ledger
+  readonly gaps: Gaps
+  /** With a spool. */
+  readonly backpressure: SpoolBackpressure | undefined
+  readonly pendingCommits: PendingCommits
+  /** Without one. */
+  readonly direct: DirectFeed | undefined
+  readonly window: AckWindow
+  readonly resent: ResentCounter
+  /** Aborts when the run is cut short. */
+  readonly signal: AbortSignal
+  /** The last record that was wanted is here. */
+  readonly enough: () => void
+  /** A record was rejected and there is nowhere to put it. */
+  readonly unplaced: (why: string) => void
+  /** Awaited before the run is over; its failure ends the run. */
+  readonly track: (work: Promise<unknown>) => void
+  /** Something may be released upstream, or is to be stored. */
+  readonly release: () => void
+  readonly touch: () => void
+  /** Of the one sink, without a spool. */
+  readonly settled: (tally: Counts) => void
+}
+
+export class Intake {
+  /** Sequence after the last record that is durable in the spool. */
+  acceptedThrough: Sequence
+
+  /** By source: the append that was made last, while it is under way. */
+  private readonly newest = new Map<string, Promise<void>>()
+  /** Bytes that are taken in at once. */
+  private readonly most: number
+
+  constructor(private readonly parts: IntakeParts) {
+    this.acceptedThrough = parts.flow.spool?.head ?? 0
+    this.most = splitBytes(parts.flow.sinks)
+  }
+
+  /** Resolves when the next delivery may be read. */
+  async take(from: Origin, delivery: Delivery, receivedAt: number): Promise<void> {
+    for (const piece of splitDelivery(delivery, this.most)) if (!(await this.takeOne(from, piece, receivedAt))) return
+  }
+
+  /** false: nothing beyond may go on. */
+  private async takeOne(from: Origin, delivery: Delivery, receivedAt: number): Promise<boolean> {
+    const {
+      ledger,
+      gaps,
+      flow: { spool, until, deadLetters, transform, toLines, refuseInner },
+      signal,
+      unplaced,
+    } = this.parts
+    const { id, label } = from.part
+    // What fills a gap comes before what follows it.
+    const filled = gaps.filled(id)
+    if (filled !== undefined) await unlessAborted(filled, signal)
+    const limited =
+      until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
+    if (limited === undefined) {
+      delivery.release?.()
+      return true
+    }
+    ledger.read += limited.batch.count + (limited.invalid?.length ?? 0) + (limited.filtered ?? 0)
+    ledger.filteredAtRead += limited.filtered ?? 0
+    ledger.bytesRead += limited.batch.bytes
+    const again = this.parts.resent.count(from.part, limited)
+    ledger.doubtfulAtRead += Math.min((limited.doubtful ?? 0) + again, limited.batch.count)
+    const taken = await transformDelivery(
+      limited,
+      receivedAt,
+      { label, transform, toLines, refuseInner, deadLetters },
+      signal,
+    )
+    if (taken.stop === undefined)
+      ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
+    else ledger.refusedAtRead += taken.refused
+    const free = (): void => {
+      delivery.release?.()
+    }
+    if (spool !== undefined) this.append(from, spool, limited.partition, taken, receivedAt, free)
+    else this.hand(from.part, limited.partition, taken, receivedAt, free)
+    if (taken.stop !== undefined) unplaced(taken.stop)
+    return taken.stop === undefined
+  }
+
+  /**
+   * `--until count=N`: the delivery up to the Nth record; reading ends with it. Of one that comes when all N are here
+   * nothing is taken, its position neither: undefined. Mere progress goes on: it lies before whatever is left.
+   */
+  private limit(delivery: Delivery, left: number): Delivery | undefined {
+    const { batch, invalid: unfit = [], last } = delivery
+    if (batch.count + unfit.length >= left) this.parts.enough()
+    if (batch.count + unfit.length <= Math.max(0, left)) return delivery
+    if (left <= 0) return undefined
+    const count = Math.min(batch.count, left)
+    const misfits = unfit.slice(0, left - count)
+    return {
+      ...delivery,
+      at: within(count, (index) => delivery.at(index)),
+      invalid: misfits,
+      last: misfits.at(-1)?.position ?? (count > 0 ? delivery.at(count - 1) : last),
+      batch:
+        count === batch.count
+          ? batch
+          : only(
+              batch,
+              Array.from({ length: count }, (_, index) => index),
+            ),
+    }
+  }
+
+  private append(
+    { part, committer }: Origin,
+    spool: Spool,
+    partition: Partition,
+    taken: TransformedDelivery,
+    receivedAt: number,
+    free: () => void,
+  ): void {
+    const { backpressure: room, track, ledger, pendingCommits: releases, release, touch } = this.parts
+    const { batch, last, stop } = taken
+    if (stop !== undefined && batch.count === 0) return
+    room?.enter(batch.retained)
+    const durable = spool
+      .append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt })
+      .then(({ next }) => {
+        ledger.accepted += batch.count
+        this.acceptedThrough = Math.max(this.acceptedThrough, next)
+        if (part.commitOnceSpooled) committer.offer(partition, last)
+        else if (part.position === 'upstream') {
+          releases.add(next, committer, partition, last)
+          release()
+        }
+        touch()
+        free()
+      })
+      .finally(() => {
+        room?.leave(batch.retained)
+        if (this.newest.get(part.id) === durable) this.newest.delete(part.id)
+      })
+    this.newest.set(part.id, durable)
+    track(durable)
+  }
+
+  /** Runs once all of the source that came before is in the spool. */
+  whenDurable({ id }: SourcePart, run: () => void): void {
+    const newest = this.newest.get(id)
+    // Where it fails the run ends, and says why elsewhere.
+    if (newest === undefined) run()
+    else newest.then(run, () => undefined)
+  }
+
+  private hand(
+    part: SourcePart,
+    partition: Partition,
+    taken: TransformedDelivery,
+    receivedAt: number,
+    free: () => void,
+  ): void {
+    const { ledger, window, direct, settled } = this.parts
+    const { batch, last } = taken
+    ledger.accepted += batch.count
+    if (taken.stop !== undefined && batch.count === 0) return
+    const ticket = window.enter(part.id, partition, last, batch.count, batch.retained)
+    if (batch.count === 0) {
+      ticket.settle()
+      free()
+      return
+    }
+    direct?.push({
+      payload: batch,
+      count: batch.count,
+      origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
+      settle: (tally) => {
+        settled(tally)
+        ticket.settle()
+        free()
+      },
+    })
+  }
+}

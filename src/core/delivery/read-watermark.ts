@@ -1,0 +1,34 @@
+/**
+ * What a sink that cannot confirm is believed: a position is marked with how much was written by then, and committed
+ * once that mark has been passed.
+ */
+import type { Clock, Sink } from '../contract'
+
+export interface ReadWatermark {
+  mark(): number
+  passed(): Promise<number>
+  /** Marks less than this apart are held as one. */
+  readonly step: number
+  /** true: what has not been passed is known to be unread; false: it may just as well have been read. */
+  readonly certain: boolean
+}
+
+/**
+ * Nothing tells how far the reader is: one that went away is noticed at a write, and this is how long one is waited
+ * for.
+ */
+const SUPPOSED_MS = 1000
+
+/** undefined: the sink confirms. */
+export function readWatermarkOf(sink: Sink, clock: Clock): ReadWatermark | undefined {
+  if (sink.limits.confirms !== 'none') return undefined
+  const { reader } = sink
+  if (reader === undefined)
+    return {
+      mark: () => clock.monotonic(),
+      passed: () => Promise.resolve(clock.monotonic() - SUPPOSED_MS),
+      step: SUPPOSED_MS / 4,
+      certain: false,
+    }
+  return { mark: () => reader.taken, passed: () => reader.read(), step: 16 * 1024, certain: true }
+}

@@ -1,0 +1,214 @@
+/**
+ * From one source into the flow: opens, reads, reopens. What it has handed over it never reads twice within a run: a
+ * source that is opened again goes on after the last delivery, not after the last commit.
+ */
+import { linkedAbort, unlessAborted } from '../../kit/signal'
+import type { Clock, Delivery, Gap, Log, Partition, Position, Source, SourceContext } from '../contract'
+import type { Supervisor } from '../supervision/supervisor'
+
+export interface Until {
+  /** Where each partition ended at the start. */
+  readonly end?: boolean
+  /** As each partition stood at that time, epoch milliseconds. */
+  readonly time?: number
+  /** Milliseconds without a record. */
+  readonly idleMs?: number
+  /** Records over all sources. */
+  readonly count?: number
+}
+
+export interface SourcePumpParts {
+  readonly id: string
+  readonly source: Source
+  readonly supervisor: Supervisor
+  readonly live: boolean
+  readonly clock: Clock
+  readonly log: Log
+  readonly until: Until
+  /** Aborts when the run is cut short. */
+  readonly signal: AbortSignal
+  /** Aborts when reading stops; what was read goes on. */
+  readonly stopReading: AbortSignal
+  stored(partition: string): Position | undefined
+  storedPartitions(): readonly string[]
+  readonly lastReceivedAt: () => number | undefined
+  /** Waits while memory or the spool is full. `pressed` says whether a live source should be closed meanwhile. */
+  room(signal: AbortSignal): Promise<void>
+  pressed(): boolean
+  /** It is open; resolves when reading may begin. */
+  opened(): Promise<void>
+  /** All that was sent until then has been handed on. */
+  complete(until: number): void
+  /** Hands a delivery on; resolves when the next may be read. */
+  take(delivery: Delivery, receivedAt: number): Promise<void>
+  gap(gap: Gap): void
+  /** @param opened aborts when the opening ends that asked for it */
+  revoke(partition: Partition, deadlineMs: number, opened: AbortSignal): Promise<void>
+  lost(partition: Partition): void
+  saw(partition: Partition): void
+  held(): readonly string[]
+  committed(partition: string, upTo: Position): void
+}
+
+export class SourcePump {
+  private readonly handed = new Map<string, Position>()
+  private lastRecordAt: number
+  /** From open to close. */
+  private opened = new AbortController()
+  /** What was read and is not in the spool, or the window, yet: its dead letters may take a while. */
+  private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
+
+  constructor(private readonly parts: SourcePumpParts) {
+    this.lastRecordAt = parts.clock.monotonic()
+  }
+
+  /**
+   * Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits:
+   * `close` follows.
+   */
+  async run(): Promise<'ended' | 'stopped'> {
+    const { supervisor, signal, stopReading } = this.parts
+    const halt = linkedAbort(signal, stopReading)
+    const halted = halt.controller.signal
+    try {
+      for (;;) {
+        if (signal.aborted) throw signal.reason
+        if (stopReading.aborted) return 'stopped'
+        let opening = true
+        try {
+          await this.open(halted)
+          opening = false
+          if ((await this.read(halted)) === 'ended') return 'ended'
+        } catch (error) {
+          if (signal.aborted) throw signal.reason
+          if (stopReading.aborted) return 'stopped'
+          await this.closeForNow()
+          await supervisor.fault(error, opening, halted).catch((reason: unknown) => {
+            if (!halted.aborted) throw reason
+          })
+        }
+      }
+    } finally {
+      halt.dispose()
+      if (supervisor.current !== 'failed') supervisor.to('draining')
+    }
+  }
+
+  private async open(halted: AbortSignal): Promise<void> {
+    const { source, supervisor, until } = this.parts
+    supervisor.to('opening')
+    this.opened = new AbortController()
+    await unlessAborted(source.open(this.context()), halted)
+    if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
+    if (until.time !== undefined && source.endsAt !== undefined) await unlessAborted(source.endsAt(until.time), halted)
+    supervisor.opened()
+    await this.parts.opened()
+  }
+
+  private async read(halted: AbortSignal): Promise<'ended'> {
+    const { supervisor, clock, live } = this.parts
+    for (;;) {
+      if (live && this.parts.pressed()) {
+        // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
+        await this.closeForNow('the spool is full')
+        await this.parts.room(halted)
+        await this.open(halted)
+      }
+      await this.parts.room(halted)
+      // A source that always has something at hand need not look at the signal.
+      halted.throwIfAborted()
+      const delivery = await this.next(halted)
+      if (delivery === 'idle' || delivery === null) return 'ended'
+      const receivedAt = delivery.receivedAt ?? clock.now()
+      this.parts.saw(delivery.partition)
+      this.handed.set(delivery.partition.name, delivery.last)
+      if (delivery.batch.count > 0) {
+        this.lastRecordAt = clock.monotonic()
+        supervisor.moved()
+      }
+      const taken = this.parts.take(delivery, receivedAt)
+      this.inHand = { partition: delivery.partition.name, done: taken.catch(() => undefined) }
+      try {
+        await taken
+      } finally {
+        this.inHand = undefined
+      }
+    }
+  }
+
+  /** Resolves once all that `read` has returned of a partition is where it can be waited for. */
+  async handedOn(partition: string): Promise<void> {
+    // What was returned just now is taken in hand in the same turn.
+    await this.parts.clock.sleep(0, this.parts.signal)
+    while (this.inHand?.partition === partition) await this.inHand.done
+  }
+
+  /** One read, unless no record comes for as long as `--until idle` allows. */
+  private async next(halted: AbortSignal): Promise<Delivery | null | 'idle'> {
+    const { source, clock, until } = this.parts
+    if (until.idleMs === undefined) return source.read(halted)
+    const idle = linkedAbort(halted)
+    const left = Math.max(0, this.lastRecordAt + until.idleMs - clock.monotonic())
+    const timer = linkedAbort(halted)
+    let expired = false
+    clock.sleep(left, timer.controller.signal).then(
+      () => {
+        expired = true
+        idle.controller.abort(new Error('idle'))
+      },
+      () => undefined,
+    )
+    try {
+      return await source.read(idle.controller.signal)
+    } catch (error) {
+      if (expired && !halted.aborted) return 'idle'
+      throw error
+    } finally {
+      timer.controller.abort(new Error('read'))
+      timer.dispose()
+      idle.dispose()
+    }
+  }
+
+  /** It will be opened again. */
+  private async closeForNow(why?: string): Promise<void> {
+    this.opened.abort(new Error('closed'))
+    await this.parts.source.close(false, why)
+  }
+
+  async close(): Promise<void> {
+    await this.parts.source.close(true)
+    if (this.parts.supervisor.current !== 'failed') this.parts.supervisor.to('stopped')
+  }
+
+  private context(): SourceContext {
+    const { signal, clock, log, supervisor } = this.parts
+    const lastReceivedAt = this.parts.lastReceivedAt()
+    const opened = this.opened.signal
+    return {
+      signal,
+      clock,
+      log,
+      gauge: (name, value) => {
+        supervisor.gauges[name] = value
+      },
+      resume: (partition) => this.handed.get(partition) ?? this.parts.stored(partition),
+      resumable: () => [...new Set([...this.handed.keys(), ...this.parts.storedPartitions()])],
+      complete: (until) => {
+        this.parts.complete(until)
+      },
+      ...(lastReceivedAt === undefined ? {} : { lastReceivedAt }),
+      revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs, opened),
+      lost: (partition) => {
+        this.parts.lost(partition)
+      },
+      gap: (gap) => {
+        this.parts.gap(gap)
+      },
+      held: () => this.parts.held(),
+      committed: (partition, upTo) => {
+        this.parts.committed(partition, upTo)
+      },
+    }
+  }
+}

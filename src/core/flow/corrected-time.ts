@@ -1,0 +1,38 @@
+/**
+ * A moment that is told as a date later on, by what the clock says by then: one that was wrong at the start of a run is
+ * corrected while it goes on.
+ */
+import { uptime } from 'node:os'
+import type { Clock } from '../contract'
+
+/** Dates that differ by less are the same. */
+const STEP_MS = 1000
+
+export class CorrectedTime {
+  private readonly date: number
+  private readonly monotonic: number
+  private readonly up: number
+
+  /** Now. @param sinceBoot seconds, those in which the machine slept among them */
+  constructor(
+    private readonly clock: Pick<Clock, 'now' | 'monotonic'>,
+    private readonly sinceBoot: () => number = uptime,
+  ) {
+    this.date = clock.now()
+    this.monotonic = clock.monotonic()
+    this.up = sinceBoot()
+  }
+
+  /** Epoch milliseconds. */
+  get at(): number {
+    const { date, clock, up } = this
+    const elapsed = Math.max(clock.monotonic() - this.monotonic, (this.sinceBoot() - up) * 1000)
+    const supposed = clock.now() - elapsed
+    return Math.abs(supposed - date) < STEP_MS ? date : supposed
+  }
+
+  /** Milliseconds since, without sleep. */
+  get ms(): number {
+    return this.clock.monotonic() - this.monotonic
+  }
+}

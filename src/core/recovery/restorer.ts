@@ -1,0 +1,396 @@
+/**
+ * Records that were accepted and that the disk has lost are read again from sources that still have them, and go into
+ * the spool as if just read. What cannot be read again is a gap.
+ *
+ * Invariants:
+ * - A loss is in the flow file from before the first record of it is read again until all of that is durable: a kill in
+ *   between loses and repeats nothing.
+ * - How far it has come is said by the spool itself, under the part's own key, together with the records.
+ * - Until it is over, what a sink is owed of the loss counts as spooled.
+ */
+import { unlessAborted } from '../../kit/signal'
+import { warnLasting } from '../flow/lasting-warning'
+import { EMPTY, only } from '../batch'
+import type { Clock, Delivery, Log, Position } from '../contract'
+import { lineOf } from '../errors'
+import type { RereadState, RereadPart } from '../flow/flow-state'
+import type { SourcePart } from '../flow/flow-parts'
+import type { Gaps } from '../accounting/gaps'
+import { holesOf } from './holes'
+import { transformDelivery, type TransformParts, type TransformedDelivery } from '../delivery/transform-delivery'
+import type { Ledger } from '../accounting/ledger'
+import { splitDelivery } from '../delivery/split-delivery'
+import type { DeliveredPositions } from '../accounting/delivered-positions'
+import { owed, type DeadLetters, type LostRecords, type Sequence, type Spool } from '../flow/ports'
+import type { SpoolBackpressure } from '../delivery/spool-backpressure'
+
+type Framing = Partial<Pick<TransformParts, 'transform' | 'toLines' | 'refuseInner'>>
+const ATTEMPTS = 5
+const PAUSE_MS = 500
+/** What was a dead letter when it was read first is one already. */
+const SETTLED: DeadLetters = { policy: 'drop', put: () => Promise.resolve() }
+
+export interface RestorerParts extends Framing {
+  readonly spool: Spool
+  readonly sources: readonly SourcePart[]
+  readonly stored: RereadState | undefined
+  readonly ledger: Ledger
+  readonly gaps: Gaps
+  readonly room: SpoolBackpressure
+  /** Bytes that are taken in at once. */
+  readonly pieceBytes: number
+  readonly clock: Clock
+  readonly log: Log
+  lanes(): readonly {
+    readonly sink: string
+    readonly cursor: Sequence
+    readonly delivered: Pick<DeliveredPositions, 'places' | 'ahead'>
+  }[]
+  /** As it was stored when the run began. */
+  newest(source: string): ReadonlyMap<string, Position>
+  /** All records below are known to be accepted. */
+  through(): Sequence
+  /** A sequence that no record has. */
+  next(): Sequence
+  accepted(next: Sequence): void
+  /** Of records that a sink is given again, those that it may have had. */
+  doubtful(sink: string, count: number): number
+  doubled(sink: string, count: number): void
+  /** Durable as of now. */
+  flush(): Promise<void>
+  touch(): void
+  /** Awaited before the run is over; a failure ends it. */
+  track(work: Promise<unknown>): void
+}
+
+export class Restorer {
+  private parts: RereadPart[]
+  private records: number
+  private readonly counts: Record<string, number>
+  private whys: string[]
+  private seen: Sequence[]
+  private found: LostRecords[] = []
+  private planning: Promise<void> | undefined
+  private reading: Promise<void> | undefined
+  private restored = 0
+  private readonly failures = new Set<string>()
+  private numbers = 0
+  private begun = false
+  private readonly halt = new AbortController()
+
+  constructor(private readonly with_: RestorerParts) {
+    const { stored } = with_
+    this.parts = [...(stored?.parts ?? [])]
+    this.records = stored?.records ?? 0
+    this.counts = { ...stored?.owed }
+    this.whys = [...(stored?.whys ?? [])]
+    this.seen = [...(stored?.seen ?? [])]
+    with_.ledger.carriedAgain(this.counts)
+  }
+
+  of(sink: string): number {
+    return this.counts[sink] ?? 0
+  }
+  /** Nothing may be removed from the spool: it is being looked through. */
+  get looking(): boolean {
+    return this.planning !== undefined
+  }
+
+  state(): RereadState | undefined {
+    const low = Math.min(...this.with_.lanes().map(({ cursor }) => cursor))
+    this.seen = this.seen.filter((sequence) => sequence >= low)
+    if (this.records === 0 && this.parts.length === 0 && this.seen.length === 0) return undefined
+    return { parts: this.parts, records: this.records, owed: { ...this.counts }, whys: this.whys, seen: this.seen }
+  }
+
+  /**
+   * @param carried the sinks' books have them as spooled: those that an earlier run accepted and this one never counted
+   */
+  lost(losses: readonly LostRecords[], carried: boolean): void {
+    const { gaps, ledger, lanes, sources } = this.with_
+    if (losses.length === 0) return
+    if (!sources.some(isReadable)) {
+      const lost = gaps.damaged(losses)
+      if (carried) ledger.carriedAgain(lost)
+      return
+    }
+    for (const loss of losses) {
+      const { why, records = 0, sequence } = loss
+      const owing = Object.fromEntries(lanes().map(({ sink, cursor }) => [sink, owed(loss, sink, cursor)]))
+      if (carried) ledger.carriedAgain(owing)
+      for (const [sink, count] of Object.entries(owing)) this.counts[sink] = this.of(sink) + count
+      this.records += records
+      if (!this.whys.includes(why)) this.whys.push(why)
+      if (sequence > 0) this.seen.push(sequence)
+    }
+    this.found.push(...losses)
+  }
+
+  /** Before anything moves: what is to be read again is known, and stored. */
+  async begin(): Promise<void> {
+    this.begun = true
+    await this.plan()
+    await this.with_.flush()
+  }
+
+  /** Before the sources of this run are opened: they go on behind what is read again. */
+  async resume(): Promise<void> {
+    if (this.halt.signal.aborted) return
+    await this.advance()
+    this.read()
+  }
+
+  /** What is not back yet is left to the next run. */
+  stop(): void {
+    this.halt.abort(new Error('stopping'))
+  }
+
+  /** Damage that was met under way. */
+  met(losses: readonly LostRecords[]): void {
+    this.lost(losses, false)
+    if (!this.begun || this.found.length === 0 || this.planning !== undefined) return
+    this.with_.track(
+      (async () => {
+        await this.plan()
+        await this.with_.flush()
+        this.read()
+      })(),
+    )
+  }
+
+  private async plan(): Promise<void> {
+    if (this.found.length === 0) return
+    const { spool, lanes, sources, newest, through, next } = this.with_
+    const before = new Set(this.seen)
+    for (const { sequence } of this.found) before.delete(sequence)
+    const planning = (async () => {
+      const lowest = lanes().toSorted((a, b) => a.cursor - b.cursor)[0]
+      const readable = sources.filter(isReadable)
+      const { parts, seen } = await holesOf({
+        spool,
+        low: lowest?.cursor ?? spool.tail,
+        places: lowest?.delivered.places,
+        ahead: lowest?.delivered.ahead,
+        through: through(),
+        seen: before,
+        number: next() + this.numbers,
+        newest: new Map(readable.map(({ id }) => [id, newest(id)])),
+      })
+      this.numbers += parts.length
+      this.parts.push(...parts)
+      this.seen = [...new Set([...this.seen, ...seen])]
+    })()
+    this.planning = planning
+    try {
+      await planning
+    } finally {
+      this.planning = undefined
+      this.found = []
+    }
+  }
+
+  /** Where the spool has lost the end of a partition, its source goes on behind what was lost. */
+  private async advance(): Promise<void> {
+    const { spool } = this.with_
+    for (const { source, partition, from, to, keep } of this.parts) {
+      const position = spool.position(source, partition)
+      if (keep === 0 && (position === undefined || position === from))
+        await unlessAborted(
+          spool.append({
+            source,
+            partition: { name: partition, epoch: 0 },
+            batch: EMPTY,
+            last: to,
+            at: () => to,
+            receivedAt: this.with_.clock.now(),
+          }),
+          this.halt.signal,
+        )
+    }
+  }
+
+  private read(): void {
+    const { sources, clock, log, track, touch } = this.with_
+    const { signal } = this.halt
+    if (sources.length === 0 && this.records > 0)
+      log.warn(
+        `${this.records} records that the disk had lost are read again from their source when this flow's line is run`,
+      )
+    if (sources.length === 0 || (this.parts.length === 0 && this.records === 0)) return
+    const before = this.reading
+    this.reading = (async () => {
+      await before
+      for (const part of this.parts.toSorted((a, b) => (a.keep === 0 ? 1 : 0) - (b.keep === 0 ? 1 : 0))) {
+        for (let attempt = 1; (await this.readPart(part, attempt === ATTEMPTS)) === 'again'; attempt++)
+          await clock.sleep(PAUSE_MS * attempt, signal).catch(() => undefined)
+        if (signal.aborted) return
+        this.parts = this.parts.filter((other) => other !== part)
+        touch()
+      }
+      this.tell()
+    })()
+    track(this.reading)
+  }
+
+  private async readPart(
+    { key, source: id, partition, from: begin, skip = 0, to, keep }: RereadPart,
+    last: boolean,
+  ): Promise<'again' | undefined> {
+    const { sources, spool, log } = this.with_
+    const { signal } = this.halt
+    const part = sources.find((one) => one.id === id)
+    const again = part?.source.again?.bind(part.source)
+    if (part === undefined || again === undefined) return undefined
+    const come = spool.position(key, partition)
+    const from = come ?? begin
+    let passed = come === undefined ? skip : 0
+    const waiting: TransformedDelivery[] = []
+    const appends: Promise<void>[] = []
+    let records = 0
+    const pass = (taken: TransformedDelivery, count: number): void => {
+      records -= taken.batch.count
+      if (count > 0) appends.push(this.append(key, partition, taken, count, part.label))
+    }
+    let passing = false
+    try {
+      for await (const delivery of again(partition, from, to, signal)) {
+        await this.with_.room.wait(signal)
+        for (const piece of splitDelivery(delivery, this.with_.pieceBytes)) {
+          const all = await this.takeIn(piece, part.label)
+          const taken = without(all, passed)
+          passed -= all.batch.count - taken.batch.count
+          waiting.push(taken)
+          records += taken.batch.count
+        }
+        while (waiting[0] !== undefined && records - waiting[0].batch.count >= keep) {
+          pass(waiting[0], waiting[0].batch.count)
+          waiting.shift()
+        }
+        if (signal.aborted) break
+      }
+    } catch (error) {
+      // No descriptor is free, or the like: that passes. What is missing does not come back.
+      const { code } = error as NodeJS.ErrnoException
+      passing = !last && !signal.aborted && code !== undefined && code !== 'ENOENT'
+      if (!signal.aborted && !passing) {
+        log.debug(`${part.label}: ${partition}: reading again: ${lineOf(error)}`)
+        this.failures.add(lineOf(error))
+      }
+    }
+    for (const taken of waiting)
+      pass(taken, signal.aborted ? 0 : Math.min(taken.batch.count, Math.max(0, records - keep)))
+    await Promise.all(appends)
+    return passing ? 'again' : undefined
+  }
+
+  private takeIn(piece: Delivery, label: string): Promise<TransformedDelivery> {
+    const { transform, toLines, refuseInner, clock } = this.with_
+    return transformDelivery(
+      piece,
+      clock.now(),
+      { label, transform, toLines, refuseInner, deadLetters: SETTLED },
+      this.halt.signal,
+    )
+  }
+
+  private async append(
+    key: string,
+    partition: string,
+    taken: TransformedDelivery,
+    count: number,
+    label: string,
+  ): Promise<void> {
+    const { spool, room, clock } = this.with_
+    const batch =
+      count === taken.batch.count
+        ? taken.batch
+        : only(
+            taken.batch,
+            Array.from({ length: count }, (_, index) => index),
+          )
+    room.enter(batch.retained)
+    try {
+      const { next } = await spool.append({
+        source: key,
+        partition: { name: partition, epoch: 0 },
+        batch,
+        last: taken.at(count - 1),
+        at: (index) => taken.at(index),
+        receivedAt: clock.now(),
+      })
+      this.count(count)
+      this.labels.add(label)
+      this.with_.accepted(next)
+      this.with_.touch()
+    } finally {
+      room.leave(batch.retained)
+    }
+  }
+  private readonly labels = new Set<string>()
+
+  /** So many are back. What nobody knew to be lost was never counted as read. */
+  private count(count: number): void {
+    const { ledger, doubtful, doubled } = this.with_
+    const known = Math.min(count, this.records)
+    this.records -= known
+    this.restored += count
+    for (const { sink } of this.with_.lanes()) {
+      const owing = Math.min(known, this.of(sink))
+      this.counts[sink] = this.of(sink) - owing
+      ledger.carriedAgain({ [sink]: known - owing })
+      doubled(sink, known - owing + doubtful(sink, owing))
+    }
+    ledger.read += count - known
+    ledger.accepted += count - known
+  }
+
+  /** All that could be read again is in the spool. */
+  private tell(): void {
+    const { log, gaps, touch } = this.with_
+    if (this.restored > 0)
+      warnLasting(
+        log,
+        `${this.restored} records that the disk had lost were read again from ${[...this.labels].join(', ')}`,
+      )
+    this.restored = 0
+    if (this.records > 0) {
+      const why = [...this.whys, ...this.failures].join('; ')
+      gaps.damaged([
+        {
+          source: '',
+          partition: '',
+          from: '',
+          to: '',
+          sequence: 0,
+          records: this.records,
+          owed: { ...this.counts },
+          why: `${why}; they could not be read again`,
+        },
+      ])
+      for (const sink of Object.keys(this.counts)) this.counts[sink] = 0
+      this.records = 0
+    }
+    this.whys = []
+    this.failures.clear()
+    touch()
+  }
+}
+
+/** All but its first records. */
+function without(taken: TransformedDelivery, count: number): TransformedDelivery {
+  const { batch } = taken
+  const from = Math.min(count, batch.count)
+  if (from === 0) return taken
+  return {
+    ...taken,
+    batch: only(
+      batch,
+      Array.from({ length: batch.count - from }, (_, index) => index + from),
+    ),
+    at: (index) => taken.at(index + from),
+  }
+}
+
+function isReadable({ position, source }: SourcePart): boolean {
+  return position === 'here' && source.again !== undefined
+}
