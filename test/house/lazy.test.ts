@@ -39,7 +39,7 @@ test.each(['--version', 'help', '--help', 'help s3', 'help ws', 'endpoints', 'co
     expect(packages).toEqual([])
     expect(files).toContain('cli/main')
     expect(files.filter((file) => /^(endpoints|options|plan)\//.test(file))).toEqual([])
-    expect(files.length).toBeLessThanOrEqual(6)
+    expect(files.length).toBeLessThanOrEqual(8)
   },
 )
 
