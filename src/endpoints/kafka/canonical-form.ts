@@ -1,4 +1,7 @@
-/** Which topics of which cluster are meant. The user is a credential, as the option of that name is. */
+/**
+ * The canonical form of a line names its cluster and topics. The user is left out: it is a credential, as the option of
+ * that name is.
+ */
 import type { Given, CanonicalForm, Role } from '../../options/define'
 import { canonicalServers } from '../../options/canonical-form'
 import { parsePartitions, PORTS, type KafkaOptions } from './options'

@@ -1,4 +1,4 @@
-/** What options must have in common, before anything is opened. */
+/** Checks options that depend on each other, before anything is opened. */
 import type { Given, Role } from '../../options/define'
 import { MECHANISMS, type KafkaOptions } from './options'
 import { allowFilter, isTopicName, parseTemplate } from './produce/routing'

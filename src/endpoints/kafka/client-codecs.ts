@@ -1,5 +1,5 @@
 /**
- * What client.ts takes of @platformatic/kafka to compress: the compiled code that does it is read only where it is
- * asked for. See client-library.ts.
+ * The compressions of @platformatic/kafka, in a file of their own: their compiled code is loaded only where it is
+ * needed. See client-library.ts.
  */
 export { compressionsAlgorithms } from '@platformatic/kafka'

@@ -1,6 +1,6 @@
 /**
- * What client.ts takes of @platformatic/kafka: its connections with TLS and login, and the requests in the versions
- * that are spoken. The package whole takes 0.4 s of CPU to load; `npm run build` makes a file of its own of these
+ * The exports of @platformatic/kafka that are used: its connections with TLS and login, and the requests in the
+ * versions that are spoken. The whole package takes 0.4 s of CPU to load, so `npm run build` bundles these alone
  * (scripts/lean.js).
  */
 export {

@@ -1,9 +1,6 @@
 /**
- * A cluster over @platformatic/kafka's connections, which load on first use: the only file that touches it, by way of
- * client-*.ts. Nothing is retried here.
- *
- * Connections are apart by purpose, for a broker answers each in order: a long poll, a join or a slow append holds up
- * nothing else. Versions are asked for once per broker.
+ * A cluster, over connections of @platformatic/kafka, which loads on first use. Only client*.ts import that package.
+ * Nothing is retried here: every fault rejects, classified, for the core to retry.
  */
 import { Disconnected, Refused } from '../../core/errors'
 import type { Target } from '../../options/define'
@@ -33,16 +30,16 @@ import type {
   ProducerIdentity,
 } from './protocol/cluster'
 
-/** A sync is answered once the leader has said who reads what. */
+/** Time for the leader of a group to assign partitions: a sync is answered only after that. */
 const SYNC_WAIT_MS = 60_000
-/** What the network and a busy broker may add to a time that the broker was given. */
+/** Time that the network and a busy broker may add to the time that a request gives the broker. */
 const ANSWER_SLACK_MS = 5000
 const NO_TOPIC_ID = '0'.repeat(32)
 const CONSUMER_PROTOCOL = 'consumer'
 
 /**
- * Connects to the first broker that answers and has looked whether the login is good. Rejects with an error of
- * `core/errors`, or the signal's reason.
+ * Connects to the first broker that answers, and checks that the login is accepted. Rejects with an error of
+ * `core/errors`, or with the reason of the signal.
  */
 export async function openCluster(target: Target<KafkaOptions>, signal: AbortSignal): Promise<Cluster> {
   const settings = await settingsOf(target)
@@ -63,7 +60,7 @@ export interface NativeCodecs {
   snappyCompress(data: Buffer): Buffer
   snappyDecompress(data: Buffer): Buffer
 }
-/** What Node has not: lz4 in frames, raw snappy. */
+/** The compressions that Node lacks: lz4 in frames, and raw snappy. */
 export async function nativeCodecs(): Promise<NativeCodecs> {
   const {
     compressionsAlgorithms: { lz4, snappy },
@@ -91,7 +88,10 @@ class KafkaCluster implements Cluster {
     this.connections = new BrokerConnections(library, settings)
   }
 
-  /** A broker that wants a login answers the question for versions without one, and hangs up at the next. */
+  /**
+   * Makes a first request. A broker that wants a login answers the request for versions without one, and closes the
+   * connection at the next.
+   */
   async checkAccess(signal: AbortSignal): Promise<void> {
     const connection = await this.connections.any(this.brokers.values(), signal)
     try {
@@ -150,7 +150,7 @@ class KafkaCluster implements Cluster {
   ): Promise<readonly ProduceResult[]> {
     const connected = async (): Promise<BrokerConnection> =>
       this.connections.to('produce', await this.addressOf(broker, signal), timeoutMs + ANSWER_SLACK_MS, signal)
-    // Whoever asked first sends first, however long it took to know where to.
+    // Requests are sent in the order of the calls, even where a later one finds its connection sooner.
     const turn = (this.sendOrder.get(broker) ?? Promise.resolve()).then(connected, connected)
     this.sendOrder.set(broker, turn)
     const connection = await turn
@@ -381,7 +381,7 @@ class KafkaCluster implements Cluster {
     topics: readonly string[] | undefined,
     signal: AbortSignal,
   ): Promise<ClusterMetadata> {
-    // A name that is typed wrong is not to become a topic.
+    // Topics are not created automatically, so that a misspelled name does not become a topic.
     const answer = await connection.call(
       this.negotiate(this.apis.metadata, connection),
       [topics === undefined ? null : [...topics], false, false],
@@ -415,7 +415,7 @@ class KafkaCluster implements Cluster {
     }
   }
 
-  /** Where the group's coordinator is, or the error code that says why that is not known. */
+  /** Returns the address of the group's coordinator, or the error code that says why it is not known. */
   private async coordinator(group: string, signal: AbortSignal): Promise<BrokerAddress | number> {
     const known = this.coordinators.get(group)
     if (known !== undefined) return known

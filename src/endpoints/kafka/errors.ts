@@ -1,6 +1,6 @@
 /**
- * What a failed connection, a lost answer or an error code means to the core. Knows the shape of the library's errors,
- * not the library.
+ * Classifies failed connections, lost answers and error codes for the core. The shape of the library's errors is known
+ * here, the library is not imported.
  */
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
 import {
@@ -156,7 +156,7 @@ function loginFault(code: number, serverMessage: string, { address, mechanism, u
 
 export type Kind = 'topic' | 'group' | 'cluster'
 /**
- * What an error code means where nothing more is known about it. @param doing begins the message: `writing to topic
+ * Returns the error for a code of which nothing more is known. @param doing begins the message: `writing to topic
  * orders` @param what the topic or group
  */
 export function protocolFault(

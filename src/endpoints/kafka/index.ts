@@ -1,15 +1,21 @@
 /**
- * Kafka: topics as sources and sinks, over connections of @platformatic/kafka and a codec of ours for the records
- * themselves.
+ * Kafka: topics as sources and sinks, over connections of @platformatic/kafka and a codec of our own for the records.
  *
- * - In a group the brokers keep the position and share the partitions out; without one all partitions are read here,
- *   and the position is kept where the flow keeps any.
+ * Files: client*.ts touch the client library, and implement the `Cluster` of protocol/cluster.ts. protocol/ holds
+ * requests, error codes, record batches and their compression. group/ holds the membership of a consumer group.
+ * consume/ holds what the source reads with: fetching, partition states, positions, topics. produce/ holds what the
+ * sink writes with: routing, encoding, sequence numbers. options.ts and check.ts declare and check options, settings.ts
+ * resolves them, errors.ts classifies faults.
+ *
+ * - In a group the brokers keep the position and assign the partitions. Without a group all partitions are read here,
+ *   and the flow keeps the position.
  * - Keys, headers, timestamps and tombstones pass from topic to topic.
- * - A record that was written counts as delivered once all replicas in sync have it. It is there once, over lost
- *   connections and restarts of brokers, while this process lives; a kill may leave what was under way there twice.
- * - Nothing is retried here: a lost connection, a partition without leader or a broker short of replicas is told to the
- *   core, which opens anew.
- * - What a peer sends is bounded; no password, token or record is in any error or log line.
+ * - A written record counts as delivered once all in-sync replicas have it. While this process lives the record is
+ *   there once, over lost connections and restarts of brokers. After a kill, records that were in flight may be there
+ *   twice.
+ * - Nothing is retried here. A lost connection, a partition without leader and a broker short of replicas are reported
+ *   to the core, which opens again.
+ * - Everything that a peer sends is bounded. No password, token or record is in an error or a log line.
  */
 import { defineEndpoint } from '../../options/define'
 import { optionFaults } from './check'

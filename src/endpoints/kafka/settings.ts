@@ -1,4 +1,4 @@
-/** From options to what connections need. */
+/** Resolves options into the settings of connections. */
 import { readFile } from 'node:fs/promises'
 import type { Given, Target } from '../../options/define'
 import { Refused, lineOf } from '../../core/errors'
@@ -46,7 +46,7 @@ export interface Settings {
   readonly requestMs: number
 }
 
-/** Which login the options ask for. */
+/** Returns the login that the options ask for, or imply by a token or a user. */
 export function mechanismOf({ options, uri }: Given<KafkaOptions>): Mechanism {
   return (
     options.sasl ??

@@ -1,12 +1,12 @@
 /**
- * Records into topics, acks=all, by an idempotent producer.
+ * The sink writes records into topics with acks=all, as an idempotent producer.
  *
- * - A write is made into batches once, and kept with its sequence numbers until all of it is confirmed or refused: over
- *   reconnects and leaders' changes a resend is the same bytes, which the broker recognises.
- * - Writes are prepared side by side and leave in the order in which they came, at most five requests under way at
- *   once: a broker knows the last five batches of a producer by their sequences, no more.
- * - Within a partition records keep their order: after a failure a broker refuses what comes later, and the core sends
- *   all of it again, in order.
+ * - A write is encoded into batches once, and kept with its sequence numbers until all of it is confirmed or refused.
+ *   Over reconnects and changes of leaders a resend has the same bytes, by which the broker recognises it.
+ * - Writes are prepared side by side and sent in the order in which they came, with at most five requests in flight: a
+ *   broker recognises the last five batches of a producer only.
+ * - Records keep their order within a partition. After a failure a broker refuses later batches, and the core sends all
+ *   of them again in order.
  */
 import {
   CONFIRMED,
@@ -197,7 +197,7 @@ class KafkaSink implements Sink {
         blocked = !(await this.maySend(round))
         if (blocked) break
         const releaseSlot = await this.requestSlots.acquire()
-        // What is under way has to come back first; of several faults this one came before they could be sent.
+        // Requests in flight are awaited first. This fault is thrown rather than theirs: it came first.
         try {
           answers.push(this.produce(encoded, round, signal).finally(releaseSlot))
         } catch (error) {

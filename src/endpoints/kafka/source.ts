@@ -1,13 +1,14 @@
 /**
- * Topics as a source. Each partition is one of the flow's: `orders-3`.
+ * The source reads topics. Each Kafka partition is a partition of the flow: `orders-3`.
  *
- * - Without a group the position lives with us; with one, in the group: partitions begin and end as membership says
- *   (group-reading.ts).
- * - `start` counts for partitions that exist and have no position when reading begins; it is resolved at once and noted
- *   by an empty delivery. What appears later begins at its oldest.
- * - Offsets that are out of range, and a topic made anew under its name, are gaps; then `on-gap` decides.
- * - A partition that moved, or whose broker is lost, is looked for at a pace while the others go on (watch.ts). Where
- *   nothing can go on all of it ends, for the core to open again.
+ * - Without a group the flow keeps the position. In a group the brokers keep it, and partitions start and stop as
+ *   membership says (group/group-consumer.ts).
+ * - `start` applies to partitions that exist and have no position when reading begins. It is resolved at once, and an
+ *   empty delivery stores the result. A partition that appears later is read from its oldest record.
+ * - Offsets that are out of range, and a topic that was created again under its name, are gaps; `on-gap` decides where
+ *   reading goes on.
+ * - The leader of a partition that moved, or whose broker is lost, is looked for while the others go on
+ *   (consume/cluster-monitor.ts). Where no partition can go on, reading fails and the core opens again.
  */
 import { EMPTY, within } from '../../core/batch'
 import type { Delivery, Partition, Position, Source, SourceContext } from '../../core/contract'
@@ -44,7 +45,7 @@ import type { Cluster, FetchResult } from './protocol/cluster'
 
 export const create: CreateSource<KafkaOptions> = (target) => new KafkaSource(target)
 
-/** Without a group a partition is ours for good. */
+/** Without a group a partition stays with this process, under one epoch. */
 const ONLY_EPOCH = 1
 
 class KafkaSource implements Source {
@@ -62,11 +63,10 @@ class KafkaSource implements Source {
   private opening = false
   private start: Start | undefined
   private until: 'end' | number | undefined
-  /** Where each partition was handed on to by this process, over openings and assignments. */
+  /** Offset after the last delivery of each partition, kept over openings and assignments. */
   private readonly delivered = new Map<string, KafkaPosition>()
   /**
-   * Gaps of deleted topics that were told already, for opening again finds them again: partitions with the new topic's
-   * id.
+   * Partitions, with the new topic's id, whose gap of a deleted topic was reported: opening again finds the same gap.
    */
   private readonly reportedGaps = new Set<string>()
 
@@ -202,7 +202,7 @@ class KafkaSource implements Source {
   async commit(partition: Partition, upTo: Position): Promise<void> {
     const position = decodePosition(upTo)
     const state = this.stateOf(partition.name)
-    // The offset of a topic that is gone says nothing about the one that has its name now.
+    // The offset of a deleted topic says nothing about the new topic of that name.
     if (
       this.groupConsumer === undefined ||
       position === undefined ||
@@ -228,14 +228,14 @@ class KafkaSource implements Source {
     this.metadataTimer?.stop()
     lifetime?.controller.abort(new Disconnected('closed here'))
     await Promise.all([consumer?.fetcher.settled(), monitor?.settled(), ...this.tasks])
-    // After a fault the core opens again: still a member, it goes on where it was.
+    // After a fault the core opens again, and a process that is still a member goes on where it was.
     await this.groupConsumer?.stop(this.failure !== undefined || this.opening)
     await cluster?.close()
     lifetime?.dispose()
     this.lifetime = this.consumer = this.cluster = this.monitor = this.metadataTimer = undefined
   }
 
-  /** Work beside reading: where it fails, reading does. */
+  /** Runs a task beside reading; where it fails, reading fails. */
   private runTask(work: Promise<void>): void {
     const task = work
       .catch((error: unknown) => {
@@ -265,7 +265,7 @@ class KafkaSource implements Source {
     this.notifier.notify()
   }
 
-  /** Those that are to be read without a group, all of them or as `partition` names them. */
+  /** Lists the partitions to read without a group: all of them, or those that `partition` names. */
   private partitionsToRead({
     topics,
     options,
@@ -288,7 +288,10 @@ class KafkaSource implements Source {
     })
   }
 
-  /** Without a group: at the position that we keep; where others of this source have one, it is new since then. */
+  /**
+   * Finds where a partition starts without a group: at its stored position. A partition without one, among others that
+   * have one, has appeared since and starts at its oldest record.
+   */
   private startWithoutGroup(
     { topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset?: number },
     { ctx, topics }: ConsumerContext,
@@ -304,7 +307,7 @@ class KafkaSource implements Source {
     return ctx.resumable().length > 0 ? { ...place, at: 'oldest' } : place
   }
 
-  /** Begins to read partitions: where they were, or where they are to begin. */
+  /** Starts to read partitions, each at its position or where `start` and `on-gap` say. */
   private async startPartitions(beginnings: readonly PartitionStart[], consumer: ConsumerContext): Promise<void> {
     const { ctx, fetcher, cluster, signal, options } = consumer
     const { start } = this
@@ -354,7 +357,7 @@ class KafkaSource implements Source {
       if (deleted !== undefined) this.reportRecreated(state, deleted, consumer)
       if (metadata.leader < 0) state.paused = state.leaderUnknown = true
       states.push(state)
-      // Also where it was given: the position is known before the first record.
+      // An offset that was given is stored as well, so that the position is known before the first record.
       if (
         begun.has(one) ||
         one.reassigned === true ||
@@ -380,7 +383,7 @@ class KafkaSource implements Source {
     if (options.onGap === 'fail') throw gapFault(why)
   }
 
-  /** What appears while we read begins at its oldest. */
+  /** A partition that appears while others are read starts at its oldest record. */
   private async onTopicsRefreshed(consumer: ConsumerContext): Promise<void> {
     if (this.groupConsumer !== undefined) {
       this.groupConsumer.topicsChanged()
@@ -439,7 +442,7 @@ class KafkaSource implements Source {
     })
   }
 
-  /** Of all partitions that are meant, whoever of the group reads them. */
+  /** Finds the offset ranges of all partitions of the topics, including those that other members read. */
   private async offsetRanges(until: 'end' | number, consumer: ConsumerContext): Promise<readonly OffsetRange[]> {
     const all = [...consumer.topics.values()].flatMap(({ name, partitions }) =>
       partitions.map(({ partition }) => ({ topic: name, partition })),
@@ -455,7 +458,7 @@ class KafkaSource implements Source {
   private isFinished({ all }: Fetcher): boolean {
     const { until, groupConsumer, tasks } = this
     if (until === undefined || tasks.size > 0) return false
-    // With empty hands: partitions may be about to come, or were taken away before their end.
+    // A member without partitions may still be assigned some, and may have lost some before their end.
     if (groupConsumer !== undefined && (all.length === 0 || !groupConsumer.isStarted))
       return all.length === 0 && groupConsumer.isAtEnd
     return all.every((state) => state.finished)
@@ -467,8 +470,8 @@ function beyondEndText(what: string, { topic, partition }: PartitionStart, end: 
 }
 
 /**
- * Whoever names an offset that is not there yet means another one: reading anything else, or nothing, would be a
- * surprise.
+ * Refuses an offset of `partition=` that does not exist yet: it is most likely a mistake, and reading from elsewhere
+ * would surprise.
  */
 async function refuseBeyondEnd(named: readonly PartitionStart[], consumer: ConsumerContext): Promise<void> {
   if (named.length === 0) return

@@ -1,7 +1,6 @@
 /**
- * Keeps an eye on the cluster while partitions are read: who leads them, what appears, what is deleted, and what
- * becomes of a partition that its broker refuses. It asks at most every half second, however many partitions have a
- * fault.
+ * Refreshes metadata while partitions are read: their leaders, new and deleted topics, and the fate of a partition that
+ * its broker refuses. It asks at most every half second, however many partitions have a fault.
  */
 import { Disconnected, Fatal, lineOf, type ManifoldError } from '../../../core/errors'
 import type { SourceContext } from '../../../core/contract'
@@ -29,7 +28,7 @@ const MISSING_TOPIC_MS = 5000
  */
 const MAX_LEADERLESS_MS = 30_000
 
-/** What lives from `open` to `close`. */
+/** The objects and settings that a source uses from `open` to `close`. */
 export interface ConsumerContext {
   readonly ctx: SourceContext
   readonly cluster: Cluster
@@ -81,7 +80,7 @@ export async function withLeaders(
   ) {
     await clock.sleep(REFRESH_INTERVAL_MS / 2, signal)
     const { found } = await findTopics(cluster, wanted, signal)
-    // What has gone meanwhile is for the watch to see.
+    // A topic that has gone meanwhile is found at the monitor's next refresh.
     consumer.topics = new Map([...consumer.topics, ...found])
   }
   return partitions.map(({ topic, partition }) => ledPartition(consumer, topic, partition))

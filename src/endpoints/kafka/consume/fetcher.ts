@@ -1,12 +1,11 @@
 /**
- * Keeps fetches under way, one per broker, and what they bring at hand, decoded, in the order of each partition.
+ * Keeps one fetch under way per broker, and holds decoded records ready in the order of each partition.
  *
- * - While one answer is decoded the next is already asked for: where a partition goes on is seen from the heads of its
- *   batches.
- * - Nothing is asked while `buffer` bytes wait to be read: at most that, and per broker one answer being decoded and
- *   one on its way, are in memory.
- * - A partition's fault (another leader, an offset out of range) stops only that partition until `resume`; a broker
- *   that cannot be reached is told of, and asked again once `moved` finds partitions that are to be read from it.
+ * - The next answer is requested while one is decoded: the headers of its batches tell where each partition goes on.
+ * - No fetch is sent while `bufferBytes` bytes wait to be read. At most that, one answer being decoded and one on its
+ *   way per broker are in memory.
+ * - A fault of a partition (another leader, an offset out of range) pauses that partition alone until `resume`. A
+ *   broker that cannot be reached is reported, and is asked again once `update` finds partitions to read from it.
  */
 import type { Clock } from '../../../core/contract'
 import { Disconnected, Fatal } from '../../../core/errors'

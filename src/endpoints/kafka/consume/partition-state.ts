@@ -1,9 +1,9 @@
-/** One partition as it is being read. */
+/** The state of one partition while it is read. */
 import type { Partition } from '../../../core/contract'
 import type { Block } from './block'
 import { encodePosition, partitionName } from './position'
 
-/** What has been fetched and waits to be read. */
+/** A run of fetched records that waits to be read. */
 export interface FetchedRun {
   readonly state: PartitionState
   readonly blocks: readonly Block[]

@@ -1,11 +1,11 @@
 /**
- * What a fetch brings: record batches one after the other, each checked once and then left as it is.
+ * Decodes the answer to a fetch: record batches one after the other. Each is checked once and then left as it is.
  *
- * - A batch that is cut off at the end is not looked at: it comes again, whole.
- * - Left out: records below the asked offset (a batch is always sent whole), control batches, and with `committedOnly`
- *   what belongs to aborted transactions, told by the list that comes with the records and the abort markers among
- *   them.
- * - Offsets may have holes (compaction, markers); `next` is beyond everything that was looked at.
+ * - A batch that is cut off at the end is skipped: the next fetch brings it whole.
+ * - Records below the requested offset are left out (a batch is always sent whole), and so are control batches. With
+ *   `committedOnly` records of aborted transactions are left out, by the list that comes with the records and the abort
+ *   markers among them.
+ * - Offsets may have holes (compaction, markers). `next` lies beyond everything that was decoded.
  */
 import { blocksOf, type Block } from './block'
 import { checksum } from '../protocol/checksum'
@@ -87,8 +87,8 @@ async function recordsOf(records: Buffer, head: BatchHead, at: number): Promise<
 }
 
 /**
- * Which producers are within an aborted transaction, as the batches go by. The broker lists those that overlap what it
- * sent, in no order.
+ * Tracks the producers that are within an aborted transaction while batches are decoded in order. The broker lists the
+ * transactions that overlap its answer, in no order.
  */
 class AbortedTransactions {
   private readonly upcoming: FetchResult['aborted'][number][]

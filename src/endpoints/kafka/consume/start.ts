@@ -1,4 +1,7 @@
-/** `start`: where partitions begin that have no position. Resolved once, against what exists then. */
+/**
+ * Resolves `start`: the offset at which partitions without a position begin, among those that exist when reading
+ * begins.
+ */
 import { Disconnected, type ManifoldError } from '../../../core/errors'
 import { parseTime } from '../../../options/times'
 import type { Cluster, OffsetRequest } from '../protocol/cluster'

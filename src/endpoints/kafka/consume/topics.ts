@@ -1,4 +1,4 @@
-/** Which topics are meant, and what the cluster knows of them. */
+/** Finds the topics that a line names, and the metadata that the cluster has of them. */
 import { Refused } from '../../../core/errors'
 import { NONE } from '../protocol/error-codes'
 import { protocolFault } from '../errors'

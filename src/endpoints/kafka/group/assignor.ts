@@ -1,17 +1,17 @@
 /**
- * Who reads what in a consumer group. Pure; run by the member that the coordinator makes the leader, for all members,
- * Java's included.
+ * Assigns the partitions of a consumer group. The functions are pure; the member that the coordinator makes the leader
+ * runs them for all members, including Java's.
  *
  * Sticky (protocol `cooperative-sticky`):
- * - every partition of a topic that somebody subscribes to has one member in the plan, none has two;
- * - the plan is as even as the subscriptions allow: no chain of moves from a member leads to one that has two less.
- *   With equal subscriptions: within one;
- * - a member keeps what it holds as far as evenness lets it;
- * - two phases: a partition that moves is withheld from its new member until nobody claims it any more. Whoever is not
- *   given what it holds releases it and joins again, and the next round hands it on.
+ * - Every partition of a subscribed topic has exactly one member in the plan.
+ * - The plan is as even as the subscriptions allow: no chain of moves leads from a member to one that has two
+ *   partitions less. With equal subscriptions members differ by one at most.
+ * - A member keeps its partitions as far as evenness allows.
+ * - There are two phases: a partition that moves is withheld from its new member until no other claims it. A member
+ *   that is not assigned a partition it owns releases it and joins again, and the next round assigns it.
  *
- * Range: per topic, neighbouring partitions to members in order of their ids. Members of a range group hold nothing
- * while they join, so one phase will do.
+ * Range: each topic's neighbouring partitions go to members in the order of their ids. Members of a range group own
+ * nothing while they join, so one phase is enough.
  */
 import { keyOf, type Subscription, type TopicPartition } from './consumer-protocol'
 

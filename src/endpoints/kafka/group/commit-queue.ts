@@ -1,10 +1,10 @@
 /**
- * Commits on their way to the coordinator: one request at a time, what arrives meanwhile goes with the next.
+ * Commits wait here for the coordinator: one request at a time, and commits that arrive meanwhile go with the next.
  *
- * - A commit whose partition is not held under its epoch any more is dropped: it never reaches the broker.
+ * - A commit is dropped, and never reaches the broker, where its partition is not owned under its epoch any more.
  * - The broker fences by generation only. An answer that calls the generation old means nothing while a join is under
- *   way or over since: the commit is sent again in the new generation, if its partition is still held. Only where
- *   nothing has changed on our side since it was sent we are fenced.
+ *   way, or after one: the commit is sent again in the new generation, if its partition is still owned. The member is
+ *   fenced only where nothing has changed on its side since the commit was sent.
  */
 import { groupFault, isFenced, isMoved, REBALANCE_IN_PROGRESS, type GroupFaultContext } from './group-errors'
 import { keyOf } from './consumer-protocol'

@@ -1,7 +1,7 @@
 /**
- * What members of a consumer group tell each other inside JoinGroup and SyncGroup; the broker passes it on unread.
- * Layout: ConsumerProtocolSubscription.json and ConsumerProtocolAssignment.json of Apache Kafka. A newer version only
- * adds fields at the end, so that any version is read as far as it is known.
+ * Encodes and decodes what members of a consumer group tell each other inside JoinGroup and SyncGroup; the broker
+ * passes it on unread. Layout: ConsumerProtocolSubscription.json and ConsumerProtocolAssignment.json of Apache Kafka. A
+ * newer version only adds fields at the end, so every version can be read as far as it is known.
  */
 export interface TopicPartition {
   readonly topic: string

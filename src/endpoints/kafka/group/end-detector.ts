@@ -1,6 +1,7 @@
 /**
- * `--until end` for a member that holds nothing: others have all partitions, or it has lost its own. It may end once
- * the group has committed what there was when it started, for then nothing is left that could come to it.
+ * `--until end` for a member that owns nothing, because others have all partitions or it has lost its own. It may end
+ * once the group has committed up to the end as it was at the start, because nothing is left then that could be
+ * assigned to it.
  */
 import { keyOf, type TopicPartition } from './consumer-protocol'
 import type { CommittedOffset } from '../protocol/cluster'
@@ -24,7 +25,7 @@ export class GroupEndDetector {
     return this.reached
   }
 
-  /** What is empty needs no commit, and may never have one. */
+  /** Sets the ranges once. An empty partition needs no commit, and may never have one. */
   setRanges(ranges: readonly OffsetRange[]): void {
     this.ranges ??= ranges.filter(({ oldest, end }) => end > oldest)
   }

@@ -1,10 +1,11 @@
 /**
- * What the source does in a group: begins and gives up partitions as membership says, and commits through it.
+ * The source's part in a group: it starts and stops partitions as membership says, and commits through the member.
  *
- * A partition begins where the group has committed, but for one that this process has read before and nobody has since:
- * what it has read is still on its way to the sinks, so reading goes on after that. Without a commit it begins where
- * `start` says, but at its oldest where it, or its topic (a pattern's), has appeared since: nothing of it may be passed
- * over. A commit lies behind all that was read before it, under whichever epoch.
+ * - A partition starts at the group's committed offset. One that this process has read before, and no other member
+ *   since, goes on after its last delivery, because those records are still on their way to the sinks.
+ * - Without a commit a partition starts where `start` says. It starts at its oldest record where it, or its topic, has
+ *   appeared since the first start, so that nothing of it is passed over.
+ * - A commit covers all records that were read before it, under whichever epoch.
  */
 import type { Partition, SourceContext } from '../../../core/contract'
 import type { OptionsOf } from '../../../options/define'

@@ -1,6 +1,6 @@
 /**
- * Error codes that a group's coordinator answers with (Kafka protocol guide, "Error Codes"), and what they mean where
- * waiting within the protocol does not help.
+ * Error codes that the coordinator of a group answers with (Kafka protocol guide, "Error Codes"), and the errors they
+ * become where waiting within the protocol does not help.
  */
 import { Disconnected, Fatal, Refused, type ManifoldError } from '../../../core/errors'
 import {

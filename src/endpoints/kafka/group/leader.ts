@@ -1,7 +1,4 @@
-/**
- * What the member does that the coordinator has made the leader: it says who reads what, and looks whether that has to
- * be said anew.
- */
+/** The work of the group's leader: it assigns the partitions, and checks whether the assignment has to be made anew. */
 import { lineOf } from '../../../core/errors'
 import { assign } from './assignor'
 import { decodeSubscription, encodeAssignment, type Subscription } from './consumer-protocol'
@@ -11,7 +8,7 @@ import type { JoinResult } from '../protocol/cluster'
 export interface Leadership {
   readonly assignments: readonly { readonly memberId: string; readonly assignment: Buffer }[]
   readonly topics: readonly string[]
-  /** What the assignment was made from. */
+  /** Numbers of partitions that the assignment was made from. */
   readonly counts: ReadonlyMap<string, number>
 }
 

@@ -29,16 +29,16 @@ export interface RebalanceListener {
    * holds; heartbeats and other partitions go on.
    */
   revoked(partitions: readonly TopicPartition[], withinMs: number): Promise<void>
-  /** Others have them already. */
+  /** The partitions belong to other members already. */
   lost(partitions: readonly TopicPartition[]): void
   /**
-   * Membership cannot go on; an error of core/errors for the source's next `read` to throw. Nothing more is told after
-   * it, until `start`.
+   * Membership cannot go on. The error is one of core/errors, for the next `read` of the source to throw. Nothing more
+   * is reported until `start`.
    */
   failed(error: unknown): void
 }
 
-/** What a member stands on from `start` to `suspend` or `leave`. */
+/** The collaborators of a member from `start` to `suspend` or `leave`. */
 export interface MemberContext {
   readonly coordinator: CoordinatorClient
   readonly clock: Clock

@@ -41,11 +41,11 @@ type Phase = 'resuming' | 'joining' | 'syncing' | 'stable' | 'releasing' | 'ende
 const RETRY_INTERVAL_MS = 250
 /** A coordinator that did not answer a heartbeat is looked for again after this long. */
 const HEARTBEAT_RETRY_MS = 1000
-/** What a revoke may take of the rebalance timeout: the join has to arrive in time. */
+/** Share of the rebalance timeout that a drain may take, so that the next join arrives in time. */
 const DRAIN_SHARE = 0.8
 
 export class MemberRun {
-  /** Resolves once the coordinator has taken us in. */
+  /** Resolves once the coordinator has accepted the member. */
   readonly started: Promise<void>
   private phase: Phase = 'resuming'
   private readonly abort: ReturnType<typeof linkedAbort>
@@ -143,7 +143,7 @@ export class MemberRun {
     }
   }
 
-  /** A heartbeat under the old generation tells whether we are a member still. */
+  /** Sends a heartbeat under the old generation, which tells whether this is still a member. */
   private async resume(membership: Membership): Promise<void> {
     const { synced, topics } = this.memberState
     const { error } = await this.retryWhileMoving('coming back', () =>
@@ -235,7 +235,7 @@ export class MemberRun {
     return true
   }
 
-  /** Takes what was assigned, gives up what was not, and holds the rest until the next join is due. */
+  /** Takes over added partitions, revokes those that are gone, and holds the rest until the next join is due. */
   private async holdAssignment(): Promise<void> {
     const { memberState, context } = this
     const wanted = new Set(memberState.assignment.map(keyOf))
@@ -302,7 +302,7 @@ export class MemberRun {
       return
     this.heartbeatInFlight = true
     let error = await this.sendHeartbeat(membership)
-    // Whoever has taken the group over is to hear of us before the session ends.
+    // A new coordinator has to hear from this member before the session ends.
     while (error === undefined && this.memberState.membership === membership && !this.signal.aborted) {
       await this.context.clock.sleep(Math.min(this.settings.heartbeatMs, HEARTBEAT_RETRY_MS), this.signal)
       error = await this.sendHeartbeat(membership)
@@ -390,7 +390,7 @@ export class MemberRun {
     this.requestRejoin()
   }
 
-  /** What an earlier run held is told to the source of this one, under the epochs it had. */
+  /** Announces the partitions that an earlier run owned to the source of this one, under their epochs. */
   private announceOwned(): void {
     this.lastAnswerAt = this.context.clock.monotonic()
     if (!this.hasAnnounced)

@@ -1,4 +1,4 @@
-/** Who a member is and what it holds: outlives connections and runs of the state machine. */
+/** Identity and assignment of a member. They outlive connections and runs of the state machine. */
 import type { TopicPartition } from './consumer-protocol'
 import type { Leadership } from './leader'
 import type { Membership } from '../protocol/cluster'

@@ -1,32 +1,33 @@
 /**
- * Membership of a consumer group: classic protocol (JoinGroup, SyncGroup, Heartbeat, OffsetCommit, LeaveGroup),
- * rebalancing cooperatively.
+ * Membership of a consumer group: the classic protocol (JoinGroup, SyncGroup, Heartbeat, OffsetCommit, LeaveGroup),
+ * with cooperative rebalances. member-run.ts is its state machine, member-state.ts its state, leader.ts and assignor.ts
+ * the leader's work, commit-queue.ts its commits.
  *
- * What it promises:
- * - A commit needs a current epoch: under an old one it is dropped, it never reaches the broker.
- * - A partition that moves away is drained and committed, to a deadline within the rebalance timeout, while heartbeats
- *   run, BEFORE the join that gives it up.
- * - Fenced (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID): everything is lost at once, and told so before
- *   anything else is asked.
- * - Who we are outlives a connection: after `suspend`, `start` asks the coordinator whether it still knows us. If so
- *   nothing is lost: the partitions are assigned again under the epochs they had, and what is in flight may still be
- *   committed.
+ * It promises:
+ * - A commit needs a current epoch: under an old one it is dropped and never reaches the broker.
+ * - A partition that moves away is drained and committed before the join that gives it up, within a share of the
+ *   rebalance timeout. Heartbeats go on meanwhile.
+ * - A fenced member (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID) loses everything at once, and tells its
+ *   listener before it sends another request.
+ * - Membership outlives a connection. After `suspend`, `start` asks the coordinator whether it still knows the member.
+ *   If it does, nothing is lost: the partitions are assigned again under their epochs, and what is in flight may still
+ *   be committed.
  *
- * For the source, which drives it:
- * - One object for the source's life. `open`: `await member.start(ground, signal)`, which resolves once the coordinator
- *   has taken us in and rejects with what `open` is to throw. `close`: `suspend()` where it follows a throw of `read`,
- *   `open` or `commit` (the core opens again), else `leave()`.
- * - `assigned` under an epoch that was seen before means: go on after the last delivery (`ctx.resume`). Under a new
- *   one: at the committed offset.
- * - `revoked` may name partitions that were never announced since the last `start`: what is in flight of them is to be
- *   drained all the same. One that is lost meanwhile may be assigned anew before its drain is over: the drain must not
- *   end the new assignment. Nor may one that `suspend` has cut short: what is still held after it is assigned again
- *   under the epoch it had.
+ * The source drives it:
+ * - One member serves the source for its lifetime. `open` awaits `member.start(context, signal)`, which resolves once
+ *   the coordinator has accepted the member, and rejects with the error that `open` is to throw. `close` calls
+ *   `suspend()` after a throw of `read`, `open` or `commit`, because the core opens again, and `leave()` otherwise.
+ * - `assigned` under an epoch that was seen before means to go on after the last delivery (`ctx.resume`), under a new
+ *   epoch to start at the committed offset.
+ * - `revoked` may name partitions that were not announced since the last `start`; their records in flight are drained
+ *   all the same. A partition that is lost meanwhile may be assigned anew before its drain is over, and the end of the
+ *   drain must not end the new assignment. A drain that `suspend` has cut short leaves its partitions owned: they are
+ *   assigned again under their epochs.
  *
- * What is retried here, and why: heartbeats are due again by themselves, so one that fails says nothing until the
- * session timeout has passed without any; a coordinator that moves or loads is asked again at a pace for as long (the
- * protocol's way of saying "wait"). All else is the core's to retry: `failed`. Our own clock never takes partitions
- * away: only the coordinator knows whether the session lives, and it fences the commits of one that does not.
+ * Only two things are retried here. A failed heartbeat is repeated, and counts only once the session timeout has passed
+ * without an answer. A coordinator that moves or loads is asked again for as long, because these answers are the
+ * protocol's way to say "wait". All other faults go to `failed`, for the core to retry. Our own clock never takes
+ * partitions away: only the coordinator knows whether the session lives, and it fences the commits of a dead one.
  */
 import { Disconnected, lineOf } from '../../../core/errors'
 import { linkedAbort, unlessAborted } from '../../../kit/signal'

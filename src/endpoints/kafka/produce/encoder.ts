@@ -1,4 +1,4 @@
-/** From a write to record batches: which partition each record goes to, and their bytes. */
+/** Encodes a write into record batches: it chooses the partition of each record and writes its bytes. */
 import type { Batch, Entry, Refusal } from '../../../core/contract'
 import { entrySize } from '../../../core/batch'
 import { countNewlines } from '../../../kit/lines'

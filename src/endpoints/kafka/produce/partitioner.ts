@@ -1,4 +1,7 @@
-/** Where a record goes: as the Java client's producer decides it, so that both put a key into the same partition. */
+/**
+ * Chooses the partition of a record as the producer of the Java client does, so that both put a key into the same
+ * partition.
+ */
 
 /** MurmurHash2 by Austin Appleby as org.apache.kafka.common.utils.Utils.murmur2 has it: 32 bits, its seed, signed. */
 export function murmur2(key: Uint8Array): number {

@@ -1,16 +1,16 @@
 /**
- * What an idempotent producer has to remember so that a record is in its partition once (KIP-98): who it is, and for
- * each partition which batches are not confirmed yet, in their order, each with the sequence number of its first
- * record. It outlives connections.
+ * The memory of an idempotent producer, by which a record is in its partition once (KIP-98): its identity, and for each
+ * partition the unconfirmed batches in order, each with the sequence number of its first record. It outlives
+ * connections.
  *
- * - A batch that may have arrived is sent again with the same bytes and the same sequence: the broker knows its last
+ * - A batch that may have arrived is sent again with the same bytes and sequence number: the broker recognises the last
  *   five batches of a producer by them.
- * - Sequences have no holes: a batch that the broker refuses for good gives its numbers to those after it. The broker
- *   cannot have any of these, for it takes nothing out of order.
- * - A broker that knows nothing of the producer in a partition takes any number there: until the first batch is
- *   confirmed, none follows it.
- * - A broker that has forgotten the producer, or has lost records that it had confirmed, gets a new identity; what is
- *   unconfirmed then begins at 0 anew.
+ * - Sequence numbers have no holes. A batch that the broker refuses for good leaves its numbers to the batches after
+ *   it. The broker cannot have any of those, because it accepts nothing out of order.
+ * - A broker that knows nothing of the producer in a partition accepts any number there. No batch follows the first one
+ *   until that is confirmed.
+ * - Where a broker has forgotten the producer, or has lost records that it had confirmed, the producer takes a new
+ *   identity, and unconfirmed batches are numbered from 0.
  */
 import { stampBatch, type EncodedBatch } from './record-writer'
 import type { ProducerIdentity } from '../protocol/cluster'

@@ -1,4 +1,4 @@
-/** Of a record: topic and key as the options say, or why it cannot be said. */
+/** Routes records: finds topic and key of each as the options say, or the reason why there is none. */
 import type { Batch, Entry, Refusal } from '../../../core/contract'
 import { jsonText } from '../../../kit/json-scan'
 import type { OptionsOf } from '../../../options/define'

@@ -1,4 +1,4 @@
-/** Who goes first. */
+/** Order of writes, and a limit of requests in flight. */
 
 export interface OrderedWrite {
   /** All who entered before are prepared. */
@@ -12,7 +12,8 @@ export interface OrderedWrite {
 }
 
 /**
- * Two doors in a row: whoever enters passes each in the order of entering, so that work between the doors may overlap.
+ * Lets writes prepare one after the other and send one after the other, each in the order of entering. The work between
+ * the two may overlap.
  */
 export class WriteOrder {
   private lastPrepared: Promise<void> = Promise.resolve()

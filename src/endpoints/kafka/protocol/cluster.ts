@@ -1,9 +1,9 @@
 /**
- * What the parts of this endpoint need of a cluster, without its client library: `client.ts` implements it. Offsets and
- * counts are safe integers; times are milliseconds since the epoch.
+ * The cluster as the other files of this endpoint see it, without the client library: `client.ts` implements it.
+ * Offsets and counts are safe integers, times are milliseconds since the epoch.
  *
- * Every call rejects with an error of `core/errors` where the connection, the credentials or the broker as a whole
- * fail; faults of single topics and partitions come back as protocol error codes (`error`, 0: none), for what they mean
+ * Every call rejects with an error of `core/errors` where the connection, the credentials or the whole broker fail.
+ * Faults of single topics and partitions come back as protocol error codes (`error`, 0: none), because their meaning
  * differs from call to call.
  */
 

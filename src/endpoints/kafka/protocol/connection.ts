@@ -1,7 +1,7 @@
 /**
- * One connection to one broker: opened with TLS and login, bounded in what it takes, dropped as soon as nobody waits
- * for it any more. The library's `Connection` does the work; it has neither a way to abandon a call nor a bound on an
- * answer's size.
+ * One connection to one broker: opened with TLS and login, limited in the size of answers, and dropped as soon as a
+ * caller abandons a request. The library's `Connection` does the work, but can neither abandon a call nor limit an
+ * answer.
  */
 import type { Connection } from '@platformatic/kafka'
 import { Disconnected, Refused } from '../../../core/errors'
@@ -28,13 +28,13 @@ export type ApiVersions = ReadonlyMap<number, { readonly min: number; readonly m
 const MAX_IN_FLIGHT = 5
 
 export class BrokerConnection {
-  /** What the broker speaks. */
+  /** Versions of each request that the broker speaks. */
   versions: ApiVersions = new Map()
   private usable = true
   private fault: Error | undefined
   /**
-   * What the socket said at its end: of a TLS alert that comes after the handshake each call is told no more than that
-   * it is over.
+   * Error of the socket at its end. After a TLS alert that follows the handshake, calls only learn that the connection
+   * is closed.
    */
   private socketError: Error | undefined
   private readonly deferredBodies = new DeferredBodies()
@@ -149,7 +149,7 @@ export class BrokerConnection {
     })
   }
 
-  /** Whoever waits for an answer gets none. */
+  /** Closes the connection; calls that wait for an answer reject. */
   drop(): void {
     this.markUnusable()
     // Of a connection that is still being made only this ends the library's timer.
@@ -174,7 +174,8 @@ export class BrokerConnection {
   }
 
   /**
-   * Sees to it that no answer is larger than `most`, before the library gathers it, and that it is Kafka who answers.
+   * Drops the connection where an answer is larger than `maxBytes`, before the library gathers it, or where the peer is
+   * not a Kafka broker.
    */
   private boundAnswers(maxBytes: number): void {
     const { socket } = this.connection

@@ -1,19 +1,19 @@
 /**
- * Produce requests go out as they lie in memory. The library gathers every request in fresh memory before it writes it,
- * which for megabytes of records costs as much as encoding them. So it is given a ticket instead of the request, and
- * where the ticket is written to the socket, the request takes its place.
+ * Produce requests are sent without a copy of their records. The library copies every request into fresh memory before
+ * it writes it, which for megabytes of records costs as much as encoding them. It is given a placeholder instead, and
+ * the request takes the place of the placeholder where that is written to the socket.
  */
 import type { Socket } from 'node:net'
 
-/** Key of the only request that is parked. */
+/** API key of the only request whose body is deferred. */
 export const PRODUCE_KEY = 0
 /** Request's size, then its key (KIP-482, and the protocol's guide). */
 const SIZE_BYTES = 4
 const KEY_AT = 4
-/** Pieces below it are gathered: fields between the records. */
+/** Smaller parts are merged before they are written: they are the fields between the records. */
 const SMALL_PART_BYTES = 4096
 
-/** Keeps the parts of a request's body. @returns what the library is to send in their place */
+/** Keeps the parts of a request's body, and returns the placeholder that the library is to send. */
 export type DeferBody = (parts: readonly Buffer[]) => Buffer
 
 export class DeferredBodies {
@@ -42,7 +42,7 @@ export class DeferredBodies {
     }
   }
 
-  /** The request that a ticket stands for, its header before it. */
+  /** Returns the request that a placeholder stands for, with its header first. */
   private requestFor(bytes: Buffer): readonly Buffer[] | undefined {
     if (bytes.length < KEY_AT + 2 + 4 || bytes.readInt16BE(KEY_AT) !== PRODUCE_KEY) return undefined
     const at = bytes.length - 4
