@@ -13,6 +13,7 @@ import {
   USAGE,
   type CommandName,
 } from './help'
+import { schemeOf } from './plain-help'
 import { ignoreStderrErrors, writeStderr } from './stderr'
 
 export async function runSubcommand(argv: readonly string[]): Promise<ProcessEnd> {
@@ -123,6 +124,6 @@ async function help(program: Command, topic: string | undefined): Promise<Proces
     process.stdout.write(command.helpInformation())
     return EXIT.complete
   }
-  process.stdout.write(await schemeText(topic))
+  process.stdout.write(await schemeText(schemeOf(topic)))
   return EXIT.complete
 }

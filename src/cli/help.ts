@@ -5,7 +5,6 @@ import { nearest } from '../kit/nearest'
 import { completionScript, SHELLS } from '../options/completions'
 import { endpointsTable, flagsHelp, helpText } from '../options/explain'
 import { flags } from '../options/flags'
-import { schemeOf } from './topic'
 
 /** The commands in the order of the overview, each with its arguments and its purpose. */
 export const COMMANDS = {
@@ -51,11 +50,10 @@ export async function flagsText(): Promise<string> {
 }
 
 /**
- * @param topic a scheme, with or without its colon
+ * @param scheme in lower case, without its colon
  * @throws UsageError if there is no such scheme
  */
-export async function schemeText(topic: string): Promise<string> {
-  const scheme = schemeOf(topic)
+export async function schemeText(scheme: string): Promise<string> {
   const endpoint = endpointFor(scheme)
   if (endpoint !== undefined) return helpText(endpoint)
   const schemes = registry.flatMap((each) => each.schemes)

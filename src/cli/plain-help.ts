@@ -1,6 +1,5 @@
 /** Answers most requests for help from texts that were rendered at the build, without loading any declaration. */
 import { rendered } from './rendered'
-import { schemeOf } from './topic'
 
 /** Returns undefined for any other request: the help of a command, or a misspelled word. */
 export async function plainHelp(argv: readonly string[]): Promise<string | undefined> {
@@ -8,6 +7,11 @@ export async function plainHelp(argv: readonly string[]): Promise<string | undef
   if (asked === undefined) return undefined
   const texts = rendered ?? (await (await import('./help.js')).texts())
   return Object.hasOwn(texts, asked) ? texts[asked] : undefined
+}
+
+/** Returns the scheme that a topic names, with or without its colon. */
+export function schemeOf(topic: string): string {
+  return topic === '-' ? 'stdio' : topic.toLowerCase().replace(/:.*$/s, '')
 }
 
 /** Maps all requests for the same text to one key. */
