@@ -10,7 +10,7 @@ export interface Environment {
   readonly MANIFOLD_AWS_ACCESS_KEY?: string
   readonly MANIFOLD_AWS_SECRET_KEY?: string
 }
-export type Login = OptionsOf<typeof loginOptions>
+export type LoginOptions = OptionsOf<typeof loginOptions>
 /** As a client of the SDK takes them: fixed, or to be asked for whenever they are about to expire. */
 export type Credentials =
   | { readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string }
@@ -25,7 +25,7 @@ export function awsFaults({
   externalId,
   endpoint,
   region,
-}: Login & { readonly endpoint?: string | undefined; readonly region?: string | undefined }): readonly string[] {
+}: LoginOptions & { readonly endpoint?: string | undefined; readonly region?: string | undefined }): readonly string[] {
   const faults: string[] = []
   if ((accessKeyId === undefined) !== (secretAccessKey === undefined))
     faults.push('access-key-id and secret-access-key go together')
@@ -45,7 +45,7 @@ export function awsFaults({
  *   by which STS is asked
  */
 export async function credentialsOf(
-  login: Login,
+  login: LoginOptions,
   environment: Environment,
   region: string | undefined,
   requestHandler: RequestHandler,

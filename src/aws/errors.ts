@@ -4,19 +4,19 @@
  */
 import { Disconnected, lineOf, type ManifoldError, Refused } from '../core/errors'
 
-export interface Answer {
+export interface ErrorFacts {
   readonly name: string
   /** Of the operating system or of Node. */
   readonly code: string
   /** HTTP; 0: none came. */
   readonly status: number
   /** Name and message as one. */
-  readonly says: string
+  readonly summary: string
   /** Something was answered, if only what nobody can read. */
   readonly answered: boolean
 }
 /** Who answered, for messages. */
-export interface Peer {
+export interface ServiceContext {
   /** `Kinesis`. */
   readonly service: string
   /** Empty: Amazon's own. */
@@ -75,18 +75,18 @@ const DENIED = new Set([
 const HTTP2 = /^HTTP\/2 stream|http2 request did not get a response|^Frame type id/
 
 /** What the SDK adds where it could not read an answer. */
-const HIDDEN = /\s*Deserialization error: to see the raw response.*$/
+const SDK_HINT = /\s*Deserialization error: to see the raw response.*$/
 /** Another page begins otherwise than JSON; one that was cut ends too soon. */
-const NO_JSON = /^Unexpected token/
+const NOT_JSON = /^Unexpected token/
 
-export function answerOf(error: Error): Answer {
+export function errorFacts(error: Error): ErrorFacts {
   const { name, $metadata, $response } = error as {
     readonly name?: string
     readonly $metadata?: { readonly httpStatusCode?: number }
     readonly $response?: { readonly statusCode?: number }
   }
   const status = $metadata?.httpStatusCode ?? $response?.statusCode ?? 0
-  const line = lineOf(error).replace(HIDDEN, '')
+  const line = lineOf(error).replace(SDK_HINT, '')
   const named =
     name === undefined ||
     name === '' ||
@@ -100,20 +100,20 @@ export function answerOf(error: Error): Answer {
     code: codeOf(error),
     status,
     answered: status > 0 || $response !== undefined,
-    says: `${named}${line === name || line === 'UnknownError' || line === '' ? '' : `: ${line}`}`,
+    summary: `${named}${line === name || line === 'UnknownError' || line === '' ? '' : `: ${line}`}`,
   }
 }
 
-export function isDenied(answer: Answer): boolean {
+export function isDenied(answer: ErrorFacts): boolean {
   return DENIED.has(answer.name)
 }
 
 /** undefined: it is the service's own matter. @param doing continues "Kinesis could not …" */
 export function commonFault(
   error: Error,
-  { name, code, status, says }: Answer,
+  { name, code, status, summary: says }: ErrorFacts,
   doing: string,
-  { service, endpoint, endpointOption, region }: Peer,
+  { service, endpoint, endpointOption, region }: ServiceContext,
 ): ManifoldError | undefined {
   const where = endpoint === '' ? '' : ` at ${endpoint}`
   const facts = { cause: error }
@@ -129,14 +129,14 @@ export function commonFault(
     )
   if (code === 'EPROTO' || code.startsWith('ERR_SSL_'))
     return new Refused(`${service}${where} does not speak TLS: correct the scheme of ${endpointOption}=`, facts)
-  if (isForeign(error, { name, code, status }))
+  if (isOtherService(error, { name, code, status }))
     return new Refused(
       `what answers${where} is not ${service} (${code === '' ? says : `${code}: ${lineOf(error)}`}): correct ${endpointOption}=`,
       facts,
     )
   // Where a network is away, names are not found out (EAI_AGAIN); that there is none is an answer.
   if (code === 'ENOTFOUND' && endpoint === '')
-    return new Refused(`there is no ${service} in region ${region} (${whyOf(error)}): correct region=`, facts)
+    return new Refused(`there is no ${service} in region ${region} (${reasonOf(error)}): correct region=`, facts)
   if (
     NETWORK.has(code) ||
     code.startsWith('HPE_') ||
@@ -146,7 +146,7 @@ export function commonFault(
     HTTP2.test(error.message)
   )
     return new Disconnected(
-      `${service}${where} could not ${doing}: ${whyOf(error)}${code === '' || error.message.includes(code) ? '' : ` (${code})`}`,
+      `${service}${where} could not ${doing}: ${reasonOf(error)}${code === '' || error.message.includes(code) ? '' : ` (${code})`}`,
       facts,
     )
   if (UNKNOWN_KEY.has(name))
@@ -184,10 +184,10 @@ export function commonFault(
  * Something else listens there: it speaks no HTTP, or answers with a page of its own. A gateway that only passes on
  * says so with its status.
  */
-function isForeign(error: Error, { name, code, status }: Pick<Answer, 'name' | 'code' | 'status'>): boolean {
+function isOtherService(error: Error, { name, code, status }: Pick<ErrorFacts, 'name' | 'code' | 'status'>): boolean {
   return (
     code === 'HPE_INVALID_CONSTANT' ||
-    (name === 'SyntaxError' && (status < 500 || status === 501) && NO_JSON.test(error.message))
+    (name === 'SyntaxError' && (status < 500 || status === 501) && NOT_JSON.test(error.message))
   )
 }
 
@@ -195,7 +195,7 @@ function isCancelled(error: object): boolean {
   return (error as { readonly code?: unknown }).code === 'ERR_HTTP2_STREAM_CANCEL'
 }
 /** Why, where the error itself says only that it ended. */
-function whyOf(error: Error): string {
+function reasonOf(error: Error): string {
   return isCancelled(error) && error.cause instanceof Error ? lineOf(error.cause) : lineOf(error)
 }
 

@@ -10,7 +10,7 @@ import type { NodeHttpHandler } from '@smithy/node-http-handler'
 import { Disconnected, lineOf, Refused, UsageError } from '../core/errors'
 import { type Destination, isHttpProxy, proxyAddress, proxyFromEnvironment, type ProxyEnvironment } from '../kit/proxy'
 import { openTunnel, TunnelRefused } from '../kit/tunnel'
-import { boundAnswer, type HttpAnswer } from './answers'
+import { limitResponse, type HttpResponse } from './response-limits'
 
 export interface HandlerSettings {
   /** Milliseconds in which a connection has to be there. */
@@ -21,34 +21,34 @@ export interface HandlerSettings {
   readonly requestMs?: number
   readonly maxSockets: number
   /** Bytes of an answer that is no error. */
-  readonly mostBytes: number
+  readonly maxBytes: number
   /** Speaks HTTP/2 to this host, where no proxy stands in between. */
   readonly http2?: Pick<Destination, 'host' | 'port'>
 }
 /** As clients of the SDK take it. */
 export type RequestHandler = NodeHttpHandler
 
-interface Request {
+interface HttpRequest {
   readonly protocol: string
   readonly hostname: string
   readonly port?: number
   readonly method: string
 }
-interface Inner {
-  handle(request: Request, options?: unknown): Promise<{ readonly response: HttpAnswer }>
+interface HttpHandler {
+  handle(request: HttpRequest, options?: unknown): Promise<{ readonly response: HttpResponse }>
   destroy(): void
   updateHttpClientConfig(key: string, value: unknown): void
   httpHandlerConfigs(): object
 }
 
-export async function handlerOf(
+export async function createRequestHandler(
   settings: HandlerSettings,
   environment: ProxyEnvironment = process.env,
 ): Promise<RequestHandler> {
   const { NodeHttpHandler: Http1, NodeHttp2Handler: Http2 } = await import('@smithy/node-http-handler')
   const { connectMs, idleMs, requestMs, maxSockets } = settings
-  const pooled = { keepAlive: true, maxSockets }
-  const http1 = (httpAgent: http.Agent, httpsAgent: https.Agent): Inner =>
+  const agentOptions = { keepAlive: true, maxSockets }
+  const http1 = (httpAgent: http.Agent, httpsAgent: https.Agent): HttpHandler =>
     new Http1({
       connectionTimeout: connectMs,
       httpAgent,
@@ -63,18 +63,18 @@ export async function handlerOf(
       (new Http2({
         ...(idleMs === undefined ? {} : { requestTimeout: idleMs }),
         disableConcurrentStreams: false,
-      }) as unknown as Inner)
-    : http1(new http.Agent(pooled), new https.Agent(pooled))
-  const through = (proxy: URL): Inner =>
+      }) as unknown as HttpHandler)
+    : http1(new http.Agent(agentOptions), new https.Agent(agentOptions))
+  const proxiedBy = (proxy: URL): HttpHandler =>
     http1(
-      new http.Agent({ ...pooled, proxyEnv: { HTTP_PROXY: proxy.href } }),
-      new TunnelAgent(pooled, proxy, connectMs),
+      new http.Agent({ ...agentOptions, proxyEnv: { HTTP_PROXY: proxy.href } }),
+      new TunnelAgent(agentOptions, proxy, connectMs),
     )
   return new ProxiedHandler(
     direct,
     http2 ? 'h2' : 'http/1.1',
-    through,
-    settings.mostBytes,
+    proxiedBy,
+    settings.maxBytes,
     environment,
   ) as unknown as RequestHandler
 }
@@ -89,23 +89,23 @@ function proxyOf(destination: Destination, environment: ProxyEnvironment): URL |
   }
 }
 
-class ProxiedHandler implements Inner {
+class ProxiedHandler implements HttpHandler {
   readonly metadata: { readonly handlerProtocol: string }
-  private readonly proxied = new Map<string, Inner>()
+  private readonly proxied = new Map<string, HttpHandler>()
 
   constructor(
-    private readonly direct: Inner,
+    private readonly direct: HttpHandler,
     handlerProtocol: string,
-    private readonly through: (proxy: URL) => Inner,
-    private readonly mostBytes: number,
+    private readonly proxiedBy: (proxy: URL) => HttpHandler,
+    private readonly maxBytes: number,
     private readonly environment: ProxyEnvironment,
   ) {
     this.metadata = { handlerProtocol }
   }
 
-  async handle(request: Request, options?: unknown): Promise<{ readonly response: HttpAnswer }> {
+  async handle(request: HttpRequest, options?: unknown): Promise<{ readonly response: HttpResponse }> {
     const answered = await this.handlerFor(request).handle(request, options)
-    await boundAnswer(request.method, answered.response, this.mostBytes)
+    await limitResponse(request.method, answered.response, this.maxBytes)
     return answered
   }
 
@@ -119,7 +119,7 @@ class ProxiedHandler implements Inner {
     return this.direct.httpHandlerConfigs()
   }
 
-  private handlerFor({ protocol, hostname, port }: Request): Inner {
+  private handlerFor({ protocol, hostname, port }: HttpRequest): HttpHandler {
     // The SDK prepares a request for one protocol.
     if (this.metadata.handlerProtocol === 'h2') return this.direct
     const secure = protocol === 'https:'
@@ -130,7 +130,7 @@ class ProxiedHandler implements Inner {
     if (proxy === undefined) return this.direct
     const known = this.proxied.get(proxy.href)
     if (known !== undefined) return known
-    const made = this.through(proxy)
+    const made = this.proxiedBy(proxy)
     this.proxied.set(proxy.href, made)
     return made
   }

@@ -447,5 +447,5 @@ export const harnesses: Readonly<Record<string, Harness>> = {
     },
     sink: 'stdout is a descriptor of the process: test/endpoints/stdio.test.ts tries it over real pipes',
   },
-  s3: { sink: 'it writes sealed segments: test/endpoints/s3-sink.test.ts tries it on two real servers' },
+  s3: { sink: 'it writes sealed segments: test/endpoints/s3/sink.test.ts tries it on two real servers' },
 }

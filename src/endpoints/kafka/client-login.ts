@@ -1,5 +1,5 @@
 /** Logins of the client library: SASL options, and credentials of the AWS SDK for `sasl=aws-msk-iam`. */
-import { handlerOf } from '../../aws/handler'
+import { createRequestHandler } from '../../aws/handler'
 import { lineOf, Refused } from '../../core/errors'
 import { iamToken } from './protocol/msk-iam'
 import type { SaslOptions } from './protocol/library'
@@ -50,7 +50,7 @@ async function awsCredentials({
   readonly sessionToken?: string | undefined
 }> {
   const { fromNodeProviderChain, fromTemporaryCredentials } = await import('@aws-sdk/credential-providers')
-  const requestHandler = await handlerOf({ connectMs: CREDENTIALS_TIMEOUT_MS, maxSockets: 4, mostBytes: MIB })
+  const requestHandler = await createRequestHandler({ connectMs: CREDENTIALS_TIMEOUT_MS, maxSockets: 4, maxBytes: MIB })
   const clientConfig = { requestHandler, ...(region === undefined ? {} : { region }) }
   const base =
     keys === undefined

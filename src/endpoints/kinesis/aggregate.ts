@@ -40,14 +40,14 @@ export function disaggregate(data: Buffer): readonly UserRecord[] | undefined {
   )
     return undefined
   try {
-    return read(message)
+    return decodeMessage(message)
   } catch {
     // The reader throws at what is no protobuf: with the right digest, but not a message of this kind.
     return undefined
   }
 }
 
-function read(message: Buffer): readonly UserRecord[] | undefined {
+function decodeMessage(message: Buffer): readonly UserRecord[] | undefined {
   const reader = Reader.create(message)
   const keys: string[] = []
   const hashes: string[] = []
@@ -101,12 +101,12 @@ export class Aggregate {
   /** Bytes that it would have more with this record. */
   cost({ partitionKey, explicitHashKey, data }: UserRecord): number {
     return (
-      sized(data.length) +
-      MOST_AROUND +
-      (this.keys.has(partitionKey) ? 0 : sized(Buffer.byteLength(partitionKey))) +
+      fieldSize(data.length) +
+      MAX_OVERHEAD +
+      (this.keys.has(partitionKey) ? 0 : fieldSize(Buffer.byteLength(partitionKey))) +
       (explicitHashKey === undefined || this.hashes.has(explicitHashKey)
         ? 0
-        : sized(Buffer.byteLength(explicitHashKey)))
+        : fieldSize(Buffer.byteLength(explicitHashKey)))
     )
   }
 
@@ -135,9 +135,9 @@ export class Aggregate {
 }
 
 /** Of a record without its data: tag and length, two indices with their tags. */
-const MOST_AROUND = 6 + 2 * 6
+const MAX_OVERHEAD = 6 + 2 * 6
 /** A field of so many bytes, with tag and length. */
-function sized(bytes: number): number {
+function fieldSize(bytes: number): number {
   return 6 + bytes
 }
 

@@ -11,25 +11,25 @@ import type {
   SubscribeToShardEventStream,
 } from '@aws-sdk/client-kinesis'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
-import { handlerOf } from '../../aws/handler'
+import { createRequestHandler } from '../../aws/handler'
 import { Disconnected, lineOf, ManifoldError, Refused } from '../../core/errors'
 import type { OptionsOf, Target } from '../../options/define'
-import { classify, type Doing, isForbidden, isInvalid, isMissing, type Place } from './errors'
+import { classify, type Operation, isForbidden, isInvalid, isMissing, type FaultContext } from './errors'
 import type { KinesisOptions } from './options'
-import { type Address, streamOf } from './settings'
+import { type StreamAddress, streamAddress } from './settings'
 import {
   SequenceRefused,
-  type Beginning,
+  type ReadStart,
   type Consumer,
-  type KinesisWire,
+  type StreamClient,
   type PolledPage,
   type PushedPage,
-  type Put,
+  type PutResult,
   type PutEntry,
   type Shard,
   type StreamFacts,
   type StreamRecord,
-} from './wire'
+} from './stream-client'
 
 type Sdk = typeof import('@aws-sdk/client-kinesis')
 
@@ -38,19 +38,19 @@ const CONNECT_MS = 10_000
 /**
  * What GetRecords answers is 10 MiB at most, in base64, with a key of up to 256 characters for each of 10,000 records.
  */
-const MOST_BYTES = 64 * 1024 * 1024
+const MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 /** Region of servers that are not Amazon's, which ask for none. */
 const ANY_REGION = 'us-east-1'
 const LIST_SHARDS = 1000
 
-class StreamWire implements KinesisWire {
+class SdkStreamClient implements StreamClient {
   private facts: StreamFacts | undefined
 
   constructor(
     private readonly sdk: Sdk,
     private readonly client: KinesisClient,
-    private readonly address: Address,
-    private readonly place: Place,
+    private readonly address: StreamAddress,
+    private readonly context: FaultContext,
   ) {}
 
   get stream(): StreamFacts {
@@ -66,15 +66,15 @@ class StreamWire implements KinesisWire {
   }
 
   async describe(signal: AbortSignal): Promise<StreamFacts> {
-    const { StreamDescriptionSummary: found } = await this.ask(
+    const { StreamDescriptionSummary: found } = await this.call(
       'DescribeStreamSummary',
       'look at the stream',
       signal,
-      (during) => this.client.send(new this.sdk.DescribeStreamSummaryCommand(this.which()), during),
+      (during) => this.client.send(new this.sdk.DescribeStreamSummaryCommand(this.streamParameters()), during),
     )
     if (found?.StreamName === undefined)
       throw new Refused(
-        `what answers${this.place.endpoint === '' ? '' : ` at ${this.place.endpoint}`} is not Kinesis (its answer tells nothing of the stream): correct endpoint=`,
+        `what answers${this.context.endpoint === '' ? '' : ` at ${this.context.endpoint}`} is not Kinesis (its answer tells nothing of the stream): correct endpoint=`,
       )
     return (this.facts = {
       name: found.StreamName,
@@ -95,9 +95,9 @@ class StreamWire implements KinesisWire {
     for (let token: string | undefined; ; ) {
       const input =
         token === undefined
-          ? { ...this.which(), MaxResults: LIST_SHARDS }
+          ? { ...this.streamParameters(), MaxResults: LIST_SHARDS }
           : { NextToken: token, MaxResults: LIST_SHARDS }
-      const { Shards = [], NextToken } = await this.ask('ListShards', 'list the shards', signal, (during) =>
+      const { Shards = [], NextToken } = await this.call('ListShards', 'list the shards', signal, (during) =>
         this.client.send(new this.sdk.ListShardsCommand(input), during),
       )
       for (const { ShardId, ParentShardId, AdjacentParentShardId, HashKeyRange, SequenceNumberRange } of Shards) {
@@ -114,16 +114,16 @@ class StreamWire implements KinesisWire {
     }
   }
 
-  async iterator(shard: string, from: Beginning, signal: AbortSignal): Promise<string> {
+  async iterator(shard: string, from: ReadStart, signal: AbortSignal): Promise<string> {
     const { Type, SequenceNumber, Timestamp } = positionOf(from)
-    const { ShardIterator } = await this.ask(
+    const { ShardIterator } = await this.call(
       'GetShardIterator',
       `find the beginning of ${shard}`,
       signal,
       (during) =>
         this.client.send(
           new this.sdk.GetShardIteratorCommand({
-            ...this.which(),
+            ...this.streamParameters(),
             ShardId: shard,
             ShardIteratorType: Type,
             ...(SequenceNumber === undefined ? {} : { StartingSequenceNumber: SequenceNumber }),
@@ -131,7 +131,7 @@ class StreamWire implements KinesisWire {
           }),
           during,
         ),
-      (error) => refusedSequence(error, shard, from),
+      (error) => sequenceFault(error, shard, from),
     )
     if (ShardIterator === undefined)
       throw new Disconnected(`Kinesis could not find the beginning of ${shard}: its answer has no iterator`)
@@ -140,7 +140,7 @@ class StreamWire implements KinesisWire {
 
   async records(iterator: string, limit: number, signal: AbortSignal): Promise<PolledPage> {
     const { arn } = this.address
-    const { Records, NextShardIterator, MillisBehindLatest, ChildShards } = await this.ask(
+    const { Records, NextShardIterator, MillisBehindLatest, ChildShards } = await this.call(
       'GetRecords',
       'read',
       signal,
@@ -158,7 +158,7 @@ class StreamWire implements KinesisWire {
   }
 
   async consumer(name: string, signal: AbortSignal): Promise<Consumer | undefined> {
-    const { ConsumerDescription: found } = await this.ask(
+    const { ConsumerDescription: found } = await this.call(
       'DescribeStreamConsumer',
       `look for the consumer ${name}`,
       signal,
@@ -180,7 +180,7 @@ class StreamWire implements KinesisWire {
   }
 
   async register(name: string, signal: AbortSignal): Promise<Consumer> {
-    const { Consumer: made } = await this.ask(
+    const { Consumer: made } = await this.call(
       'RegisterStreamConsumer',
       `register the consumer ${name}`,
       signal,
@@ -194,7 +194,7 @@ class StreamWire implements KinesisWire {
   }
 
   async deregister({ arn, name }: Consumer, signal: AbortSignal): Promise<void> {
-    await this.ask('DeregisterStreamConsumer', `deregister the consumer ${name}`, signal, (during) =>
+    await this.call('DeregisterStreamConsumer', `deregister the consumer ${name}`, signal, (during) =>
       this.client.send(new this.sdk.DeregisterStreamConsumerCommand({ ConsumerARN: arn }), during),
     )
   }
@@ -202,12 +202,12 @@ class StreamWire implements KinesisWire {
   async subscribe(
     consumer: Consumer,
     shard: string,
-    from: Beginning,
+    from: ReadStart,
     signal: AbortSignal,
   ): Promise<AsyncGenerator<PushedPage, void, undefined>> {
     // What has not been asked for waits on the wire for as long as it takes: a request that nothing moves on is no
     // fault here.
-    const { EventStream } = await this.ask(
+    const { EventStream } = await this.call(
       'SubscribeToShard',
       `subscribe to ${shard}`,
       signal,
@@ -220,7 +220,7 @@ class StreamWire implements KinesisWire {
           }),
           { abortSignal, requestTimeout: 0 },
         ),
-      (error) => refusedSequence(error, shard, from),
+      (error) => sequenceFault(error, shard, from),
     )
     if (EventStream === undefined)
       throw new Disconnected(`Kinesis could not subscribe to ${shard}: its answer has no events`)
@@ -243,7 +243,11 @@ class StreamWire implements KinesisWire {
       }
     } catch (error) {
       if (signal.aborted) throw signal.reason
-      const fault = classify(error, { action: 'SubscribeToShard', text: `push the events of ${shard}` }, this.place)
+      const fault = classify(
+        error,
+        { action: 'SubscribeToShard', purpose: `push the events of ${shard}` },
+        this.context,
+      )
       // What the parser of events makes nothing of has been cut or damaged on its way.
       throw fault instanceof ManifoldError
         ? fault
@@ -253,11 +257,11 @@ class StreamWire implements KinesisWire {
     }
   }
 
-  async put(entries: readonly PutEntry[], signal: AbortSignal): Promise<readonly Put[]> {
-    const { Records = [] } = await this.ask('PutRecords', 'write', signal, (during) =>
+  async put(entries: readonly PutEntry[], signal: AbortSignal): Promise<readonly PutResult[]> {
+    const { Records = [] } = await this.call('PutRecords', 'write', signal, (during) =>
       this.client.send(
         new this.sdk.PutRecordsCommand({
-          ...this.which(),
+          ...this.streamParameters(),
           Records: entries.map(({ data, partitionKey, explicitHashKey }) => ({
             Data: data,
             PartitionKey: partitionKey,
@@ -280,61 +284,61 @@ class StreamWire implements KinesisWire {
     this.client.destroy()
   }
 
-  private which(): { readonly StreamARN: string } | { readonly StreamName: string } {
+  private streamParameters(): { readonly StreamARN: string } | { readonly StreamName: string } {
     return this.address.arn === undefined ? { StreamName: this.address.name } : { StreamARN: this.address.arn }
   }
 
-  private async ask<T>(
+  private async call<T>(
     action: string,
     text: string,
     signal: AbortSignal,
     run: (during: { readonly abortSignal: AbortSignal }) => Promise<T>,
-    own?: (error: unknown) => Error | undefined,
+    classifyFirst?: (error: unknown) => Error | undefined,
   ): Promise<T> {
-    const doing: Doing = { action, text }
+    const doing: Operation = { action, purpose: text }
     try {
       return await run({ abortSignal: signal })
     } catch (error) {
       if (signal.aborted) throw signal.reason
-      throw own?.(error) ?? classify(error, doing, this.place)
+      throw classifyFirst?.(error) ?? classify(error, doing, this.context)
     }
   }
 }
 
 /**
- * A client for the stream that options name, as of now, and a look at the stream. @param forgiving a policy that
+ * A client for the stream that options name, as of now, and a look at the stream. @param mayBeForbidden a policy that
  * forbids to look, but not to write, is no fault: then `stream` knows its name alone
  */
 export async function openStream(
   target: Pick<Target<KinesisOptions>, 'resolve'>,
   signal: AbortSignal,
-  forgiving = false,
+  mayBeForbidden = false,
   environment: Environment = process.env,
-): Promise<KinesisWire> {
+): Promise<StreamClient> {
   const given = await target.resolve()
-  let address: Address
+  let address: StreamAddress
   try {
-    address = streamOf(given)
+    address = streamAddress(given)
   } catch (error) {
     throw new Refused(lineOf(error), { cause: error })
   }
-  const wire = await makeWire(given.options, address, environment)
+  const stream = await makeClient(given.options, address, environment)
   try {
-    const { status, name } = await wire.describe(signal)
+    const { status, name } = await stream.describe(signal)
     if (status === 'CREATING') throw new Disconnected(`the stream ${name} is still being made`)
   } catch (error) {
-    if (forgiving && error instanceof Refused && isForbidden(error.cause)) return wire
-    wire.close()
+    if (mayBeForbidden && error instanceof Refused && isForbidden(error.cause)) return stream
+    stream.close()
     throw error
   }
-  return wire
+  return stream
 }
 
-async function makeWire(
+async function makeClient(
   options: OptionsOf<KinesisOptions>,
-  address: Address,
+  address: StreamAddress,
   environment: Environment,
-): Promise<StreamWire> {
+): Promise<SdkStreamClient> {
   const sdk = await import('@aws-sdk/client-kinesis')
   const { endpoint, profile, timeout } = options
   const named =
@@ -345,7 +349,12 @@ async function makeWire(
       options,
       environment,
       named,
-      await handlerOf({ connectMs: CONNECT_MS, idleMs: timeout, maxSockets: 8, mostBytes: MOST_BYTES }),
+      await createRequestHandler({
+        connectMs: CONNECT_MS,
+        idleMs: timeout,
+        maxSockets: 8,
+        maxBytes: MAX_RESPONSE_BYTES,
+      }),
     )
     const client = new sdk.KinesisClient({
       ...(named === undefined ? {} : { region: named }),
@@ -353,11 +362,11 @@ async function makeWire(
       ...(profile === undefined ? {} : { profile }),
       ...(credentials === undefined ? {} : { credentials }),
       maxAttempts: 1,
-      requestHandler: await handlerOf({
+      requestHandler: await createRequestHandler({
         connectMs: CONNECT_MS,
         idleMs: timeout,
         maxSockets: 256,
-        mostBytes: MOST_BYTES,
+        maxBytes: MAX_RESPONSE_BYTES,
         ...http2For(endpoint, named),
       }),
     })
@@ -370,7 +379,7 @@ async function makeWire(
         ? new Refused('no region is known for Kinesis: give region=, or set MANIFOLD_AWS_REGION', { cause: error })
         : error
     }
-    return new StreamWire(sdk, client, address, {
+    return new SdkStreamClient(sdk, client, address, {
       stream: address.arn ?? address.name,
       endpoint: endpoint ?? '',
       region,
@@ -393,7 +402,7 @@ function http2For(
   return { http2: { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 443 : Number(port) } }
 }
 
-function positionOf(from: Beginning): StartingPosition & { readonly Type: ShardIteratorType } {
+function positionOf(from: ReadStart): StartingPosition & { readonly Type: ShardIteratorType } {
   switch (from.kind) {
     case 'oldest':
       return { Type: 'TRIM_HORIZON' }
@@ -413,7 +422,7 @@ function optional<K extends string, V>(name: K, value: V | null | undefined): { 
   return value === undefined || value === null ? {} : ({ [name]: value } as { readonly [key in K]?: V })
 }
 
-function refusedSequence(error: unknown, shard: string, from: Beginning): SequenceRefused | undefined {
+function sequenceFault(error: unknown, shard: string, from: ReadStart): SequenceRefused | undefined {
   return (from.kind === 'at' || from.kind === 'after') && isInvalid(error)
     ? new SequenceRefused(
         `Kinesis does not take ${from.sequence} as a sequence number of ${shard} (${lineOf(error)})`,

@@ -2,12 +2,12 @@
  * What an answer of Kinesis, or its absence, means to the core ("Common error types" and each action's errors, Amazon
  * Kinesis Data Streams API Reference).
  */
-import { answerOf, commonFault, isDenied } from '../../aws/errors'
+import { errorFacts, commonFault, isDenied } from '../../aws/errors'
 import { Disconnected, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
-import { InUse, IteratorExpired } from './wire'
+import { InUse, IteratorExpired } from './stream-client'
 
 /** Where a request went, for messages. */
-export interface Place {
+export interface FaultContext {
   /** As the stream was named: a name or an ARN. */
   readonly stream: string
   /** Empty: Amazon's own. */
@@ -15,9 +15,9 @@ export interface Place {
   readonly region: string
 }
 /** An action as IAM calls it, and what it is for: continues "Kinesis could not …". */
-export interface Doing {
+export interface Operation {
   readonly action: string
-  readonly text: string
+  readonly purpose: string
 }
 
 const BUSY = new Set([
@@ -44,21 +44,21 @@ export function isMissing(error: unknown): boolean {
   return (error as Error | null)?.name === 'ResourceNotFoundException'
 }
 export function isForbidden(error: unknown): boolean {
-  return error instanceof Error && isDenied(answerOf(error))
+  return error instanceof Error && isDenied(errorFacts(error))
 }
 /** It is about a value in the request. */
 export function isInvalid(error: unknown): boolean {
   return ['InvalidArgumentException', 'ValidationException'].includes((error as Error | null)?.name ?? '')
 }
 
-export function classify(error: unknown, { action, text }: Doing, place: Place): unknown {
+export function classify(error: unknown, { action, purpose: text }: Operation, context: FaultContext): unknown {
   if (error instanceof ManifoldError || !(error instanceof Error)) return error
-  const answer = answerOf(error)
-  const common = commonFault(error, answer, text, { service: 'Kinesis', endpointOption: 'endpoint', ...place })
+  const answer = errorFacts(error)
+  const common = commonFault(error, answer, text, { service: 'Kinesis', endpointOption: 'endpoint', ...context })
   if (common !== undefined) return common
-  const { name, status, says } = answer
-  const { stream, region } = place
-  const where = place.endpoint === '' ? '' : ` at ${place.endpoint}`
+  const { name, status, summary: says } = answer
+  const { stream, region } = context
+  const where = context.endpoint === '' ? '' : ` at ${context.endpoint}`
   const facts = { cause: error }
   if (name === 'ExpiredIteratorException') return new IteratorExpired(`Kinesis${where}: the iterator is too old`, facts)
   // What has no more room is refused the same way as what comes too often.

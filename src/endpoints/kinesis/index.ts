@@ -12,7 +12,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
-import { feeds, meaning } from './meaning'
+import { feeds, canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -27,7 +27,7 @@ export default defineEndpoint({
   form: 'opaque',
   options,
   check: faultsOf,
-  canonicalForm: meaning,
+  canonicalForm,
   feeds,
   source: {
     position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'),

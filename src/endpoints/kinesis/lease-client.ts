@@ -2,34 +2,34 @@
 import type * as Sdk from '@aws-sdk/client-dynamodb'
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb'
 import { credentialsOf, regionOf, type Environment } from '../../aws/credentials'
-import { handlerOf } from '../../aws/handler'
+import { createRequestHandler } from '../../aws/handler'
 import { Refused } from '../../core/errors'
 import type { Clock } from '../../core/contract'
 import type { OptionsOf } from '../../options/define'
-import { classify, layoutFault, type TablePlace } from './lease-errors'
+import { classify, layoutFault, type TableFaultContext } from './leases/table-errors'
 import {
-  askUpdate,
+  requestUpdate,
   expressionsOf,
   newItem,
   rowOf,
   takeUpdate,
   writeUpdate,
-  type Change,
-  type Hold,
-  type Item,
+  type LeaseChange,
+  type LeaseClaim,
+  type DynamoItem,
   type LeaseRow,
   type LeaseTable,
-  type Update,
-  type Written,
-} from './lease-table'
+  type ItemUpdate,
+  type WriteResult,
+} from './leases/table'
 import type { KinesisOptions } from './options'
-import type { Checkpoint, Shard } from './wire'
+import type { Checkpoint, Shard } from './stream-client'
 
 const CONNECT_MS = 5000
 /** A page of a scan holds 1 MB of items, which JSON makes larger. */
-const MOST_BYTES = 16 * 1024 * 1024
+const MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 /** A table is there within seconds of being asked for. */
-const LOOK_MS = 250
+const DESCRIBE_EVERY_MS = 250
 
 export interface TableSettings {
   readonly options: OptionsOf<KinesisOptions>
@@ -46,37 +46,37 @@ class DynamoTable implements LeaseTable {
   constructor(
     private readonly sdk: typeof Sdk,
     private readonly client: DynamoDBClient,
-    private readonly place: TablePlace,
+    private readonly context: TableFaultContext,
     private readonly settings: TableSettings,
   ) {}
 
   async ready(signal: AbortSignal): Promise<void> {
     for (let made = false; ; ) {
-      const table = await this.described(signal)
+      const table = await this.describeTable(signal)
       if (table === undefined) {
         // Just made, it may not be seen everywhere yet.
-        if (!made) await this.make(signal)
+        if (!made) await this.createTable(signal)
         made = true
       } else {
-        const fault = layoutFault(table, this.place)
+        const fault = layoutFault(table, this.context)
         if (fault !== undefined) throw new Refused(fault)
         if (table.TableStatus === 'ACTIVE' || table.TableStatus === 'UPDATING') return
         if (table.TableStatus !== 'CREATING')
           throw new Refused(
-            `the table ${this.place.table} is ${table.TableStatus ?? 'in no state'}: wait, or name another in leases=`,
+            `the table ${this.context.table} is ${table.TableStatus ?? 'in no state'}: wait, or name another in leases=`,
           )
       }
-      await this.settings.clock.sleep(LOOK_MS, signal)
+      await this.settings.clock.sleep(DESCRIBE_EVERY_MS, signal)
     }
   }
 
   async list(signal: AbortSignal): Promise<readonly LeaseRow[]> {
     const rows: LeaseRow[] = []
-    for (let from: Item | undefined; ; ) {
-      const page = await this.asked('list the leases', signal, (during) =>
+    for (let from: DynamoItem | undefined; ; ) {
+      const page = await this.call('list the leases', signal, (during) =>
         this.client.send(
           new this.sdk.ScanCommand({
-            TableName: this.place.table,
+            TableName: this.context.table,
             ConsistentRead: true,
             ...(from === undefined ? {} : { ExclusiveStartKey: from }),
           }),
@@ -96,7 +96,7 @@ class DynamoTable implements LeaseTable {
     const written = await this.conditional(`make the lease ${shard.id}`, signal, (during) =>
       this.client.send(
         new this.sdk.PutItemCommand({
-          TableName: this.place.table,
+          TableName: this.context.table,
           Item: newItem(shard, checkpoint, this.settings.clock.now()),
           ConditionExpression: 'attribute_not_exists(#key)',
           ExpressionAttributeNames: { '#key': 'leaseKey' },
@@ -112,11 +112,11 @@ class DynamoTable implements LeaseTable {
     return written?.Attributes === undefined ? undefined : this.row(written.Attributes)
   }
 
-  async ask(row: LeaseRow, me: string, signal: AbortSignal): Promise<boolean> {
-    return (await this.update('ask for', row.key, askUpdate(row, me), signal)) !== undefined
+  async request(row: LeaseRow, me: string, signal: AbortSignal): Promise<boolean> {
+    return (await this.update('ask for', row.key, requestUpdate(row, me), signal)) !== undefined
   }
 
-  async write(hold: Hold, change: Change, signal: AbortSignal): Promise<Written> {
+  async write(hold: LeaseClaim, change: LeaseChange, signal: AbortSignal): Promise<WriteResult> {
     const doing =
       change.release === true ? 'give back' : change.checkpoint === undefined ? 'renew' : 'write the checkpoint of'
     if (
@@ -124,10 +124,10 @@ class DynamoTable implements LeaseTable {
     )
       return { done: true }
     // Not every server tells with its refusal how things stand.
-    const { Item: item } = await this.asked(`look at the lease ${hold.key}`, signal, (during) =>
+    const { Item: item } = await this.call(`look at the lease ${hold.key}`, signal, (during) =>
       this.client.send(
         new this.sdk.GetItemCommand({
-          TableName: this.place.table,
+          TableName: this.context.table,
           Key: { leaseKey: { S: hold.key } },
           ConsistentRead: true,
         }),
@@ -142,7 +142,7 @@ class DynamoTable implements LeaseTable {
     await this.conditional(`remove the finished lease ${row.key}`, signal, (during) =>
       this.client.send(
         new this.sdk.DeleteItemCommand({
-          TableName: this.place.table,
+          TableName: this.context.table,
           Key: { leaseKey: { S: row.key } },
           ConditionExpression: '#counter = :counter AND #checkpoint = :end',
           ExpressionAttributeNames: { '#counter': 'leaseCounter', '#checkpoint': 'checkpoint' },
@@ -157,20 +157,20 @@ class DynamoTable implements LeaseTable {
     this.client.destroy()
   }
 
-  private row(item: Item): LeaseRow | undefined {
-    return rowOf(item, this.settings.since, this.place.table)
+  private row(item: DynamoItem): LeaseRow | undefined {
+    return rowOf(item, this.settings.since, this.context.table)
   }
 
   private update(
     doing: string,
     key: string,
-    update: Update,
+    update: ItemUpdate,
     signal: AbortSignal,
   ): Promise<Sdk.UpdateItemCommandOutput | undefined> {
     return this.conditional(`${doing} the lease ${key}`, signal, (during) =>
       this.client.send(
         new this.sdk.UpdateItemCommand({
-          TableName: this.place.table,
+          TableName: this.context.table,
           Key: { leaseKey: { S: key } },
           ReturnValues: 'ALL_NEW',
           ...expressionsOf(update),
@@ -180,10 +180,10 @@ class DynamoTable implements LeaseTable {
     )
   }
 
-  private async described(signal: AbortSignal): Promise<Sdk.TableDescription | undefined> {
+  private async describeTable(signal: AbortSignal): Promise<Sdk.TableDescription | undefined> {
     try {
       return (
-        await this.client.send(new this.sdk.DescribeTableCommand({ TableName: this.place.table }), {
+        await this.client.send(new this.sdk.DescribeTableCommand({ TableName: this.context.table }), {
           abortSignal: signal,
         })
       ).Table
@@ -194,11 +194,11 @@ class DynamoTable implements LeaseTable {
   }
 
   /** As the library does by default since 2.3.3: paid by request. */
-  private async make(signal: AbortSignal): Promise<void> {
+  private async createTable(signal: AbortSignal): Promise<void> {
     try {
       await this.client.send(
         new this.sdk.CreateTableCommand({
-          TableName: this.place.table,
+          TableName: this.context.table,
           BillingMode: 'PAY_PER_REQUEST',
           KeySchema: [{ AttributeName: 'leaseKey', KeyType: 'HASH' }],
           AttributeDefinitions: [{ AttributeName: 'leaseKey', AttributeType: 'S' }],
@@ -215,9 +215,9 @@ class DynamoTable implements LeaseTable {
   private conditional<T>(
     doing: string,
     signal: AbortSignal,
-    run: (during: During) => Promise<T>,
+    run: (during: CallOptions) => Promise<T>,
   ): Promise<T | undefined> {
-    return this.asked(doing, signal, async (during) => {
+    return this.call(doing, signal, async (during) => {
       try {
         return await run(during)
       } catch (error) {
@@ -227,7 +227,7 @@ class DynamoTable implements LeaseTable {
     })
   }
 
-  private async asked<T>(doing: string, signal: AbortSignal, run: (during: During) => Promise<T>): Promise<T> {
+  private async call<T>(doing: string, signal: AbortSignal, run: (during: CallOptions) => Promise<T>): Promise<T> {
     try {
       return await run({ abortSignal: signal })
     } catch (error) {
@@ -235,11 +235,11 @@ class DynamoTable implements LeaseTable {
     }
   }
   private fault(error: unknown, doing: string, signal: AbortSignal): unknown {
-    return signal.aborted ? signal.reason : classify(error, doing, this.place)
+    return signal.aborted ? signal.reason : classify(error, doing, this.context)
   }
 }
 
-interface During {
+interface CallOptions {
   readonly abortSignal: AbortSignal
 }
 function nameOf(error: unknown): string {
@@ -254,26 +254,26 @@ export async function connectTable(
   const sdk = await import('@aws-sdk/client-dynamodb')
   const table = options.leases?.replace(/^dynamodb:/, '') ?? ''
   const { leasesEndpoint: endpoint, profile } = options
-  const named = options.leasesRegion ?? region ?? regionOf(options, environment)
-  const requestHandler = await handlerOf({
+  const askedRegion = options.leasesRegion ?? region ?? regionOf(options, environment)
+  const requestHandler = await createRequestHandler({
     connectMs: Math.min(CONNECT_MS, withinMs),
     requestMs: withinMs,
     maxSockets: 32,
-    mostBytes: MOST_BYTES,
+    maxBytes: MAX_RESPONSE_BYTES,
   })
-  const credentials = await credentialsOf(options, environment, named, requestHandler)
+  const credentials = await credentialsOf(options, environment, askedRegion, requestHandler)
   const settings: TableSettings = { options, region, since, withinMs, clock }
   const client = new sdk.DynamoDBClient({
-    ...(named === undefined ? {} : { region: named }),
+    ...(askedRegion === undefined ? {} : { region: askedRegion }),
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(profile === undefined ? {} : { profile }),
     ...(credentials === undefined ? {} : { credentials }),
     maxAttempts: 1,
     requestHandler,
   })
-  let place: string
+  let tableRegion: string
   try {
-    place = await client.config.region()
+    tableRegion = await client.config.region()
   } catch (error) {
     client.destroy()
     throw new Refused(
@@ -281,5 +281,5 @@ export async function connectTable(
       { cause: error },
     )
   }
-  return new DynamoTable(sdk, client, { table, endpoint: endpoint ?? '', region: place }, settings)
+  return new DynamoTable(sdk, client, { table, endpoint: endpoint ?? '', region: tableRegion }, settings)
 }

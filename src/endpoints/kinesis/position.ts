@@ -6,7 +6,7 @@
  * SEEN is what tells a shard in which nothing came for longer than the stream keeps its records from one that was not
  * read for so long.
  */
-import type { Checkpoint } from './wire'
+import type { Checkpoint } from './stream-client'
 
 export interface ShardPosition {
   /** `sub` of -1: none of that record is done, reading begins with it. */

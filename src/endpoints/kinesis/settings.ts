@@ -2,7 +2,7 @@
 import type { Given } from '../../options/define'
 import type { KinesisOptions } from './options'
 
-export interface Address {
+export interface StreamAddress {
   readonly name: string /** Absent: a stream of the account that is logged in. */
   readonly arn?: string /** Of the ARN. */
   readonly region?: string
@@ -12,7 +12,7 @@ const ARN = /^arn:aws[a-z-]*:kinesis:([a-z0-9-]+):\d{12}:stream\/([a-zA-Z0-9_.-]
 const NAME = /^[a-zA-Z0-9_.-]{1,128}$/
 
 /** Throws an Error that says what a stream is called. */
-export function addressOf(text: string): Address {
+export function addressOf(text: string): StreamAddress {
   const [, region, name] = ARN.exec(text) ?? []
   if (name !== undefined && region !== undefined) return { name, arn: text, region }
   if (text.startsWith('arn:'))
@@ -23,15 +23,15 @@ export function addressOf(text: string): Address {
 }
 
 /** All that name the stream, as they were given. */
-export function namings({ uri, options }: Given<KinesisOptions>): readonly string[] {
+export function streamNames({ uri, options }: Given<KinesisOptions>): readonly string[] {
   return [uri.path, options.streamName, options.streamArn].filter(
     (text): text is string => text !== undefined && text !== '',
   )
 }
 
 /** Of a command line that was checked. An ARN says most. */
-export function streamOf(given: Given<KinesisOptions>): Address {
-  const addresses = namings(given).map(addressOf)
+export function streamAddress(given: Given<KinesisOptions>): StreamAddress {
+  const addresses = streamNames(given).map(addressOf)
   const address = addresses.find(({ arn }) => arn !== undefined) ?? addresses[0]
   if (address === undefined) throw new Error('no stream is named')
   return address

@@ -23,12 +23,19 @@ import { formatSize } from '../../kit/sizes'
 import type { UserRecord } from './aggregate'
 import { openStream } from './client'
 import { isForbidden } from './errors'
-import { HashRanges } from './hash-ranges'
-import { hashOf, keyingOf, type Keying } from './keys'
+import { HashRanges } from './produce/hash-ranges'
+import { hashOf, keyFunction, type KeyFunction } from './produce/partition-keys'
 import { DEFAULT_RECORD_BYTES, MAX_RECORD_BYTES, type KinesisOptions } from './options'
-import { aggregated, bytesOf, requests, single, type Item, type Parcel } from './parcels'
-import { Pauses } from './pauses'
-import type { KinesisWire, Put } from './wire'
+import {
+  aggregateByShard,
+  bytesOf,
+  splitRequests,
+  singleGroup,
+  type PendingRecord,
+  type PutGroup,
+} from './produce/put-groups'
+import { ShardBackoff } from './produce/shard-backoff'
+import type { StreamClient, PutResult } from './stream-client'
 
 export const create: CreateSink<KinesisOptions> = (target) => new StreamSink(target)
 
@@ -43,13 +50,13 @@ const REFUSED = new Set(['ValidationException', 'InvalidArgumentException'])
 /** Name of the pause of the stream as a whole. */
 const ALL = ''
 /** After what the service calls its own fault: doubled with each attempt, up to the second. */
-const AFTER_FAILURE_MS = 500
-const MOST_AFTER_FAILURE_MS = 10_000
+const FAILURE_PAUSE_MS = 500
+const MAX_FAILURE_PAUSE_MS = 10_000
 /** Records of one write where several requests are made of it: for rounds and aggregates. */
 const MANY_RECORDS = 10_000
 
 type Retry = Outcome['retry'][number]
-interface Findings {
+interface WriteProgress {
   readonly retry: Retry[]
   readonly rejected: Refusal[] /** What an entry that failed waits. */
   readonly afterMs: number /** Records that are stored where they do not belong. */
@@ -60,20 +67,20 @@ class StreamSink implements Sink {
   readonly limits: Limits
   readonly wants = 'entries'
   private readonly ranges = new HashRanges()
-  private readonly pauses = new Pauses()
+  private readonly shardBackoff = new ShardBackoff()
   /** Of the stream as a whole. */
-  private readonly calls = new Pauses()
+  private readonly streamBackoff = new ShardBackoff()
   /**
    * Records of writes under way that are stored, by write: for one that comes again because another request of it was
    * not answered.
    */
   private readonly stored = new Map<string, Set<number>>()
-  private life: ReturnType<typeof linkedAbort> | undefined
-  private wire: KinesisWire | undefined
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
+  private client: StreamClient | undefined
   private ctx: EndpointContext | undefined
   private options: OptionsOf<KinesisOptions>
-  private keying: Keying
-  private largest = DEFAULT_RECORD_BYTES
+  private keysOf: KeyFunction
+  private maxRecordBytes = DEFAULT_RECORD_BYTES
   private listing: Promise<void> | undefined
   private throttles = 0
   private mayNotList = false
@@ -81,7 +88,7 @@ class StreamSink implements Sink {
   constructor(private readonly target: Target<KinesisOptions>) {
     const { options } = target
     const { order, aggregate, requestRecords, requestSize, inFlight } = (this.options = options)
-    this.keying = () => ({ partitionKey: '' })
+    this.keysOf = () => ({ partitionKey: '' })
     const ordered = order === 'key'
     this.limits = {
       maxEntries: ordered || aggregate ? MANY_RECORDS : requestRecords,
@@ -96,139 +103,145 @@ class StreamSink implements Sink {
 
   async open(ctx: EndpointContext): Promise<void> {
     this.ctx = ctx
-    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
+    const { signal } = (this.lifetime = linkedAbort(ctx.signal)).controller
     const { options } = await this.target.resolve()
     this.options = options
-    this.keying = keyingOf(options)
-    const wire = (this.wire = await openStream(this.target, signal, true))
+    this.keysOf = keyFunction(options)
+    const client = (this.client = await openStream(this.target, signal, true))
     this.mayNotList = false
-    this.largest = options.maxRecord ?? wire.stream.maxRecordBytes ?? DEFAULT_RECORD_BYTES
-    if (options.aggregate) await this.list(wire, signal)
+    this.maxRecordBytes = options.maxRecord ?? client.stream.maxRecordBytes ?? DEFAULT_RECORD_BYTES
+    if (options.aggregate) await this.listShards(client, signal)
   }
 
   async write(write: Write, signal: AbortSignal): Promise<Outcome> {
-    const { wire, ctx, stored } = this
-    if (wire === undefined || ctx === undefined) throw new Disconnected('not connected')
-    const found: Findings = {
+    const { client, ctx, stored } = this
+    if (client === undefined || ctx === undefined) throw new Disconnected('not connected')
+    const progress: WriteProgress = {
       retry: [],
       rejected: [],
       doubtful: 0,
-      afterMs: Math.min(MOST_AFTER_FAILURE_MS, AFTER_FAILURE_MS * 2 ** Math.min(write.attempt - 1, 10)),
+      afterMs: Math.min(MAX_FAILURE_PAUSE_MS, FAILURE_PAUSE_MS * 2 ** Math.min(write.attempt - 1, 10)),
     }
     const done = stored.get(write.id) ?? new Set<number>()
-    const items = await this.items(write, done, found, signal)
+    const records = await this.pendingRecords(write, done, progress, signal)
     stored.set(write.id, done)
     const { order, aggregate, aggregateSize } = this.options
-    const parcels = aggregate ? aggregated(items, Math.min(aggregateSize, this.largest - 1)) : items.map(single)
-    if (order === 'key') await this.rounds(parcels, done, found, signal)
-    else await this.send(wire, parcels, done, found, signal)
+    const groups = aggregate
+      ? aggregateByShard(records, Math.min(aggregateSize, this.maxRecordBytes - 1))
+      : records.map(singleGroup)
+    if (order === 'key') await this.sendInRounds(groups, done, progress, signal)
+    else await this.send(client, groups, done, progress, signal)
     stored.delete(write.id)
-    return found.retry.length === 0 && found.rejected.length === 0
+    return progress.retry.length === 0 && progress.rejected.length === 0
       ? CONFIRMED
-      : { retry: found.retry, rejected: found.rejected, ...(found.doubtful === 0 ? {} : { doubtful: found.doubtful }) }
+      : {
+          retry: progress.retry,
+          rejected: progress.rejected,
+          ...(progress.doubtful === 0 ? {} : { doubtful: progress.doubtful }),
+        }
   }
 
   close(): Promise<void> {
-    const { life, wire } = this
-    this.life = this.wire = undefined
-    life?.controller.abort(new Disconnected('closed here'))
-    life?.dispose()
-    wire?.close()
+    const { lifetime, client } = this
+    this.lifetime = this.client = undefined
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    lifetime?.dispose()
+    client?.close()
     return Promise.resolve()
   }
 
   /** What of the write is still to be sent and can be. */
-  private async items(
+  private async pendingRecords(
     write: Write,
     done: ReadonlySet<number>,
-    { rejected, retry }: Findings,
+    { rejected, retry }: WriteProgress,
     signal: AbortSignal,
-  ): Promise<readonly Item[]> {
+  ): Promise<readonly PendingRecord[]> {
     const { aggregate } = this.options
     const now = this.ctx?.clock.monotonic() ?? 0
-    const isPaced = !this.pauses.isEmpty(now)
-    if ((aggregate || isPaced) && this.wire !== undefined) await this.known(this.wire, signal)
-    const items: Item[] = []
+    const hasBackoff = !this.shardBackoff.isEmpty(now)
+    if ((aggregate || hasBackoff) && this.client !== undefined) await this.ensureListed(this.client, signal)
+    const records: PendingRecord[] = []
     const entries = (write.payload as { entries(): readonly Entry[] }).entries()
     entries.forEach((entry, index) => {
       if (done.has(index)) return
       try {
         const record = this.recordOf(entry)
-        const hash = aggregate || isPaced ? hashOf(record) : undefined
+        const hash = aggregate || hasBackoff ? hashOf(record) : undefined
         const shard = hash === undefined ? undefined : this.ranges.shardOf(hash)
-        const left = shard === undefined ? 0 : this.pauses.left(shard, now)
-        if (left > 0) retry.push({ index, why: `${shard ?? ''} has no room for it now`, afterMs: left })
-        else items.push({ index, record, hash, shard })
+        const remaining = shard === undefined ? 0 : this.shardBackoff.remainingMs(shard, now)
+        if (remaining > 0) retry.push({ index, why: `${shard ?? ''} has no room for it now`, afterMs: remaining })
+        else records.push({ index, record, hash, shard })
       } catch (error) {
         if (!(error instanceof RangeError)) throw error
         rejected.push({ index, why: error.message })
       }
     })
-    if (this.options.order !== 'key' || retry.length === 0) return items
+    if (this.options.order !== 'key' || retry.length === 0) return records
     // What follows a record that waits, waits as well: their keys may be the same.
     const first = Math.min(...retry.map(({ index }) => index))
     const afterMs = Math.max(...retry.map((each) => each.afterMs ?? 0))
-    for (const { index } of items) if (index > first) retry.push({ index, why: 'it follows one that waits', afterMs })
-    return items.filter(({ index }) => index < first)
+    for (const { index } of records) if (index > first) retry.push({ index, why: 'it follows one that waits', afterMs })
+    return records.filter(({ index }) => index < first)
   }
 
   private recordOf(entry: Entry): UserRecord {
     if (entry.value === null) throw new RangeError('a null value is no record of Kinesis')
-    const record = { data: entry.value, ...this.keying(entry) }
+    const record = { data: entry.value, ...this.keysOf(entry) }
     const bytes = bytesOf(record)
-    if (bytes > this.largest)
+    if (bytes > this.maxRecordBytes)
       throw new RangeError(
-        `${formatSize(bytes)}, partition key included, are more than the ${formatSize(this.largest)} that the stream takes`,
+        `${formatSize(bytes)}, partition key included, are more than the ${formatSize(this.maxRecordBytes)} that the stream takes`,
       )
     return record
   }
 
   /** One of each key at a time, in their order. */
-  private async rounds(
-    parcels: readonly Parcel[],
+  private async sendInRounds(
+    groups: readonly PutGroup[],
     done: Set<number>,
-    found: Findings,
+    progress: WriteProgress,
     signal: AbortSignal,
   ): Promise<void> {
-    const { wire } = this
-    let waiting = parcels
+    const { client } = this
+    let waiting = groups
     const failed = new Set<string>()
     while (waiting.length > 0) {
-      if (wire === undefined) throw new Disconnected('not connected')
-      const round: Parcel[] = []
-      const later: Parcel[] = []
+      if (client === undefined) throw new Disconnected('not connected')
+      const round: PutGroup[] = []
+      const later: PutGroup[] = []
       const taken = new Set<string>()
-      for (const parcel of waiting) {
-        const key = laneOf(parcel)
+      for (const group of waiting) {
+        const key = orderKeyOf(group)
         if (failed.has(key))
-          for (const { index } of parcel.items) found.retry.push({ index, why: 'it follows one that failed' })
-        else if (taken.has(key)) later.push(parcel)
+          for (const { index } of group.records) progress.retry.push({ index, why: 'it follows one that failed' })
+        else if (taken.has(key)) later.push(group)
         else {
           taken.add(key)
-          round.push(parcel)
+          round.push(group)
         }
       }
-      for (const parcel of await this.send(wire, round, done, found, signal)) failed.add(laneOf(parcel))
+      for (const group of await this.send(client, round, done, progress, signal)) failed.add(orderKeyOf(group))
       waiting = later
     }
   }
 
   /** @returns those of which something was not stored */
   private async send(
-    wire: KinesisWire,
-    parcels: readonly Parcel[],
+    client: StreamClient,
+    groups: readonly PutGroup[],
     done: Set<number>,
-    found: Findings,
+    progress: WriteProgress,
     signal: AbortSignal,
-  ): Promise<readonly Parcel[]> {
+  ): Promise<readonly PutGroup[]> {
     const { requestRecords, requestSize, inFlight } = this.options
-    const failed: Parcel[] = []
-    const left = [...requests(parcels, requestRecords, requestSize)]
-    const lanes = Array.from({ length: Math.min(inFlight, left.length) }, async () => {
-      for (let request = left.shift(); request !== undefined; request = left.shift())
-        failed.push(...(await this.put(wire, request, done, found, signal)))
+    const failed: PutGroup[] = []
+    const remaining = [...splitRequests(groups, requestRecords, requestSize)]
+    const workers = Array.from({ length: Math.min(inFlight, remaining.length) }, async () => {
+      for (let request = remaining.shift(); request !== undefined; request = remaining.shift())
+        failed.push(...(await this.put(client, request, done, progress, signal)))
     })
-    const outcomes = await Promise.allSettled(lanes)
+    const outcomes = await Promise.allSettled(workers)
     const fault = outcomes.find((outcome) => outcome.status === 'rejected')
     // Only when all have ended: what they have stored is known then.
     if (fault !== undefined) throw fault.reason
@@ -236,95 +249,96 @@ class StreamSink implements Sink {
   }
 
   private async put(
-    wire: KinesisWire,
-    request: readonly Parcel[],
+    client: StreamClient,
+    request: readonly PutGroup[],
     done: Set<number>,
-    found: Findings,
+    progress: WriteProgress,
     signal: AbortSignal,
-  ): Promise<readonly Parcel[]> {
+  ): Promise<readonly PutGroup[]> {
     const { clock } = this.ctx ?? {}
     if (clock === undefined) throw new Disconnected('not connected')
-    for (let left; (left = this.calls.left(ALL, clock.monotonic())) > 0; ) await clock.sleep(left, signal)
-    const failed: Parcel[] = []
-    let answers: readonly Put[]
+    for (let remaining; (remaining = this.streamBackoff.remainingMs(ALL, clock.monotonic())) > 0; )
+      await clock.sleep(remaining, signal)
+    const failed: PutGroup[] = []
+    let answers: readonly PutResult[]
     try {
-      answers = await wire.put(
+      answers = await client.put(
         request.map(({ entry }) => entry),
         signal,
       )
     } catch (error) {
       if (!(error instanceof Throttled)) throw error
       // The call as a whole was refused: nothing of it is stored.
-      const afterMs = Math.max(error.afterMs ?? 0, this.calls.throttled(ALL, clock.monotonic()))
+      const afterMs = Math.max(error.afterMs ?? 0, this.streamBackoff.throttled(ALL, clock.monotonic()))
       // Who is answered is not stalled, which the core sees by what is told to it.
       this.ctx?.gauge('throttled', (this.throttles += 1))
-      for (const { items } of request)
-        for (const { index } of items) found.retry.push({ index, why: error.message, afterMs })
+      for (const { records } of request)
+        for (const { index } of records) progress.retry.push({ index, why: error.message, afterMs })
       return request
     }
     if (answers.length !== request.length)
       throw new Disconnected(`Kinesis answered ${answers.length} of ${request.length} entries`)
     const now = clock.monotonic()
-    if (answers.some((answer) => !('error' in answer))) this.calls.took(ALL)
+    if (answers.some((answer) => !('error' in answer))) this.streamBackoff.succeeded(ALL)
     else if (
       this.ranges.isEmpty ||
       answers.some((answer) => 'error' in answer && !THROTTLED.has(answer.error) && !REFUSED.has(answer.error))
     )
-      this.calls.throttled(ALL, now)
-    for (const [at, parcel] of request.entries()) {
+      this.streamBackoff.throttled(ALL, now)
+    for (const [at, group] of request.entries()) {
       const answer = answers[at]
       if (answer === undefined) continue
       if ('error' in answer) {
-        failed.push(parcel)
-        this.refused(parcel, answer, now, found)
+        failed.push(group)
+        this.recordFailure(group, answer, now, progress)
         continue
       }
-      this.pauses.took(answer.shard)
-      const strays = parcel.items.length > 1 ? await this.strays(wire, parcel, answer.shard, signal) : []
-      if (strays.length > 0) failed.push(parcel)
-      found.doubtful += strays.length
-      for (const { index } of strays)
-        found.retry.push({ index, why: `its aggregate went to ${answer.shard}, where it does not belong` })
-      for (const item of parcel.items) if (!strays.includes(item)) done.add(item.index)
+      this.shardBackoff.succeeded(answer.shard)
+      const misroutedRecords = group.records.length > 1 ? await this.misrouted(client, group, answer.shard, signal) : []
+      if (misroutedRecords.length > 0) failed.push(group)
+      progress.doubtful += misroutedRecords.length
+      for (const { index } of misroutedRecords)
+        progress.retry.push({ index, why: `its aggregate went to ${answer.shard}, where it does not belong` })
+      for (const record of group.records) if (!misroutedRecords.includes(record)) done.add(record.index)
     }
     return failed
   }
 
-  private refused(
-    { items }: Parcel,
-    { error, message }: Extract<Put, { error: string }>,
+  private recordFailure(
+    { records }: PutGroup,
+    { error, message }: Extract<PutResult, { error: string }>,
     now: number,
-    { retry, rejected, afterMs: afterFailureMs }: Findings,
+    { retry, rejected, afterMs: afterFailureMs }: WriteProgress,
   ): void {
     const why = `${error}: ${message}`
     if (THROTTLED.has(error)) {
-      const shard = /shard (shardId-\d+)/.exec(message)?.[1] ?? items[0]?.shard ?? ''
-      const afterMs = this.pauses.throttled(shard, now)
+      const shard = /shard (shardId-\d+)/.exec(message)?.[1] ?? records[0]?.shard ?? ''
+      const afterMs = this.shardBackoff.throttled(shard, now)
       if (!this.ranges.knows(shard)) this.ranges.forget()
       this.ctx?.gauge('throttled', (this.throttles += 1))
-      for (const { index } of items) retry.push({ index, why, afterMs })
-    } else if (REFUSED.has(error)) for (const { index } of items) rejected.push({ index, why })
-    else for (const { index } of items) retry.push({ index, why, afterMs: afterFailureMs })
+      for (const { index } of records) retry.push({ index, why, afterMs })
+    } else if (REFUSED.has(error)) for (const { index } of records) rejected.push({ index, why })
+    else for (const { index } of records) retry.push({ index, why, afterMs: afterFailureMs })
   }
 
   /** Records of an aggregate that do not belong to the shard it went to. */
-  private async strays(
-    wire: KinesisWire,
-    { items }: Parcel,
+  private async misrouted(
+    client: StreamClient,
+    { records }: PutGroup,
     shard: string,
     signal: AbortSignal,
-  ): Promise<readonly Item[]> {
-    if (items[0]?.shard === shard) return []
-    await this.list(wire, signal)
+  ): Promise<readonly PendingRecord[]> {
+    if (records[0]?.shard === shard) return []
+    await this.listShards(client, signal)
     return this.ranges.knows(shard)
-      ? items.filter(({ hash }) => hash !== undefined && !this.ranges.takes(shard, hash))
+      ? records.filter(({ hash }) => hash !== undefined && !this.ranges.takes(shard, hash))
       : []
   }
 
-  private async known(wire: KinesisWire, signal: AbortSignal): Promise<void> {
+  private async ensureListed(client: StreamClient, signal: AbortSignal): Promise<void> {
     if (!this.ranges.isEmpty || this.mayNotList) return
     try {
-      await this.list(wire, signal)
+      await this.listShards(client, signal)
     } catch (error) {
       if (this.options.aggregate || !(error instanceof Refused && isForbidden(error.cause))) throw error
       // A policy that allows writing alone: which shard is to be spared cannot be told, so each record waits for
@@ -332,8 +346,8 @@ class StreamSink implements Sink {
       this.mayNotList = true
     }
   }
-  private list(wire: KinesisWire, signal: AbortSignal): Promise<void> {
-    return (this.listing ??= wire
+  private listShards(client: StreamClient, signal: AbortSignal): Promise<void> {
+    return (this.listing ??= client
       .shards(signal)
       .then((shards) => {
         this.ranges.list(shards)
@@ -345,6 +359,6 @@ class StreamSink implements Sink {
 }
 
 /** What must not be under way twice: a key; of aggregates a shard. */
-function laneOf({ items: [first] }: Parcel): string {
+function orderKeyOf({ records: [first] }: PutGroup): string {
   return first?.shard ?? first?.record.partitionKey ?? ''
 }

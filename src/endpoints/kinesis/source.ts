@@ -1,8 +1,8 @@
 /**
  * A stream as a source. Each shard is a partition of the flow: `shardId-000000000003`.
  *
- * - Without leases every shard is read here and the position lives with us (alone.ts); with them, shards begin and end
- *   as the leases say.
+ * - Without leases every shard is read here and the position lives with us (consume/standalone.ts); with them, shards
+ *   begin and end as the leases say.
  * - A child begins when its parents' ends were handed on, from its oldest. That a shard has ended is its last position,
  *   so that it is not read again.
  * - `start` is resolved once, for the shards that exist then, and noted by empty deliveries before their records.
@@ -19,48 +19,48 @@ import { Disconnected, Fatal } from '../../core/errors'
 import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { CreateSource, OptionsOf, Target } from '../../options/define'
 import { disaggregate } from './aggregate'
-import { Alone, gapFault } from './alone'
-import { UnitBatch } from './batch'
-import { Budget } from './budget'
+import { StandaloneShards, gapFault } from './consume/standalone'
+import { RecordBatch } from './consume/record-batch'
+import { MemoryBudget } from './consume/memory-budget'
 import { openStream } from './client'
-import { Feeder } from './feeder'
-import { Lookout } from './lookout'
+import { ShardFetcher } from './consume/shard-fetcher'
+import { ShardDiscovery } from './consume/shard-discovery'
 import type { KinesisOptions } from './options'
-import { isAtTip } from './poller'
+import { isAtTip } from './consume/poller'
 import { covers } from './position'
-import { Readers } from './readers'
-import { Shards } from './shards'
-import type { Sharing, SharingParts } from './sharing'
-import { parseStart, type Planned, type Start } from './start'
-import { Track, type Trimmed } from './track'
-import type { KinesisWire, Leases, Page } from './wire'
+import { ShardReaders } from './consume/readers'
+import { Shards } from './consume/shards'
+import type { LeasedShards, LeasedContext } from './leases/leased'
+import { parseStart, type ShardStart, type Start } from './consume/start'
+import { ShardState, type TrimmedRecords } from './consume/shard-state'
+import type { StreamClient, Leases, Page } from './stream-client'
 
 export const create: CreateSource<KinesisOptions> = (target) => new KinesisSource(target)
 
 /** Without leases a shard is ours for good. */
 const ONLY_EPOCH = 1
 /** Bytes that are read ahead and asked for, all shards together. */
-const AHEAD_BYTES = 64 * 1024 * 1024
+const READ_AHEAD_BYTES = 64 * 1024 * 1024
 
 /** What lives from `open` to `close`. */
-interface Reading {
+interface ConsumeSession {
   readonly ctx: SourceContext
-  readonly wire: KinesisWire
+  readonly client: StreamClient
   readonly signal: AbortSignal
   readonly options: OptionsOf<KinesisOptions>
   readonly shards: Shards
-  readonly feeder: Feeder
-  readonly lookout: Lookout
+  readonly fetcher: ShardFetcher
+  readonly discovery: ShardDiscovery
   /** Who says what is to be read: one of the two. */
-  readonly alone?: Alone
-  readonly sharing?: Sharing
+  readonly standalone?: StandaloneShards
+  readonly leased?: LeasedShards
 }
 
 class KinesisSource implements Source {
-  private readonly wake = new Notifier()
-  private life: ReturnType<typeof linkedAbort> | undefined
-  private reading: Reading | undefined
-  private wire: KinesisWire | undefined
+  private readonly notifier = new Notifier()
+  private lifetime: ReturnType<typeof linkedAbort> | undefined
+  private session: ConsumeSession | undefined
+  private client: StreamClient | undefined
   private failure: { readonly error: unknown } | undefined
   private start: Start | undefined
   private openedAt: number | undefined
@@ -69,131 +69,133 @@ class KinesisSource implements Source {
    * agree on ours.
    */
   private until: { readonly time: number; readonly cut: boolean } | undefined
-  private readonly readers = new Readers()
-  private readonly told = new Set<string>()
+  private readonly readers = new ShardReaders()
+  private readonly reportedGaps = new Set<string>()
   /** Where each shard was handed on to by this process, over openings. */
-  private readonly handed = new Map<string, { readonly epoch: number; readonly position: Position }>()
+  private readonly delivered = new Map<string, { readonly epoch: number; readonly position: Position }>()
   private readonly tasks = new Set<Promise<void>>()
   private leases: Leases | undefined
-  private current: OptionsOf<KinesisOptions> | undefined
+  private currentOptions: OptionsOf<KinesisOptions> | undefined
 
   constructor(private readonly target: Target<KinesisOptions>) {}
 
   async open(ctx: SourceContext): Promise<void> {
     this.failure = undefined
     this.openedAt ??= ctx.clock.now()
-    const { signal } = (this.life = linkedAbort(ctx.signal)).controller
+    const { signal } = (this.lifetime = linkedAbort(ctx.signal)).controller
     const { options } = await this.target.resolve()
     const start = (this.start ??= startOf(options.start, this.openedAt))
-    const wire = (this.wire = await openStream(this.target, signal))
-    await this.readers.open(options, wire, ctx, signal)
-    const full = this.readers.full ?? options.maxRecords
+    const client = (this.client = await openStream(this.target, signal))
+    await this.readers.open(options, client, ctx, signal)
+    const fullPage = this.readers.fullPage ?? options.maxRecords
     const shards = new Shards()
-    shards.list(await wire.shards(signal))
-    const budget = new Budget(AHEAD_BYTES)
+    shards.list(await client.shards(signal))
+    const budget = new MemoryBudget(READ_AHEAD_BYTES)
     const fail = (error: unknown): void => {
       this.fail(error)
     }
-    const feeder = new Feeder({
+    const fetcher = new ShardFetcher({
       clock: ctx.clock,
       signal,
       budget,
-      retentionMs: wire.stream.retentionMs,
+      retentionMs: client.stream.retentionMs,
       failed: fail,
       changed: () => {
-        this.wake.notify()
+        this.notifier.notify()
       },
-      reader: (track, from) =>
+      reader: (state, from) =>
         this.readers.make(
-          { ctx, wire, options, budget, isClosed: (shard) => shards.isClosed(shard) },
-          track.shard,
+          { ctx, client, options, budget, isClosed: (shard) => shards.isClosed(shard) },
+          state.shard,
           from,
         ),
-      isAtTip: (page) => isAtTip(page, full),
-      limit: (track, page, askedAt) => this.limit(page, askedAt, full, shards.isClosed(track.shard)),
-      trimmed: (track, trimmed) => this.trimmed(reading, track, trimmed),
-      seen: (track, page) => {
+      isAtTip: (page) => isAtTip(page, fullPage),
+      untilLimit: (state, page, askedAt) => this.untilLimit(page, askedAt, fullPage, shards.isClosed(state.shard)),
+      recordsTrimmed: (state, trimmed) => this.recordsTrimmed(session, state, trimmed),
+      pageRead: (state, page) => {
         shards.hint(page.children)
-        ctx.gauge(`behind-ms ${track.shard}`, page.behindMs ?? 0)
+        ctx.gauge(`behind-ms ${state.shard}`, page.behindMs ?? 0)
       },
     })
-    const begin = (planned: Planned, epoch = ONLY_EPOCH): void => {
-      this.beginShard(reading, planned, epoch)
+    const startReading = (shardStart: ShardStart, epoch = ONLY_EPOCH): void => {
+      this.beginShard(session, shardStart, epoch)
     }
-    const alone =
-      options.leases === undefined ? new Alone({ ctx, wire, options, shards, told: this.told, begin }) : undefined
-    const sharing =
-      alone === undefined
-        ? await this.share({
+    const standalone =
+      options.leases === undefined
+        ? new StandaloneShards({ ctx, client, options, shards, reportedGaps: this.reportedGaps, startReading })
+        : undefined
+    const leased =
+      standalone === undefined
+        ? await this.openLeased({
             ctx,
-            wire,
+            client,
             shards,
             signal,
             start,
-            begin,
+            startReading,
             options,
-            giveUp: (shard) => this.giveUp(reading, shard),
+            stopReading: (shard) => this.stopReading(session, shard),
           })
         : undefined
-    const looked = (): void => {
-      alone?.beginReady()
-      sharing?.looked()
-      this.wake.notify()
+    const shardsListed = (): void => {
+      standalone?.startReady()
+      leased?.shardsListed()
+      this.notifier.notify()
     }
-    const lookout = new Lookout({
-      wire,
+    const discovery = new ShardDiscovery({
+      client,
       shards,
       clock: ctx.clock,
       log: ctx.log,
       signal,
       everyMs: options.shardsEvery,
-      looked,
+      listed: shardsListed,
       failed: fail,
     })
-    const reading: Reading = (this.reading = {
+    const session: ConsumeSession = (this.session = {
       ctx,
-      wire,
+      client,
       signal,
       options,
       shards,
-      feeder,
-      lookout,
-      ...(alone === undefined ? {} : { alone }),
-      ...(sharing === undefined ? {} : { sharing }),
+      fetcher,
+      discovery,
+      ...(standalone === undefined ? {} : { standalone }),
+      ...(leased === undefined ? {} : { leased }),
     })
-    alone?.start(start)
-    await sharing?.start()
-    lookout.start()
+    standalone?.start(start)
+    await leased?.start()
+    discovery.start()
   }
 
   async read(signal: AbortSignal): Promise<Delivery | null> {
-    const { reading } = this
-    if (reading === undefined) throw new Disconnected('not connected')
+    const { session } = this
+    if (session === undefined) throw new Disconnected('not connected')
     for (;;) {
       signal.throwIfAborted()
       if (this.failure !== undefined) throw this.failure.error
-      const taken = reading.feeder.take()
-      if (taken !== undefined) {
-        const { track, units, bytes, last, ended } = taken
-        this.handed.set(track.shard, { epoch: track.partition.epoch, position: last })
-        if (ended) this.ended(reading, track)
+      const delivery = session.fetcher.take()
+      if (delivery !== undefined) {
+        const { state, records, bytes, last, ended } = delivery
+        this.delivered.set(state.shard, { epoch: state.partition.epoch, position: last })
+        if (ended) this.ended(session, state)
         return {
-          batch: units.length === 0 ? EMPTY : new UnitBatch(units, bytes),
-          partition: track.partition,
+          batch: records.length === 0 ? EMPTY : new RecordBatch(records, bytes),
+          partition: state.partition,
           last,
-          at: within(units.length, (index) => {
-            const unit = units[index]
-            return unit === undefined ? last : track.positionOf(unit)
+          at: within(records.length, (index) => {
+            const record = records[index]
+            return record === undefined ? last : state.positionOf(record)
           }),
         }
       }
-      if (this.isFinished(reading)) return null
-      await unlessAborted(this.wake.wait(), signal)
+      if (this.isFinished(session)) return null
+      await unlessAborted(this.notifier.wait(), signal)
     }
   }
 
   async commit(partition: Partition, upTo: Position): Promise<void> {
-    await this.reading?.sharing?.commit(partition, upTo)
+    await this.session?.leased?.commit(partition, upTo)
   }
 
   covers(upTo: Position, position: Position): boolean {
@@ -208,98 +210,111 @@ class KinesisSource implements Source {
   }
 
   async close(last = true): Promise<void> {
-    const { life, reading, wire } = this
-    life?.controller.abort(new Disconnected('closed here'))
-    await Promise.all([reading?.feeder.settled(), reading?.lookout.stop()])
+    const { lifetime, session, client } = this
+    lifetime?.controller.abort(new Disconnected('closed here'))
+    await Promise.all([session?.fetcher.settled(), session?.discovery.stop()])
     await this.leases?.stop(!last)
     await Promise.all(this.tasks)
-    if (last) await this.readers.leave(wire, (signal) => openStream(this.target, signal))
-    wire?.close()
-    life?.dispose()
-    this.life = this.reading = this.wire = undefined
+    if (last) await this.readers.release(client, (signal) => openStream(this.target, signal))
+    client?.close()
+    lifetime?.dispose()
+    this.lifetime = this.session = this.client = undefined
   }
 
   private fail(error: unknown): void {
-    if (this.life?.controller.signal.aborted !== false) return
+    if (this.lifetime?.controller.signal.aborted !== false) return
     this.failure ??= { error }
-    this.wake.notify()
+    this.notifier.notify()
   }
 
-  private async share({
+  private async openLeased({
     options,
     ...parts
-  }: Omit<SharingParts, 'run' | 'handed'> & { readonly options: OptionsOf<KinesisOptions> }): Promise<Sharing> {
-    const { leasesOf, Sharing: Shared } = await import('./sharing.js')
-    this.current = options
+  }: Omit<LeasedContext, 'run' | 'delivered'> & {
+    readonly options: OptionsOf<KinesisOptions>
+  }): Promise<LeasedShards> {
+    const { leasesOf, LeasedShards: Shared } = await import('./leases/leased.js')
+    this.currentOptions = options
     this.leases ??= leasesOf(
-      () => this.current ?? options,
+      () => this.currentOptions ?? options,
       options,
       () => (this.start?.kind === 'time' ? this.start.time : undefined),
-      () => this.wire?.stream.arn.split(':')[3],
+      () => this.client?.stream.arn.split(':')[3],
     )
     return new Shared(this.leases, {
       ...parts,
-      handed: (shard) => this.handed.get(shard),
+      delivered: (shard) => this.delivered.get(shard),
       run: (work) => {
-        this.run(work)
+        this.runTask(work)
       },
     })
   }
 
   /** Work beside reading: where it fails, reading does. */
-  private run(work: Promise<void>): void {
+  private runTask(work: Promise<void>): void {
     const task = work
       .catch((error: unknown) => {
         this.fail(error)
       })
       .finally(() => {
         this.tasks.delete(task)
-        this.wake.notify()
+        this.notifier.notify()
       })
     this.tasks.add(task)
   }
 
-  private async giveUp({ feeder, ctx }: Reading, shard: string): Promise<void> {
-    const track = feeder.of(shard)
-    if (track === undefined) return
+  private async stopReading({ fetcher, ctx }: ConsumeSession, shard: string): Promise<void> {
+    const state = fetcher.stateOf(shard)
+    if (state === undefined) return
     ctx.gauge(`behind-ms ${shard}`, 0)
-    await feeder.drop(track)
+    await fetcher.drop(state)
   }
 
-  private beginShard({ feeder, wire, ctx }: Reading, { shard, at, seenAt, note }: Planned, epoch: number): void {
-    const { createdAt, retentionMs } = wire.stream
-    const before = feeder.of(shard)
-    if (before !== undefined) this.run(feeder.drop(before))
-    const track = new Track({
+  private beginShard(
+    { fetcher, client, ctx }: ConsumeSession,
+    { shard, at, seenAt, note }: ShardStart,
+    epoch: number,
+  ): void {
+    const { createdAt, retentionMs } = client.stream
+    const previous = fetcher.stateOf(shard)
+    if (previous !== undefined) this.runTask(fetcher.drop(previous))
+    const state = new ShardState({
       partition: { name: shard, epoch },
       at,
       seenAt,
       createdAt,
       retentionMs,
-      takeApart: disaggregate,
+      disaggregate,
     })
-    if (note !== undefined) track.begun(note)
+    if (note !== undefined) state.addNote(note)
     if (at.kind !== 'end') ctx.log.debug(`${shard} begins`, { at: at.kind })
-    feeder.add(track)
+    fetcher.add(state)
   }
 
-  private trimmed({ ctx, options, wire }: Reading, track: Track, { from, to }: Trimmed): 'oldest' | 'latest' {
+  private recordsTrimmed(
+    { ctx, options, client }: ConsumeSession,
+    state: ShardState,
+    { from, to }: TrimmedRecords,
+  ): 'oldest' | 'latest' {
     const why = 'records were deleted before they were read (retention)'
-    const key = `${track.shard} ${from} ${wire.stream.createdAt}`
-    if (!this.told.has(key)) ctx.gap({ partition: track.shard, from, to, why })
-    this.told.add(key)
-    if (options.onGap === 'fail') throw gapFault(`${track.shard}: ${why}`)
+    const key = `${state.shard} ${from} ${client.stream.createdAt}`
+    if (!this.reportedGaps.has(key)) ctx.gap({ partition: state.shard, from, to, why })
+    this.reportedGaps.add(key)
+    if (options.onGap === 'fail') throw gapFault(`${state.shard}: ${why}`)
     return options.onGap
   }
 
   /** All of it was handed on: its children may begin. */
-  private ended({ ctx, shards, lookout, alone, sharing }: Reading, { shard, partition }: Track): void {
+  private ended(
+    { ctx, shards, discovery, standalone, leased }: ConsumeSession,
+    { shard, partition }: ShardState,
+  ): void {
     ctx.log.debug(`${shard} is read to its end`)
     ctx.gauge(`behind-ms ${shard}`, 0)
     shards.end(shard)
-    if (alone?.isBounded !== true) lookout.ended(shard)
-    alone?.beginReady()
-    sharing?.ended(partition)
+    if (standalone?.isBounded !== true) discovery.ended(shard)
+    standalone?.startReady()
+    leased?.ended(partition)
     this.readers.forget(shard)
   }
 
@@ -307,17 +322,17 @@ class KinesisSource implements Source {
     readonly time: number
     readonly cut: boolean
   }): Promise<ReadonlyMap<string, Position | null>> {
-    const { reading } = this
-    if (reading === undefined) return Promise.reject(new Disconnected('not connected'))
+    const { session } = this
+    if (session === undefined) return Promise.reject(new Disconnected('not connected'))
     this.until = until
     // No sequence number stands for a time: the source ends by itself.
-    return Promise.resolve(new Map(reading.feeder.all.map(({ shard }) => [shard, null])))
+    return Promise.resolve(new Map(session.fetcher.all.map(({ shard }) => [shard, null])))
   }
 
-  private limit(
+  private untilLimit(
     { records, behindMs = records.length === 0 ? 0 : Infinity }: Page,
     askedAt: number,
-    full: number,
+    fullPage: number,
     closed: boolean,
   ): { readonly count: number; readonly last: boolean } {
     const { until } = this
@@ -325,15 +340,15 @@ class KinesisSource implements Source {
     const later = until.cut ? records.findIndex(({ arrivedAt = 0 }) => arrivedAt > until.time) : -1
     if (later !== -1) return { count: later, last: true }
     // One that was closed by then goes on in its children.
-    return { count: records.length, last: !closed && records.length < full && askedAt - behindMs >= until.time }
+    return { count: records.length, last: !closed && records.length < fullPage && askedAt - behindMs >= until.time }
   }
 
-  private isFinished({ feeder, lookout, alone, sharing }: Reading): boolean {
-    if (!feeder.all.every(({ finished }) => finished)) return false
+  private isFinished({ fetcher, discovery, standalone, leased }: ConsumeSession): boolean {
+    if (!fetcher.all.every(({ isFinished }) => isFinished)) return false
     // A child waits for ever for a parent that is not read to its end.
     return this.until !== undefined
-      ? !lookout.isExpecting && sharing?.isSettled !== false
-      : alone !== undefined && alone.isBounded && alone.isEmpty
+      ? !discovery.isAwaitingChildren && leased?.isSettled !== false
+      : standalone !== undefined && standalone.isBounded && standalone.isEmpty
   }
 }
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
 /** What is known of what was sent as one object, or as one part of it. Hashes as S3 writes them. */
-export interface Sent {
+export interface SentChecksums {
   readonly bytes: number
   readonly sha256?: string
   /** Of an object in parts that of its parts' checksums, with their number behind it (`ChecksumType` COMPOSITE). */
@@ -11,7 +11,7 @@ export interface Sent {
   readonly md5?: string
 }
 /** What a server tells of what it has. */
-export interface Told {
+export interface ServerChecksums {
   readonly ChecksumSHA256?: string | undefined
   readonly ChecksumCRC32?: string | undefined
   readonly ETag?: string | undefined
@@ -28,14 +28,14 @@ export function md5Of(body: Buffer): string {
   return createHash('md5').update(body).digest('hex')
 }
 /** Without its quotes. Only some are an MD5: with KMS keys, and on many servers, they are something else. */
-export function etagOf({ ETag }: Told): string {
+export function etagOf({ ETag }: ServerChecksums): string {
   return (ETag ?? '').replace(/"/g, '').toLowerCase()
 }
 
 /** Of an object that is made of these parts, in their order. */
-export function sentParts(
+export function checksumsOfParts(
   parts: readonly { readonly bytes: number; readonly crc32: number; readonly etag: string }[],
-): Sent {
+): SentChecksums {
   const sums = Buffer.alloc(4 * parts.length)
   parts.forEach((part, index) => {
     sums.writeUInt32BE(part.crc32, 4 * index)
@@ -52,18 +52,18 @@ export function sentParts(
 }
 
 /** same, differs: proven. unknown: nothing that both name can be compared. */
-export function compare(sent: Sent, told: Told): 'same' | 'differs' | 'unknown' {
-  if (told.ChecksumSHA256 !== undefined && sent.sha256 !== undefined && isWhole(told.ChecksumSHA256))
-    return told.ChecksumSHA256 === sent.sha256 ? 'same' : 'differs'
+export function compareChecksums(sent: SentChecksums, answered: ServerChecksums): 'same' | 'differs' | 'unknown' {
+  if (answered.ChecksumSHA256 !== undefined && sent.sha256 !== undefined && isWhole(answered.ChecksumSHA256))
+    return answered.ChecksumSHA256 === sent.sha256 ? 'same' : 'differs'
   // A checksum over the whole of an object is another than that over its parts' checksums, and other parts have others.
-  if (told.ChecksumCRC32 !== undefined && partsIn(told.ChecksumCRC32) === partsIn(sent.crc32))
-    return told.ChecksumCRC32 === sent.crc32 ? 'same' : 'differs'
-  return sent.md5 !== undefined && etagOf(told) === sent.md5 ? 'same' : 'unknown'
+  if (answered.ChecksumCRC32 !== undefined && partCountOf(answered.ChecksumCRC32) === partCountOf(sent.crc32))
+    return answered.ChecksumCRC32 === sent.crc32 ? 'same' : 'differs'
+  return sent.md5 !== undefined && etagOf(answered) === sent.md5 ? 'same' : 'unknown'
 }
 
 function isWhole(checksum: string): boolean {
   return !checksum.includes('-')
 }
-function partsIn(checksum: string): string {
+function partCountOf(checksum: string): string {
   return checksum.split('-')[1] ?? ''
 }

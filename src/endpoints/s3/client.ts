@@ -7,24 +7,32 @@
  */
 import type { S3Client } from '@aws-sdk/client-s3'
 import { credentialsOf, type Environment, regionOf } from '../../aws/credentials'
-import { handlerOf } from '../../aws/handler'
+import { createRequestHandler } from '../../aws/handler'
 import type { Log } from '../../core/contract'
 import { Disconnected, lineOf, Refused } from '../../core/errors'
 import type { OptionsOf } from '../../options/define'
-import { base64Of, compare, etagOf, md5Of, type Sent, sentParts, type Told } from './checksums'
 import {
-  Altered,
+  base64Of,
+  compareChecksums,
+  etagOf,
+  md5Of,
+  type SentChecksums,
+  checksumsOfParts,
+  type ServerChecksums,
+} from './checksums'
+import {
+  AlteredObject,
   classify,
   isDenied,
   isNotImplemented,
-  isTaken,
-  type Place,
+  keyExists,
+  type FaultContext,
   redirectionIn,
   regionIn,
   statusOf,
 } from './errors'
 import type { options } from './options'
-import { MOST_REDIRECTIONS, redirected, type Request } from './redirect'
+import { MAX_REDIRECTIONS, redirectedRequest, type SdkRequest } from './redirect'
 
 type Options = OptionsOf<typeof options>
 type Sdk = typeof import('@aws-sdk/client-s3')
@@ -33,42 +41,42 @@ type Sdk = typeof import('@aws-sdk/client-s3')
 const CONNECT_MS = 10_000
 const MD5_LENGTH = 32
 /** A thousand unfinished uploads, with their keys, are the longest answer that is asked for. */
-const MOST_BYTES = 8 * 1024 * 1024
+const MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 /**
  * Where no region is known: the one in which a request is told the bucket's own (and which servers other than Amazon's
  * take).
  */
 const ANY_REGION = 'us-east-1'
 
-export interface Part {
+export interface UploadedPart {
   readonly number: number
   readonly etag: string
   readonly crc32: number
   readonly bytes: number
 }
 /** created: the object is there. taken: an object with this key was there before. */
-export type Created = 'created' | 'taken'
-export interface Stored extends Told {
+export type CreateResult = 'created' | 'taken'
+export interface StoredObject extends ServerChecksums {
   readonly bytes: number
   readonly metadata: Readonly<Record<string, string>>
 }
 /** What was found out about a server, over close and open. */
-export interface Habits {
+export interface ServerQuirks {
   /** It does not know `If-None-Match`. */
-  unconditional: boolean
+  ignoresConditions: boolean
   /** An ETag of it was the MD5 of what was sent. */
   etagIsMd5: boolean
 }
 
-export class Store {
+export class Bucket {
   private readonly settings
 
   constructor(
     private readonly sdk: Sdk,
     private readonly client: S3Client,
     options: Options,
-    readonly place: Place,
-    private readonly habits: Habits,
+    readonly context: FaultContext,
+    private readonly quirks: ServerQuirks,
     private readonly log: Log,
   ) {
     const { sse, kmsKeyId, storageClass, acl, tag, contentType } = options
@@ -91,14 +99,14 @@ export class Store {
    * fault.
    */
   async check(folder: string, signal: AbortSignal): Promise<void> {
-    const bucket = { Bucket: this.place.bucket }
+    const bucket = { Bucket: this.context.bucket }
     try {
       await this.client.send(new this.sdk.HeadBucketCommand(bucket), { abortSignal: signal })
       return
     } catch (error) {
       if (signal.aborted) throw signal.reason
       const status = statusOf(error)
-      if (status < 300 || status >= 500) throw classify(error, 'look at the bucket', this.place)
+      if (status < 300 || status >= 500) throw classify(error, 'look at the bucket', this.context)
       if (regionIn(error) !== undefined) throw error
     }
     // An answer to HEAD has no body, so it cannot tell a wrong key from a missing permission; this one can.
@@ -118,13 +126,13 @@ export class Store {
   async put(
     key: string,
     body: Buffer,
-    sent: Sent,
+    sent: SentChecksums,
     metadata: Record<string, string>,
     signal: AbortSignal,
-  ): Promise<Created> {
+  ): Promise<CreateResult> {
     const doing = `store ${key}`
     const input = {
-      Bucket: this.place.bucket,
+      Bucket: this.context.bucket,
       Key: key,
       Body: body,
       ContentLength: body.length,
@@ -136,8 +144,8 @@ export class Store {
       const answer = await this.client.send(new this.sdk.PutObjectCommand({ ...input, ...condition }), {
         abortSignal: signal,
       })
-      this.proof(answer.ETag, doing)
-      if (this.isOther(sent, answer, body)) throw new Altered(altered(doing, sent, answer))
+      this.required(answer.ETag, doing)
+      if (this.isAltered(sent, answer, body)) throw new AlteredObject(alteredText(doing, sent, answer))
     })
   }
 
@@ -145,11 +153,11 @@ export class Store {
    * undefined: there is none. @param proof with the checksums that the server keeps; where keys of KMS protect them,
    * one needs a permission more
    */
-  async head(key: string, signal: AbortSignal, proof = false): Promise<Stored | undefined> {
+  async head(key: string, signal: AbortSignal, proof = false): Promise<StoredObject | undefined> {
     try {
       const answer = await this.client.send(
         new this.sdk.HeadObjectCommand({
-          Bucket: this.place.bucket,
+          Bucket: this.context.bucket,
           Key: key,
           ...(proof ? { ChecksumMode: 'ENABLED' } : {}),
         }),
@@ -161,20 +169,20 @@ export class Store {
       if (statusOf(error) === 404) return undefined
       if (statusOf(error) === 403)
         throw new Refused(
-          `S3 denies to look at ${key}, which was there before: the credentials need s3:GetObject on ${this.place.bucket} to tell an earlier upload from a foreign object`,
+          `S3 denies to look at ${key}, which was there before: the credentials need s3:GetObject on ${this.context.bucket} to tell an earlier upload from a foreign object`,
           { cause: error },
         )
-      throw classify(error, `look at ${key}`, this.place)
+      throw classify(error, `look at ${key}`, this.context)
     }
   }
 
   /** The id of a new multipart upload. */
   async begin(key: string, metadata: Record<string, string>, signal: AbortSignal): Promise<string> {
-    return this.ask(`begin the upload of ${key}`, signal, async () => {
+    return this.call(`begin the upload of ${key}`, signal, async () => {
       // versitygw refuses checksums of parts whose algorithm was not announced here.
       const { UploadId } = await this.client.send(
         new this.sdk.CreateMultipartUploadCommand({
-          Bucket: this.place.bucket,
+          Bucket: this.context.bucket,
           Key: key,
           ChecksumAlgorithm: 'CRC32',
           Metadata: metadata,
@@ -182,7 +190,7 @@ export class Store {
         }),
         { abortSignal: signal },
       )
-      return this.proof(UploadId, `begin the upload of ${key}`)
+      return this.required(UploadId, `begin the upload of ${key}`)
     })
   }
 
@@ -193,10 +201,10 @@ export class Store {
     body: Buffer,
     crc32: number,
     signal: AbortSignal,
-  ): Promise<Part> {
+  ): Promise<UploadedPart> {
     const doing = `store part ${number} of ${key}`
     const command = new this.sdk.UploadPartCommand({
-      Bucket: this.place.bucket,
+      Bucket: this.context.bucket,
       Key: key,
       UploadId: upload,
       PartNumber: number,
@@ -204,20 +212,25 @@ export class Store {
       ContentLength: body.length,
       ChecksumCRC32: base64Of(crc32),
     })
-    return this.ask(doing, signal, async () => {
+    return this.call(doing, signal, async () => {
       const answer = await this.client.send(command, { abortSignal: signal })
-      const sent: Sent = { bytes: body.length, crc32: base64Of(crc32) }
-      const etag = this.proof(answer.ETag, doing)
-      if (this.isOther(sent, answer, body)) throw new Disconnected(altered(doing, sent, answer))
+      const sent: SentChecksums = { bytes: body.length, crc32: base64Of(crc32) }
+      const etag = this.required(answer.ETag, doing)
+      if (this.isAltered(sent, answer, body)) throw new Disconnected(alteredText(doing, sent, answer))
       return { number, etag, crc32, bytes: body.length }
     })
   }
 
-  async complete(key: string, upload: string, parts: readonly Part[], signal: AbortSignal): Promise<Created> {
+  async complete(
+    key: string,
+    upload: string,
+    parts: readonly UploadedPart[],
+    signal: AbortSignal,
+  ): Promise<CreateResult> {
     const doing = `complete ${key}`
-    const sent = sentParts(parts)
+    const sent = checksumsOfParts(parts)
     const input = {
-      Bucket: this.place.bucket,
+      Bucket: this.context.bucket,
       Key: key,
       UploadId: upload,
       MultipartUpload: {
@@ -232,15 +245,15 @@ export class Store {
       const answer = await this.client.send(new this.sdk.CompleteMultipartUploadCommand({ ...input, ...condition }), {
         abortSignal: signal,
       })
-      this.proof(answer.ETag, doing)
-      if (compare(sent, answer) === 'differs') throw new Altered(altered(doing, sent, answer))
+      this.required(answer.ETag, doing)
+      if (compareChecksums(sent, answer) === 'differs') throw new AlteredObject(alteredText(doing, sent, answer))
     })
   }
 
   async abort(key: string, upload: string, signal: AbortSignal): Promise<void> {
-    await this.ask(`abort the upload of ${key}`, signal, () =>
+    await this.call(`abort the upload of ${key}`, signal, () =>
       this.client.send(
-        new this.sdk.AbortMultipartUploadCommand({ Bucket: this.place.bucket, Key: key, UploadId: upload }),
+        new this.sdk.AbortMultipartUploadCommand({ Bucket: this.context.bucket, Key: key, UploadId: upload }),
         { abortSignal: signal },
       ),
     )
@@ -251,8 +264,8 @@ export class Store {
    * whole key is asked for.
    */
   async uploadsOf(key: string, signal: AbortSignal): Promise<readonly string[]> {
-    const { Uploads } = await this.ask(`list the uploads of ${key}`, signal, () =>
-      this.client.send(new this.sdk.ListMultipartUploadsCommand({ Bucket: this.place.bucket, Prefix: key }), {
+    const { Uploads } = await this.call(`list the uploads of ${key}`, signal, () =>
+      this.client.send(new this.sdk.ListMultipartUploadsCommand({ Bucket: this.context.bucket, Prefix: key }), {
         abortSignal: signal,
       }),
     )
@@ -274,35 +287,35 @@ export class Store {
     doing: string,
     signal: AbortSignal,
     send: (condition: { readonly IfNoneMatch?: '*' }) => Promise<void>,
-  ): Promise<Created> {
-    if (!this.habits.unconditional) {
+  ): Promise<CreateResult> {
+    if (!this.quirks.ignoresConditions) {
       try {
         await send({ IfNoneMatch: '*' })
         return 'created'
       } catch (error) {
-        if (isTaken(error)) return 'taken'
+        if (keyExists(error)) return 'taken'
         if (signal.aborted || !isNotImplemented(error)) throw this.fault(error, doing, signal)
       }
     }
     if ((await this.head(key, signal)) !== undefined) return 'taken'
-    await this.ask(doing, signal, () => send({}))
-    if (!this.habits.unconditional)
+    await this.call(doing, signal, () => send({}))
+    if (!this.quirks.ignoresConditions)
       this.log.warn(
-        `s3://${this.place.bucket}: this server does not know If-None-Match (501): each key is looked at (HEAD) before it is written, and another writer of the same key at that moment is not seen`,
+        `s3://${this.context.bucket}: this server does not know If-None-Match (501): each key is looked at (HEAD) before it is written, and another writer of the same key at that moment is not seen`,
       )
-    this.habits.unconditional = true
+    this.quirks.ignoresConditions = true
     return 'created'
   }
   /** Only where no checksum comes back, for it costs: an ETag that was an MD5 once, and is another one now. */
-  private isOther(sent: Sent, told: Told, body: Buffer): boolean {
-    const verdict = compare(sent, told)
+  private isAltered(sent: SentChecksums, told: ServerChecksums, body: Buffer): boolean {
+    const verdict = compareChecksums(sent, told)
     if (verdict !== 'unknown' || etagOf(told).length !== MD5_LENGTH) return verdict === 'differs'
     const isMd5 = etagOf(told) === md5Of(body)
-    const other = !isMd5 && this.habits.etagIsMd5
-    this.habits.etagIsMd5 ||= isMd5
+    const other = !isMd5 && this.quirks.etagIsMd5
+    this.quirks.etagIsMd5 ||= isMd5
     return other
   }
-  private async ask<T>(doing: string, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
+  private async call<T>(doing: string, signal: AbortSignal, run: () => Promise<T>): Promise<T> {
     try {
       return await run()
     } catch (error) {
@@ -310,10 +323,10 @@ export class Store {
     }
   }
   private fault(error: unknown, doing: string, signal: AbortSignal): unknown {
-    return signal.aborted ? signal.reason : classify(error, doing, this.place)
+    return signal.aborted ? signal.reason : classify(error, doing, this.context)
   }
   /** 200 alone proves nothing: its body may hold an error, which the SDK looks for in a few answers only. */
-  private proof(given: string | undefined, doing: string): string {
+  private required(given: string | undefined, doing: string): string {
     if (given === undefined || given === '')
       throw new Disconnected(`S3 could not ${doing}: it answered success without saying of what`)
     return given
@@ -321,17 +334,17 @@ export class Store {
 }
 
 /** @returns a store whose bucket was seen, as far as that is allowed */
-export async function openStore(
+export async function openBucket(
   options: Options,
   bucket: string,
   folder: string,
   environment: Environment,
-  habits: Habits,
+  quirks: ServerQuirks,
   log: Log,
   signal: AbortSignal,
-): Promise<Store> {
+): Promise<Bucket> {
   const sdk = await import('@aws-sdk/client-s3')
-  const store = await makeStore(sdk, options, bucket, environment, habits, log)
+  const store = await makeBucket(sdk, options, bucket, environment, quirks, log)
   try {
     await store.check(folder, signal)
     return store
@@ -339,36 +352,36 @@ export async function openStore(
     store.close()
     const region = regionIn(error)
     if (region === undefined) throw error
-    if (options.region !== undefined || region === store.place.region)
-      throw classify(error, 'look at the bucket', store.place)
+    if (options.region !== undefined || region === store.context.region)
+      throw classify(error, 'look at the bucket', store.context)
     log.info(`the bucket ${bucket} is in ${region}; region=${region} saves asking`)
-    const there = await makeStore(sdk, { ...options, region }, bucket, environment, habits, log)
+    const moved = await makeBucket(sdk, { ...options, region }, bucket, environment, quirks, log)
     try {
-      await there.check(folder, signal)
+      await moved.check(folder, signal)
     } catch (again) {
-      there.close()
-      throw classify(again, 'look at the bucket', there.place)
+      moved.close()
+      throw classify(again, 'look at the bucket', moved.context)
     }
-    return there
+    return moved
   }
 }
 
-async function makeStore(
+async function makeBucket(
   sdk: Sdk,
   options: Options,
   bucket: string,
   environment: Environment,
-  habits: Habits,
+  quirks: ServerQuirks,
   log: Log,
-): Promise<Store> {
+): Promise<Bucket> {
   const { endpoint, profile, pathStyle, timeout } = options
   const own = regionOf(options, environment)
   const make = async (named: string | undefined): Promise<S3Client> => {
-    const requestHandler = await handlerOf({
+    const requestHandler = await createRequestHandler({
       connectMs: CONNECT_MS,
       idleMs: timeout,
       maxSockets: 128,
-      mostBytes: MOST_BYTES,
+      maxBytes: MAX_RESPONSE_BYTES,
     })
     const credentials = await credentialsOf(options, environment, named, requestHandler)
     return new sdk.S3Client({
@@ -387,17 +400,17 @@ async function makeStore(
     })
   }
   let client: S3Client
-  let place: string
+  let usedRegion: string
   try {
     client = await make(own)
     try {
-      place = await client.config.region()
+      usedRegion = await client.config.region()
     } catch (error) {
       client.destroy()
       // The one thing to make up for; a region that is none is to be told.
       if (!/region is missing/i.test(lineOf(error))) throw error
-      place = environment.MANIFOLD_AWS_REGION ?? ANY_REGION
-      client = await make(place)
+      usedRegion = environment.MANIFOLD_AWS_REGION ?? ANY_REGION
+      client = await make(usedRegion)
     }
   } catch (error) {
     throw new Refused(`the settings of S3 cannot be used: ${error instanceof Error ? error.message : String(error)}`, {
@@ -406,7 +419,7 @@ async function makeStore(
   }
   signWithKnownChecksums(client)
   followRedirections(client, bucket)
-  return new Store(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: place }, habits, log)
+  return new Bucket(sdk, client, options, { bucket, endpoint: endpoint ?? '', region: usedRegion }, quirks, log)
 }
 
 /**
@@ -438,13 +451,15 @@ function signWithKnownChecksums(client: S3Client): void {
 function followRedirections(client: S3Client, bucket: string): void {
   client.middlewareStack.add(
     (next) => async (args) => {
-      for (let request = args.request as Request, hops = 1; ; hops++) {
+      for (let request = args.request as SdkRequest, hops = 1; ; hops++) {
         try {
           return await next({ ...args, request: Object.assign(args.request as object, request) })
         } catch (error) {
           const redirection = redirectionIn(error)
           const to =
-            redirection === undefined || hops > MOST_REDIRECTIONS ? undefined : redirected(request, redirection, bucket)
+            redirection === undefined || hops > MAX_REDIRECTIONS
+              ? undefined
+              : redirectedRequest(request, redirection, bucket)
           if (to === undefined) throw error
           request = to
         }
@@ -454,9 +469,9 @@ function followRedirections(client: S3Client, bucket: string): void {
   )
 }
 
-function altered(doing: string, sent: Sent, told: Told): string {
-  const came = told.ChecksumSHA256 ?? told.ChecksumCRC32 ?? etagOf(told)
-  const went =
-    told.ChecksumSHA256 !== undefined ? sent.sha256 : told.ChecksumCRC32 !== undefined ? sent.crc32 : undefined
-  return `S3 could not ${doing} as it was sent: its answer has the checksum ${lineOf(came.slice(0, 100))}${went === undefined ? '' : `, not ${went}`}`
+function alteredText(doing: string, sent: SentChecksums, answered: ServerChecksums): string {
+  const actual = answered.ChecksumSHA256 ?? answered.ChecksumCRC32 ?? etagOf(answered)
+  const expected =
+    answered.ChecksumSHA256 !== undefined ? sent.sha256 : answered.ChecksumCRC32 !== undefined ? sent.crc32 : undefined
+  return `S3 could not ${doing} as it was sent: its answer has the checksum ${lineOf(actual.slice(0, 100))}${expected === undefined ? '' : `, not ${expected}`}`
 }

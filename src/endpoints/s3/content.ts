@@ -1,13 +1,13 @@
 /** The bytes of an object: a segment's content, cut into parts in buffers of the pool. */
 import { crc32 } from 'node:zlib'
 import type { Segment } from '../../core/contract'
-import type { BufferPool } from './memory'
+import type { BufferPool } from './buffer-pool'
 
 /**
  * What a compressor gets at once is one task of the thread pool, which the disk shares: at a few milliseconds each, a
  * fsync does not wait long behind four of them.
  */
-const COMPRESSED_AT_ONCE = 128 * 1024
+const COMPRESSOR_CHUNK_BYTES = 128 * 1024
 
 export interface PartBytes {
   /** 1, 2, … */
@@ -27,8 +27,8 @@ export async function* contentOf(segment: Segment, from: number): AsyncGenerator
     at += chunk.length
     if (segment.compression === 'none') yield chunk
     else
-      for (let from = 0; from < chunk.length; from += COMPRESSED_AT_ONCE)
-        yield chunk.subarray(from, from + COMPRESSED_AT_ONCE)
+      for (let from = 0; from < chunk.length; from += COMPRESSOR_CHUNK_BYTES)
+        yield chunk.subarray(from, from + COMPRESSOR_CHUNK_BYTES)
   }
   if (at !== segment.length)
     throw new Error(`segment ${segment.key} has ${at} bytes, where ${segment.length} were sealed`)
@@ -49,10 +49,10 @@ export async function* partsOf(
   let buffer = await pool.take(size, signal)
   let filled = 0
   let sum = 0
-  let held = true
+  let ownsBuffer = true
   const part = (last: boolean): PartBytes => {
     const full = buffer
-    held = false
+    ownsBuffer = false
     return {
       number: number++,
       body: full.subarray(0, filled),
@@ -70,14 +70,14 @@ export async function* partsOf(
         if (filled === size) {
           yield part(false)
           buffer = await pool.take(size, signal)
-          held = true
+          ownsBuffer = true
           filled = 0
           sum = 0
         }
         const length = Math.min(size - filled, chunk.length - at)
-        const piece = chunk.subarray(at, at + length)
-        buffer.set(piece, filled)
-        sum = crc32(piece, sum)
+        const slice = chunk.subarray(at, at + length)
+        buffer.set(slice, filled)
+        sum = crc32(slice, sum)
         filled += length
         at += length
       }
@@ -85,6 +85,6 @@ export async function* partsOf(
     }
     yield part(true)
   } finally {
-    if (held) pool.release(buffer)
+    if (ownsBuffer) pool.release(buffer)
   }
 }

@@ -7,12 +7,12 @@
  *   each key is looked at first.
  * - An answer that tells of another checksum than was sent confirms nothing.
  * - The same segment goes to the same key with the same content on every attempt, in this process or a later one.
- * - Memory is bounded over all uploads together (`memory.ts`); nothing is written to disk but `keep-local`.
+ * - Memory is bounded over all uploads together (`buffer-pool.ts`); nothing is written to disk but `keep-local`.
  * - Nothing is retried here: an attempt that failed throws what the core needs to know, and the next one goes on with
  *   the parts that arrived.
  */
 import { defineEndpoint } from '../../options/define'
-import { meaning } from './meaning'
+import { canonicalForm } from './canonical-form'
 import { options } from './options'
 import { faultsOf } from './policy'
 
@@ -29,6 +29,6 @@ export default defineEndpoint({
   hostOptional: true,
   options,
   check: faultsOf,
-  canonicalForm: meaning,
+  canonicalForm,
   sink: { load: async () => (await import('./sink.js')).create },
 })

@@ -1,14 +1,14 @@
 /** What an object says about itself, in its metadata. Pure. */
 import type { Segment } from '../../core/contract'
-import type { Stored } from './client'
+import type { StoredObject } from './client'
 import { MAX_METADATA } from './options'
 
 const PREFIX = 'manifold-'
 /** The server counts names and values; some count the header's prefix as well. */
 const HEADER = 'x-amz-meta-'
-const CUT = '...'
+const ELLIPSIS = '...'
 /** Below this a value that was cut tells nothing any more. */
-const LEAST = 24
+const MIN_VALUE_LENGTH = 24
 const IDENTITY = /^manifold-(?:sha256|length|count)$/
 
 export function metadataOf(segment: Segment): Record<string, string> {
@@ -25,19 +25,19 @@ export function metadataOf(segment: Segment): Record<string, string> {
     // facts whole ones go.
     const facts = Object.entries(metadata).filter(([name]) => !IDENTITY.test(name))
     const longest = facts.reduce((a, b) => (b[1].length > a[1].length ? b : a), ['', ''])
-    const keep = Math.max(LEAST, longest[1].length - excess - CUT.length)
-    if (keep + CUT.length < longest[1].length) metadata[longest[0]] = longest[1].slice(0, keep) + CUT
+    const keep = Math.max(MIN_VALUE_LENGTH, longest[1].length - excess - ELLIPSIS.length)
+    if (keep + ELLIPSIS.length < longest[1].length) metadata[longest[0]] = longest[1].slice(0, keep) + ELLIPSIS
     else delete metadata[facts.at(-1)?.[0] ?? '']
   }
 }
 
 /** Some servers keep none, and some lose it. */
-export function isMarked({ metadata }: Stored): boolean {
+export function isMarked({ metadata }: StoredObject): boolean {
   return Object.keys(metadata).some((name) => name.startsWith(PREFIX))
 }
 
 /** That the object holds the segment's content: its uncompressed length and sha256 are the same. */
-export function isSame(stored: Stored, segment: Segment): boolean {
+export function isSame(stored: StoredObject, segment: Segment): boolean {
   return (
     stored.metadata[`${PREFIX}sha256`] === segment.sha256 &&
     stored.metadata[`${PREFIX}length`] === String(segment.length) &&

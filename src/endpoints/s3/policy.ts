@@ -14,8 +14,8 @@ import type { Given } from '../../options/define'
 import { canonicalUrl } from '../../options/canonical-form'
 import { MAX_KEY, MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE, type options } from './options'
 
-const STANDARD = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}-{id}.ndjson'
-const ORIGINAL = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}'
+const STANDARD_TEMPLATE = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}-{id}.ndjson'
+const ORIGINAL_TEMPLATE = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}'
 const VARIABLES = ['yyyy', 'mm', 'dd', 'HH', 'MM', 'SS', 'nano', 'id'] as const
 /** Longer than any id a spool makes: what the length of keys is checked with. */
 const LONGEST_ID = '0'.repeat(64)
@@ -24,7 +24,7 @@ const LONGEST_ID = '0'.repeat(64)
 const TAG_TEXT = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u
 
 type Variable = (typeof VARIABLES)[number]
-type Piece = { readonly text: string } | { readonly variable: Variable }
+type TemplatePart = { readonly text: string } | { readonly variable: Variable }
 type Times = Readonly<Record<Exclude<Variable, 'id' | 'nano'>, string>>
 
 /**
@@ -48,23 +48,23 @@ export function fullKey(folder: string, key: string): string {
  * The key for content whose own key is taken by another content: told apart by the content itself, so that a retry
  * finds it again.
  */
-export function otherKey(key: string, sha256: string): string {
-  return beforeExtension(key, `-${sha256.slice(0, 16)}`)
+export function alternativeKey(key: string, sha256: string): string {
+  return insertBeforeExtension(key, `-${sha256.slice(0, 16)}`)
 }
 
 export function segmentPolicy(given: Given<typeof options>): SegmentPolicy {
   const { bucket, folder } = destinationOf(given)
   const { options: o } = given
-  const pieces = piecesOf(templateOf(given))
-  const timesAt = clockIn(o.timeZone ?? (o.layout === 'original' ? undefined : 'UTC'))
-  const folders = pieces.slice(0, 1 + pieces.findLastIndex((piece) => 'text' in piece && piece.text.includes('/')))
+  const parts = parseTemplate(templateOf(given))
+  const timesAt = timesInZone(o.timeZone ?? (o.layout === 'original' ? undefined : 'UTC'))
+  const folders = parts.slice(0, 1 + parts.findLastIndex((part) => 'text' in part && part.text.includes('/')))
   return {
     sealBytes: o.commitFileSize,
     sealAge: o.commitDuration,
     framing: o.framing,
     compression: compressionIn(given),
     retryEvery: o.uploadEvery,
-    key: ({ receivedAt, sealedAt, id }) => render(pieces, o.layout === 'original' ? sealedAt : receivedAt, id, timesAt),
+    key: ({ receivedAt, sealedAt, id }) => render(parts, o.layout === 'original' ? sealedAt : receivedAt, id, timesAt),
     // The original's keys tell when an object was closed: no time of its records can change them.
     period: (receivedAt) =>
       o.layout === 'original' ? '' : render(folders, receivedAt, '', timesAt).replace(/[^/]*$/, ''),
@@ -117,7 +117,7 @@ function keyFaults(given: Given<typeof options>, folder: string): readonly strin
   const faults: string[] = []
   if (timeZone !== undefined) {
     try {
-      clockIn(timeZone)(0)
+      timesInZone(timeZone)(0)
     } catch {
       faults.push(`time-zone=${timeZone} is not known: Europe/Berlin or UTC are such names`)
     }
@@ -128,14 +128,14 @@ function keyFaults(given: Given<typeof options>, folder: string): readonly strin
     // eslint-disable-next-line no-control-regex -- control characters are what is refused
     if (/[\u0000-\u001f\u007f\\]/.test(key)) faults.push('key: no backslash and no control character can stand in it')
   }
-  let pieces: readonly Piece[]
+  let parts: readonly TemplatePart[]
   try {
-    pieces = piecesOf(templateOf(given))
+    parts = parseTemplate(templateOf(given))
   } catch (error) {
     return [...faults, (error as Error).message]
   }
   const longest = Buffer.byteLength(
-    otherKey(fullKey(folder, render(pieces, 0, LONGEST_ID, clockIn('UTC'))), LONGEST_ID),
+    alternativeKey(fullKey(folder, render(parts, 0, LONGEST_ID, timesInZone('UTC'))), LONGEST_ID),
   )
   if (longest > MAX_KEY) faults.push(`folder and key are too long: ${longest} bytes, where S3 takes ${MAX_KEY}`)
   return faults
@@ -152,34 +152,34 @@ function templateOf(given: Given<typeof options>): string {
   const suffix = suffixOf(compressionIn(given))
   const template =
     o.layout === 'original'
-      ? ORIGINAL
+      ? ORIGINAL_TEMPLATE
       : o.key === undefined
-        ? STANDARD
+        ? STANDARD_TEMPLATE
         : o.key.includes('{id}')
           ? o.key
-          : beforeExtension(o.key, '-{id}')
+          : insertBeforeExtension(o.key, '-{id}')
   return template.toLowerCase().endsWith(suffix) ? template : template + suffix
 }
 
-function piecesOf(template: string): readonly Piece[] {
-  const pieces: Piece[] = []
+function parseTemplate(template: string): readonly TemplatePart[] {
+  const parts: TemplatePart[] = []
   for (const [, variable, text] of template.matchAll(/\{([^{}]*)\}|((?:[^{}]|[{}])[^{}]*)/g)) {
     if (text !== undefined) {
       if (/[{}]/.test(text)) throw new Error(`key=${template}: a brace without its pair`)
-      pieces.push({ text })
-    } else if (isVariable(variable)) pieces.push({ variable })
+      parts.push({ text })
+    } else if (isVariable(variable)) parts.push({ variable })
     else
       throw new Error(
         `key: {${variable ?? ''}} is not known; there are ${VARIABLES.map((name) => `{${name}}`).join(' ')}`,
       )
   }
-  return pieces
+  return parts
 }
 function isVariable(name: string | undefined): name is Variable {
   return VARIABLES.some((variable) => variable === name)
 }
 
-function render(pieces: readonly Piece[], ms: number, id: string, timesAt: (second: number) => Times): string {
+function render(parts: readonly TemplatePart[], ms: number, id: string, timesAt: (second: number) => Times): string {
   const second = Math.floor(ms / 1000)
   const times = timesAt(second)
   const value = (variable: Variable): string => {
@@ -189,14 +189,14 @@ function render(pieces: readonly Piece[], ms: number, id: string, timesAt: (seco
       return String(Math.min(999_999_999, Math.floor((ms - second * 1000) * 1e6))).padStart(9, '0')
     return times[variable]
   }
-  return pieces.map((piece) => ('text' in piece ? piece.text : value(piece.variable))).join('')
+  return parts.map((part) => ('text' in part ? part.text : value(part.variable))).join('')
 }
 
 /**
  * The parts of a time, given in seconds of the epoch, in a zone; undefined is this machine's. The last answer is kept:
  * most questions are about one second.
  */
-function clockIn(zone: string | undefined): (second: number) => Times {
+function timesInZone(zone: string | undefined): (second: number) => Times {
   const format = new Intl.DateTimeFormat('en-US', {
     ...(zone === undefined ? {} : { timeZone: zone }),
     calendar: 'gregory',
@@ -228,7 +228,7 @@ function clockIn(zone: string | undefined): (second: number) => Times {
   }
 }
 
-function beforeExtension(key: string, text: string): string {
+function insertBeforeExtension(key: string, text: string): string {
   const slash = key.lastIndexOf('/') + 1
   const name = key.slice(slash)
   // The first character is never a dot of the extension: .hidden is a name.

@@ -6,7 +6,7 @@
 import type { Redirection } from './errors'
 
 /** Of a request, before it is signed. */
-export interface Request {
+export interface SdkRequest {
   protocol: string
   hostname: string
   port?: number | undefined
@@ -16,10 +16,14 @@ export interface Request {
 }
 
 /** A request is passed on so often at the most. */
-export const MOST_REDIRECTIONS = 3
+export const MAX_REDIRECTIONS = 3
 
 /** The same request, sent where the answer points; undefined where that is no place of the same object. */
-export function redirected(request: Request, { location, endpoint }: Redirection, bucket: string): Request | undefined {
+export function redirectedRequest(
+  request: SdkRequest,
+  { location, endpoint }: Redirection,
+  bucket: string,
+): SdkRequest | undefined {
   const from = `${request.protocol}//${request.hostname}${request.port === undefined ? '' : `:${request.port}`}${request.path}`
   const named = location ?? (endpoint === undefined ? undefined : `//${endpoint}${request.path}`)
   if (named === undefined || !URL.canParse(named, from)) return undefined
@@ -40,17 +44,17 @@ export function redirected(request: Request, { location, endpoint }: Redirection
 }
 
 /** A bucket stands in the host's name or at the beginning of the path. */
-function isSameObject({ hostname, path }: Request, to: URL, bucket: string): boolean {
+function isSameObject({ hostname, path }: SdkRequest, to: URL, bucket: string): boolean {
   const inPath = `/${bucket}`
-  const below = hostname.startsWith(`${bucket}.`) ? path : path.startsWith(inPath) ? path.slice(inPath.length) : path
-  const target = decoded(to.pathname)
+  const keyPath = hostname.startsWith(`${bucket}.`) ? path : path.startsWith(inPath) ? path.slice(inPath.length) : path
+  const target = decodePath(to.pathname)
   return (
-    target === decoded(`${inPath}${below}`) ||
-    (to.hostname.startsWith(`${bucket}.`) && target === decoded(below === '' ? '/' : below))
+    target === decodePath(`${inPath}${keyPath}`) ||
+    (to.hostname.startsWith(`${bucket}.`) && target === decodePath(keyPath === '' ? '/' : keyPath))
   )
 }
 
-function decoded(path: string): string {
+function decodePath(path: string): string {
   try {
     return decodeURIComponent(path)
   } catch {

@@ -8,15 +8,15 @@
 import { compress } from '../../codec/compression'
 import { CONFIRMED, type Log, type Outcome, type Segment } from '../../core/contract'
 import { Disconnected, Fatal, lineOf, Refused } from '../../core/errors'
-import { base64Of, compare, md5Of, type Sent, sentParts } from './checksums'
-import type { Part, Store, Stored } from './client'
+import { base64Of, compareChecksums, md5Of, type SentChecksums, checksumsOfParts } from './checksums'
+import type { UploadedPart, Bucket, StoredObject } from './client'
 import { contentOf, partsOf, type PartBytes } from './content'
-import { Altered, UploadGone } from './errors'
+import { AlteredObject, UploadGone } from './errors'
 import { LocalCopy } from './local-copy'
-import type { BufferPool } from './memory'
+import type { BufferPool } from './buffer-pool'
 import { isMarked, isSame, metadataOf } from './metadata'
 import { MAX_PARTS, SINGLE_PUT } from './options'
-import { fullKey, otherKey } from './policy'
+import { fullKey, alternativeKey } from './policy'
 
 const MIB = 1024 * 1024
 /** An upload that is given up is not worth waiting for. */
@@ -28,48 +28,48 @@ export interface UploadSettings {
   readonly compressionLevel: number | undefined
   readonly keepLocal: string | undefined
   /** So many of a process's first writes may have been under way in one that was killed. */
-  readonly suspects: number
+  readonly recheckedWrites: number
 }
 /** A multipart upload that was begun: what of it is there, by part number. */
-interface Begun {
+interface MultipartUpload {
   readonly id: string
-  readonly parts: Map<number, Part>
+  readonly parts: Map<number, UploadedPart>
 }
 
 export class Uploader {
-  private readonly begun = new Map<string, Begun>()
+  private readonly unfinished = new Map<string, MultipartUpload>()
   /** Keys of objects that were stored with another checksum than was sent. */
-  private readonly altered = new Set<string>()
-  private suspects: number
+  private readonly alteredKeys = new Set<string>()
+  private recheckedWrites: number
 
   constructor(
     private readonly settings: UploadSettings,
     private readonly pool: BufferPool,
-    private readonly moved: (bytes: number) => void,
+    private readonly onUploaded: (bytes: number) => void,
   ) {
-    this.suspects = settings.suspects
+    this.recheckedWrites = settings.recheckedWrites
   }
 
-  async upload(segment: Segment, attempt: number, store: Store, log: Log, signal: AbortSignal): Promise<Outcome> {
-    const suspect = this.suspects > 0 || attempt > 1
-    if (this.suspects > 0) this.suspects--
+  async upload(segment: Segment, attempt: number, bucket: Bucket, log: Log, signal: AbortSignal): Promise<Outcome> {
+    const mayExist = this.recheckedWrites > 0 || attempt > 1
+    if (this.recheckedWrites > 0) this.recheckedWrites--
     const key = fullKey(this.settings.folder, segment.key)
-    const first = await this.create(key, segment, suspect, store, log, signal)
+    const first = await this.create(key, segment, mayExist, bucket, log, signal)
     if (first === 'there') return CONFIRMED
     if (first === 'vanished')
       return { retry: [{ index: 0, why: `an object ${key} was there and is not any more` }], rejected: [] }
-    const other = otherKey(key, segment.sha256)
+    const other = alternativeKey(key, segment.sha256)
     log.warn(
       first === 'unknown'
-        ? `s3://${store.place.bucket}/${key} is as long as this object, and nothing tells whether it is this one: it becomes ${other}, a possible duplicate`
-        : `s3://${store.place.bucket}/${key} holds something else: this object becomes ${other}`,
+        ? `s3://${bucket.context.bucket}/${key} is as long as this object, and nothing tells whether it is this one: it becomes ${other}, a possible duplicate`
+        : `s3://${bucket.context.bucket}/${key} holds something else: this object becomes ${other}`,
     )
-    const second = await this.create(other, segment, suspect, store, log, signal)
+    const second = await this.create(other, segment, mayExist, bucket, log, signal)
     if (second === 'there') return first === 'unknown' ? { ...CONFIRMED, doubtful: segment.count } : CONFIRMED
     if (second === 'vanished')
       return { retry: [{ index: 0, why: `an object ${other} was there and is not any more` }], rejected: [] }
     throw new Refused(
-      `s3://${store.place.bucket}/${key} and ${other} hold something else: remove or rename one of them`,
+      `s3://${bucket.context.bucket}/${key} and ${other} hold something else: remove or rename one of them`,
     )
   }
 
@@ -80,37 +80,37 @@ export class Uploader {
   private async create(
     key: string,
     segment: Segment,
-    suspect: boolean,
-    store: Store,
+    mayExist: boolean,
+    bucket: Bucket,
     log: Log,
     signal: AbortSignal,
   ): Promise<'there' | 'other' | 'unknown' | 'vanished'> {
     if (
-      suspect &&
+      mayExist &&
       segment.length > SINGLE_PUT &&
       this.settings.keepLocal === undefined &&
-      !this.begun.has(key) &&
-      (await this.isThere(key, segment, store, signal))
+      !this.unfinished.has(key) &&
+      (await this.isThere(key, segment, bucket, signal))
     )
       return 'there'
     const local =
       this.settings.keepLocal === undefined ? undefined : await LocalCopy.begin(this.settings.keepLocal, key)
-    let kept = false
+    let committed = false
     try {
-      const result = await this.send(key, segment, suspect, local, store, log, signal)
+      const result = await this.send(key, segment, mayExist, local, bucket, log, signal)
       if (result !== 'created') {
-        const found = await this.judge(key, segment, suspect, result, store, signal)
+        const found = await this.compareWithStored(key, segment, mayExist, result, bucket, signal)
         if (found !== 'there') return found
         log.debug(`${key} was there already, with this content`)
       }
       await local?.commit()
-      kept = true
+      committed = true
       return 'there'
     } catch (error) {
-      if (error instanceof Altered) this.altered.add(key)
+      if (error instanceof AlteredObject) this.alteredKeys.add(key)
       throw error
     } finally {
-      if (!kept) await local?.discard()
+      if (!committed) await local?.discard()
     }
   }
 
@@ -118,26 +118,26 @@ export class Uploader {
    * Whose object it is that was there. What it says of itself is believed, unless the server answered with another
    * checksum when it was made.
    */
-  private async judge(
+  private async compareWithStored(
     key: string,
     segment: Segment,
-    suspect: boolean,
-    sent: Sent,
-    store: Store,
+    mayExist: boolean,
+    sent: SentChecksums,
+    bucket: Bucket,
     signal: AbortSignal,
   ): Promise<'there' | 'other' | 'unknown' | 'vanished'> {
-    const stored = await store.head(key, signal)
+    const stored = await bucket.head(key, signal)
     if (stored === undefined) return 'vanished'
-    const altered = this.altered.has(key)
+    const altered = this.alteredKeys.has(key)
     if (isSame(stored, segment) && !altered) return 'there'
     if ((isMarked(stored) && !altered) || stored.bytes !== sent.bytes) return 'other'
-    const verdict = compare(sent, (await this.proven(key, store, signal)) ?? stored)
-    return verdict === 'same' ? 'there' : verdict === 'unknown' && suspect ? 'unknown' : 'other'
+    const verdict = compareChecksums(sent, (await this.headWithChecksums(key, bucket, signal)) ?? stored)
+    return verdict === 'same' ? 'there' : verdict === 'unknown' && mayExist ? 'unknown' : 'other'
   }
 
-  private async proven(key: string, store: Store, signal: AbortSignal): Promise<Stored | undefined> {
+  private async headWithChecksums(key: string, bucket: Bucket, signal: AbortSignal): Promise<StoredObject | undefined> {
     try {
-      return await store.head(key, signal, true)
+      return await bucket.head(key, signal, true)
     } catch (error) {
       // Checksums may need a permission more than the rest.
       if (error instanceof Refused) return undefined
@@ -149,10 +149,10 @@ export class Uploader {
    * An earlier attempt may have got further than anyone was told: one question saves sending it all to be told so at
    * the end.
    */
-  private async isThere(key: string, segment: Segment, store: Store, signal: AbortSignal): Promise<boolean> {
-    if (this.altered.has(key)) return false
+  private async isThere(key: string, segment: Segment, bucket: Bucket, signal: AbortSignal): Promise<boolean> {
+    if (this.alteredKeys.has(key)) return false
     try {
-      const stored = await store.head(key, signal)
+      const stored = await bucket.head(key, signal)
       return stored !== undefined && isSame(stored, segment)
     } catch (error) {
       if (error instanceof Refused) return false
@@ -164,22 +164,22 @@ export class Uploader {
   private async send(
     key: string,
     segment: Segment,
-    suspect: boolean,
+    mayExist: boolean,
     local: LocalCopy | undefined,
-    store: Store,
+    bucket: Bucket,
     log: Log,
     signal: AbortSignal,
-  ): Promise<'created' | Sent> {
+  ): Promise<'created' | SentChecksums> {
     const whole = segment.compression === 'none' && segment.length <= SINGLE_PUT
     const size = whole ? Math.max(1, segment.length) : this.partSizeOf(segment)
-    const begun = this.begun.get(key)
-    if (begun === undefined && suspect && !whole) await this.endOrphans(key, store, log, signal)
+    const unfinished = this.unfinished.get(key)
+    if (unfinished === undefined && mayExist && !whole) await this.abortOrphans(key, bucket, log, signal)
     // Parts at the beginning that arrived need not even be read, unless the copy or the compressor does.
     const skipped =
-      begun === undefined || local !== undefined || segment.compression !== 'none'
+      unfinished === undefined || local !== undefined || segment.compression !== 'none'
         ? 0
-        : leading(begun.parts, Math.ceil(segment.length / size) - 1)
-    const content = tee(
+        : leadingParts(unfinished.parts, Math.ceil(segment.length / size) - 1)
+    const content = copyTo(
       segment.compression === 'none'
         ? contentOf(segment, skipped * size)
         : compress(segment.compression, this.settings.compressionLevel)(contentOf(segment, 0)),
@@ -189,56 +189,56 @@ export class Uploader {
     const metadata = metadataOf(segment)
     // There is always one: the last, if it be empty.
     const first = (await parts.next()).value as PartBytes
-    if (first.last && begun === undefined) {
+    if (first.last && unfinished === undefined) {
       try {
-        const sent: Sent = {
+        const sent: SentChecksums = {
           bytes: first.body.length,
           crc32: base64Of(first.crc32),
           ...(whole ? { sha256: Buffer.from(segment.sha256, 'hex').toString('base64') } : {}),
         }
-        const result = await store.put(key, first.body, sent, metadata, signal)
-        this.moved(first.body.length)
+        const result = await bucket.put(key, first.body, sent, metadata, signal)
+        this.onUploaded(first.body.length)
         return result === 'created' ? result : { ...sent, md5: md5Of(first.body) }
       } finally {
         first.release()
         await parts.return(undefined)
       }
     }
-    let upload = begun
+    let upload = unfinished
     try {
       if (upload === undefined) {
-        upload = { id: await store.begin(key, metadata, signal), parts: new Map() }
-        this.begun.set(key, upload)
+        upload = { id: await bucket.begin(key, metadata, signal), parts: new Map() }
+        this.unfinished.set(key, upload)
       }
     } catch (error) {
       first.release()
       await parts.return(undefined)
       throw error
     }
-    return this.finish(key, upload, first, parts, store, signal)
+    return this.finish(key, upload, first, parts, bucket, signal)
   }
 
   private async finish(
     key: string,
-    upload: Begun,
+    upload: MultipartUpload,
     first: PartBytes,
     rest: AsyncGenerator<PartBytes>,
-    store: Store,
+    bucket: Bucket,
     signal: AbortSignal,
-  ): Promise<'created' | Sent> {
+  ): Promise<'created' | SentChecksums> {
     try {
-      await this.sendParts(key, upload, first, rest, store, signal)
+      await this.sendParts(key, upload, first, rest, bucket, signal)
       const parts = [...upload.parts.values()].sort((a, b) => a.number - b.number)
-      const result = await store.complete(key, upload.id, parts, signal)
-      this.begun.delete(key)
+      const result = await bucket.complete(key, upload.id, parts, signal)
+      this.unfinished.delete(key)
       if (result === 'created') return result
-      await this.end(key, upload, store)
-      return sentParts(parts)
+      await this.abortQuietly(key, upload, bucket)
+      return checksumsOfParts(parts)
     } catch (error) {
-      if (error instanceof Altered) this.begun.delete(key)
+      if (error instanceof AlteredObject) this.unfinished.delete(key)
       if (error instanceof UploadGone || error instanceof Refused || error instanceof Fatal) {
-        this.begun.delete(key)
-        await this.end(key, upload, store)
+        this.unfinished.delete(key)
+        await this.abortQuietly(key, upload, bucket)
       }
       // It may be gone because it was completed, and the answer was lost: the next attempt finds the object then.
       throw error instanceof UploadGone
@@ -253,13 +253,13 @@ export class Uploader {
    */
   private async sendParts(
     key: string,
-    upload: Begun,
+    upload: MultipartUpload,
     first: PartBytes,
     rest: AsyncGenerator<PartBytes>,
-    store: Store,
+    bucket: Bucket,
     signal: AbortSignal,
   ): Promise<void> {
-    const flights = new Set<Promise<void>>()
+    const requests = new Set<Promise<void>>()
     let failure: { readonly error: unknown } | undefined
     const send = (part: PartBytes): void => {
       const { number, body, crc32 } = part
@@ -268,12 +268,12 @@ export class Uploader {
         part.release()
         return
       }
-      const flight = store
+      const request = bucket
         .part(key, upload.id, number, body, crc32, signal)
         .then(
           (stored) => {
             upload.parts.set(number, stored)
-            this.moved(body.length)
+            this.onUploaded(body.length)
           },
           (error: unknown) => {
             failure ??= { error }
@@ -281,9 +281,9 @@ export class Uploader {
         )
         .finally(() => {
           part.release()
-          flights.delete(flight)
+          requests.delete(request)
         })
-      flights.add(flight)
+      requests.add(request)
     }
     try {
       send(first)
@@ -297,14 +297,14 @@ export class Uploader {
     } catch (error) {
       failure ??= { error }
     }
-    await Promise.all(flights)
+    await Promise.all(requests)
     if (failure !== undefined) throw failure.error
   }
 
-  private async endOrphans(key: string, store: Store, log: Log, signal: AbortSignal): Promise<void> {
+  private async abortOrphans(key: string, bucket: Bucket, log: Log, signal: AbortSignal): Promise<void> {
     try {
-      for (const id of await store.uploadsOf(key, signal)) {
-        await store.abort(key, id, signal)
+      for (const id of await bucket.uploadsOf(key, signal)) {
+        await bucket.abort(key, id, signal)
         log.info(`ended an upload of ${key} that an earlier run had begun`)
       }
     } catch (error) {
@@ -318,8 +318,8 @@ export class Uploader {
   /**
    * Where it cannot be ended, the fault that led here is the one that counts, and the next start looks for it again.
    */
-  private async end(key: string, upload: Begun, store: Store): Promise<void> {
-    await store.abort(key, upload.id, AbortSignal.timeout(ABORT_MS)).catch(() => undefined)
+  private async abortQuietly(key: string, upload: MultipartUpload, bucket: Bucket): Promise<void> {
+    await bucket.abort(key, upload.id, AbortSignal.timeout(ABORT_MS)).catch(() => undefined)
   }
 
   /** The same on every attempt, however far the content shrinks. */
@@ -330,13 +330,13 @@ export class Uploader {
   }
 }
 
-function leading(parts: ReadonlyMap<number, Part>, most: number): number {
+function leadingParts(parts: ReadonlyMap<number, UploadedPart>, maxParts: number): number {
   let count = 0
-  while (count < most && parts.has(count + 1)) count++
+  while (count < maxParts && parts.has(count + 1)) count++
   return count
 }
 
-async function* tee(content: AsyncIterable<Buffer>, local: LocalCopy | undefined): AsyncGenerator<Buffer> {
+async function* copyTo(content: AsyncIterable<Buffer>, local: LocalCopy | undefined): AsyncGenerator<Buffer> {
   for await (const chunk of content) {
     await local?.write(chunk)
     yield chunk

@@ -13,11 +13,11 @@ import {
 import { Disconnected } from '../../../src/core/errors'
 import { systemClock } from '../../../src/kit/clock'
 import { connectTable } from '../../../src/endpoints/kinesis/lease-client'
-import type { LeaseTable } from '../../../src/endpoints/kinesis/lease-table'
-import { openLeases } from '../../../src/endpoints/kinesis/leases'
+import type { LeaseTable } from '../../../src/endpoints/kinesis/leases/table'
+import { createLeases } from '../../../src/endpoints/kinesis/leases/coordinator'
 import type { KinesisOptions } from '../../../src/endpoints/kinesis/options'
 import { encodePosition, decodePosition } from '../../../src/endpoints/kinesis/position'
-import type { Checkpoint, LeaseHost, Leases, Shard } from '../../../src/endpoints/kinesis/wire'
+import type { Checkpoint, LeaseListener, Leases, Shard } from '../../../src/endpoints/kinesis/stream-client'
 import type { OptionsOf } from '../../../src/options/define'
 import { type AwsServer, startDynamodb } from '../../services/kinesis'
 import { describeWith } from '../../services/describe-with'
@@ -100,9 +100,9 @@ describeWith('dynamodb', 'leases', () => {
         await given.revoke?.()
       },
     })
-    const leases = openLeases({
+    const leases = createLeases({
       table,
-      me: name,
+      workerId: name,
       leaseMs: LEASE_MS,
       maxLeases: Infinity,
       maxSteals: given.maxSteals ?? 1,
@@ -116,7 +116,7 @@ describeWith('dynamodb', 'leases', () => {
       },
     })
     const life = new AbortController()
-    const host: LeaseHost = {
+    const host: LeaseListener = {
       ctx,
       signal: life.signal,
       shards,
@@ -124,7 +124,7 @@ describeWith('dynamodb', 'leases', () => {
       begin: (key, epoch, from) => {
         reads.set(key, { epoch, from })
       },
-      giveUp: (key) => {
+      stopReading: (key) => {
         reads.delete(key)
         return Promise.resolve()
       },
@@ -437,7 +437,7 @@ describeWith('dynamodb', 'leases', () => {
           list: unlessAway((signal) => made.list(signal)),
           create: unlessAway((...args) => made.create(...args)),
           take: unlessAway((...args) => made.take(...args)),
-          ask: unlessAway((...args) => made.ask(...args)),
+          request: unlessAway((...args) => made.request(...args)),
           write: unlessAway((...args) => made.write(...args)),
           remove: unlessAway((...args) => made.remove(...args)),
           close: () => {

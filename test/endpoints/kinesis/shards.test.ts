@@ -1,6 +1,6 @@
-import { Shards } from '../../../src/endpoints/kinesis/shards'
-import { parseStart, planOf, type PlanParts, type Start } from '../../../src/endpoints/kinesis/start'
-import type { Shard } from '../../../src/endpoints/kinesis/wire'
+import { Shards } from '../../../src/endpoints/kinesis/consume/shards'
+import { parseStart, planStart, type PlanInput, type Start } from '../../../src/endpoints/kinesis/consume/start'
+import type { Shard } from '../../../src/endpoints/kinesis/stream-client'
 
 const all = (): boolean => true
 const shard = (id: string, parents: readonly string[] = [], closed = false): Shard => ({
@@ -70,8 +70,8 @@ describe('start=', () => {
 
 describe('where shards begin', () => {
   const listed = [shard('a', [], true), shard('b', ['a']), shard('c', ['a'])]
-  const plan = (start: Start, more: Partial<PlanParts> = {}) =>
-    planOf({ listed, createdAt: 7, now: 1000, start, onGap: 'oldest', stored: new Map(), inScope: all, ...more })
+  const plan = (start: Start, more: Partial<PlanInput> = {}) =>
+    planStart({ listed, createdAt: 7, now: 1000, start, onGap: 'oldest', stored: new Map(), inScope: all, ...more })
   const places = (parts: ReturnType<typeof plan>): unknown =>
     Object.fromEntries(parts.shards.map(({ shard: id, at, note }) => [id, [at.kind, note]]))
 
