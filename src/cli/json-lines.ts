@@ -3,9 +3,7 @@
  * need it.
  */
 import pino from 'pino'
-import type { Level } from './log'
-
-export type LineOf = (level: Level, message: string, facts?: object) => string
+import type { LineOf } from './log'
 
 export function jsonLines(): LineOf {
   let line = ''

@@ -4,10 +4,11 @@
  * the last of them are printed if the run fails.
  */
 import type { Log } from '../core/contract'
-import type { LineOf } from './json-lines'
 import { writeStderr } from './stderr'
 
 export type Level = 'debug' | 'info' | 'warn' | 'error'
+/** Renders one line of the log. */
+export type LineOf = (level: Level, message: string, facts?: object) => string
 export interface LogSettings {
   /** Renders the lines if they have to be JSON. */
   readonly json?: LineOf
