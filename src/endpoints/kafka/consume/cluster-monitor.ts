@@ -199,7 +199,7 @@ export class ClusterMonitor {
       }
     }
     this.checkLeaders(now)
-    // What was fetched of a topic that is made anew is still handed on.
+    // Records that were fetched of a topic that was created again are still delivered.
     for (const state of recreated) fetcher.retire(state)
     await this.listener.startPartitions(
       recreated

@@ -41,7 +41,7 @@ export interface FetcherContext {
   onChanged(): void
   /** The broker has told how far the partition goes. */
   onProgress(state: PartitionState): void
-  /** The broker refuses a partition; the track is stalled. */
+  /** The broker refuses a partition, which is paused. */
   onRefused(state: PartitionState, fetched: FetchResult): void
   /** A broker has answered. */
   onReached(broker: number): void
@@ -84,7 +84,7 @@ export class Fetcher {
     this.update()
   }
 
-  /** What was fetched and not read is dropped, for reading goes on elsewhere. */
+  /** Drops what was fetched and not read, because reading goes on elsewhere. */
   discard(state: PartitionState): void {
     for (const { state: other, bytes } of this.ready) if (other === state) this.buffered -= bytes
     this.ready = this.ready.filter((one) => one.state !== state)
@@ -230,7 +230,7 @@ export class Fetcher {
     states.forEach((state, index) => {
       const answer = byName.get(`${state.topic} ${state.partition}`)
       const offset = from[index] ?? state.next
-      // What was asked before a fault was dealt with is of no use any more.
+      // An answer to a request from before a fault is of no use once the fault has been dealt with.
       if (answer === undefined || !this.states.includes(state) || state.paused || offset !== state.next) {
         state.inFlight.count--
         return

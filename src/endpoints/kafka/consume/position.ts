@@ -25,12 +25,12 @@ export function decodePosition(text: string): KafkaPosition | undefined {
   return topicId === undefined ? { offset } : { offset, topicId }
 }
 
-/** Whether the two may be of one topic: an id that is not known is no reason to think otherwise. */
+/** Tells if two ids may be of one topic. An unknown id counts as the same. */
 export function isSameTopic(a: string | undefined, b: string | undefined): boolean {
   return a === undefined || b === undefined || NO_ID.test(a) || NO_ID.test(b) || a === b
 }
 
-/** Whether what is committed at `upTo` covers a record at `position`; not where the topics differ. */
+/** Tells if a commit at `upTo` covers a record at `position`. It does not where the topics differ. */
 export function covers(upTo: string, position: string): boolean {
   const committed = decodePosition(upTo)
   const at = decodePosition(position)

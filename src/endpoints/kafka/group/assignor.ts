@@ -184,7 +184,7 @@ class AssignmentBuilder {
     return chain
   }
 
-  /** What its giver did not hold before goes first. */
+  /** Moves a partition, first one that its member did not own before. */
   private move(topic: string, giver: string, taker: string): void {
     const all = this.byMember.get(giver)?.get(topic) ?? []
     const newest = all.findLastIndex(({ wasOwned }) => !wasOwned)

@@ -52,7 +52,7 @@ export class CommitQueue {
   private async drain(): Promise<void> {
     this.draining = true
     while (this.pending.length > 0) {
-      // What is asked for in the same turn goes together.
+      // Commits of the same turn of the event loop go together.
       await Promise.resolve()
       const commits = this.pending
       this.pending = []

@@ -10,7 +10,10 @@ export interface TopicPartition {
 
 export interface Subscription {
   readonly topics: readonly string[]
-  /** What the member held when it joined. Empty for members that give everything up before each rebalance (eager). */
+  /**
+   * Partitions that the member owned when it joined. It is empty for members that give everything up before each
+   * rebalance (eager).
+   */
   readonly owned: readonly TopicPartition[]
   /**
    * Of the member's last assignment; -1: none, or it cannot tell. Of two members that claim a partition the newer one

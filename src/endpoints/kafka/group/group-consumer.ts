@@ -52,9 +52,9 @@ export class GroupConsumer {
   private context: GroupConsumerContext | undefined
   /** Epochs of partitions as they were assigned last, over connections. */
   private readonly knownEpochs = new Map<string, number>()
-  /** What the group had committed as far as we know: less than that is somebody's wish to read again. */
+  /** Committed offsets as far as this process knows. A lower one means that somebody wants records to be read again. */
   private readonly committedOffsets = new Map<string, number>()
-  /** What is ours since the last start. */
+  /** Epochs of the partitions that were assigned since the last start. */
   private readonly assignedEpochs = new Map<string, number>()
   /** Topics that were there when this process first looked. */
   private initialTopics: ReadonlySet<string> | undefined
@@ -86,7 +86,7 @@ export class GroupConsumer {
     return this.endDetector.isReached
   }
 
-  /** Whether `endAt` is to be told where partitions ended. */
+  /** True until `setEnds` was told where partitions ended. */
   get needsEnds(): boolean {
     return !this.endDetector.isKnown
   }

@@ -28,7 +28,7 @@ export const UNSTABLE_OFFSET_COMMIT = 88
 export function isMoved(code: number): boolean {
   return code === COORDINATOR_LOAD_IN_PROGRESS || code === COORDINATOR_NOT_AVAILABLE || code === NOT_COORDINATOR
 }
-/** We are no member any more, or not of this generation: what we held is others'. */
+/** The member is not in the group any more, or not in this generation: its partitions belong to others. */
 export function isFenced(code: number): boolean {
   return code === ILLEGAL_GENERATION || code === UNKNOWN_MEMBER_ID || code === FENCED_INSTANCE_ID
 }

@@ -1,4 +1,4 @@
-/** What a group member is given: its settings, its collaborators, and the listener that it tells of rebalances. */
+/** The settings and collaborators of a group member, and the listener that it tells of rebalances. */
 import type { Clock, Log } from '../../../core/contract'
 import type { CoordinatorClient } from '../protocol/cluster'
 import type { AssignorName } from './assignor'

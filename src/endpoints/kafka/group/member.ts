@@ -50,7 +50,7 @@ export class GroupMember {
 
   constructor(private readonly settings: GroupSettings) {}
 
-  /** Partitions held, with the epoch of each by `keyOf`. */
+  /** Owned partitions, with the epoch of each, by `keyOf`. */
   get owned(): ReadonlyMap<string, { readonly at: TopicPartition; readonly epoch: number }> {
     return this.memberState.owned
   }
@@ -66,8 +66,8 @@ export class GroupMember {
   }
 
   /**
-   * Resolves once the coordinator has taken us in; assignments come by `ground.hooks`. Rejects where that fails, and
-   * with the signal's reason.
+   * Resolves once the coordinator has accepted the member; assignments come by `context.listener`. Rejects where that
+   * fails, and with the reason of the signal.
    */
   async start(context: MemberContext, signal: AbortSignal): Promise<void> {
     await this.suspend()
@@ -84,7 +84,7 @@ export class GroupMember {
   }
 
   /**
-   * Resolves once all are committed, or dropped because they are not held under this epoch any more. Rejects with an
+   * Resolves once all are committed, or dropped because they are not owned under this epoch any more. Rejects with an
    * error of core/errors: the core sends again.
    */
   async commit(offsets: readonly CommitRequest[], epoch: number): Promise<void> {
@@ -128,8 +128,8 @@ export class GroupMember {
   }
 
   /**
-   * Leaves the group, so that others have the partitions at once; a static member only stops. What is held is given up
-   * without being drained. Never throws.
+   * Leaves the group, so that others get the partitions at once; a static member only stops. Owned partitions are given
+   * up without being drained. Never throws.
    */
   async leave(): Promise<void> {
     await this.suspend()

@@ -127,7 +127,7 @@ export class ProducerState {
     return this.sequenceOf(batch).unconfirmed[0]
   }
 
-  /** Whether it may be sent now. @param now epoch milliseconds */
+  /** Tells if a batch may be sent now. @param now epoch milliseconds */
   maySend(batch: ProducerBatch, now: number): boolean {
     const { unconfirmed, confirmedAt } = this.sequenceOf(batch)
     return unconfirmed[0] === batch || now - confirmedAt < PRODUCER_KNOWN_MS

@@ -26,7 +26,7 @@ export function isTopicName(name: string): boolean {
   return /^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== '.' && name !== '..'
 }
 
-/** Whether a topic is among `NAME` and `~REGEX`. Throws where a pattern is none. */
+/** Returns a filter for topics that `NAME` and `~REGEX` allow. Throws where a pattern is not a regular expression. */
 export function allowFilter(allowed: readonly string[]): (topic: string) => boolean {
   const names = new Set(allowed.filter((each) => !each.startsWith('~')))
   const patterns = allowed

@@ -1,9 +1,9 @@
 /**
- * The records of a batch, compressed as brokers and the Java client have it: gzip and zstd as they are, lz4 in frames,
- * snappy in the framing of snappy-java (raw snappy is read as well: librdkafka and Go clients have written it).
+ * The records of a batch, compressed as brokers and the Java client do it: plain gzip and zstd, lz4 in frames, snappy
+ * in the framing of snappy-java. Raw snappy is read as well, because librdkafka and Go clients have written it.
  *
- * What a peer sends grows to at most `most` bytes. gzip and zstd work in Node's thread pool; the other two come with
- * the client library, and are loaded on first use.
+ * Decompressed data is bounded by `maxBytes`. gzip and zstd work in the thread pool of Node; the other two come with
+ * the client library and are loaded on first use.
  */
 import { constants, gunzip, gzip, zstdCompress, zstdDecompress } from 'node:zlib'
 import { promisify } from 'node:util'

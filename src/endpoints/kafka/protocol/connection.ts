@@ -74,7 +74,7 @@ export class BrokerConnection {
       ...(sasl === undefined ? {} : { sasl }),
     })
     const broker = new BrokerConnection(connection, peer, onDrop)
-    // What fails is told to each call by its callback; without a listener the event would end the process.
+    // Each call learns of a fault by its callback; without a listener the event would end the process.
     connection.on('error', (error) => {
       broker.socketError ??= error
       broker.markUnusable()
