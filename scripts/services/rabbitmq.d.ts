@@ -17,6 +17,8 @@ export interface RabbitmqServer {
   readonly log: string
   /** rabbitmqctl for this node: a second or two. Rejects where it fails. */
   ctl(...args: string[]): Promise<string>
+  /** The value of an Erlang expression in the node, as Erlang writes it: some milliseconds. Rejects where it fails. */
+  evaluate(expression: string): Promise<string>
   /** As a power cut of the process: at once. The data stay. */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */

@@ -8,7 +8,7 @@ import {
 } from '../../services/rabbitmq'
 
 export class Broker<S extends RabbitmqServer = RabbitmqServer> {
-  private peer: ChannelModel | undefined
+  private peer: Promise<ChannelModel> | undefined
 
   private constructor(readonly server: S) {}
 
@@ -31,16 +31,29 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
 
   /** A connection for looking and putting; made anew after the node was down. */
   async channel(): Promise<ConfirmChannel> {
-    if (this.peer === undefined) {
-      const peer = (this.peer = await connect(`amqp://guest:guest@127.0.0.1:${this.port}`, { noDelay: true }))
-      peer.on('error', () => undefined)
-      peer.on('close', () => {
-        if (this.peer === peer) this.peer = undefined
-      })
-    }
-    const channel = await this.peer.createConfirmChannel()
+    const channel = await (await (this.peer ??= this.connected())).createConfirmChannel()
     channel.on('error', () => undefined)
     return channel
+  }
+
+  /** One for all who ask while it is made. */
+  private connected(): Promise<ChannelModel> {
+    const opening: Promise<ChannelModel> = connect(`amqp://guest:guest@127.0.0.1:${this.port}`, { noDelay: true }).then(
+      (peer) => {
+        peer.on('error', () => undefined)
+        peer.on('close', () => {
+          this.forget(opening)
+        })
+        return peer
+      },
+    )
+    opening.catch(() => {
+      this.forget(opening)
+    })
+    return opening
+  }
+  private forget(peer: Promise<ChannelModel>): void {
+    if (this.peer === peer) this.peer = undefined
   }
 
   async declare(queue: string, options: Options.AssertQueue = {}): Promise<string> {
@@ -74,6 +87,21 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
     const { messageCount } = await channel.checkQueue(queue)
     await channel.close()
     return messageCount
+  }
+
+  /** Those that wait behind a single active one as well, which the queue's own count leaves out. */
+  async consumers(queue: string): Promise<number> {
+    const named = `element(4, proplists:get_value(queue_name, C)) =:= <<"${queue}">>`
+    return Number(await this.server.evaluate(`length([C || C <- rabbit_amqqueue:consumers_all(<<"/">>), ${named}]).`))
+  }
+  /** Messages that are with a consumer as well, which `count` leaves out. */
+  async held(queue: string): Promise<number> {
+    const info = 'fun(Q) -> {ok, proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages]))} end'
+    return Number(
+      await this.server.evaluate(
+        `{ok, N} = rabbit_amqqueue:with(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>), ${info}), N.`,
+      ),
+    )
   }
 
   /** Everything in the queue, which is empty afterwards. */
@@ -126,7 +154,7 @@ export class Broker<S extends RabbitmqServer = RabbitmqServer> {
     return this.server.restart()
   }
   async stop(): Promise<void> {
-    await this.peer?.close().catch(() => undefined)
+    await this.peer?.then((peer) => peer.close()).catch(() => undefined)
     await this.server.stop()
   }
 }

@@ -24,7 +24,10 @@ describeWith('rabbitmq', 'consumers', () => {
   beforeAll(async () => {
     broker = await Broker.start()
     folder = mkdtempSync(join(tmpdir(), 'manifold-consumers-'))
-    const [major = 0, minor = 0] = (await broker.ctl('version')).trim().split('.').map(Number)
+    const [major = 0, minor = 0] = (await broker.server.evaluate('rabbit_misc:version().'))
+      .replace(/["\s]/g, '')
+      .split('.')
+      .map(Number)
     mild = major > 4 || (major === 4 && minor >= 3)
   }, 90_000)
   afterAll(async () => {
@@ -110,9 +113,7 @@ describeWith('rabbitmq', 'consumers', () => {
     await until(async () => (await broker.count(queue)) === 200)
     const second = await into()
     expect(await second.read(text.length)).toBe(text)
-    await until(async () =>
-      (await broker.ctl('-q', 'list_queues', 'name', 'messages')).split('\n').some((line) => line === `${queue}\t0`),
-    )
+    await until(async () => (await broker.held(queue)) === 0)
     second.running.kill('SIGKILL')
     await second.running.done
     expect(await broker.count(queue)).toBe(0)
@@ -141,18 +142,16 @@ describeWith('rabbitmq', 'consumers', () => {
     'a single active consumer, by %s: the other process waits, also while many wait for their acknowledgement, and takes over when the first is killed',
     async (_, words) => {
       const queue = name()
-      const COUNT = 40_000
+      const COUNT = 16_000
       const out = [1, 2, 3].map((each) => join(folder, `${queue}-${each}.ndjson`))
       const run = (file: string): Running =>
         keep(start(['--from', broker.uri(), `queue=${queue}`, 'declare=quorum', ...words, '--to', `file:${file}`]))
       const found = (file: string): readonly string[] =>
         existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : []
-      const consumers = async (): Promise<number> =>
-        (await broker.ctl('list_consumers', 'queue_name')).split('\n').filter((each) => each === queue).length
       const first = run(out[0]!)
-      await until(async () => (await consumers()) === 1)
+      await until(async () => (await broker.consumers(queue)) === 1)
       const second = run(out[1]!)
-      await until(async () => (await consumers()) === 2)
+      await until(async () => (await broker.consumers(queue)) === 2)
       await broker.put(queue, bodies(COUNT / 2))
       await until(() => found(out[0]!).length >= COUNT / 2)
       expect(found(out[1]!)).toEqual([])
