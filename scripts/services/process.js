@@ -19,6 +19,42 @@ const sleep = (ms) =>
     setTimeout(resolve, ms)
   })
 
+/**
+ * A port is ours from when it was chosen, though the server that is to listen on it needs seconds to get there: whoever
+ * else starts servers this way on this machine takes another one meanwhile. Else that one's server would answer in
+ * place of ours, which ends then, and be gone with its own test. A file each, with the process that has it.
+ */
+const reservations = path.join(os.tmpdir(), `manifold-ports-${os.userInfo().uid}`)
+const reservationOf = (port) => path.join(reservations, String(port))
+function reserve(port) {
+  fs.mkdirSync(reservations, { recursive: true })
+  for (let attempt = 0; attempt < 2; attempt++) {
+    try {
+      fs.writeFileSync(reservationOf(port), String(process.pid), { flag: 'wx' })
+      return true
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+      if (isTaken(reservationOf(port))) return false
+      fs.rmSync(reservationOf(port), { force: true })
+    }
+  }
+  return false
+}
+function isTaken(reservation) {
+  try {
+    const pid = Number(fs.readFileSync(reservation, 'utf8'))
+    // It is being written.
+    if (pid === 0) return true
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code !== 'ESRCH' && error.code !== 'ENOENT'
+  }
+}
+function release(ports) {
+  for (const port of ports) fs.rmSync(reservationOf(port), { force: true })
+}
+
 /** Whether nobody listens there; `then` runs while it is held. */
 function holding(port, then) {
   return new Promise((resolve, reject) => {
@@ -43,13 +79,15 @@ function holding(port, then) {
 /**
  * Ports nobody listens on, all different. From below the range that connections take their own ports from: else the
  * port of a server that was killed could be another connection's before the restart, and a client that tries it could
- * connect to itself.
+ * connect to itself. Reserved for as long as this process lives, or until they are released.
  */
 async function freePorts(count) {
   for (;;) {
     const port = 12000 + Math.floor(Math.random() * 20000)
+    if (!reserve(port)) continue
     const found = await holding(port, async () => [port, ...(count > 1 ? await freePorts(count - 1) : [])])
     if (found !== undefined) return found
+    release([port])
   }
 }
 async function freePort() {
@@ -109,6 +147,10 @@ async function startProcess(what) {
   const graceMs = what.graceMs || 5000
   let child
   let ended
+  let ports = []
+  let ready = false
+  /** Those that were told to end. */
+  const expected = new WeakSet()
 
   function launch(ports) {
     const { file, args, env } = what.command(ports[0], dir, ports)
@@ -123,6 +165,16 @@ async function startProcess(what) {
       child.once('exit', resolve)
       child.once('error', resolve)
     })
+    sayIfUnexpected(child, ports)
+  }
+  /** Its clients see no more than a connection that is refused, and its log goes with the folder. */
+  function sayIfUnexpected(started, [port]) {
+    started.once('exit', (code, signal) => {
+      if (ready && !expected.has(started))
+        process.stderr.write(
+          `${what.name} on port ${port} (pid ${started.pid}) ended by itself, ${signal || `code ${code}`}: ${tail(log)}\n`,
+        )
+    })
   }
   async function awaitReady(port) {
     const started = child
@@ -132,11 +184,16 @@ async function startProcess(what) {
     })
     const until = Date.now() + (what.waitMs || 30000)
     while (!gone) {
-      if (await what.ready(port)) return
+      // Somebody else's server may answer there while ours has ended for it.
+      if ((await what.ready(port)) && !gone) {
+        ready = true
+        return
+      }
       if (Date.now() > until) break
       await Promise.race([sleep(30), left])
     }
     if (!gone) {
+      expected.add(started)
       started.kill('SIGKILL')
       await ended
     }
@@ -146,6 +203,7 @@ async function startProcess(what) {
     if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
     // A frozen process takes no SIGTERM.
     child.kill('SIGCONT')
+    expected.add(child)
     child.kill(signal)
     const patience = setTimeout(() => {
       child.kill('SIGKILL')
@@ -154,20 +212,25 @@ async function startProcess(what) {
     clearTimeout(patience)
   }
   const atExit = () => {
+    expected.add(child)
     if (child.pid !== undefined) child.kill('SIGKILL')
+    release(ports)
   }
   process.on('exit', atExit)
 
-  let ports
   for (let attempt = 1; ; attempt++) {
     ports = await freePorts(what.portCount || 1)
-    if (what.port !== undefined) ports[0] = what.port
+    if (what.port !== undefined) {
+      release([ports[0]])
+      ports[0] = what.port
+    }
     launch(ports)
     try {
       await awaitReady(ports[0])
       break
     } catch (error) {
       // Between asking for a free port and taking it somebody else may have been quicker.
+      release(ports)
       if (attempt < 3 && what.port === undefined) continue
       process.removeListener('exit', atExit)
       if (what.gone) what.gone()
@@ -204,6 +267,7 @@ async function startProcess(what) {
       await end(own ? 'SIGKILL' : 'SIGTERM', graceMs)
       if (what.gone) what.gone()
       process.removeListener('exit', atExit)
+      release(ports)
       if (own) fs.rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
     },
   }
@@ -225,4 +289,4 @@ function tail(file) {
   }
 }
 
-module.exports = { answers, bin, bound, cache, freePort, freePorts, startProcess, tail }
+module.exports = { answers, bin, bound, cache, freePort, freePorts, release, startProcess, tail }
