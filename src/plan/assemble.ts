@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
 import { makeAppender } from '../codec/append'
-import type { Clock, Log, Sink, Source } from '../core/contract'
+import type { Clock, Log } from '../core/contract'
 import { Fatal, lineOf, Refused, UsageError } from '../core/errors'
 import { Flow } from '../core/flow/flow'
 import type { FlowParts, SinkPart, SourcePart } from '../core/flow/flow-parts'
@@ -16,7 +16,7 @@ import { EndpointFailed, type GiveUpAfter } from '../core/supervision/supervisor
 import { systemClock } from '../kit/clock'
 import { realFileSystem } from '../kit/file-system'
 import { targetsOf, type CommandLine, type Targets } from '../options/command-line'
-import type { AnyTarget, PositionStorage } from '../options/define'
+import type { AnyTarget } from '../options/define'
 import type { Newline } from '../options/shared'
 import { parseEndpoint, type ParsedEndpoint, type ParseContext } from '../options/target'
 import { registry } from '../endpoints/registry'
@@ -24,10 +24,11 @@ import { openSpool, type OpenedSpool } from '../spool'
 import { existingStateRoot, openStateRoot, ownDirectory, sharedDirectory, stateRoot } from '../state/directory'
 import { openFlowFile } from '../state/flow-file'
 import { idleFlowsWithRecords, knownFlowConflict, listFlows, removedSinkFault, removedSinks } from '../state/flows'
-import { ownInstance, ownThisInstance, type OwnedInstance } from '../state/instances'
+import { ownInstance, ownThisInstance } from '../state/instances'
 import { flowName, knownName, type EndpointIdentity, type FlowIdentity } from '../state/identity'
 import { rereadProgressOf, unseen } from './reread-progress'
 import { dropping, keeping, stopping, type DeadLetterSink } from './dead-letters'
+import type { OwnedState, SinkEnd, SourceEnd } from './ends'
 import { endsOf, refuseLoops } from './feeds-itself'
 import { endpointIdentity, knownFlows, underStored, understood } from './known-flows'
 import { priorReceipt } from './prior-run'
@@ -58,21 +59,6 @@ export interface Assembled {
   /** Its end is up to whoever writes to stdin, as in `tail -F log | manifold`, and perhaps never comes. */
   readonly fed: boolean
   release(): Promise<void>
-}
-
-export interface SourceEnd extends EndpointIdentity {
-  readonly parsed: ParsedEndpoint
-  readonly target: AnyTarget
-  readonly source: Source
-  readonly position: PositionStorage
-  readonly sharesWork: boolean
-}
-export interface SinkEnd extends EndpointIdentity {
-  readonly parsed: ParsedEndpoint
-  readonly target: AnyTarget
-  readonly sink: Sink
-  readonly newline: Newline
-  readonly ephemeral: boolean
 }
 
 /** `root`: STATE, absolute, for the stored line may name another way to it. */
@@ -318,14 +304,6 @@ function untilOf(line: CommandLine): FlowParts['until'] {
     ...(idle === undefined ? {} : { idleMs: idle }),
     ...(count === undefined ? {} : { count }),
   }
-}
-
-export interface OwnedState extends OwnedInstance {
-  readonly root: string
-  readonly file: Awaited<ReturnType<typeof openFlowFile<FlowState>>>
-  readonly stored: FlowState | undefined
-  readonly spooled: boolean
-  readonly spoolDirectory: string
 }
 
 async function holdState(

@@ -1,5 +1,5 @@
 /** Files that two sources of one flow would both read: each record of them would come twice. */
-import type { SourceEnd } from './assemble'
+import type { SourceEnd } from './ends'
 
 /** A line for each pair of sources. */
 export async function readTwice(sources: readonly SourceEnd[]): Promise<readonly string[]> {

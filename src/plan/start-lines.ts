@@ -2,7 +2,7 @@
 import { formatDuration } from '../kit/durations'
 import type { CommandLine } from '../options/command-line'
 import type { StoredFlow } from '../state/flows'
-import type { OwnedState, SinkEnd, SourceEnd } from './assemble'
+import type { OwnedState, SinkEnd, SourceEnd } from './ends'
 
 export interface StartFacts {
   readonly line: CommandLine

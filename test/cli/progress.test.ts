@@ -1,5 +1,5 @@
 import { progressLine } from '../../src/cli/progress'
-import { NOTHING } from '../../src/core/flow/flow-state'
+import { NOTHING } from '../../src/core/accounting/sink-ledger'
 import type { FlowStatus } from '../../src/core/flow/status'
 
 function statusWith(gauges: Readonly<Record<string, number>>): FlowStatus {

@@ -3,7 +3,8 @@
  * its cursor does.
  */
 import type { Gap } from '../contract'
-import { NOTHING, type RunLedger, type SinkLedger } from '../flow/flow-state'
+import { type RunLedger } from '../flow/flow-state'
+import { NOTHING, type SinkLedger } from './sink-ledger'
 import type { Counts } from '../delivery/pending-write'
 
 /** Gaps beyond these are counted, not listed. */

@@ -1,6 +1,6 @@
 /** The receipt of a run: what went in and what became of it, per sink. A sum that does not hold is a bug of ours. */
 import type { Gap } from '../contract'
-import type { SinkLedger } from '../flow/flow-state'
+import type { SinkLedger } from './sink-ledger'
 
 export interface ReceiptSink extends SinkLedger {
   readonly id: string

@@ -4,6 +4,7 @@
  */
 import type { Gap, Position } from '../contract'
 import type { Receipt } from '../accounting/receipt'
+import type { SinkLedger } from '../accounting/sink-ledger'
 
 export interface FlowState {
   readonly format: 1
@@ -140,31 +141,6 @@ export interface RunLedger {
   readonly gaps: readonly Gap[]
   readonly gapCount: number
 }
-/** carriedIn + read = delivered + rejected + dropped + filtered + returned + abandoned + what is still spooled. */
-export interface SinkLedger {
-  readonly carriedIn: number
-  readonly delivered: number
-  readonly rejected: number
-  readonly dropped: number
-  readonly filtered: number
-  readonly returned: number
-  readonly abandoned: number
-  readonly possibleDuplicates: number
-  readonly bytes: number
-}
-
-export const NOTHING: SinkLedger = {
-  carriedIn: 0,
-  delivered: 0,
-  rejected: 0,
-  dropped: 0,
-  filtered: 0,
-  returned: 0,
-  abandoned: 0,
-  possibleDuplicates: 0,
-  bytes: 0,
-}
-
 /** Records that the ledger still expects a sink to settle. */
 export function spooledOf(run: RunLedger, sink: SinkLedger): number {
   return (

@@ -2,7 +2,7 @@
  * What a flow says of itself: one typed snapshot for progress, metrics and `/status`. Its counts are the ledger's, as
  * the receipt's are.
  */
-import type { SinkLedger } from './flow-state'
+import type { SinkLedger } from '../accounting/sink-ledger'
 
 export type EndpointState = 'opening' | 'running' | 'backing off' | 'draining' | 'stopped' | 'failed'
 
