@@ -39,10 +39,19 @@ interface Members {
   readonly all: readonly Member[]
   readonly maxBytes: number
   readonly fixed: Buffer | undefined
+  /** Is called where a record had a byte-order mark. */
+  dropMark(): void
 }
 
-/** The last of several specs with one name counts. {now} is the time at which the batch is processed. */
-export function makeAppender(specs: readonly AppendSpec[]): Appender {
+/**
+ * The last of several specs with one name counts. {now} is the time at which the batch is processed.
+ * @param onMark is called at the first record of a source that had a byte-order mark, which is left out
+ */
+export function makeAppender(
+  specs: readonly AppendSpec[],
+  onMark: (source: string) => void = () => undefined,
+): Appender {
+  const marked = new Set<string>()
   const chosen = [...new Map(specs.map((spec) => [spec.name, spec])).values()]
   const names = chosen.map(({ name }) => memberName(name))
   const host = hostname()
@@ -69,6 +78,10 @@ export function makeAppender(specs: readonly AppendSpec[]): Appender {
       all,
       maxBytes: bytes.reduce((sum, { length }) => sum + length, 0),
       fixed: all.some(({ perRecord }) => perRecord) ? undefined : Buffer.concat(bytes),
+      dropMark: () => {
+        if (!marked.has(source)) onMark(source)
+        marked.add(source)
+      },
     }
     return batch.form === 'lines' ? appendToLines(batch, names, members) : appendToEntries(batch, names, members)
   }
@@ -127,6 +140,7 @@ function appendToEntries(batch: Batch, names: readonly MemberName[], members: Me
 /** Returns how many bytes were written. A byte-order mark is left out. */
 function write(out: Buffer, start: number, record: Buffer, scan: ObjectScan, members: Members): number {
   const first = record[0] === 0xef ? 3 : 0
+  if (first > 0) members.dropMark()
   const { all, fixed } = members
   if (fixed !== undefined && !scan.empty && scan.found.every((found) => found === undefined)) {
     let at = start + record.copy(out, start, first, scan.last)

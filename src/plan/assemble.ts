@@ -185,7 +185,7 @@ export async function assemble(
       ...(opened === undefined || state === undefined ? {} : { spoolDirectory: state.spoolDirectory }),
       ...(command === undefined ? {} : { command }),
       deadLetters,
-      ...(targets.appends.length === 0 ? {} : { transform: makeAppender(targets.appends) }),
+      ...(targets.appends.length === 0 ? {} : { transform: makeAppender(targets.appends, markDropped(log)) }),
       ...(opened === undefined || segments.toLines === undefined ? {} : { toLines: segments.toLines }),
       ...(opened === undefined || segments.refuseInner === undefined ? {} : { refuseInner: segments.refuseInner }),
       until: untilOf(line),
@@ -483,4 +483,10 @@ async function deadLettersOf(
       `--dead-letter ${parsed.label}: dead letters go to a file, a queue or a topic; from there an ordinary run takes them on`,
     ])
   return keeping(parsed.label, () => Promise.resolve(sink), giveUpAfter, clock, log)
+}
+
+function markDropped(log: Log): (source: string) => void {
+  return (source) => {
+    log.warn(`${source}: a record began with a byte-order mark; --append leaves these out`)
+  }
 }

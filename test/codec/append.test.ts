@@ -98,3 +98,11 @@ test('a byte-order mark before a record is left out', () => {
     '{"e":"v"}',
   ])
 })
+
+test('a byte-order mark that is left out is told once for each source', () => {
+  const told: string[] = []
+  const appender = makeAppender([plain('e', 'v')], (source) => told.push(source))
+  for (const source of ['a', 'b', 'a']) appender(lines('{"n":1}', '\uFEFF{"n":2}', '\uFEFF{"n":3}'), { source })
+  appender(lines('{"n":1}'), { source: 'c' })
+  expect(told).toEqual(['a', 'b'])
+})
