@@ -12,8 +12,9 @@
  *    same sequences, after what was acknowledged in the old one has been sealed: hence a segment ends where the next
  *    one begins. A second failure in a row ends the run.
  * 5. Damage at or beyond the largest durable mark known is a torn tail and is cut; below it the bytes are copied aside,
- *    the records reported lost (core/recovery/restorer.ts reads them again where it can), and all else is served. No wrong byte
- *    is ever served: every frame is checked whenever it is read from disk. A sector that cannot be read is damage.
+ *    the records reported lost (core/recovery/restorer.ts reads them again where it can), and all else is served. No
+ *    wrong byte is ever served: every frame is checked whenever it is read from disk. A sector that cannot be read is
+ *    damage.
  * 6. A segment goes only to the targets named in its header. One without any (no segment sink at that time) takes on
  *    the first that comes.
  * 7. Files are only removed when all in them is below the durable cursors, or nothing in them was ever acknowledged.

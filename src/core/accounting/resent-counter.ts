@@ -1,7 +1,7 @@
 /**
  * Records that upstream sends a second time after a restart: they lie in the spool already, or were delivered out of it
- * before their commit arrived. Each is a possible duplicate, but for those that are held (in-doubt.ts), which are returned
- * instead of being delivered.
+ * before their commit arrived. Each is a possible duplicate, but for those that are held (in-doubt.ts), which are
+ * returned instead of being delivered.
  */
 import type { Delivery, Position } from '../contract'
 import type { SourcePart } from '../flow/flow-parts'
