@@ -3,7 +3,7 @@
  * its cursor does.
  */
 import type { Gap } from '../contract'
-import { type RunLedger } from '../flow/flow-state'
+import type { RunLedger } from '../flow/flow-state'
 import { NOTHING, type SinkLedger } from './sink-ledger'
 import type { Counts } from '../delivery/pending-write'
 
