@@ -11,7 +11,7 @@ import { start } from '../support/manifold'
 
 const MIB = 1024 * 1024
 const BODY = 400 * MIB
-const MOST_MEMORY = 250 * MIB
+const MOST_MEMORY = 300 * MIB
 
 let folder: string
 let server: LocalServer | undefined
