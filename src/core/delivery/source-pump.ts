@@ -35,8 +35,8 @@ export interface SourcePumpParts {
   /** Waits while memory or the spool is full. `pressed` says whether a live source should be closed meanwhile. */
   room(signal: AbortSignal): Promise<void>
   pressed(): boolean
-  /** It is open; resolves when reading may begin. */
-  opened(): Promise<void>
+  /** It is about to be opened; resolves when it may be. */
+  opening(): Promise<void>
   /** All that was sent until then has been handed on. */
   complete(until: number): void
   /** Hands a delivery on; resolves when the next may be read. */
@@ -98,11 +98,11 @@ export class SourcePump {
     const { source, supervisor, until } = this.parts
     supervisor.to('opening')
     this.opened = new AbortController()
+    await this.parts.opening()
     await unlessAborted(source.open(this.context()), halted)
     if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
     if (until.time !== undefined && source.endsAt !== undefined) await unlessAborted(source.endsAt(until.time), halted)
     supervisor.opened()
-    await this.parts.opened()
   }
 
   private async read(halted: AbortSignal): Promise<'ended'> {

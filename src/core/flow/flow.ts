@@ -306,10 +306,12 @@ export class Flow {
         stored: (partition) => spool?.position(part.id, partition) ?? positions.get(partition),
         storedPartitions: () => [...positions.keys(), ...(spool?.partitions(part.id) ?? [])],
         lastReceivedAt: () => (spool === undefined ? undefined : (completeUntil ?? spool.lastReceivedAt(part.id))),
-        opened: async () => {
+        opening: async () => {
           if (begun || spool === undefined || !part.live) return
           begun = true
-          // Killed from here on, it has missed what it would have read: the next run's gap begins now.
+          // Killed from here on, it has missed what it would have read: the next run's gap begins now. A feed sends as
+          // soon as it is connected, so this is stored before.
+          run.completeUntil ??= clock.now()
           await this.checkpointer.flush().catch((error: unknown) => {
             this.fail(error)
           })
