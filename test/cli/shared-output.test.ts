@@ -1,4 +1,6 @@
 /** Tests output files to which other runs, dead letters and other programs write as well, or which are truncated. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   appendFileSync,
   chmodSync,
@@ -113,6 +115,36 @@ test('two flows may share a file of dead letters', async () => {
   expect((await Promise.all([run('p'), run('q')])).map(({ code }) => code)).toEqual([5, 5])
   const values = lines(readFileSync(at('dead'))).map((line) => (JSON.parse(line) as { value: string }).value)
   expect(values.sort()).toEqual([...numbers(0, 500, 'p-no json-'), ...numbers(0, 500, 'q-no json-')].sort())
+})
+
+test('a line that another process is in the middle of writing is not ended by an empty one of ours', async () => {
+  // A write of 8 MiB shows itself page by page, so it is seen half-done again and again.
+  const theirs = 't'.repeat(997)
+  const script = `
+    const fs = require('node:fs')
+    const file = fs.openSync(process.argv[1], 'a')
+    const block = Buffer.from('${theirs}\\n'.repeat(8192))
+    const pause = new Int32Array(new SharedArrayBuffer(4))
+    for (let round = 0; round < 40; round++) {
+      fs.writeSync(file, block)
+      Atomics.wait(pause, 0, 0, 5)
+    }`
+  const running = await opened('a', ['--from', '-', '--to', `file:${at('out')}`])
+  const other = spawn(process.execPath, ['-e', script, at('out')], { stdio: 'inherit' })
+  let left: number | null = null
+  const gone = once(other, 'exit').then(([code]: unknown[]) => (left = code as number | null))
+  let sent = 0
+  while (left === null) {
+    running.child.stdin?.write(`${sent++}\n`)
+    await new Promise(setImmediate)
+  }
+  await gone
+  await ended(running)
+  expect(left).toBe(0)
+  const written = lines(readFileSync(at('out'), 'latin1'))
+  expect(written.filter((line) => line === '')).toEqual([])
+  expect(written.filter((line) => line !== theirs)).toEqual(['a', ...numbers(0, sent)])
+  expect(written).toHaveLength(1 + sent + 40 * 8192)
 })
 
 test('what another program appends stays, and a line that it has not ended yet spoils none of ours', async () => {

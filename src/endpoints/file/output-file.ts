@@ -11,6 +11,10 @@ import { writeStateOf, type WriteIntent } from './torn-write'
 const MAX_BUFFERS = 1024
 const NEWLINE = 0x0a
 const LINE_END = Buffer.from('\n')
+/** A write that has not gone on for this many milliseconds is either done or torn. */
+const HALF_WRITE_MS = 200
+/** A file whose last line stays open while it grows is written to after this many looks at it, a millisecond apart. */
+const MAX_LINE_END_POLLS = 1000
 
 export interface OutputFileFacts {
   /** The path is absolute. */
@@ -25,8 +29,7 @@ export interface OutputFileFacts {
   truncated(): void
   /** This folder cannot contain a marker. */
   markerUnavailable(folder: string): void
-  /** Waits until a write of another process is certainly done. */
-  pause(): Promise<void>
+  pause(milliseconds: number): Promise<void>
 }
 
 /**
@@ -109,12 +112,9 @@ export class OutputFile {
    * it can.
    */
   async append(chunks: readonly Buffer[]): Promise<void> {
-    const { size } = fstatSync(this.file.fd)
+    const { size, isLineOpen } = await this.endOfFile()
     if (size < this.length_) this.reportTruncated()
-    const ours =
-      size === this.end || size === 0 || !this.facts.lines || (await endsLine(this.file, size))
-        ? chunks
-        : [LINE_END, ...chunks]
+    const ours = isLineOpen ? [LINE_END, ...chunks] : chunks
     const intent = intentOf(size, ours)
     await this.recordIntent(intent)
     // The intent is synced before the write. Otherwise a torn write without intent could not be recognised later.
@@ -132,6 +132,21 @@ export class OutputFile {
     throw new Disconnected(
       `${this.path} was truncated while it was written to: what was being written is written again`,
     )
+  }
+
+  /** Returns the size of the file, and whether another process has left a line there without its end. */
+  private async endOfFile(): Promise<{ readonly size: number; readonly isLineOpen: boolean }> {
+    let { size } = fstatSync(this.file.fd)
+    for (let polls = 0, unchanged = 0; ; polls++) {
+      if (size === this.end || size === 0 || !this.facts.lines || (await endsLine(this.file, size)))
+        return { size, isLineOpen: false }
+      // A write of another process becomes visible page by page, so its end may be on its way.
+      if (unchanged === HALF_WRITE_MS || polls === MAX_LINE_END_POLLS) return { size, isLineOpen: true }
+      await this.facts.pause(1)
+      const before = size
+      size = fstatSync(this.file.fd).size
+      unchanged = size === before ? unchanged + 1 : 0
+    }
   }
 
   /** Writes everything in one call, because others could write between two calls. */
@@ -260,7 +275,7 @@ async function removeTornWrites(
 async function isTorn({ pause }: OutputFileFacts, file: fs.FileHandle, intent: WriteIntent): Promise<boolean> {
   const { size } = fstatSync(file.fd)
   if ((await writeStateOf(file, intent, size)) !== 'torn') return false
-  await pause()
+  await pause(HALF_WRITE_MS)
   return fstatSync(file.fd).size === size
 }
 

@@ -28,8 +28,6 @@ export type SinkOptions = Pick<
 >
 
 const MIB = 1024 * 1024
-/** After this many milliseconds a half-done write is either done or torn. */
-const HALF_WRITE_PAUSE_MS = 200
 
 /** Tells whether the path is an existing FIFO or device. */
 function isStream(name: string): boolean {
@@ -148,8 +146,8 @@ export class FileSink implements Sink {
           `${folder} may not be written: what a kill leaves unfinished in ${path.basename(target)} stays there`,
         )
       },
-      pause: async () => {
-        await context?.clock.sleep(HALF_WRITE_PAUSE_MS, context.signal)
+      pause: async (milliseconds) => {
+        await context?.clock.sleep(milliseconds, context.signal)
       },
     })
   }
