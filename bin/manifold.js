@@ -80,7 +80,7 @@ function run() {
   process.on('SIGUSR1', function () {})
   keepIgnoring()
   if (process.env[WRAPPED] !== undefined) answerToWrapper()
-  const main = path.join(__dirname, '..', 'dist', 'cli', 'main.js')
+  const main = path.join(__dirname, '..', 'dist', 'command', 'main.js')
   if (!fs.existsSync(main)) fail("it is not built yet: run 'npm ci && npm run build' in " + path.dirname(__dirname))
   require(main).main(process.argv.slice(2))
 }

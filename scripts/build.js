@@ -1,9 +1,12 @@
-/** dist/ from src/. A build that fails leaves the old one, marked as old by its times. */
+/**
+ * Builds dist/ from src/: the library, one file for each source, and the command in parts (dist/command). A build that
+ * fails leaves the old one, marked as old by its times.
+ */
 'use strict'
 const { spawnSync } = require('child_process')
 const fs = require('fs')
 const path = require('path')
-const { fill } = require('./lean')
+const { fill, writeCommand } = require('./bundle')
 
 const root = path.join(__dirname, '..')
 const done = spawnSync(
@@ -14,17 +17,23 @@ const done = spawnSync(
 if (done.status === 0) {
   fs.chmodSync(path.join(root, 'bin', 'manifold.js'), 0o755)
   removeStale(path.join(root, 'dist'), path.join(root, 'src'))
-  fill(root).catch((error) => {
+  build().catch((error) => {
     console.error(error)
     process.exitCode = 1
   })
 }
 process.exitCode = done.status ?? 1
 
+async function build() {
+  await fill(root)
+  await writeCommand(root)
+}
+
 /** What was built from sources that are gone would go on being importable. */
 function removeStale(dist, src) {
   for (const entry of fs.readdirSync(dist, { withFileTypes: true })) {
     const built = path.join(dist, entry.name)
+    if (built === path.join(root, 'dist', 'command')) continue
     if (entry.isDirectory()) {
       if (fs.existsSync(path.join(src, entry.name))) removeStale(built, path.join(src, entry.name))
       else fs.rmSync(built, { recursive: true })

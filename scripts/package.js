@@ -10,7 +10,7 @@
 const fs = require('fs')
 const os = require('os')
 const path = require('path')
-const { ALIAS, DEFINE, lean, rendering } = require('./lean')
+const { commandParts } = require('./bundle')
 const { ready, root } = require('./setup')
 
 const platform = `${process.platform}-${process.arch}`
@@ -39,47 +39,6 @@ function load(name) {
 load('main.js').main(process.argv.slice(2))
 `
 
-/** The parts, by name, as CommonJS. */
-async function bundle() {
-  const { build, transform } = require('esbuild')
-  const { version: own } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'))
-  const { outputFiles, metafile } = await build({
-    absWorkingDir: root,
-    entryPoints: ['src/cli/main.ts'],
-    outdir: 'parts',
-    write: false,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node24',
-    minifyWhitespace: true,
-    minifySyntax: true,
-    // Names are kept: a stack in a bug report has to say something.
-    legalComments: 'none',
-    metafile: true,
-    define: { MANIFOLD_VERSION: JSON.stringify(own), ...DEFINE },
-    alias: ALIAS,
-    plugins: [lean, rendering],
-    // ws asks for them and does without.
-    external: ['bufferutil', 'utf-8-validate'],
-    logLevel: 'warning',
-  })
-  const parts = new Map()
-  for (const { path: file, text } of outputFiles) {
-    // Splitting makes ES modules, which a single executable cannot load from within itself.
-    const { code } = await transform(text, {
-      format: 'cjs',
-      platform: 'node',
-      target: 'node24',
-      minifyWhitespace: true,
-      supported: { 'dynamic-import': false },
-    })
-    parts.set(path.basename(file), code)
-  }
-  return { parts, modules: Object.keys(metafile.inputs).length }
-}
-
 /**
  * pkg keeps the Nodes it would download in HOME/.pkg-cache/sea, as archive and unpacked, each with a mark that it is
  * whole. Ours comes from npm, whose lock file vouches for it.
@@ -105,7 +64,7 @@ async function main() {
   )
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-package-'))
   try {
-    const { parts, modules } = await bundle()
+    const { parts, modules } = await commandParts(root, { minify: true })
     const assets = {}
     for (const [name, code] of parts) {
       assets[name] = path.join(work, name)

@@ -96,7 +96,7 @@ function newest(folder) {
 }
 
 function buildIfOlder() {
-  const built = at('dist', 'cli', 'main.js')
+  const built = at('dist', 'command', 'main.js')
   const sources = Math.max(newest(at('src')), fs.statSync(at('src')).mtimeMs, fs.statSync(at('tsconfig.json')).mtimeMs)
   if (fs.existsSync(built) && fs.statSync(built).mtimeMs >= sources) return
   say('building …')

@@ -1,5 +1,5 @@
 /**
- * Holds the texts of src/cli/help.ts by the words that ask for them. The build puts them here (scripts/lean.js),
+ * Holds the texts of src/cli/help.ts by the words that ask for them. The build puts them here (scripts/bundle.js),
  * because to make them anew loads every declaration, which costs more than to start Node. The sources themselves hold
  * none.
  */

@@ -40,9 +40,9 @@ beforeEach(async () => {
   folder = await realpath(await mkdtemp(join(tmpdir(), 'manifold bin ')))
   pack = join(folder, 'lib/node_modules/mani fold')
   await mkdir(join(pack, 'bin'), { recursive: true })
-  await mkdir(join(pack, 'dist/cli'), { recursive: true })
+  await mkdir(join(pack, 'dist/command'), { recursive: true })
   await copyFile(LAUNCHER, join(pack, 'bin/manifold.js'))
-  await writeFile(join(pack, 'dist/cli/main.js'), STUB)
+  await writeFile(join(pack, 'dist/command/main.js'), STUB)
 })
 afterEach(async () => {
   for (const child of running.splice(0))

@@ -1,7 +1,7 @@
 /**
  * The exports of @platformatic/kafka that are used: its connections with TLS and login, and the requests in the
  * versions that are spoken. The whole package takes 0.4 s of CPU to load, so `npm run build` bundles these alone
- * (scripts/lean.js).
+ * (scripts/bundle.js).
  */
 export {
   apiVersionsV2,
