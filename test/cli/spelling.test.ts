@@ -4,12 +4,11 @@
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { WebSocketServer } from 'ws'
 import { describeWith } from '../services/describe-with'
 import { Bucket, startS3, type S3Server } from '../services/s3'
+import { collector } from '../support/collector'
 import { manifold, start, type Finished } from '../support/manifold'
 
 let folder: string
@@ -28,27 +27,6 @@ async function complete(args: readonly string[], env: NodeJS.ProcessEnv = {}): P
   const finished = await manifold(args, { env, cwd: folder })
   expect({ code: finished.code, stderr: finished.code === 0 ? '' : finished.stderr }).toEqual({ code: 0, stderr: '' })
   return finished
-}
-
-/** Takes messages and keeps them. */
-async function collector(): Promise<{ readonly port: number; readonly messages: string[]; close(): void }> {
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
-  await new Promise((resolve) => {
-    server.once('listening', resolve)
-  })
-  const messages: string[] = []
-  server.on('connection', (socket) => {
-    socket.on('message', (data: Buffer) => {
-      messages.push(data.toString())
-    })
-  })
-  return {
-    port: (server.address() as AddressInfo).port,
-    messages,
-    close: () => {
-      server.close()
-    },
-  }
 }
 
 /**
