@@ -1,22 +1,22 @@
-/** Which room may import which: the table of the design. A rule's comment is what its violation says. */
+/** The table of layers: it says which may import which. A violation prints the comment of its rule. */
 const npm = 'node_modules/'
-const room = (name) => `^src/${name}/`
-/** `from` may import nothing of src but itself and `rooms`, and of node_modules only `packages`. */
-function only(name, rooms, comment, packages = []) {
-  const allowed = [name, ...rooms].map((each) => (each.includes('.') ? `^src/${each}$` : room(each)))
+const layer = (name) => `^src/${name}/`
+/** `from` may import nothing of src but itself and `layers`, and of node_modules only `packages`. */
+function only(name, layers, comment, packages = []) {
+  const allowed = [name, ...layers].map((each) => (each.includes('.') ? `^src/${each}$` : layer(each)))
   return [
     {
       name: `${name}-imports`,
       severity: 'error',
       comment,
-      from: { path: room(name) },
+      from: { path: layer(name) },
       to: { path: '^src/', pathNot: allowed },
     },
     {
       name: `${name}-packages`,
       severity: 'error',
       comment: `${name} uses no package${packages.length === 0 ? '' : ` but ${packages.join(', ')}`}.`,
-      from: { path: room(name) },
+      from: { path: layer(name) },
       to: { path: npm, pathNot: packages.map((each) => `${npm}${each}/`) },
     },
   ]
@@ -35,7 +35,7 @@ module.exports = {
       name: 'options-contract',
       severity: 'error',
       comment: 'Of core/contract options may import types only.',
-      from: { path: room('options') },
+      from: { path: layer('options') },
       to: { path: '^src/core/contract\\.ts$', dependencyTypesNot: ['type-only'] },
     },
     ...only('codec', ['core', 'kit'], 'codec imports core and kit.'),
@@ -44,14 +44,14 @@ module.exports = {
     ...only(
       'plan',
       ['core', 'options', 'codec', 'kit', 'spool', 'state', 'endpoints'],
-      'plan puts the rooms together, without the command line.',
+      'plan puts the layers together, without the command line.',
     ),
     {
       name: 'plan-importers',
       severity: 'error',
       comment: 'Only index.ts and cli run a plan.',
-      from: { path: '^src/', pathNot: [room('(plan|cli)'), '^src/index\\.ts$'] },
-      to: { path: room('plan') },
+      from: { path: '^src/', pathNot: [layer('(plan|cli)'), '^src/index\\.ts$'] },
+      to: { path: layer('plan') },
     },
     ...only('aws', ['core', 'options', 'kit'], 'aws, what endpoints on AWS share, imports core, options and kit.', [
       '@aws-sdk/credential-providers',
@@ -61,15 +61,15 @@ module.exports = {
       name: 'aws-importers',
       severity: 'error',
       comment: 'Only endpoints use what those on AWS share.',
-      from: { path: '^src/', pathNot: room('(aws|endpoints)') },
-      to: { path: room('aws') },
+      from: { path: '^src/', pathNot: layer('(aws|endpoints)') },
+      to: { path: layer('aws') },
     },
     {
       name: 'endpoints-imports',
       severity: 'error',
       comment: 'An endpoint imports core, options, codec, kit and aws.',
       from: { path: '^src/endpoints/' },
-      to: { path: '^src/', pathNot: room('(endpoints|core|options|codec|kit|aws)') },
+      to: { path: '^src/', pathNot: layer('(endpoints|core|options|codec|kit|aws)') },
     },
     {
       name: 'endpoints-apart',
@@ -98,14 +98,14 @@ module.exports = {
       severity: 'error',
       comment: 'The library is without the command line.',
       from: { path: '^src/index\\.ts$' },
-      to: { path: [room('cli'), `${npm}commander/`] },
+      to: { path: [layer('cli'), `${npm}commander/`] },
     },
     {
       name: 'no-one-imports-cli',
       severity: 'error',
       comment: 'Nothing imports the command line.',
-      from: { path: '^src/', pathNot: room('cli') },
-      to: { path: room('cli') },
+      from: { path: '^src/', pathNot: layer('cli') },
+      to: { path: layer('cli') },
     },
     {
       name: 'no-cycles',
@@ -131,7 +131,7 @@ module.exports = {
     {
       name: 'resolvable',
       severity: 'error',
-      comment: 'What is imported must exist.',
+      comment: 'An imported file must exist.',
       from: { path: '^src/' },
       to: { couldNotResolve: true },
     },

@@ -16,13 +16,13 @@ const path = require('path')
 const { ready } = require('./setup')
 
 ready(__filename, async () => {
-  const rooms = ['stdio', 's3', 'ws', 'kafka', 'rabbitmq', 'kinesis'].map((name) => require(`./bench/${name}`))
+  const benches = ['stdio', 's3', 'ws', 'kafka', 'rabbitmq', 'kinesis'].map((name) => require(`./bench/${name}`))
   const option = (name, value) => {
     const at = process.argv.indexOf(`--${name}`)
     return at === -1 ? value : process.argv[at + 1]
   }
   const only = option('only', '').split(',').filter(Boolean)
-  const known = rooms.flatMap(({ names }) => names)
+  const known = benches.flatMap(({ names }) => names)
   const unknown = only.filter((name) => !known.includes(name))
   if (unknown.length > 0) throw new Error(`there is no row ${unknown.join(', ')}: ${known.join(', ')} are known`)
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'manifold-bench-'))
@@ -37,13 +37,13 @@ ready(__filename, async () => {
     ten: process.argv.includes('--ten'),
     wants: (name) => only.length === 0 || only.includes(name),
     results: [],
-    /** Rows of memory alone: what, MiB. */
+    /** Rows that measure memory alone: a name and MiB. */
     memory: [],
-    /** What could not be measured, and why. */
+    /** Rows that could not be measured, each with the reason. */
     left: [],
   }
   try {
-    for (const { run } of rooms) await run(bench)
+    for (const { run } of benches) await run(bench)
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
   }

@@ -29,7 +29,7 @@ async function build() {
   await writeCommand(root)
 }
 
-/** What was built from sources that are gone would go on being importable. */
+/** Removes files that were built from sources that are gone; they would remain importable. */
 function removeStale(dist, src) {
   for (const entry of fs.readdirSync(dist, { withFileTypes: true })) {
     const built = path.join(dist, entry.name)

@@ -1,13 +1,12 @@
 /**
- * Makes of the sources what is not one file for one source: the command's parts, the texts of help and the Kafka
- * client.
+ * Builds the files that are not one for each source: the command's parts, the texts of help and the Kafka client.
  *
  * The command is bundled into parts, cut where the sources load on first use (`import()`). Node takes 80 ms of a start
  * to find and read 180 files; of the parts a run reads about ten.
  *
- * @platformatic/kafka without what is not used of it. Importing it whole costs 0.4 s of CPU, for at once it compiles
- * JSON schemas for options of clients that are not made here; its `exports` let no part be imported alone. So what the
- * sources take of it becomes one file each (15 ms), of the modules that these need.
+ * The Kafka client is @platformatic/kafka without its unused modules. Importing it whole costs 0.4 s of processor time,
+ * because it compiles JSON schemas of clients that are not made here, and its `exports` allow no import of a
+ * part. So each source that imports from it becomes one file with the modules that it needs (15 ms).
  */
 'use strict'
 const fs = require('fs')
@@ -15,12 +14,12 @@ const path = require('path')
 const { compileFunction } = require('vm')
 
 /**
- * Sources, without their ending, that the build fills: two only pass on what they take of the package, one holds the
- * texts of help.
+ * Sources, without their extension, that the build fills: two re-export names of the Kafka client, one holds the texts
+ * of help.
  */
 const SHELLS = ['cli/rendered', 'endpoints/kafka/client-library', 'endpoints/kafka/client-codecs']
 
-/** For esbuild: what nobody asks for of the package is left out, and no schema is compiled. */
+/** A plugin for esbuild that leaves out the package's unused modules and compiles no schema. */
 const lean = {
   name: 'lean',
   setup({ onLoad, onResolve, resolve }) {
@@ -29,7 +28,7 @@ const lean = {
       contents:
         'const unused = () => { throw new Error("options are not checked here") }\nexport class Ajv2020 { addKeyword() {} compile() { return unused } }',
     }))
-    // It says so of none of its modules: each only defines what it exports.
+    // The package does not declare its modules free of side effects, but each only defines its exports.
     onResolve({ filter: /^(@platformatic\/kafka$|\.)/ }, async ({ path: of, pluginData, ...from }) => {
       if (
         pluginData === lean ||
@@ -47,7 +46,7 @@ const lean = {
   },
 }
 
-/** For esbuild: the texts of help, from the declarations as they are in `src` at this moment. */
+/** A plugin for esbuild that renders the texts of help from the declarations in `src` as they are now. */
 const rendering = {
   name: 'rendering',
   setup({ initialOptions: { absWorkingDir: root }, onLoad }) {
@@ -77,7 +76,7 @@ async function texts(root) {
   return module.exports.texts()
 }
 
-/** The clients that endpoints load on first use are no part of their declarations. */
+/** A plugin for esbuild that leaves out the clients that endpoints load on first use: declarations need none. */
 const DECLARATIONS = {
   name: 'declarations',
   setup({ onResolve }) {
@@ -87,7 +86,7 @@ const DECLARATIONS = {
   },
 }
 
-/** The shells of `src` as whole files in `dist`, over those of tsc. */
+/** Writes the filled sources to `dist`, over the files that tsc made of them. */
 async function fill(root) {
   const { build } = require('esbuild')
   await build({
@@ -125,7 +124,7 @@ async function commandParts(root, { external = [], minify = false, maps = false 
     legalComments: 'none',
     metafile: true,
     define: { ...DEFINE, MANIFOLD_VERSION: JSON.stringify(version) },
-    // ws asks for them and does without.
+    // ws tries to load these and works without them.
     external: ['bufferutil', 'utf-8-validate', ...external],
     sourcemap: maps ? 'inline' : false,
     sourcesContent: false,
@@ -162,9 +161,9 @@ async function writeCommand(root) {
 
 const manifest = (root) => JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'))
 
-/** Its other form reads a file from beside itself, which is not there. */
+/** The package's other form reads a file from its own folder, which does not exist in the bundle. */
 const ALIAS = { '@platformatic/wasm-utils': './node_modules/@platformatic/wasm-utils/dist/bundled.js' }
-/** createRequire() asks for a place; nothing is ever required from it. */
+/** createRequire() needs a path, though nothing is ever required from it. */
 const DEFINE = { 'import.meta.url': JSON.stringify('file:///manifold') }
 const OUTDIR = path.join('dist', 'command')
 

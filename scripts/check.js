@@ -33,7 +33,7 @@ const checks = [
   ['types', () => run(modules('typescript', 'bin', 'tsc'), ['-p', 'tsconfig.test.json'])],
   ['lint', () => run(modules('eslint', 'bin', 'eslint.js'), ['.', '--max-warnings', '0'])],
   [
-    'rooms',
+    'layers',
     () =>
       run(modules('dependency-cruiser', 'bin', 'dependency-cruiser.mjs'), [
         '--config',

@@ -1,7 +1,7 @@
 /**
- * The real program on live input: a WebSocket feed of trades on this machine → spool → an S3 server on this machine,
- * with one kill -9 in the middle. Then what was sent is compared with what is stored. No account, no questions; `npm
- * run demo` is a first command and makes its own set-up.
+ * The demo: the real program collects a live WebSocket feed of trades into an S3 server, both on this machine, and is
+ * killed (kill -9) in the middle. Then the trades that were sent are compared with those that are stored. It needs no
+ * account, asks nothing and makes its own set-up.
  */
 'use strict'
 const { spawn } = require('child_process')
@@ -60,7 +60,7 @@ async function objectStore() {
   return store
 }
 
-/** The numbers of the trades stored, and how many of them came twice. */
+/** Reads the sequence numbers of the stored trades, and counts those that are there twice. */
 async function tradesIn(client) {
   const { ListObjectsV2Command, GetObjectCommand } = require('@aws-sdk/client-s3')
   const objects = []
@@ -158,7 +158,7 @@ async function show(store, feed, folder) {
     if (last !== undefined && last[1] === n - 1) last[1] = n
     else ranges.push([n, n])
   }
-  // Nobody could have these: they end where the second connection began.
+  // No collector could have these trades: they were sent before the second connection began.
   const gap = ranges.filter(([, to]) => feed.firstOfConnection.includes(to + 1))
   const outside = ranges.filter((range) => !gap.includes(range)).reduce((sum, [from, to]) => sum + to - from + 1, 0)
   say('')

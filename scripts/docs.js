@@ -1,8 +1,8 @@
 /**
  * Writes docs/reference/SCHEME.md for every endpoint, docs/reference/flags.md, and the list of endpoints between the
  * markers of README.md, from the declarations (as built: run `npm run build` first). --check writes nothing and exits
- * with 1 where a page is not current, or where a link or the name of a file leads nowhere. Pages of endpoints that are
- * gone are removed.
+ * with 1 where a page is not current, or where a link or the name of a file leads nowhere. A page whose endpoint is
+ * gone is removed.
  */
 const { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
 const { dirname, join } = require('node:path')
@@ -29,7 +29,7 @@ function wanted() {
   return pages
 }
 
-/** Links to files, and names of files of the project, that lead nowhere: of all pages but the changelog. */
+/** Finds links to files, and names of the project's files, that lead nowhere, in all pages except the changelog. */
 function deadLinks() {
   const pages = ['README.md', 'CONTRIBUTING.md', ...below('docs')].filter((page) => existsSync(join(ROOT, page)))
   return pages.flatMap((page) => {

@@ -1,8 +1,8 @@
 /**
  * `npm run package`: the program as one file that needs no Node: build/manifold-OS-ARCH. esbuild bundles it into parts,
  * cut where the sources load on first use (`import()`); @yao-pkg/pkg puts the parts into a copy of the pinned Node (a
- * single executable application), without a network. Parsing one script of everything costs 40 ms at each start; of the
- * parts only those are read that a run asks for.
+ * single executable application), without a network. To parse one script with everything would cost 40 ms at each
+ * start; a run reads only the parts that it needs.
  *
  *   node scripts/package.js [--output FILE]
  */
@@ -17,8 +17,8 @@ const platform = `${process.platform}-${process.arch}`
 const version = process.versions.node
 
 /**
- * First of all what bin/manifold.js does otherwise: SIGUSR1 must not end the program. Then the parts, as modules that
- * require each other by name.
+ * The first script of the file. It begins as bin/manifold.js does: SIGUSR1 must not end the program. Then it defines
+ * the parts as modules that require each other by name.
  */
 const MAIN = `
 process.on('SIGUSR1', () => {})
@@ -31,7 +31,7 @@ function load(name) {
   const module = { exports: {} }
   loaded.set(name, module)
   compileFunction(getAsset(name, 'utf8'), ['exports', 'require', 'module'], { filename: name })(module.exports, (id) => id.startsWith('./') ? load(id.slice(2)) : require(id), module)
-  // A CommonJS package in a part of its own has but a default; to import() Node shows its names as well.
+  // A CommonJS package in a part of its own has only a default export; Node's import() would show its names as well.
   const { default: only, ...others } = module.exports
   if (only !== null && typeof only === 'object' && Object.keys(others).length === 0) for (const key of Object.keys(only)) if (key !== 'default') Object.defineProperty(module.exports, key, { get: () => only[key], enumerable: true })
   return module.exports
@@ -40,8 +40,8 @@ load('main.js').main(process.argv.slice(2))
 `
 
 /**
- * pkg keeps the Nodes it would download in HOME/.pkg-cache/sea, as archive and unpacked, each with a mark that it is
- * whole. Ours comes from npm, whose lock file vouches for it.
+ * Puts the pinned Node where pkg keeps those that it downloads: HOME/.pkg-cache/sea, as an archive and unpacked, each
+ * with a mark that says it is whole. This Node comes from npm, and the lock file holds its checksum.
  */
 function seed(home) {
   const cache = path.join(home, '.pkg-cache', 'sea')
@@ -78,10 +78,10 @@ async function main() {
     seed(work)
     process.env.HOME = work
     fs.mkdirSync(path.dirname(output), { recursive: true })
-    // Made beside and renamed: a running copy goes on undisturbed.
+    // The file is made beside its place and renamed, so that a running copy is not disturbed.
     const made = `${output}.new`
     fs.rmSync(made, { force: true })
-    // pkg's command line has no way to a SEA's own settings; its function has.
+    // Only pkg's function, not its command line, takes the settings of the single executable.
     const { default: sea } = require('@yao-pkg/pkg/lib-es5/sea')
     await sea(script, {
       targets: [

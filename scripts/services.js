@@ -26,7 +26,7 @@ function flags(args, names) {
   return given
 }
 
-/** With the client that the program brings along: the servers have no common way of their own. */
+/** Uses the program's own client, because the servers have no common command for it. */
 async function makeBucket(server, name) {
   const { S3Client, CreateBucketCommand } = require('@aws-sdk/client-s3')
   const client = new S3Client({
@@ -62,7 +62,7 @@ async function makeStream({ endpoint, region, accessKey, secretKey }, name) {
   }
 }
 
-/** What an earlier start with the same folder has made is there already. The client nests what the broker says. */
+/** An earlier start with the same folder has made the topic. The client nests the broker's error in its own. */
 function saysExists(error) {
   return (
     error?.apiId === 'TOPIC_ALREADY_EXISTS' || [error?.cause, ...(error?.errors ?? [])].filter(Boolean).some(saysExists)
@@ -76,7 +76,7 @@ async function makeTopic(server, name) {
   }
 }
 
-/** A server in which nothing could be made is of no use, and nobody would stop it. */
+/** Stops the server again where nothing can be made in it: it is of no use, and nobody else would stop it. */
 async function made(server, make) {
   try {
     await make()
@@ -87,7 +87,7 @@ async function made(server, make) {
   return server
 }
 
-/** What else can be started, what is made in it, and what its user has to know. */
+/** The other services: how each is started, what is made in it, and what its user has to know. */
 const others = {
   kafka: [
     async (options) => {

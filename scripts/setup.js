@@ -1,6 +1,6 @@
 /**
- * What a fresh clone lacks, made before anything else runs: packages, the right Node, the built program. For scripts
- * that are somebody's first command:
+ * Makes what a fresh clone lacks before anything else runs: packages, the right Node, the built program. Scripts that
+ * are somebody's first command begin with it:
  *
  *   require('./setup').ready(__filename, async () => { … under the pinned Node, with dist/ current … })
  *
@@ -47,7 +47,7 @@ function packagesOf(file) {
   }
 }
 
-/** Compared by content: a checkout gives all files new times. Optional packages may be those of other platforms. */
+/** Versions are compared, because a checkout gives all files new times. Optional packages may be of other platforms. */
 function installed() {
   const wanted = packagesOf(at('package-lock.json'))
   const there = packagesOf(at('node_modules', '.package-lock.json'))
@@ -68,7 +68,7 @@ function installed() {
 function install() {
   if (installed()) return
   say('installing packages (npm ci) …')
-  // Within `npm run` the npm that runs it; else the one in PATH.
+  // Within `npm run` it is the npm that runs it, otherwise the one in PATH.
   const own = process.env.npm_execpath
   const args = ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error']
   const done =
@@ -90,7 +90,7 @@ function pinned() {
 function newest(folder) {
   return fs.readdirSync(folder, { withFileTypes: true }).reduce((time, entry) => {
     const file = path.join(folder, entry.name)
-    // A folder's own time tells of files that were removed.
+    // The time of a folder shows that a file in it was removed.
     return Math.max(time, fs.statSync(file).mtimeMs, entry.isDirectory() ? newest(file) : 0)
   }, 0)
 }
@@ -104,10 +104,10 @@ function buildIfOlder() {
   if (done.status !== 0) fail('the build failed: see above')
 }
 
-/** The same script once more under the pinned Node; this one only passes on signals and the exit status. */
+/** Runs the script again under the pinned Node; this process only passes on signals and the exit status. */
 function again(node, script) {
-  // A group of its own would lose the terminal: the keyboard's signals reach both, so only what is sent to us alone is
-  // passed on.
+  // A process group of its own would lose the terminal. Signals from the keyboard reach both processes, so only those
+  // that are sent to this one alone are passed on.
   const child = spawn(node, [script, ...process.argv.slice(2)], {
     stdio: 'inherit',
     env: { ...process.env, PATH: [bin, process.env.PATH].filter(Boolean).join(path.delimiter) },
@@ -130,5 +130,5 @@ function fail(why) {
 
 module.exports = { ready, root }
 
-// What is packed or published is what was built from these sources.
+// A package that is packed or published must hold what was built from these sources.
 if (require.main === module) ready(__filename, () => {})

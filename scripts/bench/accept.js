@@ -1,4 +1,4 @@
-/** How long it takes until records are accepted: asked of the running program through its metrics socket. */
+/** Measures how long it takes until records are accepted, by asking the running program over its metrics socket. */
 'use strict'
 const { spawn } = require('child_process')
 const fs = require('fs')
@@ -7,9 +7,9 @@ const path = require('path')
 const { timed, usage } = require('./measure')
 
 /**
- * Until `count` records are durable in the spool, with a store that is not there; then stopped.
- * @param {{ feed?: string, from?: string, count: number, manifold: string, state: string }} what feed: shell text whose
- *   output is the input; from: words after --from, stdin by default
+ * Runs until `count` records are durable in the spool, with a store that cannot be reached, and then stops the run.
+ * @param {{ feed?: string, from?: string, count: number, manifold: string, state: string }} what feed: a command
+ *   whose output is the input; from: words after --from, stdin by default
  */
 async function accept({ feed, from: source = '-', count, manifold, state }) {
   const usageFile = path.join(state, 'usage')
@@ -37,7 +37,7 @@ async function accept({ feed, from: source = '-', count, manifold, state }) {
       setTimeout(resolve, 10)
     })
   }
-  // Not SIGTERM: time(1) would end of it, and its figures with it.
+  // SIGTERM would end time(1) as well, and its figures would be lost.
   process.kill(-child.pid, 'SIGINT')
   await over
   const used = usage(usageFile)

@@ -1,6 +1,6 @@
 /**
- * The peer: a bare loop over amqplib. `put URI QUEUE [mandatory]`: lines of stdin, persistent, until all are confirmed.
- * `get URI QUEUE COUNT`: to stdout, acknowledged.
+ * The peer, a bare loop over amqplib. `put URI QUEUE [mandatory]` publishes the lines of stdin, persistent, and ends
+ * when all are confirmed. `get URI QUEUE COUNT` writes messages to stdout and acknowledges them.
  */
 'use strict'
 const { connect } = require('amqplib')

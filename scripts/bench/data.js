@@ -1,4 +1,4 @@
-/** Lines as feeds have them: JSON that compresses by about four. Made once, kept in the cache folder. */
+/** Lines like those of feeds: JSON that compresses by about four. They are made once and kept in the cache folder. */
 'use strict'
 const fs = require('fs')
 const path = require('path')
@@ -6,7 +6,7 @@ const { cache } = require('../services/process')
 
 /**
  * @param {number} bytes
- * @param {number} [line] length of each, its newline included
+ * @param {number} [line] bytes of each line, its newline included
  * @returns the file's path; its size is the largest multiple of a line that `bytes` holds
  */
 function data(bytes, line = 220) {
@@ -25,7 +25,7 @@ function data(bytes, line = 220) {
     state &= (1n << 64n) - 1n
     return state
   }
-  // A block of some MiB repeated: making gigabytes must not take minutes, and no compressor looks back that far.
+  // One block of some MiB is repeated: gigabytes must not take minutes to make, and no compressor looks back that far.
   const block = []
   for (let i = 0; i < 20_000; i++) {
     const head = `{"seq":${String(i).padStart(9, '0')},"symbol":"${['BTC-USD', 'ETH-USD', 'SOL-USD', 'ADA-USD'][Number(random() % 4n)]}","price":${Number(random() % 10_000_000n) / 100},"size":${Number(random() % 100_000n) / 1000},"id":"${random().toString(16)}${random().toString(16)}","venue":"exchange-${Number(random() % 20n)}","note":"`

@@ -1,6 +1,6 @@
 /**
- * Kafka against kcat (librdkafka): start-up included, alternating, with the same acknowledgements, idempotence, linger
- * and compression. Records of 215 bytes in six partitions.
+ * Kafka against kcat (librdkafka), start-up included, in turn, with the same acknowledgements, idempotence, linger and
+ * compression. Records have 215 bytes and six partitions.
  */
 'use strict'
 const { accept } = require('./accept')
@@ -10,10 +10,10 @@ const { available, kcat, startKafka } = require('../services/kafka')
 
 const SIZE = 215
 const PARTITIONS = 6
-// A broker that is not the bottleneck: what tests save on would be measured.
+// The broker must not be the bottleneck, so it gets more memory than in tests.
 const JVM = ['-Xms1g', '-Xmx1g', '-XX:+UseG1GC']
 
-/** Each row alone, and what is measured. */
+/** The rows and their names in the table. */
 const ROWS = {
   'kafka-stdout': 'Kafka to stdout, with commits',
   'stdin-kafka': 'stdin to Kafka',
@@ -29,13 +29,13 @@ async function run({ manifold, state, pairs, wants, records, results, left }) {
     left.push('Kafka: needs Kafka and kcat (node scripts/services.js install --need kafka,kcat)')
     return
   }
-  // The newline is the framing's.
+  // The newline belongs to the framing, not to the record.
   const { file, lines } = data(records * (SIZE + 1), SIZE + 1)
   const server = await startKafka({ own: true, jvm: JVM })
   try {
     const { bootstrap } = server
     let made = 0
-    /** Output into a topic of its own each time, so that none grows and none has been warmed. */
+    /** Each run writes to a topic of its own, so that none grows and none is warm. */
     const into = async (script) => {
       const topic = `bench-out-${++made}`
       await server.createTopics([{ name: topic, partitions: PARTITIONS }])

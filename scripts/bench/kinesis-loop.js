@@ -1,6 +1,6 @@
 /**
- * The peer: a bare loop over the SDK. `put ENDPOINT STREAM`: lines of stdin, 500 a call, four calls at once. `get
- * ENDPOINT STREAM COUNT`: to stdout, all shards at once.
+ * The peer, a bare loop over the SDK. `put ENDPOINT STREAM` sends the lines of stdin, 500 a call, four calls at a time.
+ * `get ENDPOINT STREAM COUNT` writes the records of all shards to stdout.
  */
 'use strict'
 const {

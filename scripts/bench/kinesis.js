@@ -1,4 +1,4 @@
-/** Kinesis against a bare loop over the same SDK, on kinesalite: how fast the emulator is bounds both. */
+/** Kinesis against a bare loop over the same SDK, on kinesalite; the emulator's speed bounds both. */
 'use strict'
 const fs = require('fs')
 const path = require('path')

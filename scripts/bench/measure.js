@@ -1,4 +1,4 @@
-/** Whole pipelines, timed: wall clock here, CPU and memory of the one process under test through time(1). */
+/** Times whole pipelines: wall clock here, CPU and memory of the one process under test by time(1). */
 'use strict'
 const { spawn } = require('child_process')
 const fs = require('fs')
@@ -37,7 +37,7 @@ async function measure(script, options) {
   return Object.assign({ seconds }, usage(file))
 }
 
-/** Shell text: `command`, and a failure where it does not write so many lines. */
+/** A shell command that runs `command` and fails where it does not write that many lines. */
 function counted(command, lines) {
   return `seen=$(${command} | wc -l) && { [ "$seen" -eq ${lines} ] || { echo "$seen lines instead of ${lines}" >&2; false; }; }`
 }
@@ -65,7 +65,7 @@ function median(values) {
 }
 
 /**
- * Alternating pairs, so that the mood of disk and neighbours falls on both.
+ * Runs pairs in turn, so that changes of disk and neighbours fall on both.
  * @returns the ratio of their times (peer / ours: above 1 is faster than the peer) and the medians
  */
 async function compare(name, pairs, peer, ours, goal) {

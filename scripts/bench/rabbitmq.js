@@ -23,7 +23,7 @@ async function run({ manifold, folder, state, pairs, wants, records, results, le
   connection.on('error', () => undefined)
   try {
     const channel = await connection.createChannel()
-    // Anew for each, so that none begins with what the one before has left in the queue's memory.
+    // Each run gets a new queue, so that none begins with what the run before has left in the queue's memory.
     const fresh = async () => {
       await channel.deleteQueue('bench')
       await channel.assertQueue('bench', { durable: true })
@@ -43,8 +43,8 @@ async function run({ manifold, folder, state, pairs, wants, records, results, le
       await measure(() => `cat '${file}' | ${loop('put')}`)
       return measure(script)
     }
-    // What no queue takes comes back only where it is asked for, which costs the broker a twentieth: the same is asked
-    // for on both sides.
+    // Messages that no queue takes come back only where the publisher asks for it, which costs the broker a twentieth.
+    // Both sides ask for it.
     for (const [name, flag, option] of [
       ['confirmed', '', 'mandatory=false'],
       ['confirmed, or returned', 'mandatory', ''],

@@ -1,4 +1,4 @@
-/** Sends COUNT messages of SIZE bytes to whoever connects, as fast as the socket takes them. Prints its port. */
+/** Sends COUNT messages of SIZE bytes to each client, as fast as the socket takes them, and prints its port. */
 'use strict'
 const { WebSocketServer } = require('ws')
 const [count, size] = process.argv.slice(2).map(Number)
@@ -8,7 +8,7 @@ server.on('listening', () => {
 })
 server.on('connection', (socket) => {
   socket.on('error', () => undefined)
-  // Frames are made once and written as blocks: the server must not be what is measured.
+  // Frames are made once and written as blocks, so that the server is not the bottleneck.
   const payload = Buffer.from(`{"n":1,"pad":"${'x'.repeat(size - 16)}"}`)
   const frame = Buffer.concat([
     payload.length < 126

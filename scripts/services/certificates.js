@@ -1,6 +1,6 @@
 /**
- * Certificates for servers that want them: an authority, the server's for localhost, one for each client, and one of an
- * authority that nobody trusts.
+ * Certificates for test servers: an authority, the server's certificate for localhost, one for each client, and one
+ * that an untrusted authority has signed.
  */
 'use strict'
 const { execFileSync } = require('child_process')
@@ -20,7 +20,7 @@ function openssl(args) {
 }
 
 /**
- * @param {string} dir made where it is not there; what is there already is kept
+ * @param {string} dir it is made where it is missing; files that are there are kept
  * @param {string[]} clients common names
  * @returns {{ ca: string, cert: string, key: string, clients: Record<string, { cert: string, key: string }>, stranger:
  *   { cert: string, key: string } }} paths of PEM files; keys are PKCS 8 without password
@@ -57,7 +57,7 @@ function certificates(dir, clients) {
   }
   const signed = (name, by, extensions) => {
     if (fs.existsSync(pair(name).cert)) return
-    // `req` marks what it signs as an authority unless it is told otherwise.
+    // By default `req` marks each certificate that it signs as an authority.
     openssl([
       ...request,
       '-subj',

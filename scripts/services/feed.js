@@ -1,6 +1,6 @@
 /**
- * A WebSocket feed of trades with sequence numbers: what nobody is connected for is lost, as it is with a market. For
- * the demo and for trying things out.
+ * A WebSocket feed of trades with sequence numbers, for the demo and for trying things out. Trades that are sent while
+ * nobody is connected are lost, as they are at a market.
  */
 'use strict'
 

@@ -1,6 +1,6 @@
 /**
- * Puts what this machine can have into the cache: what Go builds, what pip, npm and Maven bring; from apt, where root
- * may, into the system. Never into the tree. Quick where it is there already.
+ * Installs the servers that this machine can have: those built by Go or brought by pip, npm and Maven go into the cache
+ * folder, those of apt into the system, where we are root. Nothing goes into the tree. It is quick where all is there.
  */
 'use strict'
 const { execFile } = require('child_process')
@@ -14,24 +14,24 @@ const rabbitmq = require('./rabbitmq')
 const { kinds: s3 } = require('./s3')
 const { kinds: tools } = require('./tools')
 
-/** What each service may be, best first; the last resort only where none of the others can be had. */
+/** The kinds of server for each service, best first. The last resort is installed only where no other can be had. */
 const services = {
   s3: { wanted: ['versitygw', 'minio'], lastResort: ['moto'], kinds: s3 },
   kafka: { wanted: ['kafka'], kinds: kafka.kinds },
   kcat: { wanted: ['kcat'], kinds: kafka.peers },
   rabbitmq: { wanted: ['rabbitmq'], kinds: rabbitmq.kinds },
-  // kinesis-local alone has consumers: each of the two is wanted for what the other has not.
+  // Both are wanted: only kinesis-local has consumers, and only kinesalite has the rest.
   kinesis: { wanted: ['kinesalite'], kinds: { kinesalite: kinesis.kinesalite } },
   'kinesis-fanout': { wanted: ['kinesis-local'], kinds: { 'kinesis-local': kinesis['kinesis-local'] } },
   dynamodb: { wanted: ['dynalite'], kinds: dynamodb },
-  // 3.x shares leases out in another way; longer sweeps alone ask for it.
+  // Version 3 distributes leases in another way; only the long sweeps ask for it.
   kcl: { wanted: ['kcl-2'], kinds: kcl.kinds },
   zsh: { wanted: ['zsh'], kinds: { zsh: tools.zsh } },
   fish: { wanted: ['fish'], kinds: { fish: tools.fish } },
   faketime: { wanted: ['faketime'], kinds: { faketime: tools.faketime } },
 }
 
-/** What hangs on a network is given up: the slowest of them takes some four minutes. */
+/** An installation that hangs on a network is given up after this; the slowest one takes some four minutes. */
 const PATIENCE_MIN = 15
 
 function run(file, args, env) {
@@ -51,7 +51,7 @@ function run(file, args, env) {
     )
   })
 }
-/** Maven tells on stdout, and what failed comes first; all others on stderr, last. */
+/** Maven tells the cause first, on stdout; all others tell it last, on stderr. */
 function reason(stderr, stdout, error) {
   if (error.killed) return `not done after ${PATIENCE_MIN} minutes`
   const first = /^\[ERROR\] (.*)/m.exec(stdout)
@@ -64,7 +64,7 @@ async function has(file, args) {
 async function withGo(kind, say) {
   if (!(await has('go', ['version']))) return { state: 'skipped', why: 'no go in PATH' }
   say(`building ${kind.module}, a few minutes …`)
-  // Built beside its place, then renamed into it: an interrupted build is no server.
+  // It is built beside its final place and then renamed, so that an interrupted build does not count as a server.
   const building = path.join(cache, `building-${process.pid}`)
   fs.mkdirSync(building, { recursive: true })
   try {
@@ -101,7 +101,7 @@ async function withNpm(kind) {
   fs.mkdirSync(building, { recursive: true })
   try {
     fs.writeFileSync(path.join(building, 'package.json'), '{"private":true}\n')
-    // What they have of native code comes built; no package's script runs.
+    // Native code of these packages comes built, so no package's script has to run.
     const got = await run('npm', [
       'install',
       '--prefix',
@@ -151,8 +151,8 @@ async function withMaven(kind) {
       `-DoutputDirectory=${path.join(building, 'libs')}`,
     ])
     if (!got.ok) return { state: 'failed', why: got.why }
-    // What a start needs besides names the jars' final place: it is made there, and the installation counts once the
-    // last file is.
+    // The other files of a start name the final place of the jars, so they are made there. The installation counts
+    // once its last file is written.
     fs.rmSync(kind.home, { recursive: true, force: true })
     fs.renameSync(building, kind.home)
     await kind.prepare(kind.home)
@@ -168,7 +168,7 @@ async function withMaven(kind) {
 async function withApt(kind) {
   if (!(await has('apt-get', ['--version']))) return { state: 'skipped', why: 'no apt-get in PATH' }
   if (process.getuid() !== 0) return { state: 'skipped', why: `apt-get needs root: apt-get install ${kind.package}` }
-  // A package's service is not to start with it.
+  // The package's service must not start when it is installed.
   const policy = '/usr/sbin/policy-rc.d'
   const own = !fs.existsSync(policy)
   if (own) fs.writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 })

@@ -1,6 +1,6 @@
 /**
- * Several Kafka brokers that are one cluster: a controller that nobody kills, and so many brokers beside it, each of
- * which may be killed and come back.
+ * A cluster of several Kafka brokers: a controller that no test kills, and brokers beside it that may be killed and
+ * started again.
  */
 'use strict'
 const fs = require('fs')
@@ -12,7 +12,7 @@ const { startProcess } = require('./process')
 
 const CONTROLLER = 100
 
-/** Whether anybody listens there. */
+/** Resolves to true where somebody listens on the port. */
 function listens(port) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1')

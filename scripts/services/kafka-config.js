@@ -1,6 +1,6 @@
 /**
- * What a broker of the tests is told: one KRaft node on loopback that starts and comes back quickly. `secure` adds
- * listeners with SASL and TLS and an authorizer; who comes in through the plain listener may do everything.
+ * The configuration of a broker for tests: one KRaft node on loopback that starts and comes back quickly. `secure` adds
+ * listeners with SASL and TLS and an authorizer; clients of the plain listener may do everything.
  */
 'use strict'
 const crypto = require('crypto')
@@ -9,14 +9,14 @@ const path = require('path')
 const { certificates } = require('./certificates')
 
 /**
- * alice may do everything. carol may read topics `readable…`, write topics `writable…` and use groups `carol…`: nothing
- * else. Both for PLAIN, SCRAM and OAUTHBEARER (`sub`), and as certificates.
+ * alice may do everything. carol may only read topics `readable…`, write topics `writable…` and use groups `carol…`.
+ * Both can log in by PLAIN, SCRAM, OAUTHBEARER (`sub`) and certificate.
  */
 const users = { alice: 'alice-secret', carol: 'carol-secret' }
 const OAUTH = { issuer: 'manifold-test', audience: 'kafka' }
 const MODULES = 'org.apache.kafka.common.security'
 
-/** Ports a node needs, in this order. */
+/** The listeners of a node, each with a port, in this order. */
 const plainListeners = ['plain', 'controller']
 const secureListeners = [...plainListeners, 'sasl', 'saslTls', 'tls', 'mutualTls']
 
@@ -43,9 +43,9 @@ const base = {
   // A node that was killed is let in again once its former session is over.
   'broker.session.timeout.ms': 1500,
   'broker.heartbeat.interval.ms': 300,
-  // What retention and compaction do is seen within a second or so.
-  // Records of tests may say that they are years old; a topic that is to forget says so.
+  // Tests write records that say they are years old, so only topics that set a retention forget any.
   'log.retention.ms': -1,
+  // Retention and compaction run often enough that a test sees their effect within about a second.
   'log.initial.task.delay.ms': 500,
   'log.retention.check.interval.ms': 500,
   'log.cleaner.backoff.ms': 500,
@@ -95,7 +95,7 @@ function security(dir) {
   }
 }
 
-/** The key tokens are signed with; its public half is where the broker looks for it. */
+/** Returns the key that signs tokens; its public half lies where the broker looks for it. */
 function signingKey(dir) {
   const file = path.join(dir, 'tls', 'token.key')
   if (!fs.existsSync(file)) {
@@ -109,7 +109,7 @@ function signingKey(dir) {
   return crypto.createPrivateKey(fs.readFileSync(file))
 }
 
-/** A JSON Web Token: signed as the listener with TLS wants it, or without signature for the one without. */
+/** Makes a JSON Web Token: signed for the listener with TLS, without signature for the one without TLS. */
 function token(key, { sub, seconds = 3600, signed = true, claims = {} }) {
   const now = Math.floor(Date.now() / 1000)
   const text = [
@@ -121,11 +121,11 @@ function token(key, { sub, seconds = 3600, signed = true, claims = {} }) {
   return `${text}.${signed ? crypto.sign('sha256', Buffer.from(text), key).toString('base64url') : ''}`
 }
 
-/** Writes `server.properties`. @returns the file, and what clients of a secure node need */
+/** Writes `server.properties`. @returns the file, the JVM's arguments, and settings for clients of a secure node */
 function writeConfig(dir, ports, { secure, properties, host = '127.0.0.1' }) {
   const names = secure ? secureListeners : plainListeners
   const listeners = names.map((name, i) => `${name.toUpperCase()}://127.0.0.1:${ports[i]}`)
-  // A certificate is for a name, and clients that verify it come by that name.
+  // A certificate is issued for a name, so clients that verify it must connect by that name.
   const advertised = listeners
     .filter((_, i) => names[i] !== 'controller')
     .map((each) => each.replace('127.0.0.1', /TLS:/.test(each) ? 'localhost' : host))

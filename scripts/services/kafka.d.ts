@@ -4,9 +4,9 @@ export interface Pem {
 }
 export interface TokenAsk {
   readonly sub: string
-  /** Until it expires, 3600 where it is not said. */
+  /** Lifetime; the default is 3600. */
   readonly seconds?: number
-  /** For the listener with TLS (the default); `false`: as the one without wants it. */
+  /** The listener with TLS wants it signed (the default), the one without TLS wants it unsigned. */
   readonly signed?: boolean
   readonly claims?: Readonly<Record<string, unknown>>
 }
@@ -28,56 +28,56 @@ export interface Right {
 }
 export interface KafkaClients {
   /**
-   * Returns once every partition has a leader. One partition, one replica where no number is given; of several numbers
-   * of replicas the largest is for all.
+   * Resolves once every partition has a leader. A topic has one partition and one replica where no number is given. All
+   * topics of a call get the largest number of replicas that one of them asks for.
    */
   createTopics(
     topics: readonly (string | { readonly name: string; readonly partitions?: number; readonly replicas?: number })[],
     configs?: Readonly<Record<string, string | number>>,
   ): Promise<void>
   deleteTopics(topics: readonly string[]): Promise<void>
-  /** Up to `partitions` in all. */
+  /** `partitions` is the number of them afterwards. */
   addPartitions(topic: string, partitions: number): Promise<void>
-  /** One past the last offsets, summed up: records, where there are neither transactions nor compaction. */
+  /** Sums up the end offsets: the number of records, where there are neither transactions nor compaction. */
   recordCount(topic: string): Promise<number>
   /** Gives rights to a user of a secure node. */
   allow(user: string, rights: readonly Right[]): Promise<void>
   /**
-   * One of Kafka's own tools (`org.apache.kafka.tools.TopicCommand`): about a second. `{bootstrap}` in arguments is the
-   * node's address. Rejects where it fails.
+   * Runs one of Kafka's own tools (`org.apache.kafka.tools.TopicCommand`), which takes about a second. `{bootstrap}` in
+   * arguments stands for the node's address. Resolves to its output, rejects where it fails.
    */
   tool(main: string, args: readonly string[], options?: { readonly input?: string }): Promise<string>
 }
 export interface KafkaServer extends KafkaClients {
   readonly kind: 'kafka' | 'environment'
-  /** Without TLS and login; whoever comes in here may do everything. */
+  /** HOST:PORT of the listener without TLS and login; its clients may do everything. */
   readonly bootstrap: string
   readonly port?: number
   readonly pid?: number
   readonly dir?: string
   readonly log?: string
-  /** As a power cut of the process: at once. The data stay. */
+  /** Ends it at once, as a power cut would. The data stay. */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */
   freeze(): void
   thaw(): void
-  /** On the same ports, with the same data; also after `kill`. */
+  /** Starts it again on the same ports, with the same data; also after `kill`. */
   restart(): Promise<void>
   /** Ends it and removes its data. */
   stop(): Promise<void>
 }
 export interface SecureKafkaServer extends KafkaServer {
   /**
-   * HOST:PORT. `sasl`, `saslTls`: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER; `tls`: TLS alone, everybody may do
-   * everything; `mutualTls`: a client certificate is required.
+   * HOST:PORT of each. `sasl` and `saslTls` take PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER. Clients of `tls`
+   * may do everything. `mutualTls` requires a client certificate.
    */
   readonly listeners: Readonly<Record<'plain' | 'sasl' | 'saslTls' | 'tls' | 'mutualTls', string>>
   /**
-   * Password by name. alice may do everything; carol may read topics `readable…`, write topics `writable…`, use groups
-   * `carol…`.
+   * Passwords by name. alice may do everything; carol may read topics `readable…`, write topics `writable…` and use
+   * groups `carol…`.
    */
   readonly users: { readonly alice: string; readonly carol: string }
-  /** Paths of PEM files. `stranger`: of an authority the node does not know. */
+  /** Paths of PEM files. `stranger` is signed by an authority that the node does not know. */
   readonly certificates: Pem & {
     readonly ca: string
     readonly clients: { readonly alice: Pem; readonly carol: Pem }
@@ -88,17 +88,17 @@ export interface SecureKafkaServer extends KafkaServer {
 export interface KafkaOptions {
   readonly dir?: string
   readonly port?: number
-  /** Of the broker. */
+  /** Configuration of the broker. */
   readonly properties?: Readonly<Record<string, string | number | boolean>>
-  /** In place of a small heap and quick compilation. */
+  /** Arguments in place of those for a small heap and quick compilation. */
   readonly jvm?: readonly string[]
-  /** What the listeners without TLS call themselves; 127.0.0.1. */
+  /** The host that the listeners without TLS advertise; the default is 127.0.0.1. */
   readonly host?: string
-  /** Not the cluster named in the environment: for tests that kill it. */
+  /** Never the cluster that the environment names: for tests that kill it. */
   readonly own?: boolean
 }
 export function startKafka(options: KafkaOptions & { readonly secure: true }): Promise<SecureKafkaServer>
 export function startKafka(options?: KafkaOptions): Promise<KafkaServer>
 export function available(): readonly 'kafka'[]
-/** Kafka's librdkafka console client, a peer that owes nothing to ours; undefined where it is not installed. */
+/** The file of kcat, a peer that shares no code with ours; undefined where it is not installed. */
 export function kcat(): string | undefined

@@ -1,6 +1,6 @@
 /**
- * Apache Kafka out of Maven Central: one KRaft node per call. Needs Java 17 or later; a start takes about a second, so
- * that the tests of a file share one.
+ * Apache Kafka from Maven Central, one KRaft node per call. It needs Java 17 or later. A start takes several seconds of
+ * processor time, so the tests of a file share one.
  */
 'use strict'
 const { execFile, execFileSync } = require('child_process')
@@ -23,13 +23,13 @@ const artifacts = [
 const layout = (target, level) =>
   `<Configuration status="WARN"><Appenders><Console name="c" target="${target}"><PatternLayout pattern="%d %p %c{1} %m%n"/></Console></Appenders><Loggers><Root level="${level}"><AppenderRef ref="c"/></Root></Loggers></Configuration>\n`
 
-/** Written last by the installation. */
+/** `file` is written last by the installation. */
 const kinds = { kafka: { file: at('ready'), needs: 'maven', home, artifacts, prepare } }
 function available() {
   return fs.existsSync(kinds.kafka.file) ? ['kafka'] : []
 }
 
-/** Kafka's console client on librdkafka: a peer that owes nothing to ours. */
+/** The file of kcat, a console client on librdkafka: a peer that shares no code with ours. */
 function kcat() {
   return ['/usr/bin/kcat', '/usr/local/bin/kcat', '/opt/homebrew/bin/kcat'].find((file) => fs.existsSync(file))
 }
@@ -44,7 +44,7 @@ const peers = {
 }
 
 function java(folder, kind, jvm) {
-  // Classes loaded once before are mapped from a file; it is left aside where the Java is another one.
+  // Java maps the classes of an earlier start from this file, and ignores it where its own version is another one.
   return [
     '-Xshare:auto',
     `-XX:SharedArchiveFile=${path.join(folder, 'classes.jsa')}`,
@@ -58,7 +58,7 @@ function java(folder, kind, jvm) {
 }
 const SMALL = ['-Xms64m', '-Xmx320m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1']
 
-/** Makes a folder with a broker's jars ready for quick starts: formatted storage to copy, an archive of its classes. */
+/** Prepares quick starts in a folder with a broker's jars: formatted storage to copy, and an archive of its classes. */
 async function prepare(folder) {
   fs.writeFileSync(path.join(folder, 'server.xml'), layout('SYSTEM_OUT', 'INFO'))
   fs.writeFileSync(path.join(folder, 'tool.xml'), layout('SYSTEM_ERR', 'WARN'))
@@ -137,7 +137,7 @@ async function start({
       const data = path.join(place, 'data')
       if (!fs.existsSync(path.join(data, 'meta.properties'))) {
         fs.cpSync(path.join(folder, 'formatted'), data, { recursive: true })
-        // Each a cluster of its own.
+        // Each start makes a cluster of its own.
         fs.writeFileSync(
           path.join(data, 'meta.properties'),
           `version=1\nnode.id=1\ncluster.id=${id()}\ndirectory.id=${id()}\n`,
@@ -183,8 +183,7 @@ const rightsOfCarol = [
 ]
 
 /**
- * What can be done to a cluster from outside, through the client library (a few ms) or Kafka's own tools (a second
- * each).
+ * Operations on a cluster from outside, through the client library (a few ms) or Kafka's own tools (a second each).
  */
 function clientsOf(bootstrap) {
   async function admin(act) {
@@ -202,7 +201,7 @@ function clientsOf(bootstrap) {
     }
   }
   return {
-    /** `topics`: names, or what each is to be; returns once every partition has a leader. */
+    /** `topics` are names, or objects with a name and numbers. Resolves once every partition has a leader. */
     createTopics: (topics, configs = {}) =>
       admin(async (client) => {
         const asked = topics.map((topic) =>
@@ -236,10 +235,10 @@ function clientsOf(bootstrap) {
         }
       }),
     deleteTopics: (topics) => admin((client) => client.deleteTopics({ topics })),
-    /** Up to `partitions` in all. */
+    /** `partitions` is the number of them afterwards. */
     addPartitions: (name, partitions) =>
       admin((client) => client.createPartitions({ topics: [{ name, count: partitions, assignments: null }] })),
-    /** One past the last offsets, summed up: records, where there are neither transactions nor compaction. */
+    /** Sums up the end offsets: the number of records, where there are neither transactions nor compaction. */
     recordCount: (name) =>
       admin(async (client) => {
         const partitions = (await client.metadata({ topics: [name], forceUpdate: true })).topics.get(name).partitions
@@ -303,11 +302,12 @@ function clientsOf(bootstrap) {
 }
 
 /**
- * In this order: the cluster named in the environment (MANIFOLD_TEST_KAFKA=HOST:PORT, never stopped by us) where
- * nothing special is asked for, else a node of our own.
+ * Uses the cluster that MANIFOLD_TEST_KAFKA=HOST:PORT names, which is never stopped from here, where no option is
+ * given; otherwise it starts a node.
  * @param {{ dir?: string, port?: number, secure?: boolean, properties?: Record<string, string | number | boolean>,
- *   jvm?: string[], host?: string, own?: boolean }} [options] properties: of the broker; jvm: in place of a small heap
- *   and quick compilation; host: advertised by the listeners without TLS; own: not the environment's
+ *   jvm?: string[], host?: string, own?: boolean }} [options] properties: the broker's configuration; jvm: arguments in
+ *   place of those for a small heap and quick compilation; host: what the listeners without TLS advertise; own: never
+ *   the environment's cluster
  */
 async function startKafka(options) {
   const named = process.env.MANIFOLD_TEST_KAFKA

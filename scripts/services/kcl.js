@@ -1,6 +1,6 @@
 /**
- * The Kinesis Client Library out of Maven Central, and a worker on it (kcl/Worker.java): what shares a table of leases
- * with manifold in the field. Needs a JDK, 17 or later.
+ * The Kinesis Client Library from Maven Central, and a worker on it (kcl/Worker.java): in production it shares a lease
+ * table with manifold. It needs a JDK 17 or later.
  */
 'use strict'
 const { execFileSync } = require('child_process')
@@ -19,7 +19,7 @@ function kind(version) {
     needs: 'maven',
     compiles: true,
     artifacts: [`${PACKAGE}:${version}`, 'org.slf4j:slf4j-simple:2.0.13'],
-    // Written last by the installation; another source is another installation.
+    // The installation writes this file last. Its name has a hash of the worker's source: a change is installed anew.
     file: path.join(
       home,
       `ready-${crypto.createHash('sha256').update(fs.readFileSync(source)).digest('hex').slice(0, 12)}`,
@@ -38,7 +38,11 @@ function available() {
   return Object.keys(kinds).filter((name) => fs.existsSync(kinds[name].file))
 }
 
-/** How a worker is started. @param {'kcl-2' | 'kcl-3'} name @param {Record<string, string>} options of Worker.java */
+/**
+ * The command that starts a worker.
+ * @param {'kcl-2' | 'kcl-3'} name
+ * @param {Record<string, string>} options of Worker.java
+ */
 function command(name, options) {
   const { home } = kinds[name]
   return bound('java', [

@@ -3,7 +3,7 @@ export interface AwsServer {
   readonly kind: Kind | 'environment'
   /** HTTP/1.1 without TLS. */
   readonly endpoint: string
-  /** kinesis-local alone: TLS, HTTP/1.1 here too, with a certificate that nobody signed. */
+  /** Only kinesis-local has it: HTTP/1.1 over TLS, with a self-signed certificate. */
   readonly tlsEndpoint?: string
   readonly region: string
   readonly accessKey: string
@@ -11,14 +11,12 @@ export interface AwsServer {
   readonly pid?: number
   readonly dir?: string
   readonly log?: string
-  /**
-   * As a power cut of the process: at once. The data stay, but for those of kinesis-local, which has them in memory.
-   */
+  /** Ends it at once, as a power cut would. The data stay, except those of kinesis-local, which are in memory. */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */
   freeze(): void
   thaw(): void
-  /** On the same ports, with the same data; also after `kill`. */
+  /** Starts it again on the same ports, with the same data; also after `kill`. */
   restart(): Promise<void>
   /** Ends it and removes its data. */
   stop(): Promise<void>

@@ -116,8 +116,8 @@ function environmentServer(name, variable) {
 }
 
 /**
- * In this order: the kind asked for, the server named in the environment
- * (MANIFOLD_TEST_KINESIS=http://ACCESSKEY:SECRET@HOST:PORT, never stopped by us), kinesalite.
+ * Starts the kind that is given. Without one it uses the server that
+ * MANIFOLD_TEST_KINESIS=http://ACCESSKEY:SECRET@HOST:PORT names, which is never stopped from here, or starts kinesalite.
  * @param {{ kind?: 'kinesalite' | 'kinesis-local', dir?: string, port?: number }} [options]
  */
 async function startKinesis(options = {}) {
@@ -127,7 +127,7 @@ async function startKinesis(options = {}) {
 }
 
 /**
- * The server named in the environment (MANIFOLD_TEST_DYNAMODB, in the same form) where nothing is asked for, else
+ * Uses the server that MANIFOLD_TEST_DYNAMODB names, in the same form, where no option is given; otherwise it starts
  * dynalite.
  * @param {{ kind?: 'dynalite', dir?: string, port?: number }} [options]
  */

@@ -1,4 +1,4 @@
-/** Preloaded into servers that would listen on every address of the machine: they listen on loopback alone. */
+/** This file is preloaded into servers that would listen on all addresses, so that they listen on loopback alone. */
 'use strict'
 const net = require('net')
 

@@ -10,7 +10,7 @@ export interface Process {
   restart(): Promise<void>
   stop(): Promise<void>
 }
-/** A port nobody listens on; this process's own until it is released. */
+/** Chooses a port on which nobody listens; it stays reserved for this process until it is released. */
 export function freePort(): Promise<number>
 export function release(ports: readonly number[]): void
 export function startProcess(what: {

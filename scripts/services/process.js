@@ -20,9 +20,9 @@ const sleep = (ms) =>
   })
 
 /**
- * A port is ours from when it was chosen, though the server that is to listen on it needs seconds to get there: whoever
- * else starts servers this way on this machine takes another one meanwhile. Else that one's server would answer in
- * place of ours, which ends then, and be gone with its own test. A file each, with the process that has it.
+ * A port is reserved from the moment it is chosen, because the server that is to listen on it needs seconds to start.
+ * Without the reservation another process that starts servers in the same way could choose the same port: its server
+ * would answer in place of ours, and disappear with its own test. Each reservation is a file that names its process.
  */
 const reservations = path.join(os.tmpdir(), `manifold-ports-${os.userInfo().uid}`)
 const reservationOf = (port) => path.join(reservations, String(port))
@@ -55,7 +55,7 @@ function release(ports) {
   for (const port of ports) fs.rmSync(reservationOf(port), { force: true })
 }
 
-/** Whether nobody listens there; `then` runs while it is held. */
+/** Listens on the port while `then` runs, and resolves to its value; to undefined where somebody else listens there. */
 function holding(port, then) {
   return new Promise((resolve, reject) => {
     const server = net.createServer()
@@ -77,9 +77,9 @@ function holding(port, then) {
 }
 
 /**
- * Ports nobody listens on, all different. From below the range that connections take their own ports from: else the
- * port of a server that was killed could be another connection's before the restart, and a client that tries it could
- * connect to itself. Reserved for as long as this process lives, or until they are released.
+ * Chooses different ports on which nobody listens. They lie below the range from which the system gives connections
+ * their own ports. Otherwise another connection could take the port of a killed server before its restart, and a client
+ * that tries the port could connect to itself. They stay reserved until they are released or this process ends.
  */
 async function freePorts(count) {
   for (;;) {
@@ -94,7 +94,7 @@ async function freePort() {
   return (await freePorts(1))[0]
 }
 
-/** Whether anything speaks HTTP there; `ok`: and answers 200. */
+/** Resolves to true where a server answers over HTTP; with `ok` the answer must be 200. */
 function answers(url, ok) {
   return new Promise((resolve) => {
     const request = http.get(url, { timeout: 1000, agent: false }, (response) => {
@@ -109,13 +109,13 @@ function answers(url, ok) {
   })
 }
 
-// Ends the server with the process that started it, however that one ends: after a kill -9 nobody is left to do it.
+// The server ends with the process that started it, even after a kill -9, when nobody is left to end it.
 const SETPRIV = '/usr/bin/setpriv'
 function bound(file, args) {
   return fs.existsSync(SETPRIV) ? [SETPRIV, ['--pdeathsig', 'KILL', '--', file, ...args]] : [file, args]
 }
 
-/** A folder for a server, and none any more of servers whose starter was killed before it could remove them. */
+/** Makes a folder for a server, and removes those of servers whose starter was killed before it could do so. */
 function temporaryFolder(name) {
   const prefix = `manifold-${name}-`
   for (const entry of fs.readdirSync(os.tmpdir()).filter((each) => each.startsWith(prefix))) {
@@ -123,7 +123,7 @@ function temporaryFolder(name) {
     try {
       process.kill(Number(fs.readFileSync(path.join(folder, 'starter'), 'utf8')), 0)
     } catch (error) {
-      // Without a `starter` it is just being made, or somebody else's.
+      // A folder without `starter` is being made at this moment, or belongs to another program.
       if (error.code === 'ESRCH') fs.rmSync(folder, { recursive: true, force: true })
     }
   }
@@ -135,9 +135,9 @@ function temporaryFolder(name) {
 /**
  * @param {{ name: string, command: (port: number, dir: string, ports: number[]) => { file: string, args: string[],
  *   env?: object }, ready: (port: number) => Promise<boolean>, waitMs?: number, graceMs?: number, dir?: string, port?:
- *   number, portCount?: number, gone?: () => void }} what dir: kept at the end where it is given; else a temporary one,
- *   removed. graceMs: for SIGTERM. portCount: all in `ports`, the first is `port`. gone: whatever else the server left
- *   behind, after it ended for good
+ *   number, portCount?: number, gone?: () => void }} what dir: a given folder is kept at the end, a temporary one is
+ *   removed. graceMs: how long the server may take after SIGTERM. portCount: the length of `ports`, whose first is
+ *   `port`. gone: removes all else that the server has left behind, after it has ended for good
  */
 async function startProcess(what) {
   const own = what.dir === undefined
@@ -149,7 +149,7 @@ async function startProcess(what) {
   let ended
   let ports = []
   let ready = false
-  /** Those that were told to end. */
+  /** The processes that were told to end. */
   const expected = new WeakSet()
 
   function launch(ports) {
@@ -167,7 +167,7 @@ async function startProcess(what) {
     })
     sayIfUnexpected(child, ports)
   }
-  /** Its clients see no more than a connection that is refused, and its log goes with the folder. */
+  /** Without this line a test shows only a refused connection, and the server's log is removed with its folder. */
   function sayIfUnexpected(started, [port]) {
     started.once('exit', (code, signal) => {
       if (ready && !expected.has(started))
@@ -184,7 +184,7 @@ async function startProcess(what) {
     })
     const until = Date.now() + (what.waitMs || 30000)
     while (!gone) {
-      // Somebody else's server may answer there while ours has ended for it.
+      // Another server may answer on this port, and ours may have ended because of it.
       if ((await what.ready(port)) && !gone) {
         ready = true
         return
@@ -247,7 +247,7 @@ async function startProcess(what) {
     get pid() {
       return child.pid
     },
-    /** As a power cut: at once. The data stay. */
+    /** Ends it at once, as a power cut would. The data stay. */
     kill: () => end('SIGKILL', 0),
     /** Holds the process still: connections stay, nothing is answered. */
     freeze: () => {
@@ -256,14 +256,14 @@ async function startProcess(what) {
     thaw: () => {
       child.kill('SIGCONT')
     },
-    /** On the same port, with the same data. */
+    /** Starts it again on the same port, with the same data. */
     restart: async () => {
       await end('SIGTERM', graceMs)
       launch(ports)
       await awaitReady(port)
     },
     stop: async () => {
-      // What is about to be removed needs no orderly end.
+      // The data are about to be removed, so they need no orderly end.
       await end(own ? 'SIGKILL' : 'SIGTERM', graceMs)
       if (what.gone) what.gone()
       process.removeListener('exit', atExit)
@@ -274,7 +274,7 @@ async function startProcess(what) {
 }
 
 function tail(file) {
-  // Where a stack was in the code tells nobody anything here.
+  // The lines of a stack trace tell the reader of a test nothing.
   try {
     return fs
       .readFileSync(file, 'utf8')

@@ -2,15 +2,15 @@ import type { Pem } from './kafka'
 
 export interface RabbitmqServer {
   readonly kind: 'rabbitmq' | 'environment'
-  /** Without a path; as guest where no user is given. */
+  /** It has no path; the user is guest where none is given. */
   readonly uri: string
   /**
-   * Password by name. alice may do everything; carol may read from `readable…`, write to `writable…` and the default
-   * exchange, declare nothing.
+   * Passwords by name. alice may do everything; carol may read from `readable…`, write to `writable…` and the default
+   * exchange, and declare nothing.
    */
   readonly users: { readonly guest: string; readonly alice: string; readonly carol: string }
   readonly port: number
-  /** All it listens on: messages, messages with TLS, distribution, port mapper. */
+  /** The ports for messages, for messages with TLS, for Erlang's distribution and for the port mapper. */
   readonly ports: readonly number[]
   readonly pid?: number
   readonly dir: string
@@ -19,12 +19,12 @@ export interface RabbitmqServer {
   ctl(...args: string[]): Promise<string>
   /** The value of an Erlang expression in the node, as Erlang writes it: some milliseconds. Rejects where it fails. */
   evaluate(expression: string): Promise<string>
-  /** As a power cut of the process: at once. The data stay. */
+  /** Ends it at once, as a power cut would. The data stay. */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */
   freeze(): void
   thaw(): void
-  /** On the same ports, with the same data; also after `kill`. */
+  /** Starts it again on the same ports, with the same data; also after `kill`. */
   restart(): Promise<void>
   /** Ends it and its port mapper, and removes its data. */
   stop(): Promise<void>
@@ -32,7 +32,7 @@ export interface RabbitmqServer {
 export interface SecureRabbitmqServer extends RabbitmqServer {
   /** With TLS, for any login: PLAIN, AMQPLAIN, or EXTERNAL with a client certificate, whose common name is the user. */
   readonly tlsUri: string
-  /** Paths of PEM files. `stranger`: of an authority the node does not know. */
+  /** Paths of PEM files. `stranger` is signed by an authority that the node does not know. */
   readonly certificates: Pem & {
     readonly ca: string
     readonly clients: { readonly alice: Pem; readonly carol: Pem }
@@ -46,7 +46,7 @@ export interface RabbitmqOptions {
   readonly consumerTimeoutMs?: number
   /** More lines of rabbitmq.conf. */
   readonly conf?: readonly string[]
-  /** Not the server named in the environment: for tests that kill it. */
+  /** Never the server that the environment names: for tests that kill it. */
   readonly own?: boolean
 }
 export function startRabbitmq(options: RabbitmqOptions & { readonly secure: true }): Promise<SecureRabbitmqServer>

@@ -1,6 +1,6 @@
 /**
- * RabbitMQ as the system's package has it: one node per call, with folder, name, ports, cookie and port mapper (epmd)
- * of its own. A start takes some seconds.
+ * RabbitMQ from the system's package: one node per call, with its own folder, name, ports, cookie and port mapper
+ * (epmd). A start takes some seconds.
  */
 'use strict'
 const { execFile, spawn } = require('child_process')
@@ -11,7 +11,7 @@ const path = require('path')
 const { certificates } = require('./certificates')
 const { bound, startProcess } = require('./process')
 
-// Not those of /usr/sbin: they change to a user who cannot write to our folder.
+// The commands in /usr/sbin change to a user who cannot write to our folder, so they are not used.
 const bin = '/usr/lib/rabbitmq/bin'
 const kinds = { rabbitmq: { file: path.join(bin, 'rabbitmq-server'), needs: 'apt', package: 'rabbitmq-server' } }
 function available() {
@@ -19,8 +19,8 @@ function available() {
 }
 
 /**
- * alice may do everything; carol may read from what is called `readable…`, write to `writable…` (and the default
- * exchange), declare nothing.
+ * alice may do everything. carol may read from names `readable…`, write to names `writable…` and the default exchange,
+ * and declare nothing.
  */
 const users = { guest: 'guest', alice: 'alice-secret', carol: 'carol-secret' }
 const rights = {
@@ -119,7 +119,7 @@ function environment(dir, [port, , distPort, epmdPort]) {
     LANG: 'C.UTF-8',
     LC_ALL: 'C.UTF-8',
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}',
-    // Lets the start script become the node instead of watching over it: signals and the process id are the node's own.
+    // With this the start script becomes the node, so signals and the process id are the node's own.
     RUNNING_UNDER_SYSTEMD: 'true',
   }
 }
@@ -161,7 +161,7 @@ function rabbitmqctl(env, args) {
   })
 }
 
-/** Whether it begins to speak AMQP. */
+/** Resolves to true once the port answers in AMQP. */
 function ready(port) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1')
@@ -180,10 +180,10 @@ function ready(port) {
 }
 
 /**
- * In this order: the server named in the environment (MANIFOLD_TEST_RABBITMQ=amqp://USER:PASSWORD@HOST:PORT, never
- * stopped by us) where nothing special is asked for, else a node of our own.
+ * Uses the server that MANIFOLD_TEST_RABBITMQ=amqp://USER:PASSWORD@HOST:PORT names, which is never stopped from here,
+ * where no option is given; otherwise it starts a node.
  * @param {{ dir?: string, port?: number, secure?: boolean, consumerTimeoutMs?: number, conf?: string[], own?: boolean
- *   }} [options] secure: a listener with TLS as well; conf: more lines of rabbitmq.conf; own: not the environment's
+ *   }} [options] secure: adds a listener with TLS; conf: more lines of rabbitmq.conf; own: never the environment's
  */
 async function startRabbitmq(options) {
   const named = process.env.MANIFOLD_TEST_RABBITMQ
@@ -205,7 +205,7 @@ async function startRabbitmq(options) {
     throw new Error('there is no RabbitMQ here: node scripts/services.js install --need rabbitmq')
   const { dir, port, secure = false, consumerTimeoutMs, conf = [] } = options || {}
   let mapper
-  // Two at once by one name are refused.
+  // The node refuses two callers of one name at a time.
   let calls = 0
   let env
   let pem

@@ -5,5 +5,5 @@ export interface S3Stub {
   readonly secretKey: string
   stop(): Promise<void>
 }
-/** On a free port of loopback; buckets are made by PUT. */
+/** Starts it on a free port of loopback; buckets are made by PUT. */
 export function startStub(): Promise<S3Stub>

@@ -1,7 +1,7 @@
 /**
- * The least S3 server that can show what the program does, for machines that have none: objects in memory, path style,
- * signatures not looked at. Puts with If-None-Match, multipart, HEAD, GET, ListObjectsV2. For the demo alone; tests
- * want real servers.
+ * A minimal S3 server for the demo on machines that have no other: it keeps objects in memory, takes path-style
+ * addresses and ignores signatures. It knows PUT with If-None-Match, multipart uploads, HEAD, GET and ListObjectsV2.
+ * Tests use real servers.
  */
 'use strict'
 const crypto = require('crypto')
@@ -103,7 +103,7 @@ function startStub() {
   })
 }
 
-/** aws-chunked framing off. */
+/** Removes the aws-chunked framing. */
 function plain(headers, body) {
   if (
     !/aws-chunked/.test(headers['content-encoding'] || '') &&

@@ -5,14 +5,14 @@ export interface S3Server {
   readonly accessKey: string
   readonly secretKey: string
   readonly pid?: number
-  /** Where its data lie. */
+  /** The folder of its data. */
   readonly dir?: string
-  /** As a power cut: at once. The data stay. */
+  /** Ends it at once, as a power cut would. The data stay. */
   kill(): Promise<void>
   /** Holds the process still: connections stay, nothing is answered. */
   freeze(): void
   thaw(): void
-  /** On the same port, with the same data. */
+  /** Starts it again on the same port, with the same data. */
   restart(): Promise<void>
   /** Ends it and removes its data. */
   stop(): Promise<void>

@@ -69,8 +69,8 @@ function available() {
 }
 
 /**
- * In this order: a server named in the environment (MANIFOLD_TEST_S3=http://ACCESSKEY:SECRET@HOST:PORT, never stopped
- * by us), the kind asked for, the best there is.
+ * Starts the kind that is given. Without one it uses the server that MANIFOLD_TEST_S3=http://ACCESSKEY:SECRET@HOST:PORT
+ * names, which is never stopped from here, or starts the best kind that is installed.
  * @param {{ kind?: string, dir?: string, port?: number, region?: string }} [options]
  */
 async function startS3(options) {

@@ -1,4 +1,4 @@
-/** What tests drive or preload: shells for their completions, a library that sets a process's clock. */
+/** Programs that tests use: shells whose completions they try, and a library that sets the clock of a process. */
 'use strict'
 const fs = require('fs')
 

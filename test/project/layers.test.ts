@@ -1,4 +1,4 @@
-/** The room table of .dependency-cruiser.cjs, held against small trees that break it. */
+/** The layer table of .dependency-cruiser.cjs, held against small trees that break it. */
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 const ROOT = join(__dirname, '../..')
 let folder: string
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'manifold-rooms-'))
+  folder = mkdtempSync(join(tmpdir(), 'manifold-layers-'))
   for (const file of ['tsconfig.json', 'package.json', '.dependency-cruiser.cjs'])
     copyFileSync(join(ROOT, file), join(folder, file))
   symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
