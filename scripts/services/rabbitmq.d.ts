@@ -15,7 +15,10 @@ export interface RabbitmqServer {
   readonly pid?: number
   readonly dir: string
   readonly log: string
-  /** rabbitmqctl for this node: a second or two. Rejects where it fails. */
+  /**
+   * A command of rabbitmqctl for this node. Common ones are evaluated in the node (some milliseconds); the others start
+   * rabbitmqctl, which takes a second or two of processor time. Rejects where it fails.
+   */
   ctl(...args: string[]): Promise<string>
   /** The value of an Erlang expression in the node, as Erlang writes it: some milliseconds. Rejects where it fails. */
   evaluate(expression: string): Promise<string>

@@ -147,6 +147,30 @@ function evaluate({ port, env, dir, caller }, expression) {
   })
 }
 
+/** A binary of Erlang, by its bytes: erl_call reads Latin-1. */
+function text(value) {
+  return `<<${[...Buffer.from(value)].join(',')}>>`
+}
+const USER = text('rmq-cli')
+/** The commands of rabbitmqctl that tests use, as the Erlang that rabbitmqctl itself evaluates in the node. */
+const EXPRESSIONS = {
+  eval: (expression) => expression.replace(/\.?\s*$/, '.'),
+  stop_app: () => 'rabbit:stop().',
+  start_app: () => 'rabbit:start().',
+  // A connection that ends by itself meanwhile is no failure.
+  close_all_connections: (why) =>
+    `[catch rabbit_networking:close_connection(C, ${text(why)}) || C <- rabbit_networking:connections()], ok.`,
+  set_vm_memory_high_watermark: (kind, value) =>
+    `vm_memory_monitor:set_vm_memory_high_watermark(${kind === 'absolute' ? `{absolute, "${value}"}` : Number(kind).toFixed(2)}).`,
+  add_vhost: (name) => `rabbit_vhost:add(${text(name)}, ${USER}).`,
+  delete_vhost: (name) => `rabbit_vhost:delete(${text(name)}, ${USER}).`,
+  restart_vhost: (_, name) => `rabbit_vhost_sup_sup:start_vhost(${text(name)}).`,
+  set_vhost_limits: (_, name, limits) => `rabbit_vhost_limit:parse_set(${text(name)}, ${text(limits)}, ${USER}).`,
+  clear_vhost_limits: (_, name) => `rabbit_vhost_limit:clear(${text(name)}, ${USER}).`,
+  set_permissions: (_, vhost, ...rest) =>
+    `rabbit_auth_backend_internal:set_permissions(${[rest[0], vhost, ...rest.slice(1)].map(text).join(', ')}, ${USER}).`,
+}
+
 function rabbitmqctl(env, args) {
   return new Promise((resolve, reject) => {
     execFile(
@@ -240,7 +264,13 @@ async function startRabbitmq(options) {
     uri: `amqp://127.0.0.1:${server.port}`,
     users,
     ...(secure ? { tlsUri: `amqps://localhost:${server.ports[1]}`, certificates: pem } : {}),
-    ctl: (...args) => rabbitmqctl(env, args),
+    ctl: async (command, ...args) => {
+      const expression = fs.existsSync(CALL) ? EXPRESSIONS[command] : undefined
+      if (expression === undefined) return rabbitmqctl(env, [command, ...args])
+      const value = await mine.evaluate(expression(...args))
+      if (/^\{?(error|badrpc|'EXIT')/.test(value)) throw new Error(`${command} ${args.join(' ')} failed: ${value}`)
+      return value
+    },
     evaluate: (expression) =>
       fs.existsSync(CALL)
         ? evaluate({ port: server.port, env, dir: server.dir, caller: `caller${calls++}` }, expression)

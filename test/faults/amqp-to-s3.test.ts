@@ -190,8 +190,7 @@ describeWith('s3', 'with s3', () => {
         // Nothing of the first is uploaded while it lives.
         const first = run(queue, undefined, [], '1h')
         const second = run(queue)
-        const consumers = async (): Promise<number> =>
-          (await broker.ctl('list_consumers', 'queue_name')).split('\n').filter((each) => each === queue).length
+        const consumers = async (): Promise<number> => await broker.consumers(queue)
         while ((await consumers()) < 2) await sleep(50)
         await put(half + 1, MESSAGES)
         first.kill('SIGKILL')

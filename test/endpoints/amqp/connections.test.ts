@@ -43,6 +43,8 @@ describeWith('rabbitmq', 'connections', () => {
       'frame_max',
       'client_properties',
     ] as const
+    const NAMED =
+      'lists:any(fun([{client_properties, L}]) -> lists:any(fun({_, _, V}) -> V =:= <<"manifold">>; (_) -> false end, L) end, rabbit_networking:connection_info_all([client_properties])).'
     /** Returns the broker's view of the program's connection, and ends it. */
     async function connected(
       uri: string,
@@ -56,6 +58,8 @@ describeWith('rabbitmq', 'connections', () => {
       })
       await until(async () => {
         if (over !== '') throw new Error(over)
+        // rabbitmqctl costs a second of processor time, so the node is asked first.
+        if (!(await broker.server.evaluate(NAMED)).includes('true')) return false
         found = (await broker.ctl('list_connections', ...FIELDS))
           .split('\n')
           .find((line) => line.includes('"manifold"'))
@@ -172,11 +176,18 @@ describeWith('rabbitmq', 'connections', () => {
         await sink.open(to.ctx)
         return from.told.text() + to.told.text()
       }
+      const passed = new Set<string>()
       const pass = async (n: number): Promise<void> => {
         expect(await sink.write(writeOf(bodies(1, n)), forever)).toEqual({ retry: [], rejected: [] })
-        const taken = await take(source, 1)
-        expect(values(taken)).toEqual(bodies(1, n))
-        await source.commit(taken.deliveries[0]!.partition, taken.deliveries[0]!.last)
+        // A node that is killed forgets acknowledgements that it has not yet written: those messages come again.
+        const fresh: string[] = []
+        while (fresh.length === 0) {
+          const taken = await take(source, 1)
+          fresh.push(...values(taken).filter((value) => !passed.has(value)))
+          for (const { partition, last } of taken.deliveries) await source.commit(partition, last)
+        }
+        expect(fresh).toEqual(bodies(1, n))
+        passed.add(fresh[0]!)
       }
       expect(await open()).not.toMatch(/instead/)
       await pass(1)

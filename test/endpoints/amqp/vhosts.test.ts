@@ -36,10 +36,13 @@ describeWith('rabbitmq', 'vhosts', () => {
     return name
   }
   const at = (name: string, login = ''): string => broker.uri(`/${encodeURIComponent(name)}`, login)
-  /** Its store is killed until the vhost gives up being restarted. */
+  /** Ends all processes of the vhost, for good. */
   async function bringDown(name: string): Promise<void> {
-    const kill = `case rabbit_vhost_sup_sup:get_vhost_sup(<<"${name}">>) of {ok, S} -> [exit(P, a_test) || {msg_store_persistent, P, _, _} <- supervisor:which_children(S), is_pid(P)]; _ -> none end, rabbit_vhost_sup_sup:is_vhost_alive(<<"${name}">>).`
-    await until(async () => (await broker.ctl('eval', kill).catch((error: unknown) => String(error))).includes('false'))
+    const supervisor = `element(4, hd(ets:lookup(rabbit_vhost_sup_sup, <<"${name}">>)))`
+    const ended = await broker.server.evaluate(
+      `ok = supervisor:terminate_child(rabbit_vhost_sup_sup, ${supervisor}), rabbit_vhost_sup_sup:is_vhost_alive(<<"${name}">>).`,
+    )
+    expect(ended).toBe('false')
   }
   const faultOf = async (open: Promise<unknown>): Promise<Error> => {
     const fault: unknown = await open.then(
