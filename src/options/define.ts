@@ -20,6 +20,8 @@ export interface OptionFacts<T> {
   readonly roles?: readonly Role[]
   /** The value is replaced by *** in messages, status and process title. */
   readonly secret?: true
+  /** The value is a private key or the name of its file. A value that cannot be the name of a file is secret. */
+  readonly privateKey?: true
   /** The option is part of a flow's identity: another value makes another flow. */
   readonly identity?: true
   /**

@@ -148,6 +148,14 @@ export function holdsPrivateKey(text: string): boolean {
   return /-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----/.test(text)
 }
 
+/**
+ * Tells whether the value of an option for a private key is the key itself, with or without the lines around it. The
+ * name of a file has neither several lines nor 60 characters of base64 in a row.
+ */
+export function isPrivateKey(text: string): boolean {
+  return holdsPrivateKey(text) || /[\r\n]|[A-Za-z0-9+/=]{60}/.test(text)
+}
+
 /** Quotes a part of the command line for a message: in one line, and shortened if it is long. */
 export function quoted(text: string): string {
   const plain = text.replace(

@@ -24,12 +24,10 @@ function mayBeSecret(name: string): boolean {
   return !isHarmless(name)
 }
 
-/** @param isSecret decides by the name of a query parameter */
-export function redactUri(
-  text: string,
-  isSecret: (name: string) => boolean = mayBeSecret,
-  hide: Hide = hiddenValue,
-): string {
+/** Decides whether a query parameter is secret. */
+type IsSecret = (name: string, value: string) => boolean
+
+export function redactUri(text: string, isSecret: IsSecret = mayBeSecret, hide: Hide = hiddenValue): string {
   const mask = maskBraces(text)
   const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(mask)?.[0].length ?? 0
   const query = mask.indexOf('?', scheme)
@@ -55,7 +53,7 @@ export function redactUri(
   return head + tail
 }
 
-export function redactQuery(query: string, isSecret: (name: string) => boolean, hide: Hide = hiddenValue): string {
+export function redactQuery(query: string, isSecret: IsSecret, hide: Hide = hiddenValue): string {
   const mask = maskBraces(query)
   let out = ''
   for (let from = 0; from <= query.length; ) {
@@ -65,7 +63,7 @@ export function redactQuery(query: string, isSecret: (name: string) => boolean, 
     if (equals === -1) out += query.slice(from, end)
     else {
       const value = query.slice(equals + 1, end)
-      out += `${query.slice(from, equals + 1)}${isSecret(query.slice(from, equals)) && value !== '' ? hide(value) : value}`
+      out += `${query.slice(from, equals + 1)}${isSecret(query.slice(from, equals), value) && value !== '' ? hide(value) : value}`
     }
     if (next !== -1) out += '&'
     from = end + 1

@@ -3,7 +3,7 @@
  * well.
  */
 import type { AnyEndpoint, Role } from './define'
-import { findOption, holdsPrivateKey, isHarmless, looksSecret, splitName, specOf } from './names'
+import { findOption, holdsPrivateKey, isHarmless, isPrivateKey, looksSecret, splitName, specOf } from './names'
 import { hiddenValue, redactUri as redactAny, type Hide } from './redact-uri'
 import { findEndpoint, schemeOf } from './split'
 import { isSecretOption } from './target'
@@ -19,7 +19,8 @@ export function redactUri(text: string, registry: readonly AnyEndpoint[] = [], h
   // The names in a peer's query have nothing to do with our options.
   return redactAny(
     text,
-    (name) => (endpoint === undefined || endpoint.query === 'peer' ? !isHarmless(name) : isSecret(name, endpoint)),
+    (name, value) =>
+      endpoint === undefined || endpoint.query === 'peer' ? !isHarmless(name) : isSecret(name, value, endpoint),
     hide,
   )
 }
@@ -28,12 +29,13 @@ function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint
   return findEndpoint(registry, schemeOf(text).scheme)
 }
 
-/** Tells whether a word is secret: by its declaration, or by its name if it is not declared. */
-function isSecret(name: string, endpoint: AnyEndpoint | undefined, role?: Role): boolean {
+/** Tells whether a value is secret: by the declaration of its option, or by the name if there is no declaration. */
+function isSecret(name: string, value: string, endpoint: AnyEndpoint | undefined, role?: Role): boolean {
   if (splitName(name).base === 'header') return true
   const spec = specOf(endpoint)
   const found = findOption(spec, name, role)
-  return found === undefined ? looksSecret(name) : isSecretOption(found.key, spec)
+  if (found === undefined) return looksSecret(name)
+  return found.option.privateKey === true ? isPrivateKey(value) : isSecretOption(found.key, spec)
 }
 
 /** Returns each word of argv as it may be shown. */
@@ -45,12 +47,13 @@ export function redactArgv(
   let role: Role | undefined
   let endpoint: AnyEndpoint | undefined
   let uriNext = false
-  let hideNext = false
+  /** The name of an option whose value stands in the next word. */
+  let hideNext: string | undefined
   return argv.map((word) => {
     const flag = /^--([A-Za-z][\w-]*)(=[^]*)?$/.exec(word)
     if (flag !== null) {
       const base = splitName(flag[1] ?? '').base
-      hideNext = false
+      hideNext = undefined
       role = base === 'from' ? 'source' : base === 'to' || base === 'deadletter' ? 'sink' : undefined
       endpoint = undefined
       uriNext = role !== undefined && flag[2] === undefined
@@ -64,16 +67,16 @@ export function redactArgv(
       endpoint = endpointOf(word, registry)
       return redactUri(word, registry, hide)
     }
-    if (hideNext) {
-      hideNext = false
-      return hide(word)
+    if (hideNext !== undefined) {
+      const hidden = isSecret(hideNext, word, endpoint, role)
+      hideNext = undefined
+      if (hidden) return hide(word)
     }
     // `secret-access-key VALUE` is a mistake, but VALUE is a secret all the same.
     hideNext =
-      endpoint !== undefined &&
-      !word.includes('=') &&
-      findOption(specOf(endpoint), word, role)?.option.kind !== 'flag' &&
-      isSecret(word, endpoint, role)
+      endpoint !== undefined && !word.includes('=') && findOption(specOf(endpoint), word, role)?.option.kind !== 'flag'
+        ? word
+        : undefined
     return shownWord(word, endpoint, role, hide)
   })
 }
@@ -84,6 +87,6 @@ function shownWord(word: string, endpoint: AnyEndpoint | undefined, role: Role |
   if (equals === -1) return word
   const name = word.slice(0, equals)
   const value = word.slice(equals + 1)
-  if (isSecret(name.replace(/:$/, ''), endpoint, role) || holdsPrivateKey(value)) return `${name}=${hide(value)}`
+  if (isSecret(name.replace(/:$/, ''), value, endpoint, role) || holdsPrivateKey(value)) return `${name}=${hide(value)}`
   return /:\/\//.test(value) ? `${name}=${redactAny(value, undefined, hide)}` : word
 }

@@ -5,7 +5,7 @@
  */
 import { lineOf, Refused, UsageError } from '../core/errors'
 import type { AnyEndpoint, AnyGiven, AnyTarget, Role, Spec, Uri } from './define'
-import { holdsPrivateKey, isHarmless, kebab, looksSecret, specOf } from './names'
+import { holdsPrivateKey, isHarmless, isPrivateKey, kebab, looksSecret, specOf } from './names'
 import { collectOptions, optionValues, wordOf, type OptionContext, type RawValues } from './parse'
 import { valueOf, type Environment } from './placeholders'
 import { labelOf, redactUri } from './redact-uri'
@@ -151,6 +151,7 @@ function placeholderUses(
         // Headers and messages may contain credentials within other text.
         secret:
           spec[key]?.secret === true ||
+          spec[key]?.privateKey === true ||
           spec[key]?.kind === 'map' ||
           spec[key]?.kind === 'list' ||
           namesSecret(placeholder),
@@ -228,7 +229,8 @@ function learnTypedSecrets(
       const text = asTyped(template)
       // A login in JSON names its secrets.
       for (const [, name = '', value = ''] of text.matchAll(JSON_MEMBER)) if (looksSecret(name)) learn(value)
-      if (!isSecretOption(key, spec) && !holdsPrivateKey(text)) continue
+      const secret = spec[key]?.privateKey === true ? isPrivateKey(text) : isSecretOption(key, spec)
+      if (!secret && !holdsPrivateKey(text)) continue
       for (const part of template) if (typeof part === 'string') learn(part)
     }
   }
@@ -269,10 +271,11 @@ function warningsOf(
       `the password of ${label} stands on the command line, where others on this machine can read it: write {env:NAME} or {file:PATH} in its place`,
     )
   for (const [key, given] of Object.entries(rawValues)) {
+    const isTypedSecret = (text: string): boolean =>
+      spec[key]?.privateKey === true ? isPrivateKey(text) : spec[key]?.secret === true && !hasNoPassword(text)
     if (
-      spec[key]?.secret === true &&
       spec[key]?.kind !== 'map' &&
-      given.some(({ template }) => isFixed(template) && !hasNoPassword(asTyped(template)))
+      given.some(({ template }) => isFixed(template) && isTypedSecret(asTyped(template)))
     )
       warnings.push(
         `${kebab(key)} of ${scheme} stands on the command line, where others on this machine can read it: write ${kebab(key)}={env:NAME} or {file:PATH}`,

@@ -1,11 +1,13 @@
 /** Tests secrets in places of a line that no declaration calls secret. Nothing that a run writes may contain one. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { manifold } from '../support/manifold'
 
 const PEM =
   '-----BEGIN EC PRIVATE KEY-----\nCANARYabcdefghijklmnop\nCANARYqrstuvwxyz012345\n-----END EC PRIVATE KEY-----\n'
+/** The same without the lines around it, as somebody may paste it. */
+const BARE_KEY = `MIGHAgEAMBMGByqGSM49CANARY${'AwEHBG0wawIBAQQgq'.repeat(4)}`
 const CERTIFICATE = '-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n'
 
 let folder: string
@@ -42,6 +44,18 @@ test.each([
     ['--from', 'amqps://127.0.0.1:1/', 'queue=q', `cert=${CERTIFICATE}`, `certkey=${PEM}`, '--to', 'discard:'],
   ],
   [
+    "a private key without its first line in a feed's line",
+    ['--from', 'wss://127.0.0.1:1/feed', `cert=${CERTIFICATE}`, `cert-key=${BARE_KEY}`, '--to', 'discard:'],
+  ],
+  [
+    'a private key without its first line in a line with Kafka',
+    ['--from', 'kafka+tls://127.0.0.1:1/t', `cert=${CERTIFICATE}`, `ssl.key.location=${BARE_KEY}`, '--to', 'discard:'],
+  ],
+  [
+    "a private key without its first line in the query of a broker's URI",
+    ['--from', `amqps://127.0.0.1:1/?queue=q&certfile=/nowhere&keyfile=${BARE_KEY}`, '--to', 'discard:'],
+  ],
+  [
     'a login that is sent',
     ['--from', 'ws://127.0.0.1:1/', 'send={"op":"auth","secretKey":"CANARY-login"}', '--to', 'discard:'],
   ],
@@ -75,3 +89,24 @@ test.each([
   expect(told).toMatch(/127\.0\.0\.1|the command ended with code 1/)
   expect(told).not.toContain('CANARY')
 })
+
+test.each([
+  ['wss://127.0.0.1:1/feed', 'key'],
+  ['wss://127.0.0.1:1/feed', 'cert-key'],
+  ['kafka+tls://127.0.0.1:1/t', 'cert-key'],
+  ['amqps://127.0.0.1:1/?queue=q', 'certkey'],
+])(
+  'the file of a private key is no secret: the line of %s with %s= is kept, and its flow can be drained',
+  async (uri, name) => {
+    const state = join(folder, 'state')
+    const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')]
+    writeFileSync(cert, CERTIFICATE)
+    writeFileSync(key, PEM)
+    const line = ['--from', uri, `cert=${cert}`, `${name}=${key}`, '--to', 'discard:']
+    const run = await manifold([...line, '--name', 'told', '--state', state, '--give-up-after', 'first'])
+    expect(run.stderr).not.toMatch(/stands on the command line/)
+    const kept = textOf(state)
+    expect(kept).toContain(`${name}=${key}`)
+    expect(kept).not.toContain('CANARY')
+  },
+)

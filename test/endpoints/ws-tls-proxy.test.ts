@@ -78,7 +78,7 @@ describe('TLS', () => {
     })
     const { error } = await attempt(peer.url, { ca: authority.caFile })
     expect(error).toBeInstanceOf(Refused)
-    expect(error?.message).toMatch(/for another name .*server-name=/)
+    expect(error?.message).toMatch(/for another name: .*server-name=/)
     expect((await attempt(peer.url, { ca: authority.caFile, serverName: 'feed.example' })).got).toEqual(['hello'])
     expect(asked).toEqual(['feed.example'])
   })
@@ -96,14 +96,14 @@ describe('TLS', () => {
     expect(told).toMatch(/"warn".*certificate is not checked/)
   })
 
-  test('a client certificate is shown where the server wants one; without it the hint names cert= and key=', async () => {
+  test('a client certificate is shown where the server wants one; without it the hint names cert= and cert-key=', async () => {
     const peer = await tls(server, { requestCert: true, rejectUnauthorized: true, ca: authority.ca })
-    expect((await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, key: client.keyFile })).got).toEqual(
-      ['hello'],
-    )
+    expect(
+      (await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, certKey: client.keyFile })).got,
+    ).toEqual(['hello'])
     const { error } = await attempt(peer.url, { ca: authority.caFile })
     expect(error).toBeInstanceOf(Refused)
-    expect(error?.message).toMatch(/cert= and key=/)
+    expect(error?.message).toMatch(/cert= and cert-key=/)
   })
 
   test('files that are missing or hold no PEM are refused by the name of their option', async () => {
@@ -111,9 +111,9 @@ describe('TLS', () => {
     expect((await attempt(peer.url, { ca: '/nothing/here.pem' })).error?.message).toMatch(
       /ca= cannot be read: .*ENOENT/,
     )
-    const { error } = await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, key: server.keyFile })
+    const { error } = await attempt(peer.url, { ca: authority.caFile, cert: client.certFile, certKey: server.keyFile })
     expect(error).toBeInstanceOf(Refused)
-    expect(error?.message).toMatch(/cert= or key= is not usable/)
+    expect(error?.message).toMatch(/cert= or cert-key= is not usable/)
   })
 
   test('wss to a server without TLS, and ws to one with it, are refused with the other scheme', async () => {

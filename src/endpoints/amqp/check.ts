@@ -1,6 +1,6 @@
 /** Finds faults of a line before anything is opened. */
+import { tlsOptionFaults } from '../../options/tls'
 import type { Given, Role } from '../../options/define'
-import { kebab } from '../../options/names'
 import type { AmqpOptions } from './options'
 import { vhostOf } from './settings'
 import { parseBinding } from './topology'
@@ -59,20 +59,11 @@ export function faultsOf({ uri, options }: Given<AmqpOptions>, role: Role): read
     if (options.start !== 'oldest' && !isStream(options))
       faults.push('start= is for streams: a queue is read from its front')
   }
-  if ((options.cert === undefined) !== (options.certkey === undefined))
-    faults.push(
-      `a client certificate is cert= and certkey=: ${options.cert === undefined ? 'cert' : 'certkey'}= is missing`,
-    )
   if (options.authMechanism === 'external' && (uri.scheme === 'amqp' || options.cert === undefined))
-    faults.push('auth-mechanism=external logs in with a client certificate: amqps://, cert= and certkey=')
+    faults.push('auth-mechanism=external logs in with a client certificate: amqps://, cert= and cert-key=')
   if (options.authMechanism === 'external' && (uri.user !== undefined || uri.password !== undefined))
     faults.push('auth-mechanism=external takes the user from the certificate: leave out what stands before the @')
-  if (uri.scheme === 'amqp') {
-    const used =
-      (['ca', 'cert', 'certkey', 'serverName'] as const).find((name) => options[name] !== undefined) ??
-      (options.tlsInsecure ? 'tlsInsecure' : undefined)
-    if (used !== undefined) faults.push(`${kebab(used)} is for TLS: write amqps:// instead of amqp://`)
-  }
+  faults.push(...tlsOptionFaults(options, uri.scheme === 'amqp' ? { scheme: 'amqp', instead: 'amqps' } : undefined))
   return faults
 }
 

@@ -3,6 +3,7 @@
  * library.
  */
 import { Disconnected, ManifoldError, Refused, lineOf } from '../../core/errors'
+import { tlsFault } from '../../options/tls'
 
 /** Error messages need these facts for their hints. */
 export interface FaultContext {
@@ -12,17 +13,6 @@ export interface FaultContext {
   readonly redact: (text: string) => string
 }
 
-const UNTRUSTED = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'CERT_UNTRUSTED',
-  'CERT_REJECTED',
-  'INVALID_CA',
-])
-const OUTSIDE_VALIDITY = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
 /**
  * Retries alone do not help with these reply codes of AMQP 0-9-1 (1.2): not found, refused, locked, declared with other
  * arguments, not allowed, not implemented.
@@ -51,33 +41,8 @@ export function openingFault(error: unknown, at: string, context: FaultContext):
   const code = (error as NodeJS.ErrnoException).code ?? ''
   const text = context.redact(lineOf(error))
   const facts = { cause: error }
-  if (UNTRUSTED.has(code))
-    return new Refused(
-      `the certificate of ${at} is not trusted (${code}): name the authority that signed it with ca=FILE`,
-      facts,
-    )
-  if (OUTSIDE_VALIDITY.has(code))
-    return new Refused(
-      `the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`,
-      facts,
-    )
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return new Refused(
-      `the certificate of ${at} is for another name: use a name that is in it, or give it with server-name=`,
-      facts,
-    )
-  if (/^ERR_SSL_.*ALERT/.test(code))
-    return new Refused(
-      `${at} ended the TLS handshake (${code}): it may want a client certificate, cert= and certkey=, or another one`,
-      facts,
-    )
-  if (code === 'EPROTO' || code.startsWith('ERR_SSL_'))
-    return new Refused(`${at} does not speak TLS: is amqp:// meant instead of amqps://?`, facts)
-  if (code.startsWith('ERR_OSSL') || code === 'ERR_CRYPTO_OPERATION_FAILED')
-    return new Refused(
-      `ca=, cert= or certkey= is not usable (${code}): PEM is expected, with password= where the key has a passphrase`,
-      facts,
-    )
+  const handshake = tlsFault(code, at, { secure: 'amqps', plain: 'amqp' }, error)
+  if (handshake !== undefined) return handshake
   if (/ACCESS_REFUSED - Login was refused|403 \(ACCESS-REFUSED\)/.test(text)) {
     return new Refused(
       context.user === ''

@@ -1,4 +1,5 @@
 import { opt } from '../../options/define'
+import { tlsOptions } from '../../options/tls'
 import { parseKey } from './routing-key'
 
 const MIB = 1024 * 1024
@@ -158,23 +159,11 @@ export const options = {
     doc: 'Chooses how to log in. plain: with user and password. external: as the name in the client certificate.',
     default: 'plain',
   }),
-  ca: opt.string({
-    doc: "Names the certificates to trust instead of the system's: a PEM file, or its content.",
-    aliases: ['cacertfile'],
-  }),
-  cert: opt.string({
-    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well (certkey=).',
-    aliases: ['certfile'],
-  }),
-  certkey: opt.string({
-    doc: 'Names the private key of the client certificate: a PEM file, or its content.',
-    aliases: ['keyfile'],
-    secret: true,
-  }),
-  password: opt.string({
-    doc: 'Sets the passphrase of the private key, as in the URIs of RabbitMQ. The password of the login stands in the URI before the @.',
-    aliases: ['passphrase'],
-    secret: true,
+  ...tlsOptions('broker', {
+    ca: ['cacertfile'],
+    cert: ['certfile'],
+    certKey: ['keyfile'],
+    certPassword: ['password', 'passphrase'],
   }),
   verify: opt.oneOf(['verify_peer', 'verify_none'], {
     doc: 'Chooses whether the server certificate is checked, as in the URIs of RabbitMQ. verify_none means the same as tls-insecure.',

@@ -1,8 +1,7 @@
 /** Turns options into the settings of a connection. */
 import { hostname } from 'node:os'
-import { readFile } from 'node:fs/promises'
-import { Refused, lineOf } from '../../core/errors'
 import type { Given, Role } from '../../options/define'
+import { readTls } from '../../options/tls'
 import type { AmqpOptions } from './options'
 
 export interface BrokerAddress {
@@ -44,11 +43,7 @@ export const GUEST = 'guest'
  */
 export async function settingsOf({ uri, options }: Given<AmqpOptions>, role: Role): Promise<Settings> {
   const secure = uri.scheme === 'amqps'
-  const [ca, cert, key] = await Promise.all([
-    pem('ca', options.ca),
-    pem('cert', options.cert),
-    pem('certkey', options.certkey),
-  ])
+  const tls = await readTls(options)
   const anonymous = uri.user === undefined && uri.password === undefined
   const what = role === 'source' ? `from ${options.queue ?? ''}` : `to ${options.queue ?? options.exchange ?? ''}`
   return {
@@ -59,20 +54,13 @@ export async function settingsOf({ uri, options }: Given<AmqpOptions>, role: Rol
       options.authMechanism === 'external'
         ? undefined
         : { user: anonymous ? GUEST : (uri.user ?? ''), password: anonymous ? GUEST : (uri.password ?? '') },
-    tls: {
-      rejectUnauthorized: !isInsecure(options),
-      ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-      ...(options.password === undefined ? {} : { passphrase: options.password }),
-      ...(options.serverName === undefined ? {} : { servername: options.serverName }),
-    },
+    tls: { ...tls, rejectUnauthorized: !isInsecure(options) },
     heartbeat: options.heartbeat === undefined ? undefined : Math.ceil(options.heartbeat / 1000),
     connectMs: options.connectionTimeout,
     name: options.connectionName ?? `manifold ${what.trim()} (${hostname()}, ${process.pid})`,
     frameMax: options.frameMax,
     channelMax: options.channelMax,
-    redact: redactorOf([uri.password, options.password]),
+    redact: redactorOf([uri.password, options.certPassword]),
   }
 }
 
@@ -87,20 +75,6 @@ export function isInsecure(options: { readonly tlsInsecure: boolean; readonly ve
 export function vhostOf(path: string): string {
   const typed = path.replace(/^\//, '')
   return typed === '' ? '/' : decodeURIComponent(typed)
-}
-
-async function pem(name: string, given: string | undefined): Promise<string | undefined> {
-  if (given === undefined || given.includes('-----BEGIN')) return given
-  try {
-    return await readFile(given, 'utf8')
-  } catch (error) {
-    throw new Refused(
-      name === 'certkey'
-        ? `the file of certkey= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`
-        : `${name}= cannot be read: ${lineOf(error)}`,
-      { cause: error },
-    )
-  }
 }
 
 /** Short values are left, because they would remove harmless text. */

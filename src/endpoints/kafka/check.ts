@@ -1,4 +1,5 @@
 /** Checks options that depend on each other, before anything is opened. */
+import { tlsOptionFaults } from '../../options/tls'
 import type { Given, Role } from '../../options/define'
 import { MECHANISMS, type KafkaOptions } from './options'
 import { allowFilter, isTopicName, parseTemplate } from './produce/routing'
@@ -97,14 +98,8 @@ function connectionFaults(given: Given<KafkaOptions>): readonly string[] {
     faults.push('sasl=aws-msk-iam goes over TLS alone: write kafka+tls://')
   if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined))
     faults.push("options 'access-key-id' and 'secret-access-key' go together")
-  if ((options.cert === undefined) !== (options.certKey === undefined))
-    faults.push("options 'cert' and 'cert-key' go together")
-  if (uri.scheme === 'kafka')
-    for (const name of ['ca', 'cert', 'certKey', 'serverName', 'certPassword'] as const)
-      if (options[name] !== undefined)
-        faults.push(
-          `option '${name.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`)}' is for TLS: write kafka+tls://`,
-        )
-  if (uri.scheme === 'kafka' && options.tlsInsecure) faults.push("option 'tls-insecure' is for TLS: write kafka+tls://")
+  faults.push(
+    ...tlsOptionFaults(options, uri.scheme === 'kafka' ? { scheme: 'kafka', instead: 'kafka+tls' } : undefined),
+  )
   return faults
 }

@@ -2,6 +2,7 @@
  * Classifies failed connections, lost answers and error codes for the core. The shape of the library's errors is known
  * here, the library is not imported.
  */
+import { tlsFault } from '../../options/tls'
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
 import {
   CLUSTER_AUTHORIZATION_FAILED,
@@ -57,7 +58,6 @@ function causesOf(error: unknown): readonly unknown[] {
 
 const NETWORK =
   /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EAI_FAIL|EAI_NODATA|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENETDOWN|ENETRESET|EADDRNOTAVAIL|EMFILE|ENFILE|ERR_SOCKET_CLOSED|ERR_STREAM_DESTROYED)$/
-const CERTIFICATE = /^CERT_|CERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_CERT|HOSTNAME_MISMATCH/
 
 const HUNG_UP = 'the connection was closed'
 /** The peer ended the connection, and said nothing. */
@@ -88,40 +88,16 @@ export function classify(error: unknown, doing: string, peer: Peer): unknown {
       `${address} and this program do not agree on the login (${peer.mechanism}): ${lineOf(texts.at(-1) ?? error)}`,
       options,
     )
-  const certificate = codes.find((code) => CERTIFICATE.test(code))
-  if (certificate !== undefined)
-    return new Refused(
-      `the certificate of ${address} cannot be trusted (${certificate}): name its authority with ca=, the name it is made for with server-name=, or correct the host`,
-      options,
-    )
-  if (
-    codes.some(
-      (code) =>
-        code.startsWith('ERR_SSL_TLSV1') ||
-        code.startsWith('ERR_SSL_SSLV3_ALERT') ||
-        /ALERT_.*CERT|CERTIFICATE_REQUIRED/.test(code),
-    )
-  )
-    return new Refused(
-      `${address} refuses TLS with this client (${codes.find((code) => code.startsWith('ERR_SSL'))}): it may want a client certificate, or another one: cert= and cert-key=`,
-      options,
-    )
-  if (
-    codes.includes('EPROTO') ||
-    codes.some((code) => code.startsWith('ERR_SSL_')) ||
-    texts.some((text) => text.startsWith('TLS handshake failed') || text.includes('before secure TLS connection'))
-  ) {
-    return new Refused(
-      `${address} does not speak TLS: write kafka:// where it is a plain port, or name the port that does`,
-      options,
-    )
+  for (const code of codes) {
+    const handshake = tlsFault(code, address, { secure: 'kafka+tls', plain: 'kafka' }, error)
+    if (handshake !== undefined) return handshake
   }
-  if (texts.includes('Broker requires TLS.')) return new Refused(`${address} speaks TLS: write kafka+tls://`, options)
-  if (codes.some((code) => code.startsWith('ERR_OSSL') || code.startsWith('ERR_CRYPTO')))
+  if (texts.some((text) => text.startsWith('TLS handshake failed') || text.includes('before secure TLS connection')))
     return new Refused(
-      `the client certificate of cert=, cert-key= and cert-password= cannot be used (${codes.find((code) => /^ERR_(OSSL|CRYPTO)/.test(code))})`,
+      `${address} does not speak TLS: is kafka:// meant instead of kafka+tls://, or another port?`,
       options,
     )
+  if (texts.includes('Broker requires TLS.')) return new Refused(`${address} speaks TLS: write kafka+tls://`, options)
   const network = codes.find((code) => NETWORK.test(code))
   const why = texts.some((text) => /timed out/i.test(text))
     ? 'no answer in time'

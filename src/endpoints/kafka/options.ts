@@ -1,4 +1,5 @@
 import { opt } from '../../options/define'
+import { tlsOptions } from '../../options/tls'
 import { parseTime } from '../../options/times'
 
 const MIB = 1024 * 1024
@@ -257,31 +258,11 @@ const connection = {
     secret: true,
   }),
   tokenExtension: opt.map({ doc: 'Adds an extension to the token: token-extension.NAME=VALUE.' }),
-  ca: opt.string({
-    doc: "Names the certificates to trust instead of the system's: a PEM file, or its content.",
-    aliases: ['ssl.ca.location'],
-  }),
-  cert: opt.string({
-    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well (cert-key=).',
-    aliases: ['ssl.certificate.location'],
-  }),
-  certKey: opt.string({
-    doc: 'Names the private key of the client certificate: a PEM file, or its content.',
-    aliases: ['ssl.key.location'],
-  }),
-  certPassword: opt.string({
-    doc: 'Sets the password of the private key.',
-    secret: true,
-    aliases: ['ssl.key.password'],
-  }),
-  serverName: opt.string({
-    doc: "Sets the name to ask for in the TLS handshake and to find in the brokers' certificates.",
-    defaultText: 'the host of each broker',
-  }),
-  tlsInsecure: opt.flag({
-    doc: 'Accepts any certificate of a broker. Anyone between can then read and change everything.',
-    default: false,
-    defaultText: 'false',
+  ...tlsOptions('broker', {
+    ca: ['ssl.ca.location'],
+    cert: ['ssl.certificate.location'],
+    certKey: ['ssl.key.location'],
+    certPassword: ['ssl.key.password'],
   }),
   region: opt.string({
     doc: 'Names the AWS region for sasl=aws-msk-iam.',

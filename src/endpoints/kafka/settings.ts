@@ -1,7 +1,6 @@
 /** Resolves options into the settings of connections. */
-import { readFile } from 'node:fs/promises'
 import type { Given, Target } from '../../options/define'
-import { Refused, lineOf } from '../../core/errors'
+import { readTls } from '../../options/tls'
 import { PORTS, type KafkaOptions, type MECHANISMS } from './options'
 
 export interface BrokerAddress {
@@ -62,13 +61,6 @@ export async function settingsOf(target: Target<KafkaOptions>): Promise<Settings
   const given = await target.resolve()
   const { options, uri } = given
   const secure = uri.scheme === 'kafka+tls'
-  const [ca, cert, key] = secure
-    ? await Promise.all([
-        readPem('ca', options.ca),
-        readPem('cert', options.cert),
-        readPem('cert-key', options.certKey),
-      ])
-    : []
   const login = loginOf(given, target)
   return {
     hosts: uri.hosts.map(({ host, port }) => ({ host, port: port ?? PORTS[secure ? 'kafka+tls' : 'kafka'] })),
@@ -76,18 +68,7 @@ export async function settingsOf(target: Target<KafkaOptions>): Promise<Settings
     connectMs: options.connectTimeout,
     requestMs: options.requestTimeout,
     ...(login === undefined ? {} : { login }),
-    ...(!secure
-      ? {}
-      : {
-          tls: {
-            rejectUnauthorized: !options.tlsInsecure,
-            ...(ca === undefined ? {} : { ca }),
-            ...(cert === undefined ? {} : { cert }),
-            ...(key === undefined ? {} : { key }),
-            ...(options.certPassword === undefined ? {} : { passphrase: options.certPassword }),
-            ...(options.serverName === undefined ? {} : { servername: options.serverName }),
-          },
-        }),
+    ...(secure ? { tls: await readTls(options) } : {}),
   }
 }
 
@@ -121,19 +102,5 @@ function loginOf(given: Given<KafkaOptions>, target: Target<KafkaOptions>): Logi
     }
     default:
       return { mechanism, user: options.user ?? uri.user ?? '', password: options.password ?? uri.password ?? '' }
-  }
-}
-
-async function readPem(name: string, given: string | undefined): Promise<string | undefined> {
-  if (given === undefined || given.includes('-----BEGIN')) return given
-  try {
-    return await readFile(given, 'utf8')
-  } catch (error) {
-    throw new Refused(
-      name === 'cert-key'
-        ? `the file of cert-key= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`
-        : `${name}= cannot be read: ${lineOf(error)}`,
-      { cause: error },
-    )
   }
 }

@@ -1,8 +1,8 @@
 /** Finds faults of a line before anything is opened. */
 import { lineOf } from '../../core/errors'
 import { proxyUrl } from '../../kit/proxy'
+import { tlsOptionFaults } from '../../options/tls'
 import type { Given, Role } from '../../options/define'
-import { kebab } from '../../options/names'
 import type { WsOptions } from './options'
 
 /**
@@ -38,14 +38,7 @@ export function faultsOf(given: Given<WsOptions>, role: Role): readonly string[]
   for (const protocol of options.protocol)
     if (!TOKEN.test(protocol)) faults.push('protocol= takes one name at a time, without spaces or commas')
   if (new Set(options.protocol).size < options.protocol.length) faults.push('the same protocol= is given twice')
-  if ((options.cert === undefined) !== (options.key === undefined))
-    faults.push(`a client certificate is cert= and key=: ${options.cert === undefined ? 'cert' : 'key'}= is missing`)
-  if (uri.scheme === 'ws') {
-    const used =
-      (['ca', 'cert', 'key', 'serverName'] as const).find((name) => options[name] !== undefined) ??
-      (options.tlsInsecure ? 'tlsInsecure' : undefined)
-    if (used !== undefined) faults.push(`${kebab(used)} is for TLS: write wss:// instead of ws://`)
-  }
+  faults.push(...tlsOptionFaults(options, uri.scheme === 'ws' ? { scheme: 'ws', instead: 'wss' } : undefined))
   faults.push(...proxyFaults(options.proxy))
   if (role === 'source') {
     if (options.dedupe !== undefined && options.reconnectEvery === 0)

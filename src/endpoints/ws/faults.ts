@@ -2,6 +2,7 @@
 import { STATUS_CODES, type IncomingHttpHeaders } from 'node:http'
 import { Disconnected, Fatal, Refused, Throttled, lineOf, type ManifoldError } from '../../core/errors'
 import { retryAfterMs } from '../../kit/retry-after'
+import { tlsFault } from '../../options/tls'
 
 /** Hints in messages need these facts of the connection. */
 export interface Peer {
@@ -11,23 +12,6 @@ export interface Peer {
   readonly redact: (text: string) => string
 }
 
-/** Node gives these names to verification errors of OpenSSL (node/src/crypto/crypto_common.cc, X509ErrorCode). */
-const UNTRUSTED = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'CERT_UNTRUSTED',
-  'CERT_REJECTED',
-  'CERT_SIGNATURE_FAILURE',
-  'CERT_CHAIN_TOO_LONG',
-  'PATH_LENGTH_EXCEEDED',
-  'INVALID_CA',
-  'INVALID_PURPOSE',
-  'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
-])
-const OUTSIDE_VALIDITY = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CRL_HAS_EXPIRED', 'CRL_NOT_YET_VALID'])
 /** The close codes are those of RFC 6455, 7.4.1, and of its registry. */
 const CLOSE_CODES: Readonly<Record<number, string>> = {
   1000: 'normal closure',
@@ -51,34 +35,8 @@ export function networkFault(error: unknown, peer: Peer): ManifoldError {
   const text = peer.redact(lineOf(error))
   const facts = { cause: error }
   const at = `${peer.host}:${peer.port}`
-  if (UNTRUSTED.has(code))
-    return new Refused(
-      `the certificate of ${at} is not trusted (${code}: ${text}): name the authority that signed it with ca=FILE`,
-      facts,
-    )
-  if (OUTSIDE_VALIDITY.has(code))
-    return new Refused(
-      `the certificate of ${at} is out of its time (${code}): it has to be renewed there, or the clock of this machine is wrong`,
-      facts,
-    )
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return new Refused(
-      `the certificate of ${at} is for another name (${text}): use a name that is in it, or give it with server-name=`,
-      facts,
-    )
-  if (code === 'CERT_REVOKED') return new Refused(`the certificate of ${at} is revoked`, facts)
-  if (/^ERR_SSL_.*ALERT/.test(code))
-    return new Refused(
-      `${at} ended the TLS handshake (${code}): it may want a client certificate, cert= and key=, or another one`,
-      facts,
-    )
-  if (code === 'EPROTO' || code.startsWith('ERR_SSL_'))
-    return new Refused(`${at} does not speak TLS as expected (${code}): is ws:// meant instead of wss://?`, facts)
-  if (code.startsWith('ERR_OSSL') || code === 'ERR_CRYPTO_OPERATION_FAILED')
-    return new Refused(
-      `ca=, cert= or key= is not usable (${code}): PEM is expected, the key without passphrase and belonging to the certificate`,
-      facts,
-    )
+  const handshake = tlsFault(code, at, { secure: 'wss', plain: 'ws' }, error)
+  if (handshake !== undefined) return handshake
   if (code === 'HPE_HEADER_OVERFLOW') return new Refused(`${at} answered with more headers than are accepted`, facts)
   if (code.startsWith('HPE_'))
     return new Refused(

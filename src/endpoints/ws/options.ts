@@ -1,4 +1,5 @@
 import { opt } from '../../options/define'
+import { tlsOptions } from '../../options/tls'
 import { framedSource } from '../../options/shared'
 import { parseDuration } from '../../kit/durations'
 import { parseJsonPath } from './expect'
@@ -50,20 +51,7 @@ export const options = {
     defaultText: '0',
     roles: ['source'],
   }),
-  ca: opt.string({ doc: "Names the certificates to trust instead of the system's: a PEM file, or its content." }),
-  cert: opt.string({
-    doc: 'Names the client certificate: a PEM file, or its content. It needs its private key as well (key=).',
-  }),
-  key: opt.string({ doc: 'Names the private key of the client certificate: a PEM file, or its content.' }),
-  serverName: opt.string({
-    doc: "Sets the name to ask for in the TLS handshake and to find in the server's certificate.",
-    defaultText: 'the host of the URI',
-  }),
-  tlsInsecure: opt.flag({
-    doc: 'Accepts any server certificate. Anyone between can then read and change everything.',
-    default: false,
-    defaultText: 'false',
-  }),
+  ...tlsOptions('server', { certKey: ['key'] }),
   proxy: opt.string({
     doc: 'Names the HTTP proxy to connect through: http://HOST:PORT or https://HOST:PORT. none: no proxy, whatever the environment says.',
     defaultText: 'HTTP_PROXY for ws, HTTPS_PROXY for wss, ALL_PROXY, less NO_PROXY',

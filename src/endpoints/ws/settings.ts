@@ -1,16 +1,8 @@
 /** Turns options into the settings of a connection. */
-import { readFile } from 'node:fs/promises'
 import type { Given } from '../../options/define'
-import { Refused, lineOf } from '../../core/errors'
+import { readTls, type TlsSettings } from '../../options/tls'
 import { parseSendEvery, type SendEvery, type WsOptions } from './options'
 
-export interface Tls {
-  readonly ca?: string
-  readonly cert?: string
-  readonly key?: string
-  readonly servername?: string
-  readonly rejectUnauthorized: boolean
-}
 export interface Settings {
   readonly secure: boolean
   /** The host has no brackets. */
@@ -22,7 +14,7 @@ export interface Settings {
   readonly protocols: readonly string[]
   readonly send: readonly string[]
   readonly sendEvery: readonly SendEvery[]
-  readonly tls: Tls
+  readonly tls: TlsSettings
   /** The value is `none` or a URL. If it is undefined, the environment decides. */
   readonly proxy: string | undefined
   readonly handshakeMs: number
@@ -58,7 +50,7 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
   const basic = login === undefined ? undefined : Buffer.from(login).toString('base64')
   if (basic !== undefined && !Object.keys(headers).some((name) => name.toLowerCase() === 'authorization'))
     headers['Authorization'] = `Basic ${basic}`
-  const [ca, cert, key] = await Promise.all([pem('ca', options.ca), pem('cert', options.cert), pem('key', options.key)])
+  const tls = await readTls(options)
   return {
     secure,
     host,
@@ -68,13 +60,7 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
     protocols: options.protocol,
     send: options.send,
     sendEvery: options.sendEvery.map(parseSendEvery),
-    tls: {
-      rejectUnauthorized: !options.tlsInsecure,
-      ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-      ...(options.serverName === undefined ? {} : { servername: options.serverName }),
-    },
+    tls,
     proxy: options.proxy,
     handshakeMs: options.handshakeTimeout,
     pingMs: options.pingEvery,
@@ -93,7 +79,8 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
       uri.query,
       ...(uri.query ?? '').split('&').map((pair) => pair.slice(pair.indexOf('=') + 1)),
       options.proxy,
-      options.key,
+      options.certKey,
+      options.certPassword,
     ]),
   }
 }
@@ -102,20 +89,6 @@ export async function settingsOf(given: Given<WsOptions>, maxMessage: number, cl
 function requestTarget(path: string, query: string | undefined): string {
   const typed = `${path.startsWith('/') ? path : `/${path}`}${query === undefined ? '' : `?${query}`}`
   return typed.replace(/[^\x21-\x7e]+/g, (run) => encodeURIComponent(run.toWellFormed()))
-}
-
-async function pem(name: string, given: string | undefined): Promise<string | undefined> {
-  if (given === undefined || given.includes('-----BEGIN')) return given
-  try {
-    return await readFile(given, 'utf8')
-  } catch (error) {
-    throw new Refused(
-      name === 'key'
-        ? `the file of key= cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown'}`
-        : `${name}= cannot be read: ${lineOf(error)}`,
-      { cause: error },
-    )
-  }
 }
 
 /**

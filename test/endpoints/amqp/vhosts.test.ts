@@ -95,7 +95,7 @@ describeWith('rabbitmq', 'vhosts', () => {
     )
     const { alice } = broker.server.certificates.clients
     const external = await faultOf(
-      openSource(tls(name), { ...secure, authMechanism: 'external', cert: alice.cert, certkey: alice.key }),
+      openSource(tls(name), { ...secure, authMechanism: 'external', cert: alice.cert, certKey: alice.key }),
     )
     expect(external.message).toMatch(
       /does not let this user into the vhost v\d+: access to vhost 'v\d+' refused for user 'alice'/,

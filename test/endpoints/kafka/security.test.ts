@@ -154,22 +154,22 @@ describeWith('kafka', 'a secure broker', () => {
       [
         'an authority it does not know',
         (s) => [`kafka+tls://${s.listeners.tls}/T`],
-        /the certificate of \S+ cannot be trusted \(\w+\): name its authority with ca=/,
+        /the certificate of \S+ is not trusted \(\w+\): name the authority that signed it with ca=/,
       ],
       [
         'a wrong authority',
         (s) => [`kafka+tls://${s.listeners.tls}/T`, `ca=${s.certificates.stranger.cert}`],
-        /the certificate of \S+ cannot be trusted \(\w+\): name its authority with ca=/,
+        /the certificate of \S+ is not trusted \(\w+\): name the authority that signed it with ca=/,
       ],
       [
         'a wrong name',
         (s) => [`kafka+tls://${s.listeners.tls}/T`, `ca=${s.certificates.ca}`, 'server-name=other.example'],
-        /cannot be trusted \(ERR_TLS_CERT_ALTNAME_INVALID\).*server-name=/,
+        /is for another name: .*server-name=/,
       ],
       [
         'no client certificate where one is wanted',
         (s) => [`kafka+tls://${s.listeners.mutualTls}/T`, `ca=${s.certificates.ca}`],
-        /may want a client certificate, or another one: cert= and cert-key=/,
+        /may want a client certificate, cert= and cert-key=, or another one/,
       ],
       [
         'a client certificate of a stranger',
@@ -179,13 +179,13 @@ describeWith('kafka', 'a secure broker', () => {
           `cert=${s.certificates.stranger.cert}`,
           `cert-key=${s.certificates.stranger.key}`,
         ],
-        /may want a client certificate, or another one: cert= and cert-key=/,
+        /may want a client certificate, cert= and cert-key=, or another one/,
       ],
       ['plaintext to a TLS port', (s) => [`kafka://${s.listeners.tls}/T`], /speaks TLS: write kafka\+tls:\/\/$/],
       [
         'TLS to a plaintext port',
         (s) => [`kafka+tls://${s.listeners.plain}/T`],
-        /does not speak TLS: write kafka:\/\//,
+        /does not speak TLS: is kafka:\/\/ meant/,
       ],
       ['a topic that is not there', (s) => [`kafka://${s.listeners.plain}/not-there`], /there is no (such )?topic/],
       [
