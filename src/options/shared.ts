@@ -1,4 +1,5 @@
 /** Declares options that several endpoints have in common. */
+import { Fatal } from '../core/errors'
 import { opt } from './define'
 
 const MIB = 1024 * 1024
@@ -31,3 +32,8 @@ export const framedSink = {
 
 export type Framing = 'lines' | 'envelope'
 export type Newline = 'reject' | 'space'
+
+/** The fault of a source with `on-gap=fail`. @param why says which records are gone */
+export function gapFault(why: string): Fatal {
+  return new Fatal(`${why}, and on-gap=fail: with on-gap=oldest or latest reading goes on there`)
+}

@@ -1,7 +1,7 @@
 /** Tells which queue or exchange of which broker a line names. */
 import type { Given, CanonicalForm, Role } from '../../options/define'
 import { canonicalServers } from '../../options/canonical-form'
-import { parseKey } from './routing-key'
+import { parseRecordTemplate } from '../../options/record-template'
 import type { AmqpOptions } from './options'
 import { GUEST, PORTS, vhostOf } from './settings'
 import { parseBinding } from './topology'
@@ -35,7 +35,7 @@ function vhostOrPath(path: string): string {
 
 function isFixedKey(key: string): boolean {
   try {
-    return parseKey(key).every((part) => 'text' in part)
+    return parseRecordTemplate(key).every((part) => 'text' in part)
   } catch {
     return false
   }

@@ -1,6 +1,6 @@
 import { opt } from '../../options/define'
 import { tlsOptions } from '../../options/tls'
-import { parseKey } from './routing-key'
+import { parseRecordTemplate } from '../../options/record-template'
 
 const MIB = 1024 * 1024
 const SECOND = 1000
@@ -41,7 +41,7 @@ export const options = {
       identity: true,
     }),
     parse: (raw: string): string => {
-      parseKey(raw)
+      parseRecordTemplate(raw)
       return raw
     },
   },

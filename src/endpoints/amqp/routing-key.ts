@@ -1,37 +1,15 @@
 /** Makes routing keys from a template, in which `{key}` and `{json:PATH}` stand for parts of a record. */
 import type { Entry } from '../../core/contract'
 import { jsonText } from '../../kit/json-scan'
+import { parseRecordTemplate } from '../../options/record-template'
 import { ROUTING_KEY } from './headers'
 import { SHORT_STRING } from './publishing'
-
-type KeyPart =
-  | { readonly text: string }
-  | { readonly from: 'key' }
-  | { readonly from: 'json'; readonly path: readonly string[] }
-
-/** @throws an Error that says what is expected */
-export function parseKey(raw: string): readonly KeyPart[] {
-  const parts: KeyPart[] = []
-  for (const [, group, text] of raw.matchAll(/\{([^{}]*)\}|((?:[^{}]|[{}])[^{}]*)/g)) {
-    if (text !== undefined) {
-      if (/[{}]/.test(text)) throw new Error('a brace has no pair: {key} and {json:PATH} are known')
-      parts.push({ text })
-    } else if (group === 'key') parts.push({ from: 'key' })
-    else {
-      const path = /^json:(.+)$/.exec(group ?? '')?.[1]?.split('.')
-      if (path === undefined || path.includes(''))
-        throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
-      parts.push({ from: 'json', path })
-    }
-  }
-  return parts
-}
 
 /** Returns the routing key of a record, or throws a RangeError that says why it has none. */
 export type KeyOf = (entry: Entry) => Buffer
 
 export function keyOf(template: string): KeyOf {
-  const parts = parseKey(template)
+  const parts = parseRecordTemplate(template)
   if (parts.every((part) => 'text' in part)) {
     const fixed = checkLength(Buffer.from(template))
     return () => fixed

@@ -17,6 +17,7 @@ import { linkedAbort, unlessAborted, Notifier } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
 import { BlockBatch } from './consume/block'
 import { openCluster } from './client'
+import { gapFault } from '../../options/shared'
 import { Fetcher } from './consume/fetcher'
 import type { OffsetRange } from './group/end-detector'
 import { GroupConsumer } from './group/group-consumer'
@@ -35,7 +36,6 @@ import { findTopics, missingFault, parseTopics, partitionMetadata, type WantedTo
 import { PartitionState } from './consume/partition-state'
 import {
   committedOnly,
-  gapFault,
   withLeaders,
   offsetFault,
   ClusterMonitor,

@@ -12,6 +12,7 @@ import { compressionOf, suffixOf } from '../../codec/compression'
 import type { Compression, SegmentPolicy } from '../../core/contract'
 import type { Given } from '../../options/define'
 import { canonicalUrl } from '../../options/canonical-form'
+import { splitTemplate } from '../../options/record-template'
 import { MAX_KEY, MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE, type options } from './options'
 
 const STANDARD_TEMPLATE = '{yyyy}-{mm}-{dd}/{HH}{MM}{SS}.{nano}-{id}.ndjson'
@@ -24,7 +25,7 @@ const LONGEST_ID = '0'.repeat(64)
 const TAG_TEXT = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u
 
 type Variable = (typeof VARIABLES)[number]
-type TemplatePart = { readonly text: string } | { readonly variable: Variable }
+type KeyPart = { readonly text: string } | { readonly variable: Variable }
 type Times = Readonly<Record<Exclude<Variable, 'id' | 'nano'>, string>>
 
 /**
@@ -128,11 +129,11 @@ function keyFaults(given: Given<typeof options>, folder: string): readonly strin
     // eslint-disable-next-line no-control-regex -- control characters are what is refused
     if (/[\u0000-\u001f\u007f\\]/.test(key)) faults.push('key: no backslash and no control character can stand in it')
   }
-  let parts: readonly TemplatePart[]
+  let parts: readonly KeyPart[]
   try {
     parts = parseTemplate(templateOf(given))
   } catch (error) {
-    return [...faults, (error as Error).message]
+    return [...faults, `key: ${(error as Error).message}`]
   }
   const longest = Buffer.byteLength(
     alternativeKey(fullKey(folder, render(parts, 0, LONGEST_ID, timesInZone('UTC'))), LONGEST_ID),
@@ -161,25 +162,18 @@ function templateOf(given: Given<typeof options>): string {
   return template.toLowerCase().endsWith(suffix) ? template : template + suffix
 }
 
-function parseTemplate(template: string): readonly TemplatePart[] {
-  const parts: TemplatePart[] = []
-  for (const [, variable, text] of template.matchAll(/\{([^{}]*)\}|((?:[^{}]|[{}])[^{}]*)/g)) {
-    if (text !== undefined) {
-      if (/[{}]/.test(text)) throw new Error(`key=${template}: a brace without its pair`)
-      parts.push({ text })
-    } else if (isVariable(variable)) parts.push({ variable })
-    else
-      throw new Error(
-        `key: {${variable ?? ''}} is not known; there are ${VARIABLES.map((name) => `{${name}}`).join(' ')}`,
-      )
-  }
-  return parts
+function parseTemplate(template: string): readonly KeyPart[] {
+  return splitTemplate(template).map((part) => {
+    if ('text' in part) return part
+    if (isVariable(part.name)) return { variable: part.name }
+    throw new Error(`{${part.name}} is not known; there are ${VARIABLES.map((name) => `{${name}}`).join(' ')}`)
+  })
 }
-function isVariable(name: string | undefined): name is Variable {
+function isVariable(name: string): name is Variable {
   return VARIABLES.some((variable) => variable === name)
 }
 
-function render(parts: readonly TemplatePart[], ms: number, id: string, timesAt: (second: number) => Times): string {
+function render(parts: readonly KeyPart[], ms: number, id: string, timesAt: (second: number) => Times): string {
   const second = Math.floor(ms / 1000)
   const times = timesAt(second)
   const value = (variable: Variable): string => {

@@ -2,7 +2,8 @@
  * Refreshes metadata while partitions are read: their leaders, new and deleted topics, and the fate of a partition that
  * its broker refuses. It asks at most every half second, however many partitions have a fault.
  */
-import { Disconnected, Fatal, lineOf, type ManifoldError } from '../../../core/errors'
+import { gapFault } from '../../../options/shared'
+import { Disconnected, lineOf, type ManifoldError } from '../../../core/errors'
 import type { SourceContext } from '../../../core/contract'
 import type { OptionsOf } from '../../../options/define'
 import { OFFSET_OUT_OF_RANGE } from '../protocol/error-codes'
@@ -53,9 +54,6 @@ export function committedOnly(consumer: ConsumerContext): boolean {
 }
 export function offsetFault(code: number, { topic, partition }: LedPartition): ManifoldError {
   return protocolFault(code, `asking for offsets of ${partitionName(topic, partition)}`, topic, 'READ')
-}
-export function gapFault(why: string): Fatal {
-  return new Fatal(`${why}, and on-gap=fail: with on-gap=oldest or latest reading goes on there`)
 }
 
 /**

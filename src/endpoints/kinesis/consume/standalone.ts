@@ -2,6 +2,7 @@
  * All shards by one process, without leases: what begins where (start.ts), a child only after its parents, what appears
  * later from its oldest. Positions live with us.
  */
+import { gapFault } from '../../../options/shared'
 import type { SourceContext } from '../../../core/contract'
 import { Fatal } from '../../../core/errors'
 import type { OptionsOf } from '../../../options/define'
@@ -18,10 +19,6 @@ export interface StandaloneContext {
   startReading(shardStart: ShardStart): void
   /** Gaps that were told already, for opening again finds them again. */
   readonly reportedGaps: Set<string>
-}
-
-export function gapFault(why: string): Fatal {
-  return new Fatal(`${why}, and on-gap=fail: with on-gap=oldest or latest reading goes on there`)
 }
 
 export class StandaloneShards {

@@ -3,12 +3,9 @@ import { createHash, randomBytes } from 'node:crypto'
 import type { Entry } from '../../../core/contract'
 import { jsonText } from '../../../kit/json-scan'
 import type { OptionsOf } from '../../../options/define'
+import { parseRecordTemplate } from '../../../options/record-template'
 import { MAX_HASH, MAX_KEY_LENGTH, type KinesisOptions } from '../options'
 
-type TemplatePart =
-  | { readonly text: string }
-  | { readonly from: 'key' }
-  | { readonly from: 'json'; readonly path: readonly string[] }
 /** The default, written out. */
 const OWN_KEY = '{key}'
 export interface RecordKeys {
@@ -18,31 +15,13 @@ export interface RecordKeys {
 /** Throws a RangeError that says why a record has none. */
 export type KeyFunction = (entry: Entry) => RecordKeys
 
-/** Throws what is expected instead. */
-function parseTemplate(raw: string): readonly TemplatePart[] {
-  const parts: TemplatePart[] = []
-  for (const [, group, text] of raw.matchAll(/\{([^{}]*)\}|((?:[^{}]|[{}])[^{}]*)/g)) {
-    if (text !== undefined) {
-      if (/[{}]/.test(text)) throw new Error('a brace has no pair: {key} and {json:PATH} are known')
-      parts.push({ text })
-    } else if (group === 'key') parts.push({ from: 'key' })
-    else {
-      const path = /^json:(.+)$/.exec(group ?? '')?.[1]?.split('.')
-      if (path === undefined || path.includes(''))
-        throw new Error(`{${group ?? ''}} is not known: {key} and {json:PATH} are, such as {json:user.id}`)
-      parts.push({ from: 'json', path })
-    }
-  }
-  return parts
-}
-
 /** What can be found wrong before anything is opened. */
 export function keyFaults({ partitionKey, explicitHashKey, order }: OptionsOf<KinesisOptions>): readonly string[] {
   const faults: string[] = []
   const checkTemplate = (name: string, raw: string | undefined, judge: (text: string) => void): void => {
     if (raw === undefined || /\{(env|file|exec):/.test(raw)) return
     try {
-      if (parseTemplate(raw).every((part) => 'text' in part)) judge(raw)
+      if (parseRecordTemplate(raw).every((part) => 'text' in part)) judge(raw)
     } catch (error) {
       faults.push(`${name}=: ${(error as Error).message}`)
     }
@@ -71,7 +50,7 @@ export function keyFunction({
 }
 
 function templateFunction(template: string, what: string, check: (text: string) => void): (entry: Entry) => string {
-  const parts = parseTemplate(template)
+  const parts = parseRecordTemplate(template)
   if (parts.every((part) => 'text' in part)) return () => template
   return (entry) => {
     const text = parts
