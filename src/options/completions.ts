@@ -20,7 +20,7 @@ export function completionScript(
       .filter((endpoint) => endpoint[role] !== undefined)
       .flatMap((endpoint) =>
         endpoint.schemes.map((scheme) =>
-          endpoint.form === 'hierarchical' ? `${scheme}://` : scheme === 'stdio' ? '-' : `${scheme}:`,
+          endpoint.form === 'hierarchical' ? `${scheme}://` : (endpoint.shorthand ?? `${scheme}:`),
         ),
       )
       .join(' ')

@@ -228,10 +228,15 @@ export interface Endpoint<S extends Spec> {
   /** Each example is a whole command line that works as pasted. */
   readonly examples: readonly string[]
   /**
-   * A hierarchical URI has authority and path. In an opaque one all that follows the scheme is the path. With `query:
-   * 'peer'` the query is sent to the peer unchanged.
+   * A hierarchical URI has authority and path. In an opaque one all that follows the scheme is the path. In the form
+   * `path` that is a path of this machine: text without a scheme means it as well, and a `?` begins the query only if
+   * the name of an option follows. With `query: 'peer'` the query is sent to the peer unchanged.
    */
-  readonly form: 'hierarchical' | 'opaque'
+  readonly form: 'hierarchical' | 'opaque' | 'path'
+  /** The text that stands for the whole URI: `-`. */
+  readonly shorthand?: string
+  /** Messages use these names in place of the URI. */
+  readonly labels?: Readonly<Record<Role, string>>
   readonly query?: 'peer'
   /**
    * An option may name what the host would name (`s3: bucket-name=lake`). `check` then makes sure that one of the two
@@ -270,10 +275,16 @@ export interface Endpoint<S extends Spec> {
     /** The source cannot wait. While the spool is full, the source is closed and a gap opens. */
     readonly live?: true
     /** The source ends by itself. */
-    readonly bounded?: true
+    readonly bounded?: true | ((given: Given<S>) => boolean)
+    /** A process beside this one writes the input, and sees its end: a shell stops both by SIGINT. */
+    readonly fed?: true
+    /** Its records have no keys, though a position is kept of them. */
+    readonly keyless?: true
     load(): Promise<CreateSource<S>>
   }
   readonly sink?: {
+    /** The sink drops all records: as dead letters they are counted alone. */
+    readonly discards?: true
     /** The sink is a byte stream of the moment: it holds keys and headers only as envelopes, or nothing at all. */
     readonly ephemeral?: true
     /**

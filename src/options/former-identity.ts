@@ -25,8 +25,8 @@ export function formerIdentity(parsed: Parsed, cwd: string | undefined): string 
   return sha256([`${uri.scheme}:${authority}${pathOf(parsed, cwd)}${query}`, ...optionsOf(parsed)].join(' '))
 }
 
-function pathOf({ uri }: Parsed, cwd: string | undefined): string {
-  if (uri.scheme === 'file')
+function pathOf({ endpoint, uri }: Parsed, cwd: string | undefined): string {
+  if (endpoint.form === 'path')
     return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(...(cwd === undefined ? [] : [cwd]), uri.path)
   return uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')
 }

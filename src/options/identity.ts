@@ -111,9 +111,9 @@ function authorityOf({ uri }: Parsed): string {
     : `//${uri.user === undefined ? '' : `${encodeURIComponent(uri.user)}@`}${hosts.join(',')}`
 }
 
-function pathOf({ uri }: Parsed, cwd: string | undefined): string {
+function pathOf({ endpoint, uri }: Parsed, cwd: string | undefined): string {
   // A path that begins with a placeholder may be absolute or relative, so it stays as typed.
-  if (uri.scheme === 'file')
+  if (endpoint.form === 'path')
     return /^\{(env|file|exec):/.test(uri.path) ? uri.path : resolve(...(cwd === undefined ? [] : [cwd]), uri.path)
   return `${uri.hosts.length === 0 ? uri.path : uri.path.replace(/\/+$/, '')}${hashedQuery(uri.query)}`
 }

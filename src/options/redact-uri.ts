@@ -73,8 +73,7 @@ export function redactQuery(query: string, isSecret: IsSecret, hide: Hide = hidd
 }
 
 /** Returns the name of an endpoint in messages. */
-export function labelOf(uri: Uri, role: 'source' | 'sink'): string {
-  if (uri.scheme === 'stdio') return role === 'source' ? 'stdin' : 'stdout'
+export function labelOf(uri: Uri): string {
   // Messages add a colon themselves: `discard: 3 read`.
   if (uri.hosts.length === 0) return uri.path === '' ? uri.scheme : `${uri.scheme}:${uri.path}`
   const login =

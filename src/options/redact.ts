@@ -26,7 +26,7 @@ export function redactUri(text: string, registry: readonly AnyEndpoint[] = [], h
 }
 
 function endpointOf(text: string, registry: readonly AnyEndpoint[]): AnyEndpoint | undefined {
-  return findEndpoint(registry, schemeOf(text).scheme)
+  return findEndpoint(registry, schemeOf(text, registry).scheme)
 }
 
 /** Tells whether a value is secret: by the declaration of its option, or by the name if there is no declaration. */

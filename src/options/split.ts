@@ -54,10 +54,10 @@ export function findEndpoint(registry: readonly AnyEndpoint[], scheme: string): 
 
 /** @throws UsageError with one fault */
 export function splitUri(text: string, registry: readonly AnyEndpoint[]): SplitUri {
-  const { scheme, rest } = schemeOf(text)
+  const { scheme, rest } = schemeOf(text, registry)
   const endpoint = findEndpoint(registry, scheme)
   // The name of a scheme was hardly meant to be a file. A file of that name can be given as a path.
-  if (scheme === 'file' && isScheme(text, registry))
+  if (endpoint?.form === 'path' && isOtherScheme(text, endpoint, registry))
     throw fault(
       `${quoted(text)} is the name of an endpoint: write ${text.toLowerCase()}: for it, or ./${text} for a file of that name`,
     )
@@ -71,28 +71,34 @@ export function splitUri(text: string, registry: readonly AnyEndpoint[]): SplitU
   return endpoint.form === 'hierarchical' ? hierarchical(endpoint, scheme, rest) : opaque(endpoint, scheme, rest)
 }
 
-/** `discard` was probably meant to be `discard:`. `file` is an exception, because any word is a file. */
-function isScheme(text: string, registry: readonly AnyEndpoint[]): boolean {
-  return text !== 'file' && findEndpoint(registry, text.toLowerCase()) !== undefined
+/** `discard` was probably meant to be `discard:`. `file` itself is a file of that name. */
+function isOtherScheme(text: string, endpoint: AnyEndpoint, registry: readonly AnyEndpoint[]): boolean {
+  return !endpoint.schemes.includes(text) && findEndpoint(registry, text.toLowerCase()) !== undefined
 }
 
-/** Returns the scheme in lower case, and the text after it. */
-export function schemeOf(text: string): { readonly scheme: string; readonly rest: string } {
-  if (text === '-') return { scheme: 'stdio', rest: '' }
+/** Returns the scheme in lower case, and the text after it. Text without a scheme is a path. */
+export function schemeOf(
+  text: string,
+  registry: readonly AnyEndpoint[],
+): { readonly scheme: string; readonly rest: string } {
+  const short = registry.find(({ shorthand }) => shorthand === text)
+  if (short !== undefined) return { scheme: short.schemes[0] ?? '', rest: '' }
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)
   return match === null
-    ? { scheme: 'file', rest: text }
+    ? { scheme: registry.find(({ form }) => form === 'path')?.schemes[0] ?? '', rest: text }
     : { scheme: (match[1] ?? '').toLowerCase(), rest: text.slice(match[0].length) }
 }
 
 function opaque(endpoint: AnyEndpoint, scheme: string, typed: string): SplitUri {
   let rest = typed
-  if (scheme === 'file') {
-    if (/^\/\/(?!\/)/.test(rest)) throw fault(`file: takes a path and no host: file:PATH or file:///PATH`)
+  const { form } = endpoint
+  if (form === 'path') {
+    if (/^\/\/(?!\/)/.test(rest))
+      throw fault(`${scheme}: takes a path and no host: ${scheme}:PATH or ${scheme}:///PATH`)
     if (rest.startsWith('///')) rest = rest.slice(2)
   } else if (rest.startsWith('//')) rest = rest.slice(2)
   const mask = maskBraces(rest)
-  const mark = scheme === 'file' ? declaredQuery(endpoint, mask) : mask.indexOf('?')
+  const mark = form === 'path' ? declaredQuery(endpoint, mask) : mask.indexOf('?')
   const path = mark === -1 ? rest : rest.slice(0, mark)
   const query = mark === -1 ? [] : optionsOf(splitOutsideBraces(rest.slice(mark + 1), '&'), scheme)
   const plain = templateOf(path)

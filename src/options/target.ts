@@ -60,7 +60,7 @@ export function parseEndpoint(
   if (faults.length === 0 && uses.length === 0) faults.push(...checkFaults(optionContext, { options, uri }))
   if (faults.length > 0) throw new UsageError(faults)
 
-  const label = labelOf(uri, role)
+  const label = endpoint.labels?.[role] ?? labelOf(uri)
   learnTypedSecrets(optionContext, parts, rawValues, context.redactor)
   const resolve = async (): Promise<AnyGiven> => {
     if (uses.length === 0) return { options, uri }
@@ -113,7 +113,7 @@ function splitOrFault(
   try {
     return splitUri(text, registry)
   } catch (error) {
-    const scheme = schemeOf(text).scheme
+    const scheme = schemeOf(text, registry).scheme
     const endpoint = findEndpoint(registry, scheme)
     if (!(error instanceof UsageError) || endpoint === undefined) throw error
     const optionContext: OptionContext = { endpoint, scheme, role }

@@ -217,7 +217,7 @@ export async function assemble(
       }),
       owing: [...(state?.stored?.unissued ?? []), ...(prior === undefined ? [] : [prior])],
       ...(deadLetters.place === undefined ? {} : { deadLetters: deadLetters.place }),
-      fed: line.until === undefined && sources.some(({ parsed }) => parsed.uri.scheme === 'stdio'),
+      fed: line.until === undefined && sources.some(({ parsed }) => parsed.endpoint.source?.fed === true),
     }
   } catch (error) {
     await release()
@@ -266,8 +266,8 @@ async function endpoints(
     })
   }
   const point = line.until?.point
-  for (const { parsed, source } of sources)
-    if (point?.kind === 'end' && source.ends === undefined && parsed.endpoint.source?.bounded !== true)
+  for (const { parsed, source, target } of sources)
+    if (point?.kind === 'end' && source.ends === undefined && !isBounded(parsed, target))
       faults.push(`--until end: ${parsed.label} has no end to ask for; idle=DURATION or count=N can stop it`)
   for (const { parsed, source } of sources)
     if (point?.kind === 'time' && source.endsAt === undefined)
@@ -290,11 +290,8 @@ function made<T>(role: 'source' | 'sink', label: string, create: () => T): T {
   }
 }
 
-/** It ends by itself: as declared, unless it was asked to follow, or to be generated without end. */
-function isBounded(parsed: ParsedEndpoint, target: AnyTarget): boolean {
-  const options = target.options as { readonly follow?: boolean; readonly count?: number }
-  if (parsed.uri.scheme === 'generate') return options.count !== undefined && options.count > 0
-  return parsed.endpoint.source?.bounded === true && options.follow !== true
+function isBounded({ endpoint: { source } }: ParsedEndpoint, target: AnyTarget): boolean {
+  return typeof source?.bounded === 'function' ? source.bounded(target) : source?.bounded === true
 }
 
 function untilOf(line: CommandLine): FlowParts['until'] {
@@ -467,7 +464,7 @@ async function deadLettersOf(
   log: Log,
 ): Promise<DeadLetterSink> {
   const { deadLetter } = line
-  if (deadLetter?.uri.scheme === 'discard') return dropping
+  if (deadLetter?.endpoint.sink?.discards === true) return dropping
   const parsed =
     deadLetter ??
     (state === undefined ? undefined : parseEndpoint(`file:${state.rejected}`, [], 'sink', registry, surroundings))

@@ -14,7 +14,7 @@ import { listFlows, type StoredFlow } from '../state/flows'
 /** An endpoint of the line as state knows it. */
 export function endpointIdentity(parsed: ParsedEndpoint, cwd?: string): EndpointIdentity {
   const { hash, resourceHash: what, servers: members, former } = identityOf(parsed, cwd)
-  return { id: hash, label: parsed.label, meaning: { what, members }, former }
+  return { id: hash, label: parsed.label, system: parsed.endpoint.schemes[0] ?? '', meaning: { what, members }, former }
 }
 
 /** All flows under STATE, with the meaning of every endpoint that a stored line tells of. */

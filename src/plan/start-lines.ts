@@ -43,7 +43,7 @@ export function startLines({
   }
   const keyed = sources.some(hasKeys)
   for (const { label, sink, parsed, target } of sinks) {
-    if (sink.limits.confirms === 'none' && parsed.uri.scheme !== 'stdio')
+    if (sink.limits.confirms === 'none' && parsed.endpoint.sink?.ephemeral !== true)
       lines.push(`${label}: cannot confirm; what was written counts as delivered`)
     if (sink.wants === 'lines' && sources.some(({ position }) => position === 'upstream'))
       lines.push(`${label}: framing=lines drops keys, headers and timestamps; framing=envelope keeps them`)
@@ -75,8 +75,10 @@ function waiting({ name, instance, state }: StoredFlow): string {
   return `the flow ${name}${which} holds undelivered records and is not running: ${how}`
 }
 
-/** Lines, messages of feeds and what is made up have none. */
+/** Lines, and messages of feeds, have no keys. */
 function hasKeys({ parsed, position, target }: SourceEnd): boolean {
   const { framing } = target.options as { readonly framing?: string }
-  return framing === undefined ? position !== 'none' && parsed.uri.scheme !== 'generate' : framing === 'envelope'
+  return framing === undefined
+    ? position !== 'none' && parsed.endpoint.source?.keyless !== true
+    : framing === 'envelope'
 }

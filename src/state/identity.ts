@@ -11,6 +11,8 @@ export interface EndpointIdentity {
   readonly id: string
   /** As people know it: its URI without secrets. */
   readonly label: string
+  /** The first scheme of its endpoint, by which the names of flows call it. */
+  readonly system?: string
   /**
    * As it was called at first: what its records are rendered with, for an object that was sealed has to come out the
    * same again. Absent: as `label`.
@@ -120,18 +122,12 @@ export function knownName(
 }
 
 function readable(endpoints: readonly EndpointIdentity[]): string {
-  // The same for every order. What has an address tells most.
-  const label =
-    endpoints
-      .map((endpoint) => endpoint.label)
-      .sort((a, b) => Number(b.includes('://')) - Number(a.includes('://')) || (a < b ? -1 : 1))[0] ?? 'none'
+  // The same endpoint is chosen for every order of them. One with an address tells most.
+  const [{ label, system } = { label: 'none', system: undefined }] = endpoints.toSorted(
+    (a, b) => Number(b.label.includes('://')) - Number(a.label.includes('://')) || (a.label < b.label ? -1 : 1),
+  )
   const match = /^([a-z][a-z0-9+.-]*):(?:\/\/(?:[^/?#]*@)?([^/?#,]*))?([^?#]*)/i.exec(label)
-  const bare = /^(std(in|out)|-)$/.test(label) ? 'stdio' : label
-  const scheme =
-    match?.[1]
-      ?.toLowerCase()
-      .replace(/\+.*$/, '')
-      .replace(/^(ws|amqp)s$/, '$1') ?? bare
+  const scheme = system ?? match?.[1]?.toLowerCase() ?? label
   // What names it best: the authority, or where there is none the last part of the path (a file, a stream of an ARN).
   const place =
     match?.[2] ??

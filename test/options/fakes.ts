@@ -102,7 +102,7 @@ export const file = defineEndpoint({
   summary: 'Files',
   forms: ['file:PATH'],
   examples: ["manifold --from 'file:/var/log/*.log' --to -"],
-  form: 'opaque',
+  form: 'path',
   options: {
     follow: opt.flag({ doc: 'Waits for more.', default: false, roles: ['source'] }),
     compression: opt.oneOf(['none', 'gzip'], { doc: 'Compression.', default: 'none', roles: ['sink'] }),
@@ -130,6 +130,8 @@ export const stdio = defineEndpoint({
   forms: ['-', 'stdio:'],
   examples: ['seq 3 | manifold --from - --to -'],
   form: 'opaque',
+  shorthand: '-',
+  labels: { source: 'stdin', sink: 'stdout' },
   options: { framing: opt.oneOf(['lines', 'envelope'], { doc: 'Framing.', default: 'lines' }) },
   source: nothing,
   sink: drain,

@@ -17,7 +17,7 @@ import {
   undelivered,
 } from '../../src/state/flows'
 import { forgetFlow } from '../../src/state/forget'
-import { flowName, type FlowIdentity } from '../../src/state/identity'
+import { flowName, type EndpointIdentity, type FlowIdentity } from '../../src/state/identity'
 import { ownInstance } from '../../src/state/instances'
 import type { OwnedInstance } from '../../src/state/instances'
 import { otherProcess } from './other-process'
@@ -91,6 +91,12 @@ afterEach(async () => {
 })
 
 describe('the name of an unnamed flow', () => {
+  const SYSTEMS = { wss: 'ws', 'kafka+tls': 'kafka', amqps: 'amqp', '-': 'stdio' } as Record<string, string>
+  /** As a plan names them: by the first scheme of their endpoint. */
+  const ofSystem = ({ label, ...rest }: EndpointIdentity): EndpointIdentity => {
+    const scheme = label.replace(/:.*/, '')
+    return { ...rest, label, system: SYSTEMS[scheme] ?? scheme }
+  }
   test.each([
     [['wss://feed.example:8443/v1?streams=btc'], ['s3://lake/trades'], 'ws-feed.example-to-s3-lake'],
     [['kafka+tls://h1:9092,h2:9092/orders'], ['stdio:'], 'kafka-h1-to-stdio'],
@@ -105,7 +111,8 @@ describe('the name of an unnamed flow', () => {
     [['file:/logs/*.gz'], ['ws://[::1]:80/'], 'file-gz-to-ws-1'],
     [[`s3://${'x'.repeat(200)}/`], ['-'], `s3-${'x'.repeat(29)}-to-stdio`],
   ])('%j to %j reads %s and is a valid one', (from, to, expected) => {
-    const name = flowName(identityOf(from, to))
+    const { sources, sinks } = identityOf(from, to)
+    const name = flowName({ sources: sources.map(ofSystem), sinks: sinks.map(ofSystem) })
     expect(name.replace(/-[0-9a-f]{8}$/, '')).toBe(expected)
     expect(nameFault(name)).toBeUndefined()
   })

@@ -11,5 +11,5 @@ export default defineEndpoint({
   options,
   check: ({ uri }) =>
     uri.path === '' ? [] : [`discard: takes nothing after the colon, but there is ${JSON.stringify(uri.path)}`],
-  sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },
+  sink: { ephemeral: true, discards: true, load: async () => (await import('./sink.js')).create },
 })

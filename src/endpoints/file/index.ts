@@ -43,7 +43,7 @@ export default defineEndpoint({
     'manifold --from file:/var/log/app.ndjson follow start=latest --to -',
     "manifold --from - --to file:'/data/{yyyy}/{mm}/{dd}/feed-{HH}.ndjson.gz' rotate-size=256MiB",
   ],
-  form: 'opaque',
+  form: 'path',
   options,
   files: async (given, role) => (await import('./files.js')).filesOf(given, role),
   check: ({ uri, options: given }, role) => {
@@ -61,6 +61,10 @@ export default defineEndpoint({
     }
     return []
   },
-  source: { position: 'here', bounded: true, load: async () => (await import('./source.js')).create },
+  source: {
+    position: 'here',
+    bounded: ({ options: given }) => !given.follow,
+    load: async () => (await import('./source.js')).create,
+  },
   sink: { load: async () => (await import('./sink.js')).create },
 })

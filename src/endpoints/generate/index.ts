@@ -20,5 +20,10 @@ export default defineEndpoint({
   options,
   check: ({ uri }) =>
     uri.path === '' ? [] : [`generate: takes nothing after the colon, but there is ${JSON.stringify(uri.path)}`],
-  source: { position: 'here', load: async () => (await import('./source.js')).create },
+  source: {
+    position: 'here',
+    bounded: ({ options: { count } }) => count !== undefined && count > 0,
+    keyless: true,
+    load: async () => (await import('./source.js')).create,
+  },
 })

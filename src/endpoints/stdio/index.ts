@@ -29,6 +29,8 @@ export default defineEndpoint({
     "printf 'one\\ntwo\\n' | manifold --from - --to - framing=envelope",
   ],
   form: 'opaque',
+  shorthand: '-',
+  labels: { source: 'stdin', sink: 'stdout' },
   options,
   check: ({ uri }) =>
     uri.path === '' || uri.path === '-'
@@ -36,6 +38,12 @@ export default defineEndpoint({
       : [`stdio: takes no path, but there is ${JSON.stringify(uri.path)}; a file is file:${uri.path}`],
   canonicalForm: () => ({ resources: [''] }),
   files: (_, role) => Promise.resolve(filesOf(role === 'source' ? 0 : 1)),
-  source: { position: 'none', sharesWork: true, bounded: true, load: async () => (await import('./source.js')).create },
+  source: {
+    position: 'none',
+    sharesWork: true,
+    bounded: true,
+    fed: true,
+    load: async () => (await import('./source.js')).create,
+  },
   sink: { ephemeral: true, load: async () => (await import('./sink.js')).create },
 })
