@@ -1,7 +1,7 @@
 /** Runs `manifold check`, which finds the faults of a command line without opening anything. */
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, targetsOf } from '../options/command-line'
-import { endsOf, refuseLoops } from '../plan/feeds-itself'
+import { endsOf, refuseLoops } from '../plan/loops'
 import { EXIT } from './exit'
 import { writeStderr } from './stderr'
 

@@ -1,6 +1,6 @@
 /** Runs every command except a run itself: help, and commands on the flows of this machine. */
 import { Command, CommanderError } from 'commander'
-import { DiskFailed, FlowHeld, ManifoldError, UsageError, lineOf } from '../core/errors'
+import { DiskFailed, FlowRunning, ManifoldError, UsageError, lineOf } from '../core/errors'
 import { flushStdout, handleStdoutErrors } from './stdout'
 import { EXIT, type ProcessEnd } from './exit'
 import {
@@ -100,9 +100,9 @@ export async function runSubcommand(argv: readonly string[]): Promise<ProcessEnd
       for (const fault of error.faults) writeStderr(`manifold: ${fault}\n`)
       return EXIT.usage
     }
-    if (error instanceof FlowHeld || error instanceof DiskFailed) {
+    if (error instanceof FlowRunning || error instanceof DiskFailed) {
       writeStderr(`manifold: ${lineOf(error)}\n`)
-      return error instanceof FlowHeld ? EXIT.flowInUse : EXIT.disk
+      return error instanceof FlowRunning ? EXIT.flowInUse : EXIT.disk
     }
     if (error instanceof ManifoldError) {
       writeStderr(`manifold: ${lineOf(error)}\n`)

@@ -1,5 +1,5 @@
 /** Runs a flow from argv to exit code: plan, signals, progress, receipts, and the report of a failure. */
-import { DiskFailed, FlowHeld, UsageError, isDiskError, lineOf } from '../core/errors'
+import { DiskFailed, FlowRunning, UsageError, isDiskError, lineOf } from '../core/errors'
 import { EndpointFailed } from '../core/supervision/supervisor'
 import type { FlowResult } from '../core/flow/flow-parts'
 import type { FlowCommand } from '../core/flow/flow-state'
@@ -231,13 +231,13 @@ function reportStartFailure(error: unknown, redact: (text: string) => string): n
     return EXIT.usage
   }
   if (
-    error instanceof FlowHeld ||
+    error instanceof FlowRunning ||
     error instanceof DiskFailed ||
     isDiskError(error) ||
     error instanceof EndpointFailed
   ) {
     writeStderr(`manifold: ${redact(lineOf(error))}\n`)
-    return error instanceof FlowHeld
+    return error instanceof FlowRunning
       ? EXIT.flowInUse
       : error instanceof EndpointFailed
         ? error.role === 'source'

@@ -48,7 +48,7 @@ export class UsageError extends ManifoldError {
 }
 
 /** Another process holds this flow. Exit 75. */
-export class FlowHeld extends ManifoldError {}
+export class FlowRunning extends ManifoldError {}
 
 /** The local disk failed (spool or state). Exit 74. */
 export class DiskFailed extends ManifoldError {}

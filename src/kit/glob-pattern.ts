@@ -4,7 +4,7 @@
  */
 
 /** A segment is a literal name, any number of folders, or an expression that a name has to match. */
-export type Segment = string | typeof ANY_DEPTH | RegExp
+export type PathPart = string | typeof ANY_DEPTH | RegExp
 export const ANY_DEPTH = Symbol('**')
 
 const CLASSES: Readonly<Record<string, string>> = {
@@ -33,7 +33,7 @@ export function unescaped(text: string): string {
 }
 
 /** Expands the braces of a pattern, and splits each result at its slashes. */
-export function parsePattern(pattern: string): readonly (readonly Segment[])[] {
+export function parsePattern(pattern: string): readonly (readonly PathPart[])[] {
   return expandBraces(pattern).map((each) =>
     each
       .split('/')
@@ -48,7 +48,7 @@ export function matcherOf(pattern: string): (file: string) => boolean {
   return (file) => choices.some((segments) => matchesSegments(segments, file.split('/')))
 }
 
-function matchesSegments([segment, ...rest]: readonly Segment[], [name, ...below]: readonly string[]): boolean {
+function matchesSegments([segment, ...rest]: readonly PathPart[], [name, ...below]: readonly string[]): boolean {
   if (segment === undefined) return name === undefined
   if (segment === ANY_DEPTH)
     return (
@@ -59,7 +59,7 @@ function matchesSegments([segment, ...rest]: readonly Segment[], [name, ...below
   return (typeof segment === 'string' ? segment === name : segment.test(name)) && matchesSegments(rest, below)
 }
 
-function segmentOf(part: string): Segment {
+function segmentOf(part: string): PathPart {
   if (part === '**') return ANY_DEPTH
   if (!isGlob(part)) return unescaped(part)
   try {

@@ -5,7 +5,7 @@
 import type { Dirent } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { nameOf, pathOf } from './file-names'
-import { ANY_DEPTH, parsePattern, type Segment } from './glob-pattern'
+import { ANY_DEPTH, parsePattern, type PathPart } from './glob-pattern'
 
 /**
  * Returns the files in no order.
@@ -25,7 +25,7 @@ export async function glob(
 
 async function walk(
   folder: string,
-  [segment, ...rest]: readonly Segment[],
+  [segment, ...rest]: readonly PathPart[],
   found: Set<string>,
   visited: (folder: string) => void,
 ): Promise<void> {

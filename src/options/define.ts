@@ -254,7 +254,7 @@ export interface Endpoint<S extends Spec> {
    * Tells whether records written to `to` certainly come back at `from`, on servers that both name. `same` says that
    * both name the same resource. It is absent if that cannot be known.
    */
-  feeds?(from: Given<S>, to: Given<S>, same: boolean): boolean
+  loops?(from: Given<S>, to: Given<S>, same: boolean): boolean
   /**
    * Returns the files that the endpoint reads or writes. A flow must not read what it writes, and two of its sources
    * must not read one file.

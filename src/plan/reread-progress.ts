@@ -3,7 +3,7 @@
  * state was stored lies in the spool.
  */
 import type { RereadState, FlowState } from '../core/flow/flow-state'
-import { isReread } from '../core/recovery/holes'
+import { isReread } from '../core/recovery/reread-plan'
 import type { LostRecords, Spool } from '../core/flow/ports'
 
 export interface RereadProgress {

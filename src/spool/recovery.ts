@@ -7,7 +7,7 @@ import { Fatal, lineOf } from '../core/errors'
 import type { File } from '../kit/file-system'
 import { examine, type Examined } from './examine'
 import { DATA_AT, type FramePosition, type RecordedGap, type Seal } from './format'
-import type { SegmentFileFound } from './segment-files'
+import type { StoredSegmentFile } from './segment-files'
 import { lostGapOf, Repair, sealedKnowledge, tolerant, type SegmentGap, type Quarantined } from './repair'
 import { goesTo, readSeal, type SegmentFile, type SpoolContext, type SegmentCounts } from './segment'
 
@@ -94,7 +94,7 @@ export class Recovery {
     return this.repair.verify(segment)
   }
 
-  async run(found: readonly SegmentFileFound[]): Promise<Recovered> {
+  async run(found: readonly StoredSegmentFile[]): Promise<Recovered> {
     const { known } = this
     const { segments, remove, carried } = await this.sort(found)
     await this.remove(remove)
@@ -128,7 +128,7 @@ export class Recovery {
    * Decides over each file, from the newest to the oldest: the one after a segment says where it ends, if it has
    * anything in it.
    */
-  private async sort(found: readonly SegmentFileFound[]): Promise<Sorted> {
+  private async sort(found: readonly StoredSegmentFile[]): Promise<Sorted> {
     const sorted: Sorted = {
       segments: [],
       remove: [],
@@ -145,7 +145,7 @@ export class Recovery {
     return sorted
   }
 
-  private async sortSealed(one: SegmentFileFound, seal: Seal, sorted: Sorted, last: boolean): Promise<void> {
+  private async sortSealed(one: StoredSegmentFile, seal: Seal, sorted: Sorted, last: boolean): Promise<void> {
     const { context, known } = this
     this.highest = Math.max(this.highest, seal.next)
     const newest = !sorted.records
@@ -170,7 +170,7 @@ export class Recovery {
     }
   }
 
-  private async sortUnsealed(one: SegmentFileFound, sorted: Sorted): Promise<void> {
+  private async sortUnsealed(one: StoredSegmentFile, sorted: Sorted): Promise<void> {
     const { context, known } = this
     const file = tolerant(await context.fs.open(one.path, 'update'))
     try {
@@ -204,7 +204,7 @@ export class Recovery {
   }
 
   /** A file without records: gaps and positions in it are carried, and it goes. */
-  private async sortEmpty(file: File, one: SegmentFileFound, result: Examined, sorted: Sorted): Promise<void> {
+  private async sortEmpty(file: File, one: StoredSegmentFile, result: Examined, sorted: Sorted): Promise<void> {
     // Where a record follows in another file, what is carried has become durable before it.
     if (sorted.records || !(await this.carry(file, one, result, sorted.carried))) {
       if (!this.idKnown && one.size > DATA_AT)
@@ -238,7 +238,7 @@ export class Recovery {
    * What came after the last record is written again into the next segment; the file stays until that is durable. False
    * where there is nothing of the kind.
    */
-  private async carry(file: File, one: SegmentFileFound, result: Examined, carried: Carried): Promise<boolean> {
+  private async carry(file: File, one: StoredSegmentFile, result: Examined, carried: Carried): Promise<boolean> {
     const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
     if (gaps.length === 0 && result.progress.length === 0) return false
     await this.cutTail(file, one, result)
@@ -266,7 +266,7 @@ export class Recovery {
       : 0
   }
 
-  private async sealed(one: SegmentFileFound, seal: Seal): Promise<SegmentFile> {
+  private async sealed(one: StoredSegmentFile, seal: Seal): Promise<SegmentFile> {
     const segment: SegmentFile = {
       path: one.path,
       first: seal.first,
@@ -310,7 +310,7 @@ export class Recovery {
   }
 
   /** Without what was never acknowledged, and the rest on disk for certain. */
-  private async cutTail(file: File, one: SegmentFileFound, result: Examined): Promise<void> {
+  private async cutTail(file: File, one: StoredSegmentFile, result: Examined): Promise<void> {
     if (result.torn.frames.length > 0)
       await this.repair.aside(file, one, result.torn.frames, 'never acknowledged, behind a torn frame')
     if (result.torn.bytes > 0) {
@@ -324,7 +324,7 @@ export class Recovery {
   }
 
   /** An open segment of the last run: damage aside, tail cut, synced, sealed as it is. */
-  private async finish(file: File, one: SegmentFileFound, result: Examined): Promise<SegmentFile> {
+  private async finish(file: File, one: StoredSegmentFile, result: Examined): Promise<SegmentFile> {
     const next = Math.max(result.tally.next, ...result.lost.map((lost) => lost.next))
     const segment: SegmentFile = {
       path: one.path,

@@ -6,7 +6,7 @@ import { tolerant } from './repair'
 
 const NAME = /^(\d{16})(?:-(\d+))?\.seg$/
 
-export interface SegmentFileFound {
+export interface StoredSegmentFile {
   readonly path: string
   readonly first: number
   readonly copy: number
@@ -19,9 +19,9 @@ export async function listSegmentFiles(
   fs: FileSystem,
   directory: string,
   id: string | undefined,
-): Promise<{ readonly found: readonly SegmentFileFound[]; readonly id: string | undefined }> {
+): Promise<{ readonly found: readonly StoredSegmentFile[]; readonly id: string | undefined }> {
   await fs.makeDirectory(directory)
-  const found: SegmentFileFound[] = []
+  const found: StoredSegmentFile[] = []
   for (const name of await fs.list(directory)) {
     const match = NAME.exec(name)
     if (match === null) continue

@@ -11,7 +11,7 @@ import type { InstancePaths } from './directory'
 import { readFlowFile } from './flow-file'
 import { mayHoldRecords } from './instances'
 import { endpointsOf, isSame, type EndpointIdentity, type FlowIdentity } from './identity'
-import { holderOf, isHeld } from './lock'
+import { holderOf, isLocked } from './lock'
 
 export interface StoredFlow extends InstancePaths, FlowIdentity {
   readonly held: boolean
@@ -43,7 +43,7 @@ export async function flowsNamed(root: string | undefined, name: string): Promis
 async function storedFlow(root: string, name: string, instance: number): Promise<StoredFlow> {
   const paths = pathsOf(root, name, instance)
   try {
-    const held = await isHeld(paths.lockFile)
+    const held = await isLocked(paths.lockFile)
     const holder = held ? await holderOf(paths.lockFile) : undefined
     const state = await readFlowFile<FlowState>(realFileSystem, paths.flowFile)
     const identity = { sources: endpointsOf(state?.sources), sinks: endpointsOf(state?.sinks) }

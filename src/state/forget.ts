@@ -2,7 +2,7 @@
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Log } from '../core/contract'
-import { FlowHeld, UsageError } from '../core/errors'
+import { FlowRunning, UsageError } from '../core/errors'
 import { spooledOf, type FlowState } from '../core/flow/flow-state'
 import { realFileSystem } from '../kit/file-system'
 import { prepareInstance } from './directory'
@@ -47,7 +47,7 @@ export async function forgetFlow(
       const lock = await acquire(flow.lockFile)
       if (lock === undefined) {
         const pid = await holderOf(flow.lockFile)
-        throw new FlowHeld(
+        throw new FlowRunning(
           `the flow ${name} is running${pid === undefined ? '' : ` as process ${pid}`}: stop it first, then forget it`,
         )
       }

@@ -1,6 +1,6 @@
 /** Which INSTANCE of a flow this process takes, and its lock. */
 import type { FlowState } from '../core/flow/flow-state'
-import { FlowHeld } from '../core/errors'
+import { FlowRunning } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
 import { instancesOf, pathsOf, prepareInstance } from './directory'
 import type { InstancePaths } from './directory'
@@ -46,7 +46,7 @@ export async function ownThisInstance(root: string, name: string, instance: numb
   const held = await tryInstance(root, name, instance)
   if (held !== undefined) return held
   const pid = await holderOf(pathsOf(root, name, instance).lockFile)
-  throw new FlowHeld(
+  throw new FlowRunning(
     `the flow ${name} is running already${pid === undefined ? '' : `, as process ${pid}`}: stop that one first${pid === undefined ? '' : ` (kill ${pid})`}, or give this one a flow of its own with --name`,
   )
 }

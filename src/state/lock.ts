@@ -43,7 +43,7 @@ export async function acquire(path: string): Promise<Lock | undefined> {
 }
 
 /** Whether somebody holds it now. Leaves no trace. */
-export async function isHeld(path: string): Promise<boolean> {
+export async function isLocked(path: string): Promise<boolean> {
   const there = await fs.lstat(path).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { WebSocketServer } from 'ws'
 import { texts } from '../../src/cli/help'
 import { pathsOf } from '../../src/state/directory'
-import { isHeld } from '../../src/state/lock'
+import { isLocked } from '../../src/state/lock'
 import { describeWith } from '../services/describe-with'
 import { type KafkaServer, makeTopic, startKafka } from '../services/kafka'
 import { Bucket, startS3 } from '../services/s3'
@@ -115,7 +115,7 @@ test('it keeps state and holds its flow alone: the kernel lock is in it', async 
   const gone = once(child, 'exit')
   try {
     const lock = pathsOf(join(folder, 'state'), 'held', 0).lockFile
-    while (!(await isHeld(lock))) {
+    while (!(await isLocked(lock))) {
       expect(child.exitCode).toBeNull()
       await sleep(20)
     }

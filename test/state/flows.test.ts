@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Log } from '../../src/core/contract'
 import type { FlowState } from '../../src/core/flow/flow-state'
 import { NOTHING } from '../../src/core/accounting/sink-ledger'
-import { FlowHeld, UsageError } from '../../src/core/errors'
+import { FlowRunning, UsageError } from '../../src/core/errors'
 import { realFileSystem } from '../../src/kit/file-system'
 import { nameFault, pathsOf, prepareInstance } from '../../src/state/directory'
 import { openFlowFile } from '../../src/state/flow-file'
@@ -128,7 +128,7 @@ describe('the name of an unnamed flow', () => {
 describe('taking an instance', () => {
   test('a flow that shares no work has instance 0 alone; a second process is told the pid, the name and what to do', async () => {
     expect((await hold('flow', false)).instance).toBe(0)
-    await expect(ownInstance(root, 'flow', false)).rejects.toThrow(FlowHeld)
+    await expect(ownInstance(root, 'flow', false)).rejects.toThrow(FlowRunning)
     await expect(ownInstance(root, 'flow', false)).rejects.toThrow(
       new RegExp(`the flow flow is running already, as process ${process.pid}: .*--name`),
     )

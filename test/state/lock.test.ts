@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DiskFailed } from '../../src/core/errors'
-import { acquire, holderOf, isHeld } from '../../src/state/lock'
+import { acquire, holderOf, isLocked } from '../../src/state/lock'
 import { otherProcess } from './other-process'
 import type { OtherProcess } from './other-process'
 
@@ -37,10 +37,10 @@ test('the lock of another process is refused at once, its pid told, and free the
   const before = performance.now()
   expect(await acquire(path)).toBeUndefined()
   expect(performance.now() - before).toBeLessThan(500)
-  expect(await isHeld(path)).toBe(true)
+  expect(await isLocked(path)).toBe(true)
   expect(await holderOf(path)).toBe(holder.pid)
   await holder.kill()
-  expect(await isHeld(path)).toBe(false)
+  expect(await isLocked(path)).toBe(false)
   const lock = await acquire(path)
   expect(lock).toBeDefined()
   lock?.release()
@@ -49,25 +49,25 @@ test('the lock of another process is refused at once, its pid told, and free the
 test('the same process cannot take it twice, and trying or looking does not free it', async () => {
   const lock = await acquire(path)
   expect(await acquire(path)).toBeUndefined()
-  expect(await isHeld(path)).toBe(true)
+  expect(await isLocked(path)).toBe(true)
   expect(await holderOf(path)).toBe(process.pid)
   expect((await other([path])).answers).toEqual(['refused'])
   lock?.release()
-  expect(await isHeld(path)).toBe(false)
+  expect(await isLocked(path)).toBe(false)
 })
 
 test('looking leaves no trace, where there is a lock file and where there is none', async () => {
-  expect(await isHeld(path)).toBe(false)
+  expect(await isLocked(path)).toBe(false)
   expect(await readdir(folder)).toEqual([])
   ;(await acquire(path))?.release()
-  expect(await isHeld(path)).toBe(false)
+  expect(await isLocked(path)).toBe(false)
   expect(await readdir(folder)).toEqual(['lock'])
 })
 
 test('somebody else who is only looking does not look like a holder', async () => {
   ;(await acquire(path))?.release()
   expect((await other(['--look', path])).answers).toEqual(['looking'])
-  expect(await isHeld(path)).toBe(false)
+  expect(await isLocked(path)).toBe(false)
 })
 
 test('somebody who looks just when a process starts does not keep it from starting', async () => {
@@ -91,7 +91,7 @@ test('releasing twice is harmless', async () => {
   lock?.release()
   const again = await acquire(path)
   lock?.release()
-  expect(await isHeld(path)).toBe(true)
+  expect(await isLocked(path)).toBe(true)
   again?.release()
 })
 
@@ -102,7 +102,7 @@ test('a lock that nobody refers to any more is still held after a garbage collec
   const child = spawn(process.execPath, ['--expose-gc', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
   const gone = once(child, 'exit')
   await once(child.stdout, 'data')
-  const held = await isHeld(path)
+  const held = await isLocked(path)
   child.kill('SIGKILL')
   await gone
   expect(held).toBe(true)

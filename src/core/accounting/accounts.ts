@@ -109,7 +109,7 @@ function named({ label, spelled = label, meaning }: SourcePart | SinkPart): Pick
  * Of the records that a sink is given out of the spool again, those that it may have had. @param again how many they
  * are
  */
-export function doubtfulOf({ stored, file }: FlowParts, sink: string, again: number): number {
+export function possibleDuplicatesOf({ stored, file }: FlowParts, sink: string, again: number): number {
   if (stored === undefined) return file?.lost === true ? again : 0
   const { tried = false, doubtful = 0 } = stored.sinks[sink] ?? {}
   return Math.min(again, stored.clean ? doubtful : tried ? again : 0)

@@ -5,7 +5,7 @@
  */
 import type { Position } from '../contract'
 import type { Ahead, Behind, FlowState } from '../flow/flow-state'
-import { isReread, isAtEnd, sourceOf } from '../recovery/holes'
+import { isReread, isAtEnd, sourceOf } from '../recovery/reread-plan'
 import type { PartitionPosition, Sequence, Spool } from '../flow/ports'
 
 type Positions = ReadonlyMap<string, Position>

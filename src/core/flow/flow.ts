@@ -7,7 +7,7 @@
  */
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import {
-  doubtfulOf,
+  possibleDuplicatesOf,
   endingOf,
   failureOf,
   receiptOf,
@@ -34,13 +34,13 @@ import { FullSpool } from './full-spool'
 import { Gaps } from '../accounting/gaps'
 import { revokePartition } from '../supervision/revoke-partition'
 import { inDoubtAtStart, type InDoubtRecords } from '../accounting/in-doubt'
-import { sourceOf } from '../recovery/holes'
+import { sourceOf } from '../recovery/reread-plan'
 import type { Feed, Counts } from '../delivery/pending-write'
 import { DeliveredPositions } from '../accounting/delivered-positions'
 import { PendingCommits } from '../delivery/pending-commits'
 import { ResentCounter } from '../accounting/resent-counter'
 import type { Restorer } from '../recovery/restorer'
-import { restorerOf } from '../recovery/restorer-of-flow'
+import { makeRestorer } from '../recovery/make-restorer'
 import { SpoolBackpressure } from '../delivery/spool-backpressure'
 import { SinkPump } from '../delivery/sink-pump'
 import { SourcePump } from '../delivery/source-pump'
@@ -233,12 +233,16 @@ export class Flow {
         doubtful:
           spoolFeed === undefined || part.sink.limits.unit === 'segment'
             ? 0
-            : doubtfulOf(parts, part.id, (holding?.carriedIn.get(part.id) ?? 0) - (this.inDoubt?.of(part.id) ?? 0)),
+            : possibleDuplicatesOf(
+                parts,
+                part.id,
+                (holding?.carriedIn.get(part.id) ?? 0) - (this.inDoubt?.of(part.id) ?? 0),
+              ),
       })
       this.sinks.push({ part, supervisor, pump, spoolFeed, proven: part.supervision.knownGood, tried: false })
     }
     for (const part of sources) this.sources.push(this.sourceRun(part))
-    this.restorer = restorerOf(parts, {
+    this.restorer = makeRestorer(parts, {
       ledger: this.ledger,
       gaps: this.gaps,
       room: this.backpressure,

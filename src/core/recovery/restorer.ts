@@ -16,7 +16,7 @@ import { lineOf } from '../errors'
 import type { RereadState, RereadPart } from '../flow/flow-state'
 import type { SourcePart } from '../flow/flow-parts'
 import type { Gaps } from '../accounting/gaps'
-import { holesOf } from './holes'
+import { rereadPlan } from './reread-plan'
 import { transformDelivery, type TransformParts, type TransformedDelivery } from '../delivery/transform-delivery'
 import type { Ledger } from '../accounting/ledger'
 import { splitDelivery } from '../delivery/split-delivery'
@@ -166,10 +166,10 @@ export class Restorer {
     const planning = (async () => {
       const lowest = lanes().toSorted((a, b) => a.cursor - b.cursor)[0]
       const readable = sources.filter(isReadable)
-      const { parts, seen } = await holesOf({
+      const { parts, seen } = await rereadPlan({
         spool,
         low: lowest?.cursor ?? spool.tail,
-        places: lowest?.delivered.places,
+        sinkPositions: lowest?.delivered.places,
         ahead: lowest?.delivered.ahead,
         through: through(),
         seen: before,

@@ -45,7 +45,7 @@ function isFixedKey(key: string): boolean {
  * Tells whether a sink writes to the queue that a source of the same broker reads, or to an exchange and key to which
  * that source binds its queue.
  */
-export function feeds(
+export function loops(
   from: Given<AmqpOptions>,
   { uri, options: { exchange = '', key } }: Given<AmqpOptions>,
   same: boolean,

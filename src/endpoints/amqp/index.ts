@@ -17,7 +17,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf, isStream } from './check'
-import { feeds, canonicalForm } from './canonical-form'
+import { loops, canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -33,7 +33,7 @@ export default defineEndpoint({
   options,
   check: faultsOf,
   canonicalForm: canonicalForm,
-  feeds,
+  loops: loops,
   source: {
     position: ({ options: given }) => (isStream(given) ? 'here' : 'upstream'),
     sharesWork: ({ options: given }) => !isStream(given),

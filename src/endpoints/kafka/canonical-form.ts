@@ -41,7 +41,7 @@ function sortedPartitions(partition: string): string {
 }
 
 /** Of one cluster: the topic that is written is read by its name, or fits what is read. */
-export function feeds({ uri }: Given<KafkaOptions>, to: Given<KafkaOptions>, same: boolean): boolean {
+export function loops({ uri }: Given<KafkaOptions>, to: Given<KafkaOptions>, same: boolean): boolean {
   if (same) return true
   const topic = to.uri.path.replace(/^\/|\/+$/g, '') || (to.options.topic ?? '')
   try {

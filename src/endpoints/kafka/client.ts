@@ -27,7 +27,7 @@ import type {
   OffsetResult,
   ProduceRequest,
   ProduceResult,
-  ProducerIdentity,
+  ProducerSession,
 } from './protocol/cluster'
 
 /** Time for the leader of a group to assign partitions: a sync is answered only after that. */
@@ -198,7 +198,7 @@ class KafkaCluster implements Cluster {
     )
   }
 
-  async producerIdentity(signal: AbortSignal): Promise<ProducerIdentity> {
+  async producerIdentity(signal: AbortSignal): Promise<ProducerSession> {
     const connection = await this.connections.any(this.brokers.values(), signal)
     const { errorCode, producerId, producerEpoch } = await connection.call(
       this.negotiate(this.apis.identity, connection),

@@ -19,7 +19,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { optionFaults } from './check'
-import { feeds, canonicalForm } from './canonical-form'
+import { loops, canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -36,7 +36,7 @@ export default defineEndpoint({
   options,
   check: optionFaults,
   canonicalForm,
-  feeds,
+  loops: loops,
   source: {
     position: ({ options: { group } }) => (group === undefined ? 'here' : 'upstream'),
     sharesWork: ({ options: { group } }) => group !== undefined,

@@ -37,7 +37,7 @@ function regionOf(named: string): string | undefined {
 }
 
 /** Streams of one name may be those of two accounts. */
-export function feeds(
+export function loops(
   { options: from }: Given<KinesisOptions>,
   { options: to }: Given<KinesisOptions>,
   same: boolean,

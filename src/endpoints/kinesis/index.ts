@@ -12,7 +12,7 @@
  */
 import { defineEndpoint } from '../../options/define'
 import { faultsOf } from './check'
-import { feeds, canonicalForm } from './canonical-form'
+import { loops, canonicalForm } from './canonical-form'
 import { options } from './options'
 
 export default defineEndpoint({
@@ -28,7 +28,7 @@ export default defineEndpoint({
   options,
   check: faultsOf,
   canonicalForm,
-  feeds,
+  loops: loops,
   source: {
     position: ({ options: { leases } }) => (leases === undefined ? 'here' : 'upstream'),
     sharesWork: ({ options: { leases } }) => leases !== undefined,

@@ -7,9 +7,9 @@ import { decodeEnvelopes } from './envelope'
 import { MAX_BUFFERED, MessageBuffer, type ReceivedBatch } from './message-buffer'
 import type { Settings } from './settings'
 
-export const FEED = 'feed'
+export const PARTITION_NAME = 'feed'
 
-export interface FeedConnectionContext {
+export interface SourceConnectionContext {
   readonly settings: Settings
   /** The largest size of a record. */
   readonly maxRecord: number
@@ -23,11 +23,14 @@ export interface FeedConnectionContext {
 }
 
 /** Returns the size of the largest message that can contain a record. */
-export function maxMessageBytes({ framing, maxRecord }: Pick<FeedConnectionContext, 'framing' | 'maxRecord'>): number {
+export function maxMessageBytes({
+  framing,
+  maxRecord,
+}: Pick<SourceConnectionContext, 'framing' | 'maxRecord'>): number {
   return framing === 'envelope' ? envelopeBytes(maxRecord) : maxRecord
 }
 
-export class FeedConnection {
+export class SourceConnection {
   readonly partition: Partition
   /** The time of the opening. All times here are of the monotonic clock. */
   readonly openedAt: number
@@ -44,14 +47,14 @@ export class FeedConnection {
   private constructor(
     private readonly connection: Connection,
     private readonly buffer: MessageBuffer,
-    private readonly context: FeedConnectionContext,
+    private readonly context: SourceConnectionContext,
     private readonly endedPromise: Promise<ConnectionEnd>,
   ) {
-    this.partition = { name: FEED, epoch: context.epoch }
+    this.partition = { name: PARTITION_NAME, epoch: context.epoch }
     this.openedAt = this.completeAt = context.clock.monotonic()
   }
 
-  static async open(context: FeedConnectionContext, signal: AbortSignal): Promise<FeedConnection> {
+  static async open(context: SourceConnectionContext, signal: AbortSignal): Promise<SourceConnection> {
     let finish: (end: ConnectionEnd) => void = () => undefined
     const endedPromise = new Promise<ConnectionEnd>((resolve) => {
       finish = resolve
@@ -98,7 +101,7 @@ export class FeedConnection {
     arrived = () => {
       connection.arrived()
     }
-    const opened = new FeedConnection(connection, buffer, context, endedPromise)
+    const opened = new SourceConnection(connection, buffer, context, endedPromise)
     watermark = (at) => {
       opened.onReceivedUntil(at)
     }

@@ -18,7 +18,7 @@ import { Backoff } from '../../kit/backoff'
 import { formatDuration } from '../../kit/durations'
 import { unlessAborted } from '../../kit/signal'
 import type { MemberPicker, MemberValue } from './expect'
-import type { FeedConnection } from './feed-connection'
+import type { SourceConnection } from './feed-connection'
 
 /** The pauses between attempts to replace a connection that is still in service. */
 const MIN_PAUSE_MS = 1000
@@ -32,10 +32,10 @@ export interface ReplacementContext {
   readonly clock: Clock
   readonly log: Log
   readonly deduplicator: Deduplicator | undefined
-  open(signal: AbortSignal): Promise<FeedConnection>
+  open(signal: AbortSignal): Promise<SourceConnection>
   /** Adds a connection, which is read after all others. */
-  add(connection: FeedConnection): void
-  remove(connection: FeedConnection): void
+  add(connection: SourceConnection): void
+  remove(connection: SourceConnection): void
 }
 
 /**
@@ -43,19 +43,19 @@ export interface ReplacementContext {
  */
 export async function keepReplacing(
   parts: ReplacementContext,
-  first: FeedConnection,
+  first: SourceConnection,
   signal: AbortSignal,
 ): Promise<void> {
-  for (let connection: FeedConnection | undefined = first; connection !== undefined; )
+  for (let connection: SourceConnection | undefined = first; connection !== undefined; )
     connection = await replace(parts, connection, signal)
 }
 
 /** Returns the connection that replaced the old one, or undefined if the old one broke before. */
 async function replace(
   parts: ReplacementContext,
-  old: FeedConnection,
+  old: SourceConnection,
   signal: AbortSignal,
-): Promise<FeedConnection | undefined> {
+): Promise<SourceConnection | undefined> {
   const { everyMs, overlapMs, clock, log, deduplicator } = parts
   const due = old.openedAt + everyMs
   // The server of a new connection may lag behind. So keys of the old connection are kept from before its opening.
@@ -90,7 +90,7 @@ async function replace(
   }
 }
 
-async function attempt({ open }: ReplacementContext, signal: AbortSignal): Promise<FeedConnection | Error> {
+async function attempt({ open }: ReplacementContext, signal: AbortSignal): Promise<SourceConnection | Error> {
   try {
     return await open(signal)
   } catch (error) {
@@ -105,8 +105,8 @@ async function attempt({ open }: ReplacementContext, signal: AbortSignal): Promi
  */
 async function overlap(
   { overlapMs, clock, deduplicator, add, remove }: ReplacementContext,
-  old: FeedConnection,
-  next: FeedConnection,
+  old: SourceConnection,
+  next: SourceConnection,
   signal: AbortSignal,
 ): Promise<Error | undefined> {
   add(next)

@@ -10,7 +10,7 @@ import { Notifier, linkedAbort, unlessAborted } from '../../kit/signal'
 import type { CreateSource, Target } from '../../options/define'
 import { SequenceCheck, jsonMemberPicker } from './expect'
 import type { ReceivedBatch } from './message-buffer'
-import { FEED, FeedConnection, maxMessageBytes } from './feed-connection'
+import { PARTITION_NAME, SourceConnection, maxMessageBytes } from './feed-connection'
 import type { WsOptions } from './options'
 import { settingsOf } from './settings'
 import { Deduplicator, keepReplacing } from './replacement'
@@ -39,7 +39,7 @@ class WebSocketSource implements Source {
    * The connections in the order of reading. There are several during an overlap, or if an earlier one was closed
    * before all of it was read.
    */
-  private connections: FeedConnection[] = []
+  private connections: SourceConnection[] = []
   private epoch = 0
   private ctx: SourceContext | undefined
   private lifetime: ReturnType<typeof linkedAbort> | undefined
@@ -160,12 +160,12 @@ class WebSocketSource implements Source {
     this.connections = []
   }
 
-  private async connect(signal: AbortSignal): Promise<FeedConnection> {
+  private async connect(signal: AbortSignal): Promise<SourceConnection> {
     const given = await this.target.resolve()
     // A message up to twice the limit is received and becomes a dead letter. The library cannot skip a message.
     const { maxRecord, framing } = given.options
     const { clock } = this.ctx ?? notOpen()
-    return FeedConnection.open(
+    return SourceConnection.open(
       {
         settings: await settingsOf(given, 2 * maxMessageBytes({ maxRecord, framing }), CLOSE_MS),
         maxRecord,
@@ -183,13 +183,13 @@ class WebSocketSource implements Source {
     )
   }
 
-  private addConnection(connection: FeedConnection): void {
+  private addConnection(connection: SourceConnection): void {
     this.connections.push(connection)
     this.ctx?.gauge('connections', this.connections.length)
     this.notifier.notify()
   }
 
-  private removeConnection(connection: FeedConnection): void {
+  private removeConnection(connection: SourceConnection): void {
     this.connections = this.connections.filter((other) => other !== connection)
     this.ctx?.gauge('connections', this.connections.length)
   }
@@ -217,7 +217,7 @@ class WebSocketSource implements Source {
   }
 
   private delivery(
-    connection: FeedConnection,
+    connection: SourceConnection,
     { batch: received, unfit, receivedAt, release }: ReceivedBatch,
   ): Delivery | undefined {
     let batch = received
@@ -253,7 +253,7 @@ class WebSocketSource implements Source {
   }
 
   /** Returns why reading cannot go on, after everything was read. */
-  private ending(connection: FeedConnection): ManifoldError {
+  private ending(connection: SourceConnection): ManifoldError {
     const { end } = connection
     if (end === undefined) return new Disconnected('not connected')
     this.tooLargeInARow = end.tooLarge && connection.received === 0 ? this.tooLargeInARow + 1 : 0
@@ -286,7 +286,7 @@ class WebSocketSource implements Source {
     const [earlier, later] = begin <= to.date ? [begin, to.date] : [to.date, begin]
     const seconds = Math.round(later - earlier) / 1000
     this.ctx?.gap({
-      partition: FEED,
+      partition: PARTITION_NAME,
       from: new Date(earlier).toISOString(),
       to: new Date(later).toISOString(),
       why: begin <= to.date ? why : `${why} (the clock was set back meanwhile)`,

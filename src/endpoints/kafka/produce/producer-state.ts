@@ -13,7 +13,7 @@
  *   identity, and unconfirmed batches are numbered from 0.
  */
 import { stampBatch, type EncodedBatch } from './record-writer'
-import type { ProducerIdentity } from '../protocol/cluster'
+import type { ProducerSession } from '../protocol/cluster'
 
 /** Sequences go around after this one. */
 const MAX_SEQUENCE = 0x7fffffff
@@ -75,7 +75,7 @@ interface PartitionSequence {
 const PRODUCER_KNOWN_MS = 60_000
 
 export class ProducerState {
-  private identity: ProducerIdentity | undefined
+  private identity: ProducerSession | undefined
   private readonly sequences = new Map<string, PartitionSequence>()
 
   get hasIdentity(): boolean {
@@ -89,7 +89,7 @@ export class ProducerState {
    * Of a producer that is new to the brokers. To be called while nothing is under way: all that is unconfirmed is
    * numbered anew, in order.
    */
-  setIdentity(identity: ProducerIdentity): void {
+  setIdentity(identity: ProducerSession): void {
     this.identity = identity
     for (const sequence of this.sequences.values()) {
       sequence.next = 0

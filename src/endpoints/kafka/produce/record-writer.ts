@@ -24,7 +24,7 @@ import {
   PRODUCER_ID_AT,
 } from '../protocol/record-batch'
 import { putVarint, varintSize } from '../protocol/varint'
-import type { ProducerIdentity } from '../protocol/cluster'
+import type { ProducerSession } from '../protocol/cluster'
 
 const NEWLINE = 0x0a
 /** Length, attributes, timestamp, offset, key, value's length and header count of a record without key and headers. */
@@ -157,7 +157,7 @@ export class RecordWriter {
 }
 
 /** Writes who produced it, the sequence of its first record (-1 both: nobody) and the checksum of all that. */
-export function stampBatch(batch: EncodedBatch, identity: ProducerIdentity, sequence: number): void {
+export function stampBatch(batch: EncodedBatch, identity: ProducerSession, sequence: number): void {
   const header = batch[0]
   if (header === undefined) return
   header.writeBigInt64BE(identity.id, PRODUCER_ID_AT)

@@ -97,7 +97,7 @@ export interface OffsetResult {
 }
 
 /** Identity of a producer. A resend under the same identity and sequence is recognised by the broker. */
-export interface ProducerIdentity {
+export interface ProducerSession {
   readonly id: bigint
   readonly epoch: number
 }
@@ -197,7 +197,7 @@ export interface Cluster extends CoordinatorClient {
     committedOnly: boolean,
     signal: AbortSignal,
   ): Promise<readonly OffsetResult[]>
-  producerIdentity(signal: AbortSignal): Promise<ProducerIdentity>
+  producerIdentity(signal: AbortSignal): Promise<ProducerSession>
   /** Never throws. */
   close(): Promise<void>
 }

@@ -1,7 +1,7 @@
 /** Which parts of a source are read again for what is missing from a spool. */
 import { LineBatch } from '../../src/core/batch'
 import type { FlowState } from '../../src/core/flow/flow-state'
-import { holesOf, type Question } from '../../src/core/recovery/holes'
+import { rereadPlan, type RereadRequest } from '../../src/core/recovery/reread-plan'
 import { DeliveredPositions } from '../../src/core/accounting/delivered-positions'
 import type { Spool, Spooled } from '../../src/core/flow/ports'
 
@@ -23,11 +23,11 @@ const spoolOf = (frames: readonly Spooled[]): Spool =>
       frames.reduce((sum, { first, next }) => sum + Math.max(0, next - Math.max(first, from)), 0),
     head: frames.at(-1)?.next ?? 0,
   }) as unknown as Spool
-const ask = (frames: readonly Spooled[], more: Partial<Question> = {}): ReturnType<typeof holesOf> =>
-  holesOf({
+const ask = (frames: readonly Spooled[], more: Partial<RereadRequest> = {}): ReturnType<typeof rereadPlan> =>
+  rereadPlan({
     spool: spoolOf(frames),
     low: 0,
-    places: new Map(),
+    sinkPositions: new Map(),
     ahead: undefined,
     through: 100,
     newest: new Map([['s', new Map([['p', '100']])]]),
@@ -67,12 +67,18 @@ test('a partition that has nothing left, and one that lies behind the hole', asy
 test('from a cursor within a frame that is gone: what was delivered of it is skipped', async () => {
   const places = new Map([['s', new Map([['p', '20']])]])
   expect(
-    (await ask([frame(30, 70, '100')], { low: 25, places, ahead: { source: 's', partition: 'p', count: 5 } })).parts,
+    (
+      await ask([frame(30, 70, '100')], {
+        low: 25,
+        sinkPositions: places,
+        ahead: { source: 's', partition: 'p', count: 5 },
+      })
+    ).parts,
   ).toEqual([{ key: 's#7', source: 's', partition: 'p', from: '20', skip: 5, to: '100', keep: 70 }])
 })
 
 test('where the sinks stand is not known: nothing before the first frame, the rest as ever', async () => {
-  expect((await ask([frame(10, 10, '20'), frame(50, 50, '100')], { places: undefined })).parts).toEqual([
+  expect((await ask([frame(10, 10, '20'), frame(50, 50, '100')], { sinkPositions: undefined })).parts).toEqual([
     { key: 's#7', source: 's', partition: 'p', from: '20', to: '100', keep: 50 },
   ])
 })

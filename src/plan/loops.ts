@@ -57,10 +57,10 @@ function faultOf(read: Looked, written: Looked): readonly string[] {
 /** Servers, and what lies there, are compared as their identities have them. */
 function isSamePlace(read: End, written: End): boolean {
   const { endpoint } = read.parsed
-  if (endpoint !== written.parsed.endpoint || endpoint.feeds === undefined) return false
+  if (endpoint !== written.parsed.endpoint || endpoint.loops === undefined) return false
   const [from, to] = [identityOf(read.parsed), identityOf(written.parsed)]
   const isShared = from.servers.length === 0 || from.servers.some((server) => to.servers.includes(server))
-  return isShared && endpoint.feeds(read.given, written.given, isSameResource(from, to))
+  return isShared && endpoint.loops(read.given, written.given, isSameResource(from, to))
 }
 
 function isSameFile(read: Files, written: Files): boolean {

@@ -35,12 +35,12 @@ export function isAtEnd(key: string): boolean {
 /** Where all sinks have come to: by source and partition; none: nothing of it is delivered. */
 export type PartitionPositions = ReadonlyMap<string, ReadonlyMap<string, Position>>
 
-export interface Question {
+export interface RereadRequest {
   readonly spool: Spool
   /** Everything below is delivered everywhere. */
   readonly low: Sequence
   /** Positions there; undefined where they are not known. */
-  readonly places: PartitionPositions | undefined
+  readonly sinkPositions: PartitionPositions | undefined
   readonly ahead: Ahead | undefined
   /** Records below had been accepted when `newest` was stored. */
   readonly through: Sequence
@@ -51,7 +51,7 @@ export interface Question {
   /** Unused so far. */
   readonly number: number
 }
-export interface Holes {
+export interface RereadPlan {
   readonly parts: readonly RereadPart[]
   readonly seen: readonly Sequence[]
 }
@@ -63,8 +63,8 @@ interface Run {
   next: Sequence
 }
 
-export async function holesOf(question: Question): Promise<Holes> {
-  const { spool, low, through, newest, seen } = question
+export async function rereadPlan(request: RereadRequest): Promise<RereadPlan> {
+  const { spool, low, through, newest, seen } = request
   const runs = new Map<string, Map<string, Run[]>>([...newest.keys()].map((source) => [source, new Map()]))
   const found: Sequence[] = []
   let expected = low
@@ -90,12 +90,12 @@ export async function holesOf(question: Question): Promise<Holes> {
     ])
   }
   meets(through)
-  let number = question.number
+  let number = request.number
   const parts: RereadPart[] = []
   for (const [source, partitions] of runs) {
     for (const partition of new Set([...partitions.keys(), ...(newest.get(source)?.keys() ?? [])])) {
       for (const { atEnd, ...part } of partsOf(
-        question,
+        request,
         source,
         partition,
         partitions.get(partition) ?? [],
@@ -108,7 +108,7 @@ export async function holesOf(question: Question): Promise<Holes> {
 }
 
 function partsOf(
-  { places, ahead, through, newest }: Question,
+  { sinkPositions: places, ahead, through, newest }: RereadRequest,
   source: string,
   partition: string,
   runs: readonly Run[],

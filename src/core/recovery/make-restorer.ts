@@ -1,5 +1,5 @@
 /** The restorer of a flow, and what it needs of it. */
-import { doubtfulOf } from '../accounting/accounts'
+import { possibleDuplicatesOf } from '../accounting/accounts'
 import type { FlowParts, SinkPart } from '../flow/flow-parts'
 import type { DeliveredPositions } from '../accounting/delivered-positions'
 import { splitBytes } from '../delivery/split-delivery'
@@ -18,7 +18,7 @@ type Given = Pick<RestorerParts, 'ledger' | 'gaps' | 'flush' | 'touch' | 'track'
 }
 
 /** undefined: without a spool nothing is lost from it. */
-export function restorerOf(parts: FlowParts, { sinks, arrivals, room, ...given }: Given): Restorer | undefined {
+export function makeRestorer(parts: FlowParts, { sinks, arrivals, room, ...given }: Given): Restorer | undefined {
   const { spool, clock, log, sources, stored, transform, toLines, refuseInner } = parts
   if (spool === undefined || room === undefined) return undefined
   const restorer = new Restorer({
@@ -46,7 +46,7 @@ export function restorerOf(parts: FlowParts, { sinks, arrivals, room, ...given }
     doubtful: (sink, count) =>
       sinks.find(({ part }) => part.id === sink)?.part.sink.limits.unit === 'segment'
         ? 0
-        : doubtfulOf(parts, sink, count),
+        : possibleDuplicatesOf(parts, sink, count),
     doubled: (sink, count) => {
       for (const { part, pump } of sinks) if (part.id === sink) pump.counts.possibleDuplicates += count
     },
