@@ -58,7 +58,6 @@ export function keeping(
       onUnplaced: (why) => {
         stop.abort(new Error(`${label} refused a dead letter: ${why}`))
       },
-      onProgress: () => undefined,
     })
     running = pump.run()
     failed = running.then(() => new Promise<never>(() => undefined))

@@ -20,7 +20,7 @@ export interface Account {
     readonly released: ReadonlyMap<string, Position>
     readonly completeUntil: number | undefined
   }[]
-  readonly held: InDoubtRecords | undefined
+  readonly inDoubt: InDoubtRecords | undefined
   readonly restorer: Restorer | undefined
   readonly sinks: readonly {
     readonly part: SinkPart
@@ -83,7 +83,7 @@ export function stateOf(
       ...(ended === undefined || pump.unanswered === 0 ? {} : { doubtful: pump.unanswered }),
     }
   }
-  const held = account.held?.state() ?? []
+  const inDoubt = account.inDoubt?.state() ?? []
   return {
     format: 1,
     ...(spoolId === undefined ? {} : { spoolId }),
@@ -94,7 +94,7 @@ export function stateOf(
     acceptedThrough,
     sources,
     sinks,
-    ...(held.length === 0 ? {} : { held }),
+    ...(inDoubt.length === 0 ? {} : { held: inDoubt }),
     ...(again === undefined ? {} : { again }),
     run: ledger.durable(ended),
     ...(unissued.length === 0 ? {} : { unissued }),
@@ -149,7 +149,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
         spoolFeed === undefined
           ? 0
           : (spool?.countFrom(spoolFeed.cursor) ?? 0) +
-            (account.held?.of(part.id) ?? 0) +
+            (account.inDoubt?.of(part.id) ?? 0) +
             (account.restorer?.of(part.id) ?? 0),
     }
   })

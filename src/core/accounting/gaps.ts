@@ -5,25 +5,26 @@
 import { warnLasting } from '../flow/lasting-warning'
 import type { Gap, Log, Position } from '../contract'
 import type { SourcePart } from '../flow/flow-parts'
+import type { RunControl } from '../flow/run-control'
 import type { InDoubtRecords } from './in-doubt'
 import type { Ledger } from './ledger'
 import { owed, type LostRecords, type Sequence, type Spool } from '../flow/ports'
 
 export interface GapsParts {
-  readonly held: InDoubtRecords | undefined
+  readonly inDoubt: InDoubtRecords | undefined
   readonly ledger: Ledger
   readonly spool: Spool | undefined
   readonly log: Log
-  /** The state has changed. */
-  touch(): void
-  /** How far each sink has got. */
-  cursors(): readonly (readonly [sink: string, cursor: Sequence])[]
-  /** To be awaited before the run is over; a failure ends it. */
-  track(work: Promise<unknown>): void
+  readonly control: RunControl
+  /** How far each sink has got, behind a spool. */
+  readonly sinks: readonly {
+    readonly part: { readonly id: string }
+    readonly spoolFeed: { readonly cursor: Sequence } | undefined
+  }[]
 }
 
 export class Gaps {
-  /** By source: what is still on its way from the held records into the spool. */
+  /** By source: records in doubt that are on their way into the spool. */
   private readonly filling = new Map<string, Promise<void>>()
 
   constructor(private readonly parts: GapsParts) {}
@@ -37,7 +38,7 @@ export class Gaps {
   }
 
   held(source: string): readonly string[] {
-    return this.parts.held?.partitions(source) ?? []
+    return this.parts.inDoubt?.partitions(source) ?? []
   }
 
   /** Upstream has it: recovered records up to there were sent again, and are not ours to deliver any more. */
@@ -45,57 +46,59 @@ export class Gaps {
     const returned =
       source.covers === undefined
         ? undefined
-        : this.parts.held?.committed(id, partition, upTo, (a, b) => source.covers?.(a, b) === true)
+        : this.parts.inDoubt?.committed(id, partition, upTo, (a, b) => source.covers?.(a, b) === true)
     if (returned === undefined) return
     this.parts.ledger.returned(returned)
-    this.parts.touch()
+    this.parts.control.touch()
   }
 
   gap(part: SourcePart, gap: Gap): void {
-    const { held } = this.parts
-    if (held === undefined || !held.partitions(part.id).includes(gap.partition)) {
+    const { inDoubt } = this.parts
+    if (inDoubt === undefined || !inDoubt.partitions(part.id).includes(gap.partition)) {
       this.note(part, gap)
       return
     }
     const before = this.filling.get(part.id)
     const filling = (async () => {
       await before
-      await this.fill(held, part, gap)
+      await this.fill(inDoubt, part, gap)
     })().finally(() => {
       if (this.filling.get(part.id) === filling) this.filling.delete(part.id)
     })
     this.filling.set(part.id, filling)
-    this.parts.track(filling)
+    this.parts.control.track(filling)
   }
 
-  private async fill(held: InDoubtRecords, part: SourcePart, gap: Gap): Promise<void> {
+  private async fill(inDoubt: InDoubtRecords, part: SourcePart, gap: Gap): Promise<void> {
     const { ledger, log } = this.parts
-    const filled = await held.fill(part.id, gap, (a, b) => part.source.covers?.(a, b) === true)
+    const filled = await inDoubt.fill(part.id, gap, (a, b) => part.source.covers?.(a, b) === true)
     ledger.carriedAgain(filled.again)
-    ledger.returned(held.settled())
+    ledger.returned(inDoubt.settled())
     if (filled.records > 0)
       log.warn(
         `${part.label}: ${gap.partition} cannot send ${filled.records} records again (${gap.why}): they are delivered out of the spool`,
       )
     if (filled.gap !== undefined) this.note(part, filled.gap)
-    this.parts.touch()
+    this.parts.control.touch()
   }
 
   /** Accepted records that the disk has lost, from sinks that had still to get them. @returns how many, per sink */
   damaged(losses: readonly LostRecords[]): Readonly<Record<string, number>> {
-    const { ledger, held, log } = this.parts
+    const { ledger, inDoubt, log } = this.parts
     const lost: Record<string, number> = {}
     for (const loss of losses) {
       const { partition, from, to, why, records = 0 } = loss
-      const counts = this.parts.cursors().map(([sink, cursor]) => [sink, owed(loss, sink, cursor)] as const)
-      // What is held is sent again by its source, damaged or not.
-      if (held !== undefined && held.low !== Infinity && counts.every(([, count]) => count === 0)) continue
+      const counts = this.parts.sinks.flatMap(({ part, spoolFeed }) =>
+        spoolFeed === undefined ? [] : [[part.id, owed(loss, part.id, spoolFeed.cursor)] as const],
+      )
+      // Records in doubt are sent again by their source, damaged or not.
+      if (inDoubt !== undefined && inDoubt.low !== Infinity && counts.every(([, count]) => count === 0)) continue
       ledger.gap({ partition, from, to, why, records })
       warnLasting(log, `${records} records are lost: ${why}`)
       for (const [sink, count] of counts) lost[sink] = (lost[sink] ?? 0) + count
     }
     ledger.lost(lost)
-    if (losses.length > 0) this.parts.touch()
+    if (losses.length > 0) this.parts.control.touch()
     return lost
   }
 
@@ -104,7 +107,7 @@ export class Gaps {
     this.parts.log.warn(
       `${label}: a gap${gap.records === undefined ? '' : ` of ${gap.records} records`} from ${gap.from} to ${gap.to}${gap.seconds === undefined ? '' : ` (${gap.seconds.toFixed(3)} s)`}: ${gap.why}`,
     )
-    if (this.parts.spool === undefined) this.parts.touch()
-    else this.parts.track(this.parts.spool.gap(id, gap))
+    if (this.parts.spool === undefined) this.parts.control.touch()
+    else this.parts.control.track(this.parts.spool.gap(id, gap))
   }
 }

@@ -162,7 +162,7 @@ function forget(until: Map<string, Map<string, Position>>, source: string, parti
 
 /** What a start holds back, and where each sink's way through the spool begins. */
 export interface InDoubtAtStart {
-  readonly held: InDoubtRecords
+  readonly inDoubt: InDoubtRecords
   readonly cursors: ReadonlyMap<string, Sequence>
   readonly carriedIn: ReadonlyMap<string, number>
 }
@@ -199,7 +199,7 @@ export function inDoubtAtStart(
     const low = Math.min(...kept.map(({ from }) => from))
     for (const [id, cursor] of cursors) cursors.set(id, Math.min(cursor, low))
     return {
-      held: new InDoubtRecords(spool, []),
+      inDoubt: new InDoubtRecords(spool, []),
       cursors,
       carriedIn: new Map([...cursors].map(([id, cursor]) => [id, spool.countFrom(cursor)])),
     }
@@ -233,11 +233,11 @@ export function inDoubtAtStart(
         until,
       })
   }
-  const held = new InDoubtRecords(spool, ranges)
+  const inDoubt = new InDoubtRecords(spool, ranges)
   if (resume) for (const { id } of sinks) cursors.set(id, Math.max(nextSequence, spool.head))
   return {
-    held,
+    inDoubt,
     cursors,
-    carriedIn: new Map([...cursors].map(([id, cursor]) => [id, spool.countFrom(cursor) + held.of(id)])),
+    carriedIn: new Map([...cursors].map(([id, cursor]) => [id, spool.countFrom(cursor) + inDoubt.of(id)])),
   }
 }

@@ -32,7 +32,7 @@ export class AckWindow {
   ) {}
 
   /** Resolves when another delivery may be read. One is always let in where nothing is held, however large it is. */
-  async room(signal: AbortSignal): Promise<void> {
+  async capacity(signal: AbortSignal): Promise<void> {
     while (this.records > 0 && (this.bytes >= this.cap.bytes || this.records >= this.cap.records)) {
       if (signal.aborted) throw signal.reason
       await new Promise<void>((resolve) => {

@@ -42,7 +42,7 @@ export class Batcher {
   }
 
   /** Until less than a write's worth is at hand, or the signal aborts and `wake` is called. */
-  async room(signal: AbortSignal): Promise<void> {
+  async capacity(signal: AbortSignal): Promise<void> {
     const { limits } = this.parts
     const enough = limits.unit === 'segment' ? 1 : Math.max(limits.maxBytes, 1)
     while (this.bytes >= enough && !signal.aborted) await this.taken.wait()

@@ -9,6 +9,7 @@ import type { Committer } from './committer'
 import type { Delivery, Partition } from '../contract'
 import type { DirectFeed } from './direct-feed'
 import type { FlowParts, SourcePart } from '../flow/flow-parts'
+import type { RunControl } from '../flow/run-control'
 import type { Gaps } from '../accounting/gaps'
 import { transformDelivery, type TransformedDelivery } from './transform-delivery'
 import type { Counts } from './pending-write'
@@ -36,19 +37,9 @@ export interface IntakeParts {
   readonly direct: DirectFeed | undefined
   readonly window: AckWindow
   readonly resent: ResentCounter
-  /** Aborts when the run is cut short. */
-  readonly signal: AbortSignal
-  /** The last record that was wanted is here. */
-  readonly enough: () => void
-  /** A record was rejected and there is nowhere to put it. */
-  readonly unplaced: (why: string) => void
-  /** Awaited before the run is over; its failure ends the run. */
-  readonly track: (work: Promise<unknown>) => void
-  /** Something may be released upstream, or is to be stored. */
-  readonly release: () => void
-  readonly touch: () => void
-  /** Of the one sink, without a spool. */
-  readonly settled: (tally: Counts) => void
+  readonly control: RunControl
+  /** The sinks of the run; without a spool there is one. */
+  readonly sinks: readonly { settled(counts: Counts): void }[]
 }
 
 export class Intake {
@@ -76,13 +67,12 @@ export class Intake {
       ledger,
       gaps,
       flow: { spool, until, deadLetters, transform, toLines, refuseInner },
-      signal,
-      unplaced,
+      control,
     } = this.parts
     const { id, label } = from.part
     // What fills a gap comes before what follows it.
     const filled = gaps.filled(id)
-    if (filled !== undefined) await unlessAborted(filled, signal)
+    if (filled !== undefined) await unlessAborted(filled, control.cut)
     const limited =
       until.count === undefined ? delivery : this.limit(delivery, until.count - (ledger.read - ledger.filteredAtRead))
     if (limited === undefined) {
@@ -98,7 +88,7 @@ export class Intake {
       limited,
       receivedAt,
       { label, transform, toLines, refuseInner, deadLetters },
-      signal,
+      control.cut,
     )
     if (taken.stop === undefined)
       ledger[deadLetters.policy === 'drop' ? 'droppedAtRead' : 'refusedAtRead'] += taken.refused
@@ -108,7 +98,7 @@ export class Intake {
     }
     if (spool !== undefined) this.append(from, spool, limited.partition, taken, receivedAt, free)
     else this.hand(from.part, limited.partition, taken, receivedAt, free)
-    if (taken.stop !== undefined) unplaced(taken.stop)
+    if (taken.stop !== undefined) control.unplaced(taken.stop)
     return taken.stop === undefined
   }
 
@@ -117,17 +107,17 @@ export class Intake {
    * nothing is taken, its position neither: undefined. Mere progress goes on: it lies before whatever is left.
    */
   private limit(delivery: Delivery, left: number): Delivery | undefined {
-    const { batch, invalid: unfit = [], last } = delivery
-    if (batch.count + unfit.length >= left) this.parts.enough()
-    if (batch.count + unfit.length <= Math.max(0, left)) return delivery
+    const { batch, invalid = [], last } = delivery
+    if (batch.count + invalid.length >= left) this.parts.control.enough()
+    if (batch.count + invalid.length <= Math.max(0, left)) return delivery
     if (left <= 0) return undefined
     const count = Math.min(batch.count, left)
-    const misfits = unfit.slice(0, left - count)
+    const taken = invalid.slice(0, left - count)
     return {
       ...delivery,
       at: within(count, (index) => delivery.at(index)),
-      invalid: misfits,
-      last: misfits.at(-1)?.position ?? (count > 0 ? delivery.at(count - 1) : last),
+      invalid: taken,
+      last: taken.at(-1)?.position ?? (count > 0 ? delivery.at(count - 1) : last),
       batch:
         count === batch.count
           ? batch
@@ -146,10 +136,10 @@ export class Intake {
     receivedAt: number,
     free: () => void,
   ): void {
-    const { backpressure: room, track, ledger, pendingCommits: releases, release, touch } = this.parts
+    const { backpressure, control, ledger, pendingCommits } = this.parts
     const { batch, last, stop } = taken
     if (stop !== undefined && batch.count === 0) return
-    room?.enter(batch.retained)
+    backpressure?.enter(batch.retained)
     const durable = spool
       .append({ source: part.id, partition, batch, last, at: (index) => taken.at(index), receivedAt })
       .then(({ next }) => {
@@ -157,18 +147,18 @@ export class Intake {
         this.acceptedThrough = Math.max(this.acceptedThrough, next)
         if (part.commitOnceSpooled) committer.offer(partition, last)
         else if (part.position === 'upstream') {
-          releases.add(next, committer, partition, last)
-          release()
+          pendingCommits.add(next, committer, partition, last)
+          control.commitDelivered()
         }
-        touch()
+        control.touch()
         free()
       })
       .finally(() => {
-        room?.leave(batch.retained)
+        backpressure?.leave(batch.retained)
         if (this.newest.get(part.id) === durable) this.newest.delete(part.id)
       })
     this.newest.set(part.id, durable)
-    track(durable)
+    control.track(durable)
   }
 
   /** Runs once all of the source that came before is in the spool. */
@@ -186,7 +176,7 @@ export class Intake {
     receivedAt: number,
     free: () => void,
   ): void {
-    const { ledger, window, direct, settled } = this.parts
+    const { ledger, window, direct, sinks } = this.parts
     const { batch, last } = taken
     ledger.accepted += batch.count
     if (taken.stop !== undefined && batch.count === 0) return
@@ -200,8 +190,8 @@ export class Intake {
       payload: batch,
       count: batch.count,
       origin: (index) => ({ source: part.label, partition: partition.name, position: taken.at(index), receivedAt }),
-      settle: (tally) => {
-        settled(tally)
+      settle: (counts) => {
+        for (const sink of sinks) sink.settled(counts)
         ticket.settle()
         free()
       },

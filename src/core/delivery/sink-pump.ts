@@ -48,8 +48,6 @@ export interface SinkPumpParts {
   readonly signal: AbortSignal
   /** A record was rejected and there is nowhere to put it (`policy: stop`). */
   readonly onUnplaced: (why: string) => void
-  /** A write was confirmed. */
-  readonly onProgress: () => void
   /** Resolves once it is known for good that something may have been written: awaited before the first write. */
   readonly beforeFirst?: () => Promise<void>
   /** Records that an earlier run may have written, and that come again. */
@@ -225,7 +223,7 @@ export class SinkPump {
     const { feed } = this.parts
     try {
       for (;;) {
-        await this.batcher.room(signal)
+        await this.batcher.capacity(signal)
         const item = await feed.next(signal)
         if (item === null) break
         this.counts.pending += item.count
@@ -369,7 +367,6 @@ export class SinkPump {
           'delivered',
           Math.round((bytesOf(item.item.payload) * count) / Math.max(1, item.item.count)),
         )
-      this.parts.onProgress()
       return
     }
     if ('kind' in pending.payload) {
@@ -416,7 +413,6 @@ export class SinkPump {
       this.again.sort((a, b) => a.order - b.order)
     }
     if (outcome.rejected.length > 0) void this.rejects.put(pending, outcome.rejected)
-    this.parts.onProgress()
   }
 
   private settled(tracked: TrackedItem, from: number, count: number, fate: RecordOutcome, bytes: number): void {

@@ -3,7 +3,7 @@
  * source that is opened again goes on after the last delivery, not after the last commit.
  */
 import { linkedAbort, unlessAborted } from '../../kit/signal'
-import type { Clock, Delivery, Gap, Log, Partition, Position, Source, SourceContext } from '../contract'
+import type { Clock, Delivery, Log, Partition, Position, Source, SourceContext } from '../contract'
 import type { Supervisor } from '../supervision/supervisor'
 
 export interface Until {
@@ -18,7 +18,6 @@ export interface Until {
 }
 
 export interface SourcePumpParts {
-  readonly id: string
   readonly source: Source
   readonly supervisor: Supervisor
   readonly live: boolean
@@ -27,27 +26,31 @@ export interface SourcePumpParts {
   readonly until: Until
   /** Aborts when the run is cut short. */
   readonly signal: AbortSignal
-  /** Aborts when reading stops; what was read goes on. */
+  /** Aborts when reading stops; records that were read go on. */
   readonly stopReading: AbortSignal
+  readonly host: SourceHost
+}
+
+/** The run as its source sees it (`src/core/flow/source-run.ts`). */
+export interface SourceHost extends Pick<SourceContext, 'gap' | 'lost' | 'held' | 'committed'> {
+  /** The newest position of a partition that is durable here. */
   stored(partition: string): Position | undefined
   storedPartitions(): readonly string[]
-  readonly lastReceivedAt: () => number | undefined
-  /** Waits while memory or the spool is full. `pressed` says whether a live source should be closed meanwhile. */
-  room(signal: AbortSignal): Promise<void>
-  pressed(): boolean
-  /** It is about to be opened; resolves when it may be. */
+  lastReceivedAt(): number | undefined
+  /** Resolves when memory and spool have capacity for more. */
+  capacity(signal: AbortSignal): Promise<void>
+  /** The spool is full, so a live source is closed meanwhile. */
+  isFull(): boolean
+  /** Resolves when the source may be opened. */
   opening(): Promise<void>
-  /** All that was sent until then has been handed on. */
+  /** All that was sent until then, epoch milliseconds, has been handed over. */
   complete(until: number): void
-  /** Hands a delivery on; resolves when the next may be read. */
+  /** Hands a delivery over; resolves when the next one may be read. */
   take(delivery: Delivery, receivedAt: number): Promise<void>
-  gap(gap: Gap): void
   /** @param opened aborts when the opening ends that asked for it */
   revoke(partition: Partition, deadlineMs: number, opened: AbortSignal): Promise<void>
-  lost(partition: Partition): void
+  /** A delivery of the partition was read. */
   saw(partition: Partition): void
-  held(): readonly string[]
-  committed(partition: string, upTo: Position): void
 }
 
 export class SourcePump {
@@ -98,7 +101,7 @@ export class SourcePump {
     const { source, supervisor, until } = this.parts
     supervisor.to('opening')
     this.opened = new AbortController()
-    await this.parts.opening()
+    await this.parts.host.opening()
     await unlessAborted(source.open(this.context()), halted)
     if (until.end === true && source.ends !== undefined) await unlessAborted(source.ends(), halted)
     if (until.time !== undefined && source.endsAt !== undefined) await unlessAborted(source.endsAt(until.time), halted)
@@ -106,27 +109,27 @@ export class SourcePump {
   }
 
   private async read(halted: AbortSignal): Promise<'ended'> {
-    const { supervisor, clock, live } = this.parts
+    const { supervisor, clock, live, host } = this.parts
     for (;;) {
-      if (live && this.parts.pressed()) {
+      if (live && host.isFull()) {
         // A feed does not wait: what it would send meanwhile is a gap, and an open socket that nobody reads hides it.
         await this.closeForNow('the spool is full')
-        await this.parts.room(halted)
+        await host.capacity(halted)
         await this.open(halted)
       }
-      await this.parts.room(halted)
+      await host.capacity(halted)
       // A source that always has something at hand need not look at the signal.
       halted.throwIfAborted()
       const delivery = await this.next(halted)
       if (delivery === 'idle' || delivery === null) return 'ended'
       const receivedAt = delivery.receivedAt ?? clock.now()
-      this.parts.saw(delivery.partition)
+      host.saw(delivery.partition)
       this.handed.set(delivery.partition.name, delivery.last)
       if (delivery.batch.count > 0) {
         this.lastRecordAt = clock.monotonic()
         supervisor.moved()
       }
-      const taken = this.parts.take(delivery, receivedAt)
+      const taken = host.take(delivery, receivedAt)
       this.inHand = { partition: delivery.partition.name, done: taken.catch(() => undefined) }
       try {
         await taken
@@ -182,8 +185,8 @@ export class SourcePump {
   }
 
   private context(): SourceContext {
-    const { signal, clock, log, supervisor } = this.parts
-    const lastReceivedAt = this.parts.lastReceivedAt()
+    const { signal, clock, log, supervisor, host } = this.parts
+    const lastReceivedAt = host.lastReceivedAt()
     const opened = this.opened.signal
     return {
       signal,
@@ -192,22 +195,22 @@ export class SourcePump {
       gauge: (name, value) => {
         supervisor.gauges[name] = value
       },
-      resume: (partition) => this.handed.get(partition) ?? this.parts.stored(partition),
-      resumable: () => [...new Set([...this.handed.keys(), ...this.parts.storedPartitions()])],
+      resume: (partition) => this.handed.get(partition) ?? host.stored(partition),
+      resumable: () => [...new Set([...this.handed.keys(), ...host.storedPartitions()])],
       complete: (until) => {
-        this.parts.complete(until)
+        host.complete(until)
       },
       ...(lastReceivedAt === undefined ? {} : { lastReceivedAt }),
-      revoke: (partition, deadlineMs) => this.parts.revoke(partition, deadlineMs, opened),
+      revoke: (partition, deadlineMs) => host.revoke(partition, deadlineMs, opened),
       lost: (partition) => {
-        this.parts.lost(partition)
+        host.lost(partition)
       },
       gap: (gap) => {
-        this.parts.gap(gap)
+        host.gap(gap)
       },
-      held: () => this.parts.held(),
+      held: () => host.held(),
       committed: (partition, upTo) => {
-        this.parts.committed(partition, upTo)
+        host.committed(partition, upTo)
       },
     }
   }

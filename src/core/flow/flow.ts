@@ -5,129 +5,84 @@
  * every sink has confirmed it (a source that is released at accept: when it is fsynced), without one when the sink has.
  * A durable cursor comes before the removal of what lies below it. Whatever ends the run, the receipt's sums hold.
  */
-import { linkedAbort, unlessAborted } from '../../kit/signal'
-import {
-  possibleDuplicatesOf,
-  endingOf,
-  failureOf,
-  receiptOf,
-  resends,
-  stateOf,
-  unaccounted,
-  type Account,
-} from '../accounting/accounts'
-import { AckWindow } from '../delivery/ack-window'
-import { Intake } from '../delivery/intake'
-import { closing } from './closing'
-import { Committer } from '../delivery/committer'
-import type { Partition, Position } from '../contract'
-import { DirectFeed } from '../delivery/direct-feed'
-import { lineOf } from '../errors'
-import type { FlowState } from './flow-state'
-import type { SinkLedger } from '../accounting/sink-ledger'
-import type { Ending, FlowParts, FlowResult, SinkPart, SourcePart } from './flow-parts'
-import { Checkpointer } from './checkpointer'
-import { CorrectedTime } from './corrected-time'
+import { unlessAborted } from '../../kit/signal'
+import { endingOf, failureOf, receiptOf, resends, stateOf, unaccounted, type Account } from '../accounting/accounts'
+import { Gaps } from '../accounting/gaps'
+import { inDoubtAtStart, type InDoubtRecords } from '../accounting/in-doubt'
 import { Ledger } from '../accounting/ledger'
 import { imbalance, type Receipt } from '../accounting/receipt'
-import { FullSpool } from './full-spool'
-import { Gaps } from '../accounting/gaps'
-import { revokePartition } from '../supervision/revoke-partition'
-import { inDoubtAtStart, type InDoubtRecords } from '../accounting/in-doubt'
-import { sourceOf } from '../recovery/reread-plan'
-import type { Feed, Counts } from '../delivery/pending-write'
-import { DeliveredPositions } from '../accounting/delivered-positions'
-import { PendingCommits } from '../delivery/pending-commits'
 import { ResentCounter } from '../accounting/resent-counter'
-import type { Restorer } from '../recovery/restorer'
-import { makeRestorer } from '../recovery/make-restorer'
+import type { SinkLedger } from '../accounting/sink-ledger'
+import { AckWindow } from '../delivery/ack-window'
+import { DirectFeed } from '../delivery/direct-feed'
+import { Intake } from '../delivery/intake'
+import { PendingCommits } from '../delivery/pending-commits'
 import { SpoolBackpressure } from '../delivery/spool-backpressure'
-import { SinkPump } from '../delivery/sink-pump'
-import { SourcePump } from '../delivery/source-pump'
-import { SpoolFeed } from '../delivery/spool-feed'
+import { lineOf } from '../errors'
+import { makeRestorer } from '../recovery/make-restorer'
+import type { Restorer } from '../recovery/restorer'
+import { Checkpointer } from './checkpointer'
+import { closing } from './closing'
+import { CorrectedTime } from './corrected-time'
+import type { Ending, FlowParts, FlowResult } from './flow-parts'
+import type { FlowState } from './flow-state'
+import { FullSpool } from './full-spool'
+import type { RunControl } from './run-control'
+import { SinkRun } from './sink-run'
+import { READER_MS, SourceRun } from './source-run'
 import type { FlowStatus } from './status'
-import { Supervisor } from '../supervision/supervisor'
-import { readWatermarkOf } from '../delivery/read-watermark'
+import { TrackedWork } from './tracked-work'
 
 /** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
-/**
- * Where a commit is one frame and the peer holds what is not committed at some cost: a RabbitMQ queue is drained a
- * thirtieth more slowly where each acknowledgement waits for 5 ms.
- */
-const PROMPT_MS = 1
-/** How often it is saved that a feed has sent nothing. */
-const SILENCE_MS = 10_000
-/** Whoever reads our output may end with us, as by ^C: this long it may yet read what lies in the pipe. */
-const READER_MS = 1000
-
 /** Without a spool a stop waits so long for a sink that may be about to come back. */
 const AWAY_MS = 5000
-
-interface SinkRun {
-  readonly part: SinkPart
-  readonly supervisor: Supervisor
-  readonly pump: SinkPump
-  readonly spoolFeed: SpoolFeed | undefined
-  proven: boolean
-  tried: boolean
-}
-interface SourceRun {
-  readonly part: SourcePart
-  readonly supervisor: Supervisor
-  readonly pump: SourcePump
-  readonly committer: Committer
-  readonly positions: Map<string, Position>
-  readonly released: Map<string, Position>
-  /** All that was sent until then, epoch milliseconds, is durable. */
-  completeUntil: number | undefined
-  savedUntil?: number
-}
 
 export class Flow {
   private readonly stopReading = new AbortController()
   private readonly cut = new AbortController()
   /** Ends the timers of this run. */
   private readonly over = new AbortController()
+  private readonly work = new TrackedWork((error) => {
+    if (!this.cut.signal.aborted) this.fail(error)
+  })
+  private readonly control: RunControl
   private readonly ledger: Ledger
   private readonly checkpointer: Checkpointer<FlowState>
   private readonly sinks: SinkRun[] = []
   private readonly sources: SourceRun[] = []
   private readonly direct: DirectFeed | undefined
   private readonly window: AckWindow
-  private readonly appends = new Set<Promise<void>>()
   private readonly backpressure: SpoolBackpressure | undefined
   private readonly pendingCommits = new PendingCommits()
   private readonly inDoubt: InDoubtRecords | undefined
-  private readonly gaps: Gaps
   private readonly fullSpool: FullSpool | undefined
   private readonly restorer: Restorer | undefined
   private readonly intake: Intake
   private failure: Ending | undefined
   private stopping = false
+  private inputEnded = false
   private cleanEnd = false
   /** The last record that was wanted has been read: every source ended by itself, or the count is full. */
   private reachedEnd = false
   private readonly started: CorrectedTime
+  private unissued: readonly Receipt[] = []
+  private ended: number | undefined
+  private trimming: Promise<void> | undefined
 
   constructor(private readonly parts: FlowParts) {
-    const { clock, log, spool, sinks, sources, stored, deadLetters } = parts
+    const { clock, log, spool, sinks, sources, stored } = parts
     this.started = new CorrectedTime(clock)
-    const holding =
+    const atStart =
       spool === undefined ? undefined : inDoubtAtStart(spool, stored, sources, sinks, parts.nextSequence ?? spool.head)
-    this.inDoubt = holding?.held
-    this.backpressure = spool === undefined ? undefined : new SpoolBackpressure(spool, parts.memory)
-    this.fullSpool =
-      spool === undefined
-        ? undefined
-        : new FullSpool(spool, parts.waitForSpace ?? 'never', clock, (error) => {
-            this.fail(error)
-          })
+    this.inDoubt = atStart?.inDoubt
+    this.control = this.makeControl()
+    const { control } = this
     this.ledger = new Ledger(
       parts.runId,
       this.started.at,
       stored?.run === undefined ? 0 : stored.run.restarts + 1,
-      holding?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])),
+      atStart?.carriedIn ?? new Map(sinks.map(({ id }) => [id, 0])),
     )
     this.checkpointer = new Checkpointer(
       parts.file,
@@ -140,212 +95,68 @@ export class Flow {
       },
       clock,
     )
-    this.gaps = new Gaps({
-      held: this.inDoubt,
-      ledger: this.ledger,
-      spool,
-      log,
-      touch: () => {
-        this.checkpointer.touch()
-      },
-      track: (work) => {
-        this.track(work)
-      },
-      cursors: () =>
-        this.sinks.flatMap(({ part, spoolFeed }) =>
-          spoolFeed === undefined ? [] : [[part.id, spoolFeed.cursor] as const],
-        ),
-    })
+    const gaps = new Gaps({ inDoubt: this.inDoubt, ledger: this.ledger, spool, log, control, sinks: this.sinks })
     this.window = new AckWindow(
       (source, partition, position) => {
         this.sources.find((run) => run.part.id === source)?.committer.offer(partition, position)
       },
       { bytes: parts.memory, records: WINDOW_RECORDS },
     )
-    this.direct = spool === undefined ? new DirectFeed() : undefined
+    if (spool === undefined) this.direct = new DirectFeed()
+    else {
+      this.backpressure = new SpoolBackpressure(spool, parts.memory)
+      this.fullSpool = new FullSpool(spool, parts.waitForSpace ?? 'never', clock, (error) => {
+        this.fail(error)
+      })
+      spool.failed.catch((error: unknown) => {
+        this.fail(error)
+      })
+    }
     this.intake = new Intake({
       flow: parts,
       ledger: this.ledger,
-      gaps: this.gaps,
+      gaps,
       backpressure: this.backpressure,
       pendingCommits: this.pendingCommits,
       direct: this.direct,
       window: this.window,
-      signal: this.cut.signal,
       resent: new ResentCounter(spool, sources, Math.min(...sinks.map(({ id }) => this.inDoubt?.of(id) ?? 0))),
-      enough: () => {
-        this.reachedEnd ||= !this.stopping
-        this.stopReading.abort(new Error('count reached'))
+      control,
+      sinks: this.sinks,
+    })
+    const shared = { flow: parts, control, ledger: this.ledger, gaps, intake: this.intake, work: this.work, atStart }
+    const { fullSpool, direct, window, pendingCommits, backpressure } = this
+    for (const part of sinks) this.sinks.push(new SinkRun(part, { ...shared, fullSpool, direct }))
+    for (const part of sources)
+      this.sources.push(new SourceRun(part, { ...shared, window, pendingCommits, backpressure }))
+    this.restorer = makeRestorer(parts, { ...shared, backpressure, sinks: this.sinks })
+  }
+
+  private makeControl(): RunControl {
+    return {
+      cut: this.cut.signal,
+      stopReading: this.stopReading.signal,
+      track: (work) => {
+        this.work.add(work)
+      },
+      fail: (error) => {
+        this.fail(error)
       },
       unplaced: (why) => {
         this.unplaced(why)
       },
-      track: (work) => {
-        this.track(work)
-      },
-      release: () => {
-        this.release()
+      enough: () => {
+        this.reachedEnd ||= !this.stopping
+        this.stopReading.abort(new Error('count reached'))
       },
       touch: () => {
         this.checkpointer.touch()
       },
-      settled: (tally) => {
-        for (const { part } of this.sinks) this.delivered(part.id, tally)
-      },
-    })
-    const labelOf = (key: string, id = sourceOf(key)): string =>
-      sources.find((part) => part.id === id)?.label ?? stored?.sources[id]?.label ?? id
-    for (const part of sinks) {
-      const supervisor = new Supervisor(part.id, 'sink', part.label, part.supervision, clock, log)
-      const cursor = holding?.cursors.get(part.id) ?? spool?.tail ?? 0
-      const spoolFeed =
-        spool === undefined
-          ? undefined
-          : new SpoolFeed(
-              spool,
-              parts.spoolId ?? '',
-              labelOf,
-              part.id,
-              part.sink.limits.unit,
-              cursor,
-              new DeliveredPositions(stored, spool, part.id, cursor),
-              (tally) => {
-                this.delivered(part.id, tally)
-              },
-            )
-      const feed: Feed = spoolFeed ?? this.direct ?? new DirectFeed()
-      const pump = new SinkPump({
-        sink: part.sink,
-        id: part.id,
-        feed,
-        supervisor,
-        deadLetters,
-        clock,
-        log,
-        lingerMs: parts.lingerMs,
-        stallMs: parts.stallMs,
-        signal: this.cut.signal,
-        onUnplaced: (why) => {
-          this.unplaced(why)
-        },
-        onProgress: () => undefined,
-        beforeFirst: () => this.tries(part.id),
-        doubtful:
-          spoolFeed === undefined || part.sink.limits.unit === 'segment'
-            ? 0
-            : possibleDuplicatesOf(
-                parts,
-                part.id,
-                (holding?.carriedIn.get(part.id) ?? 0) - (this.inDoubt?.of(part.id) ?? 0),
-              ),
-      })
-      this.sinks.push({ part, supervisor, pump, spoolFeed, proven: part.supervision.knownGood, tried: false })
-    }
-    for (const part of sources) this.sources.push(this.sourceRun(part))
-    this.restorer = makeRestorer(parts, {
-      ledger: this.ledger,
-      gaps: this.gaps,
-      room: this.backpressure,
-      sinks: this.sinks,
-      arrivals: this.intake,
       flush: () => this.checkpointer.flush(),
-      touch: () => {
-        this.checkpointer.touch()
+      commitDelivered: () => {
+        this.pendingCommits.upTo(Math.min(...this.sinks.map(({ spoolFeed }) => spoolFeed?.cursor ?? Infinity)))
       },
-      track: (work) => {
-        this.track(work)
-      },
-    })
-    spool?.failed.catch((error: unknown) => {
-      this.fail(error)
-    })
-  }
-
-  private sourceRun(part: SourcePart): SourceRun {
-    const { clock, log, spool, stored, until } = this.parts
-    const supervisor = new Supervisor(part.id, 'source', part.label, part.supervision, clock, log)
-    const positions = new Map(Object.entries(stored?.sources[part.id]?.positions ?? {}))
-    const here = part.position === 'here'
-    const [first] = this.parts.sinks
-    const trail =
-      spool === undefined && part.position !== 'none' && first !== undefined
-        ? readWatermarkOf(first.sink, clock)
-        : undefined
-    const committer = new Committer({
-      label: part.label,
-      clock,
-      log,
-      watermark: trail,
-      everyMs: part.commitOnceSpooled ? PROMPT_MS : here ? 100 : 1000,
-      commit: async (partition, position) => {
-        if (part.position === 'upstream') {
-          await part.source.commit(partition, position)
-          run.released.set(partition.name, position)
-          this.gaps.committed(part, partition.name, position)
-        } else if (here) {
-          positions.set(partition.name, position)
-          this.checkpointer.touch()
-        }
-      },
-    })
-    let begun = false
-    const completeUntil = stored?.sources[part.id]?.completeUntil
-    const run: SourceRun = {
-      part,
-      supervisor,
-      committer,
-      positions,
-      released: new Map(),
-      completeUntil,
-      pump: new SourcePump({
-        id: part.id,
-        source: part.source,
-        supervisor,
-        live: part.live && spool !== undefined,
-        clock,
-        log,
-        until,
-        signal: this.cut.signal,
-        stopReading: this.stopReading.signal,
-        stored: (partition) => spool?.position(part.id, partition) ?? positions.get(partition),
-        storedPartitions: () => [...positions.keys(), ...(spool?.partitions(part.id) ?? [])],
-        lastReceivedAt: () => (spool === undefined ? undefined : (completeUntil ?? spool.lastReceivedAt(part.id))),
-        opening: async () => {
-          if (begun || spool === undefined || !part.live) return
-          begun = true
-          // Killed from here on, it has missed what it would have read: the next run's gap begins now. A feed sends as
-          // soon as it is connected, so this is stored before.
-          run.completeUntil ??= clock.now()
-          await this.checkpointer.flush().catch((error: unknown) => {
-            this.fail(error)
-          })
-        },
-        complete: (until) => {
-          if (spool !== undefined)
-            this.intake.whenDurable(part, () => {
-              this.completed(run, until)
-            })
-        },
-        room: (signal) => this.room(signal),
-        pressed: () => spool?.status().full === true,
-        take: (delivery, receivedAt) => this.intake.take(run, delivery, receivedAt),
-        gap: (gap) => {
-          this.gaps.gap(part, gap)
-        },
-        held: () => this.gaps.held(part.id),
-        committed: (partition, upTo) => {
-          this.gaps.committed(part, partition, upTo)
-        },
-        revoke: (partition, deadlineMs, opened) => this.revoke(run, partition, deadlineMs, opened),
-        lost: (partition) => {
-          committer.lost(partition)
-        },
-        saw: (partition) => {
-          committer.saw(partition)
-        },
-      }),
     }
-    return run
   }
 
   /** Runs to the end. Call once. */
@@ -404,9 +215,8 @@ export class Flow {
     const { spool } = this.parts
     if (spool === undefined)
       return resends(this.parts) && this.sinks.every(({ supervisor }) => supervisor.failingMs >= AWAY_MS)
-    return (this.inputEnded && this.appends.size === 0) || (spool.status().full && resends(this.parts))
+    return (this.inputEnded && this.work.isDone) || (spool.status().full && resends(this.parts))
   }
-  private inputEnded = false
 
   /** Cut short: nothing more is awaited. */
   abort(): void {
@@ -491,96 +301,10 @@ export class Flow {
     this.stop()
   }
 
-  private room(signal: AbortSignal): Promise<void> {
-    return this.backpressure?.wait(signal) ?? this.window.room(signal)
-  }
-
-  /** Awaited before the run is over; its failure ends the run. */
-  private track(work: Promise<unknown>): void {
-    const tracked = work
-      .then(
-        () => undefined,
-        (error: unknown) => {
-          if (!this.cut.signal.aborted) this.fail(error)
-        },
-      )
-      .finally(() => {
-        this.appends.delete(tracked)
-      })
-    this.appends.add(tracked)
-  }
-
-  private delivered(id: string, tally: Counts): void {
-    this.ledger.settled(id, tally)
-    this.fullSpool?.moved()
-    const sink = this.sinks.find((run) => run.part.id === id)
-    if (sink !== undefined && tally.delivered > 0) sink.proven = true
-    this.release()
-    this.checkpointer.touch()
-  }
-
-  /** What a kill leaves in doubt is all that was spooled, where it is not known that nothing was written. */
-  private async tries(id: string): Promise<void> {
-    const sink = this.sinks.find((run) => run.part.id === id)
-    if (sink?.spoolFeed === undefined || sink.part.sink.limits.unit === 'segment') return
-    sink.tried = true
-    await this.checkpointer.flush()
-  }
-
-  /** Where records come the state is saved anyway; in silence it is now and then. */
-  private completed(run: SourceRun, until: number): void {
-    const before = run.completeUntil
-    run.completeUntil = until
-    if (until - (run.savedUntil ?? 0) < SILENCE_MS && before !== undefined) return
-    run.savedUntil = until
-    this.checkpointer.touch()
-  }
-
-  private release(): void {
-    this.pendingCommits.upTo(Math.min(...this.sinks.map(({ spoolFeed }) => spoolFeed?.cursor ?? Infinity)))
-  }
-
-  private async revoke(
-    { part, committer, pump }: SourceRun,
-    partition: Partition,
-    deadlineMs: number,
-    opened: AbortSignal,
-  ): Promise<void> {
-    const { clock, spool } = this.parts
-    const ended = linkedAbort(this.cut.signal, opened)
-    try {
-      const all = await revokePartition(
-        {
-          taken: async () => {
-            await pump.handedOn(partition.name)
-            await Promise.all(this.appends)
-            if (!part.commitOnceSpooled) await spool?.seal('revoke')
-          },
-          settled: () =>
-            spool === undefined
-              ? this.window.unsettled(part.id, partition.name) === 0
-              : !this.pendingCommits.awaits(committer, partition.name),
-          commit: () => committer.flush(Math.min(READER_MS, deadlineMs / 2), partition.name),
-        },
-        deadlineMs,
-        clock,
-        ended.controller.signal,
-      )
-      if (!all && !opened.aborted)
-        this.parts.log.warn(
-          `${part.label}: ${partition.name} was given up before all of it was delivered: its new reader may read some of it again`,
-        )
-    } finally {
-      ended.dispose()
-      // Whoever opens again says what it still has: perhaps this one, under the same epoch.
-      if (!opened.aborted) committer.lost(partition)
-    }
-  }
-
   private async endInput(): Promise<void> {
     // Some may wait for space that nobody makes any more: what was not accepted is the source's.
     try {
-      while (this.appends.size > 0) await unlessAborted(Promise.all(this.appends), this.cut.signal)
+      while (!this.work.isDone) await unlessAborted(this.work.settled(), this.cut.signal)
     } catch {
       return
     }
@@ -622,7 +346,7 @@ export class Flow {
       ledger: this.ledger,
       sources: this.sources,
       sinks: this.sinks,
-      held: this.inDoubt,
+      inDoubt: this.inDoubt,
       restorer: this.restorer,
       started: this.started.at,
       ms: this.started.ms,
@@ -631,10 +355,6 @@ export class Flow {
       unissued: this.unissued,
     }
   }
-  private unissued: readonly Receipt[] = []
-  private ended: number | undefined
-  private trimming: Promise<void> | undefined
-
   private saved(state: FlowState): void {
     const { spool } = this.parts
     if (spool === undefined) return
@@ -647,7 +367,7 @@ export class Flow {
 
   private async finish(): Promise<FlowResult> {
     const { clock, spool } = this.parts
-    await this.bounded(Promise.all(this.appends))
+    await this.bounded(this.work.settled())
     // From here on nothing is accepted any more that the receipt does not know of.
     await spool?.close()
     this.settlePartly()

@@ -1,30 +1,29 @@
 /** The restorer of a flow, and what it needs of it. */
 import { possibleDuplicatesOf } from '../accounting/accounts'
-import type { FlowParts, SinkPart } from '../flow/flow-parts'
-import type { DeliveredPositions } from '../accounting/delivered-positions'
+import type { SpoolBackpressure } from '../delivery/spool-backpressure'
+import type { FlowParts } from '../flow/flow-parts'
+import type { SinkRun } from '../flow/sink-run'
 import { splitBytes } from '../delivery/split-delivery'
 import type { Sequence } from '../flow/ports'
 import { Restorer, type RestorerParts } from './restorer'
 
-interface SinkRun {
-  readonly part: SinkPart
-  readonly pump: { readonly counts: { possibleDuplicates: number } }
-  readonly spoolFeed: { readonly cursor: Sequence; readonly delivered: DeliveredPositions } | undefined
-}
-type Given = Pick<RestorerParts, 'ledger' | 'gaps' | 'flush' | 'touch' | 'track'> & {
-  readonly room: RestorerParts['room'] | undefined
+type Given = Pick<RestorerParts, 'ledger' | 'gaps' | 'control'> & {
+  readonly backpressure: SpoolBackpressure | undefined
   readonly sinks: readonly SinkRun[]
-  readonly arrivals: { acceptedThrough: Sequence }
+  readonly intake: { acceptedThrough: Sequence }
 }
 
-/** undefined: without a spool nothing is lost from it. */
-export function makeRestorer(parts: FlowParts, { sinks, arrivals, room, ...given }: Given): Restorer | undefined {
+/** Returns undefined without a spool, because nothing can be lost from it then. */
+export function makeRestorer(parts: FlowParts, given: Given): Restorer | undefined {
   const { spool, clock, log, sources, stored, transform, toLines, refuseInner } = parts
-  if (spool === undefined || room === undefined) return undefined
+  const { ledger, gaps, control, backpressure, sinks, intake } = given
+  if (spool === undefined || backpressure === undefined) return undefined
   const restorer = new Restorer({
-    ...given,
+    ledger,
+    gaps,
+    control,
     spool,
-    room,
+    backpressure,
     clock,
     log,
     sources,
@@ -33,7 +32,7 @@ export function makeRestorer(parts: FlowParts, { sinks, arrivals, room, ...given
     ...(transform === undefined ? {} : { transform }),
     ...(toLines === undefined ? {} : { toLines }),
     ...(refuseInner === undefined ? {} : { refuseInner }),
-    lanes: () =>
+    sinkCursors: () =>
       sinks.flatMap(({ part, spoolFeed }) =>
         spoolFeed === undefined ? [] : [{ sink: part.id, cursor: spoolFeed.cursor, delivered: spoolFeed.delivered }],
       ),
@@ -41,7 +40,7 @@ export function makeRestorer(parts: FlowParts, { sinks, arrivals, room, ...given
     through: () => stored?.acceptedThrough ?? 0,
     next: () => Math.max(parts.nextSequence ?? 0, spool.head),
     accepted: (next) => {
-      arrivals.acceptedThrough = Math.max(arrivals.acceptedThrough, next)
+      intake.acceptedThrough = Math.max(intake.acceptedThrough, next)
     },
     doubtful: (sink, count) =>
       sinks.find(({ part }) => part.id === sink)?.part.sink.limits.unit === 'segment'

@@ -15,6 +15,7 @@ import type { Clock, Delivery, Log, Position } from '../contract'
 import { lineOf } from '../errors'
 import type { RereadState, RereadPart } from '../flow/flow-state'
 import type { SourcePart } from '../flow/flow-parts'
+import type { RunControl } from '../flow/run-control'
 import type { Gaps } from '../accounting/gaps'
 import { rereadPlan } from './reread-plan'
 import { transformDelivery, type TransformParts, type TransformedDelivery } from '../delivery/transform-delivery'
@@ -36,12 +37,13 @@ export interface RestorerParts extends Framing {
   readonly stored: RereadState | undefined
   readonly ledger: Ledger
   readonly gaps: Gaps
-  readonly room: SpoolBackpressure
+  readonly backpressure: SpoolBackpressure
   /** Bytes that are taken in at once. */
   readonly pieceBytes: number
   readonly clock: Clock
   readonly log: Log
-  lanes(): readonly {
+  /** How far each sink has got, and which positions it has delivered. */
+  sinkCursors(): readonly {
     readonly sink: string
     readonly cursor: Sequence
     readonly delivered: Pick<DeliveredPositions, 'places' | 'ahead'>
@@ -56,11 +58,7 @@ export interface RestorerParts extends Framing {
   /** Of records that a sink is given again, those that it may have had. */
   doubtful(sink: string, count: number): number
   doubled(sink: string, count: number): void
-  /** Durable as of now. */
-  flush(): Promise<void>
-  touch(): void
-  /** Awaited before the run is over; a failure ends it. */
-  track(work: Promise<unknown>): void
+  readonly control: RunControl
 }
 
 export class Restorer {
@@ -78,14 +76,14 @@ export class Restorer {
   private begun = false
   private readonly halt = new AbortController()
 
-  constructor(private readonly with_: RestorerParts) {
-    const { stored } = with_
+  constructor(private readonly context: RestorerParts) {
+    const { stored } = context
     this.parts = [...(stored?.parts ?? [])]
     this.records = stored?.records ?? 0
     this.counts = { ...stored?.owed }
     this.whys = [...(stored?.whys ?? [])]
     this.seen = [...(stored?.seen ?? [])]
-    with_.ledger.carriedAgain(this.counts)
+    context.ledger.carriedAgain(this.counts)
   }
 
   of(sink: string): number {
@@ -97,7 +95,7 @@ export class Restorer {
   }
 
   state(): RereadState | undefined {
-    const low = Math.min(...this.with_.lanes().map(({ cursor }) => cursor))
+    const low = Math.min(...this.context.sinkCursors().map(({ cursor }) => cursor))
     this.seen = this.seen.filter((sequence) => sequence >= low)
     if (this.records === 0 && this.parts.length === 0 && this.seen.length === 0) return undefined
     return { parts: this.parts, records: this.records, owed: { ...this.counts }, whys: this.whys, seen: this.seen }
@@ -107,7 +105,7 @@ export class Restorer {
    * @param carried the sinks' books have them as spooled: those that an earlier run accepted and this one never counted
    */
   lost(losses: readonly LostRecords[], carried: boolean): void {
-    const { gaps, ledger, lanes, sources } = this.with_
+    const { gaps, ledger, sources } = this.context
     if (losses.length === 0) return
     if (!sources.some(isReadable)) {
       const lost = gaps.damaged(losses)
@@ -116,7 +114,9 @@ export class Restorer {
     }
     for (const loss of losses) {
       const { why, records = 0, sequence } = loss
-      const owing = Object.fromEntries(lanes().map(({ sink, cursor }) => [sink, owed(loss, sink, cursor)]))
+      const owing = Object.fromEntries(
+        this.context.sinkCursors().map(({ sink, cursor }) => [sink, owed(loss, sink, cursor)]),
+      )
       if (carried) ledger.carriedAgain(owing)
       for (const [sink, count] of Object.entries(owing)) this.counts[sink] = this.of(sink) + count
       this.records += records
@@ -130,7 +130,7 @@ export class Restorer {
   async begin(): Promise<void> {
     this.begun = true
     await this.plan()
-    await this.with_.flush()
+    await this.context.control.flush()
   }
 
   /** Before the sources of this run are opened: they go on behind what is read again. */
@@ -149,10 +149,10 @@ export class Restorer {
   met(losses: readonly LostRecords[]): void {
     this.lost(losses, false)
     if (!this.begun || this.found.length === 0 || this.planning !== undefined) return
-    this.with_.track(
+    this.context.control.track(
       (async () => {
         await this.plan()
-        await this.with_.flush()
+        await this.context.control.flush()
         this.read()
       })(),
     )
@@ -160,11 +160,11 @@ export class Restorer {
 
   private async plan(): Promise<void> {
     if (this.found.length === 0) return
-    const { spool, lanes, sources, newest, through, next } = this.with_
+    const { spool, sinkCursors, sources, newest, through, next } = this.context
     const before = new Set(this.seen)
     for (const { sequence } of this.found) before.delete(sequence)
     const planning = (async () => {
-      const lowest = lanes().toSorted((a, b) => a.cursor - b.cursor)[0]
+      const lowest = sinkCursors().toSorted((a, b) => a.cursor - b.cursor)[0]
       const readable = sources.filter(isReadable)
       const { parts, seen } = await rereadPlan({
         spool,
@@ -191,7 +191,7 @@ export class Restorer {
 
   /** Where the spool has lost the end of a partition, its source goes on behind what was lost. */
   private async advance(): Promise<void> {
-    const { spool } = this.with_
+    const { spool } = this.context
     for (const { source, partition, from, to, keep } of this.parts) {
       const position = spool.position(source, partition)
       if (keep === 0 && (position === undefined || position === from))
@@ -202,7 +202,7 @@ export class Restorer {
             batch: EMPTY,
             last: to,
             at: () => to,
-            receivedAt: this.with_.clock.now(),
+            receivedAt: this.context.clock.now(),
           }),
           this.halt.signal,
         )
@@ -210,7 +210,7 @@ export class Restorer {
   }
 
   private read(): void {
-    const { sources, clock, log, track, touch } = this.with_
+    const { sources, clock, log, control } = this.context
     const { signal } = this.halt
     if (sources.length === 0 && this.records > 0)
       log.warn(
@@ -225,18 +225,18 @@ export class Restorer {
           await clock.sleep(PAUSE_MS * attempt, signal).catch(() => undefined)
         if (signal.aborted) return
         this.parts = this.parts.filter((other) => other !== part)
-        touch()
+        control.touch()
       }
       this.tell()
     })()
-    track(this.reading)
+    control.track(this.reading)
   }
 
   private async readPart(
     { key, source: id, partition, from: begin, skip = 0, to, keep }: RereadPart,
     last: boolean,
   ): Promise<'again' | undefined> {
-    const { sources, spool, log } = this.with_
+    const { sources, spool, log } = this.context
     const { signal } = this.halt
     const part = sources.find((one) => one.id === id)
     const again = part?.source.again?.bind(part.source)
@@ -254,8 +254,8 @@ export class Restorer {
     let passing = false
     try {
       for await (const delivery of again(partition, from, to, signal)) {
-        await this.with_.room.wait(signal)
-        for (const piece of splitDelivery(delivery, this.with_.pieceBytes)) {
+        await this.context.backpressure.wait(signal)
+        for (const piece of splitDelivery(delivery, this.context.pieceBytes)) {
           const all = await this.takeIn(piece, part.label)
           const taken = without(all, passed)
           passed -= all.batch.count - taken.batch.count
@@ -284,7 +284,7 @@ export class Restorer {
   }
 
   private takeIn(piece: Delivery, label: string): Promise<TransformedDelivery> {
-    const { transform, toLines, refuseInner, clock } = this.with_
+    const { transform, toLines, refuseInner, clock } = this.context
     return transformDelivery(
       piece,
       clock.now(),
@@ -300,7 +300,7 @@ export class Restorer {
     count: number,
     label: string,
   ): Promise<void> {
-    const { spool, room, clock } = this.with_
+    const { spool, backpressure, clock } = this.context
     const batch =
       count === taken.batch.count
         ? taken.batch
@@ -308,7 +308,7 @@ export class Restorer {
             taken.batch,
             Array.from({ length: count }, (_, index) => index),
           )
-    room.enter(batch.retained)
+    backpressure.enter(batch.retained)
     try {
       const { next } = await spool.append({
         source: key,
@@ -320,21 +320,21 @@ export class Restorer {
       })
       this.count(count)
       this.labels.add(label)
-      this.with_.accepted(next)
-      this.with_.touch()
+      this.context.accepted(next)
+      this.context.control.touch()
     } finally {
-      room.leave(batch.retained)
+      backpressure.leave(batch.retained)
     }
   }
   private readonly labels = new Set<string>()
 
   /** So many are back. What nobody knew to be lost was never counted as read. */
   private count(count: number): void {
-    const { ledger, doubtful, doubled } = this.with_
+    const { ledger, doubtful, doubled } = this.context
     const known = Math.min(count, this.records)
     this.records -= known
     this.restored += count
-    for (const { sink } of this.with_.lanes()) {
+    for (const { sink } of this.context.sinkCursors()) {
       const owing = Math.min(known, this.of(sink))
       this.counts[sink] = this.of(sink) - owing
       ledger.carriedAgain({ [sink]: known - owing })
@@ -346,7 +346,7 @@ export class Restorer {
 
   /** All that could be read again is in the spool. */
   private tell(): void {
-    const { log, gaps, touch } = this.with_
+    const { log, gaps, control } = this.context
     if (this.restored > 0)
       warnLasting(
         log,
@@ -372,7 +372,7 @@ export class Restorer {
     }
     this.whys = []
     this.failures.clear()
-    touch()
+    control.touch()
   }
 }
 
