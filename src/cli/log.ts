@@ -3,7 +3,7 @@
  * as JSON on request. A bounded run without a terminal prints nothing while all goes well. Its lines are buffered, and
  * the last of them are printed if the run fails.
  */
-import type { Log } from '../core/contract'
+import type { RunLog } from '../plan/run-log'
 import { writeStderr } from './stderr'
 
 export type Level = 'debug' | 'info' | 'warn' | 'error'
@@ -22,12 +22,6 @@ export interface LogSettings {
   /** Prints a line while the live line is hidden. */
   around?(print: () => void): void
 }
-export interface CliLog extends Log {
-  error(message: string, facts?: object): void
-  lasting(message: string): void
-  /** Prints buffered lines after a failure: the first warning and the last lines, at most this many in all. */
-  showBuffered(lines: number): void
-}
 
 const LEVELS: readonly Level[] = ['debug', 'info', 'warn', 'error']
 const JOURNALD_PREFIXES: Readonly<Record<Level, string>> = { debug: '<7>', info: '<6>', warn: '<4>', error: '<3>' }
@@ -38,7 +32,7 @@ const SHADES: Readonly<Record<Level, string>> = {
   error: '\u001b[31m',
 }
 
-export function createLog(settings: LogSettings): CliLog {
+export function createLog(settings: LogSettings): RunLog {
   const buffered: string[] = []
   let firstWarning: string | undefined
   let printedLines = 0

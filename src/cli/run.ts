@@ -1,23 +1,20 @@
-/** Runs a flow from argv to exit code: plan, signals, progress, receipts, and the report of a failure. */
+/** Runs a flow from argv on: it gives the plan a process, its signals, terminal and files. */
 import { DiskFailed, FlowRunning, UsageError, isDiskError, lineOf } from '../core/errors'
 import { EndpointFailed } from '../core/supervision/supervisor'
-import type { FlowResult } from '../core/flow/flow-parts'
 import type { FlowCommand } from '../core/flow/flow-state'
-import { receiptLine } from '../core/accounting/receipt'
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, type CommandLine } from '../options/command-line'
 import { assemble, type Assembled, type AssembleOptions, type Drained } from '../plan/assemble'
-import { EXIT, exitCode, type ProcessEnd } from './exit'
-import { createLog, type CliLog } from './log'
+import { EXIT, type ProcessEnd } from '../plan/exit'
+import { issueEarlier, runFlow } from '../plan/run-flow'
+import { createLog } from './log'
+import type { RunLog } from '../plan/run-log'
 import { tuneHeap } from './heap'
 import { liveLine, type LiveLine } from './progress'
-import { canAppend, issueAll } from './receipts'
+import { canAppend, receiptFile } from './receipt-file'
 import { ignoreStderrErrors, writeStderr } from './stderr'
 import { print } from './stdout'
 import { version } from './version'
-
-/** A bounded run that fails prints this many buffered lines before the two or three that say why. */
-const MAX_BUFFERED_LINES = 7
 
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
@@ -52,9 +49,9 @@ export async function runCommand(
   const { assembled, log } = planned
 
   tuneHeap()
-  const { flow, bounded } = assembled
-  const earlier = await issueAll(assembled.owing, flags.receipt, log, { earlier: true })
-  flow.owes(earlier)
+  const { flow } = assembled
+  const receipts = flags.receipt === undefined ? {} : { receipts: receiptFile(flags.receipt) }
+  const earlier = await issueEarlier(assembled, { log, ...receipts })
   const signals = listenToSignals(flow, flags.grace, log)
   if (flags.progress === 'on' || (flags.progress === 'auto' && process.stderr.isTTY && !flags.quiet))
     screen.live = liveLine(() => flow.status())
@@ -67,31 +64,17 @@ export async function runCommand(
     await assembled.release()
     return reportStartFailure(error, redact)
   }
-  let result: FlowResult
-  try {
-    result = await flow.run()
-  } finally {
-    screen.live?.stop()
-    screen.live = undefined
-    await metrics?.close()
-  }
-  const silent = result.ending.kind === 'reader gone'
-  if (result.provisional)
-    log.info(`as far as it is known, for the next start issues what the disk holds: ${receiptLine(result.receipt)}`)
-  const left = [
-    ...(await issueAll(earlier, flags.receipt, log, { earlier: true, silent })),
-    ...(result.provisional ? [] : await issueAll([result.receipt], flags.receipt, log, { earlier: false, silent })),
-  ]
-  // The flow is still locked here, so no other start issues the same receipt.
-  await flow.issued(left)
-  await assembled.release()
-  const signalled = signals.first()
-  const code = exitCodeWithReceipts(
-    exitCode(result.ending, bounded && !(assembled.fed && signalled !== 'SIGINT')),
-    left.length,
-  )
-  if (code !== EXIT.complete && code !== EXIT.readerGone) reportFailure(result, assembled, log, redact)
-  return code ?? signalled ?? EXIT.complete
+  return runFlow(assembled, earlier, {
+    log,
+    ...receipts,
+    redact,
+    stoppedBy: () => signals.first(),
+    ended: async () => {
+      screen.live?.stop()
+      screen.live = undefined
+      await metrics?.close()
+    },
+  })
 }
 
 /** Holds the live line, which comes and goes while the log is in use. */
@@ -100,7 +83,7 @@ interface Screen {
 }
 interface Planned {
   readonly assembled: Assembled
-  readonly log: CliLog
+  readonly log: RunLog
 }
 
 /** Returns the flow and its log, or the exit code of a line that cannot be run. */
@@ -112,7 +95,7 @@ async function plan(
   const { flags } = line
   const terminal = process.stderr.isTTY
   const json = flags.logFormat === 'json' ? (await import('./json-lines.js')).jsonLines() : undefined
-  const makeLog = (quiet: boolean): CliLog =>
+  const makeLog = (quiet: boolean): RunLog =>
     createLog({
       ...(json === undefined ? {} : { json }),
       level: flags.quiet || flags.logLevel === 'silent' ? 'error' : flags.logLevel,
@@ -162,7 +145,7 @@ async function plan(
 }
 
 /** The first signal stops the flow, the next one cuts it short. */
-function listenToSignals(flow: Assembled['flow'], grace: number, log: CliLog): { first(): NodeJS.Signals | undefined } {
+function listenToSignals(flow: Assembled['flow'], grace: number, log: RunLog): { first(): NodeJS.Signals | undefined } {
   let first: NodeJS.Signals | undefined
   const onSignal = (signal: NodeJS.Signals): void => {
     if (first === undefined) {
@@ -177,52 +160,6 @@ function listenToSignals(flow: Assembled['flow'], grace: number, log: CliLog): {
   // A signal that is ignored, as by nohup, already has a handler of the launcher.
   for (const signal of SIGNALS) if (process.listenerCount(signal) === 0) process.on(signal, onSignal)
   return { first: () => first }
-}
-
-/** A receipt that cannot be written is a failure of the local disk, unless something worse has happened. */
-function exitCodeWithReceipts(code: number | undefined, missing: number): number | undefined {
-  const worse: readonly (number | undefined)[] = [EXIT.usage, EXIT.flowInUse, EXIT.bug]
-  return missing === 0 || worse.includes(code) ? code : EXIT.disk
-}
-
-/** Prints at most ten lines: what failed, since when, the counts, where the records lie, and the next command. */
-function reportFailure(
-  { ending, receipt }: FlowResult,
-  { name, deadLetters, drainable }: Pick<Assembled, 'name' | 'deadLetters' | 'drainable'>,
-  log: CliLog,
-  redact: (text: string) => string,
-): void {
-  // A run that was told to stop has not failed.
-  if (!(ending.kind === 'stopped' && ending.safe)) log.showBuffered(MAX_BUFFERED_LINES)
-  const spooled = Math.max(0, ...receipt.sinks.map((sink) => sink.spooled))
-  const rejected = Math.max(0, ...receipt.sinks.map((sink) => sink.rejected))
-  switch (ending.kind) {
-    case 'bug': {
-      const stack = ending.error instanceof Error ? (ending.error.stack ?? ending.error.message) : String(ending.error)
-      log.error(`this is a bug in manifold, please report it: ${redact(stack)}`)
-      break
-    }
-    case 'stopped':
-      log.error(
-        ending.safe
-          ? `stopped before its end: ${receipt.sinks.map((sink) => `${sink.delivered} records of ${receipt.read + sink.carriedIn} were delivered to ${sink.label}`).join('; ')}`
-          : `cut short: ${receipt.sinks.map((sink) => `${sink.returned + sink.abandoned} records of ${receipt.read} were not delivered to ${sink.label}`).join('; ')}`,
-      )
-      break
-    case 'complete':
-    case 'reader gone':
-      break
-    default:
-      log.error(ending.why)
-  }
-  if (spooled > 0)
-    log.error(
-      `${spooled} record${spooled === 1 ? ' is' : 's are'} safe in the spool; run the same line again${drainable ? `, or: manifold spool drain ${name}` : ''}`,
-    )
-  if (rejected > 0 && deadLetters !== undefined)
-    log.error(
-      `${rejected === 1 ? 'the rejected record lies' : `${rejected} rejected records lie`} in ${deadLetters}, with the reason; framing=envelope reads ${rejected === 1 ? 'it' : 'them'} again`,
-    )
 }
 
 function reportStartFailure(error: unknown, redact: (text: string) => string): number {

@@ -3,7 +3,7 @@
  * are met.
  */
 import { isSystemError, lineOf } from '../core/errors'
-import { EXIT } from './exit'
+import { EXIT } from '../plan/exit'
 
 /** Another command line, or another user, would avoid these errors. All others are faults of the machine. */
 const CALLER_ERRORS = new Set([
