@@ -2,7 +2,7 @@
 import { registry } from '../endpoints/registry'
 import { parseCommandLine, targetsOf } from '../options/command-line'
 import { endsOf, refuseLoops } from '../plan/loops'
-import { EXIT } from '../plan/exit'
+import { EXIT } from '../core/flow/exit-code'
 import { writeStderr } from './stderr'
 
 export async function check(argv: readonly string[]): Promise<number> {

@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { DiskFailed, FlowRunning, ManifoldError, UsageError, lineOf } from '../core/errors'
 import { flushStdout, handleStdoutErrors } from './stdout'
-import { EXIT, type ProcessEnd } from '../plan/exit'
+import { EXIT, type ProcessEnd } from '../core/flow/exit-code'
 import {
   COMMANDS,
   completions,

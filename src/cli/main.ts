@@ -1,6 +1,6 @@
 /** Is the entry of the program. Cheap answers come first, so that `--version` and `help` load nothing else. */
 import { print } from './stdout'
-import { EXIT, type ProcessEnd } from '../plan/exit'
+import { EXIT, type ProcessEnd } from '../core/flow/exit-code'
 import { writeStderr } from './stderr'
 
 export async function main(argv: readonly string[]): Promise<void> {

@@ -2,7 +2,7 @@
  * Writes the output of a command to stdout. The reader may close the pipe early, as head does, or the disk may be full.
  * Neither is a bug.
  */
-import { EXIT } from '../plan/exit'
+import { EXIT } from '../core/flow/exit-code'
 import { writeStderr } from './stderr'
 
 /** This has to be called before anything is written. */

@@ -3,7 +3,7 @@
  * are met.
  */
 import { isSystemError, lineOf } from '../core/errors'
-import { EXIT } from '../plan/exit'
+import { EXIT } from '../core/flow/exit-code'
 
 /** Another command line, or another user, would avoid these errors. All others are faults of the machine. */
 const CALLER_ERRORS = new Set([

@@ -1,5 +1,5 @@
 /** Maps the end of a run to an exit code. */
-import type { Ending } from '../core/flow/flow-parts'
+import type { Ending } from './flow-parts'
 
 export const EXIT = {
   complete: 0,
