@@ -52,10 +52,15 @@ export function scanDocument(bytes: Buffer, names: readonly MemberName[]): Objec
  * path is also an index of a list.
  */
 export function findMember(bytes: Buffer, path: readonly string[]): Range | undefined {
+  return findNamed(bytes, path.map(memberName))
+}
+
+/** Does the same with a path whose names are encoded already, for callers with many documents. */
+export function findNamed(bytes: Buffer, path: readonly MemberName[]): Range | undefined {
   let at: Range = { start: documentStart(bytes), end: bytes.length }
   for (const [depth, name] of path.entries()) {
     if (bytes[at.start] === OPEN) {
-      const scan = scanObject(bytes, at.start, [memberName(name)])
+      const scan = scanObject(bytes, at.start, [name])
       if (
         scan === undefined ||
         (depth === 0 && skipSpace(bytes, scan.end) !== bytes.length) ||
@@ -65,7 +70,9 @@ export function findMember(bytes: Buffer, path: readonly string[]): Range | unde
       at = scan.found[0]
     } else {
       const item =
-        bytes[at.start] === OPEN_LIST && /^\d+$/.test(name) ? scanList(bytes, at.start, Number(name)) : undefined
+        bytes[at.start] === OPEN_LIST && /^\d+$/.test(name.text)
+          ? scanList(bytes, at.start, Number(name.text))
+          : undefined
       if (item === undefined) return undefined
       at = item
     }

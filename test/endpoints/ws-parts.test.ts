@@ -1,3 +1,4 @@
+import { assert, boolean, constantFrom, jsonValue, property } from 'fast-check'
 import fc from 'fast-check'
 import { LineBatch } from '../../src/core/batch'
 import ws from '../../src/endpoints/ws'
@@ -249,6 +250,33 @@ describe('deadlines', () => {
 describe('counting', () => {
   const batch = (...records: string[]): LineBatch =>
     new LineBatch([Buffer.from(records.map((record) => `${record}\n`).join(''))], records.length)
+
+  test('a member is found as JSON.parse finds it, in any JSON, however it is spaced and escaped', () => {
+    const picked = (value: unknown): unknown => {
+      if (typeof value === 'string') return `"${value}"`
+      return typeof value === 'number' && Number.isSafeInteger(value) ? value : undefined
+    }
+    assert(
+      property(jsonValue(), jsonValue(), constantFrom('', ' ', '\n\t '), boolean(), (value, beside, space, escaped) => {
+        const text = JSON.stringify({ beside, a: { n: value }, behind: beside }, undefined, space)
+        const bytes = Buffer.from(escaped ? text.replace('"n":', '"\\u006e":') : text)
+        const read = (JSON.parse(bytes.toString()) as { a: { n: unknown } }).a.n
+        const found = jsonMemberPicker('{json:a.n}')(bytes)
+        if (typeof read === 'number' && !Number.isSafeInteger(read)) expect(Number(found)).toBe(read)
+        else expect(found).toEqual(picked(read))
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('numbers that no double can hold keep their digits, and what is no JSON has no member', () => {
+    const pick = jsonMemberPicker('{json:n}')
+    expect(pick(Buffer.from('{"n":9007199254740993}'))).toBe('9007199254740993')
+    expect(pick(Buffer.from('\ufeff{"n":1e3}'))).toBe(1000)
+    expect(pick(Buffer.from('{"n":1,"n":2}'))).toBe(2)
+    for (const text of ['pong', '', '{"n":1', '{"n":1}x', '{"n":01}', '{"n":null}', '{"n":{}}', '{"n":"\\x"}', '[1]'])
+      expect(pick(Buffer.from(text))).toBeUndefined()
+  })
 
   test('strings of digits count too, beyond 2^53 as well, and every other record is left alone', () => {
     const expected = new SequenceCheck(jsonMemberPicker('{json:n}'))

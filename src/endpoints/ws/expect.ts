@@ -1,5 +1,6 @@
 /** Reads members of JSON records exactly, and checks that they count up. */
 import type { Batch, Gap } from '../../core/contract'
+import { findNamed, memberName } from '../../kit/json-scan'
 
 /** The value at `{json:PATH}`: a string in quotes, a number if it is exact, or else the digits of the number. */
 export type MemberValue = string | number
@@ -16,50 +17,34 @@ export function parseJsonPath(raw: string): readonly string[] {
   return path
 }
 
+/**
+ * Makes the function that finds `{json:PATH}` in a record. It finds nothing in a record that is no JSON, and in a value
+ * that is neither a string nor a number. Members beside the path are passed over, so a fault in them does not hide the
+ * number of a message.
+ */
 export function jsonMemberPicker(raw: string): MemberPicker {
-  const path = parseJsonPath(raw)
+  const path = parseJsonPath(raw).map(memberName)
   return (record) => {
-    // This recognises most messages that are no objects (such as heartbeats) without the cost of an exception.
-    if (
-      record[0] !== 0x7b &&
-      record[0] !== 0x5b &&
-      record[0] !== 0x20 &&
-      record[0] !== 0x0a &&
-      record[0] !== 0x0d &&
-      record[0] !== 0x09 &&
-      record[0] !== 0xef
-    )
-      return undefined
-    const text = record.toString('utf8').replace(/^\uFEFF/, '')
-    try {
-      const found = memberAt(JSON.parse(text), path)
-      if (typeof found === 'string') return `"${found}"`
-      if (typeof found !== 'number') return undefined
-      // Beyond 2^53 two different numbers may read as one, and a record would count as a copy of another. So the digits
-      // are compared.
-      if (Number.isSafeInteger(found)) return found
-      const digits = memberAt(JSON.parse(text, keepDigits as (key: string, value: unknown) => unknown), path)
-      return digits instanceof NumberText ? digits.text : undefined
-    } catch {
-      return undefined
-    }
+    const range = findNamed(record, path)
+    if (range === undefined) return undefined
+    const text = record.toString('utf8', range.start, range.end)
+    if (text.startsWith('"')) return unescaped(text)
+    if (!NUMBER.test(text)) return undefined
+    const found = Number(text)
+    // Beyond 2^53 two different numbers may read as one, and a record would count as a copy of another. So the digits
+    // are compared.
+    return Number.isSafeInteger(found) ? found : text
   }
 }
 
-class NumberText {
-  constructor(readonly text: string) {}
-}
-function keepDigits(_key: string, value: unknown, context: { readonly source?: string }): unknown {
-  return typeof value === 'number' && context.source !== undefined ? new NumberText(context.source) : value
-}
-
-function memberAt(value: unknown, path: readonly string[]): unknown {
-  let at = value
-  for (const name of path) {
-    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, name)) return undefined
-    at = (at as Record<string, unknown>)[name]
+const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/
+function unescaped(text: string): string | undefined {
+  if (!text.includes('\\')) return text
+  try {
+    return `"${JSON.parse(text) as string}"`
+  } catch {
+    return undefined
   }
-  return at
 }
 
 /**
