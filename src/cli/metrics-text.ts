@@ -1,5 +1,5 @@
 /** Renders the status of a flow in the text format of Prometheus. */
-import { collectDefaultMetrics, Counter, Gauge, Registry, type CounterConfiguration } from 'prom-client'
+import { collectDefaultMetrics, Counter, Gauge, Registry, type CounterConfiguration } from '@prometheus-io/client'
 import type { EndpointState, FlowStatus } from '../core/flow/status'
 
 const STATES: readonly EndpointState[] = ['opening', 'running', 'backing off', 'draining', 'stopped', 'failed']
@@ -26,11 +26,12 @@ export function renderer(status: () => FlowStatus): () => Promise<string> {
     labelNames,
     registers: [registry],
   })
-  const gauge = (name: string, help: string, labelNames: string[]): Gauge => new Gauge(facts(name, help, labelNames))
+  const gauge = (name: string, help: string, labelNames: string[]): Gauge<string> =>
+    new Gauge<string>(facts(name, help, labelNames))
   // The ledger counts. These counters only show its values.
-  const counters: Counter[] = []
-  const counter = (name: string, help: string, labelNames: string[]): Counter => {
-    const made = new Counter(facts(name, help, labelNames))
+  const counters: Counter<string>[] = []
+  const counter = (name: string, help: string, labelNames: string[]): Counter<string> => {
+    const made = new Counter<string>(facts(name, help, labelNames))
     counters.push(made)
     return made
   }
