@@ -16,7 +16,7 @@ export type Credentials =
   | { readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken?: string }
   | ReturnType<typeof fromIni>
 
-/** What can be found wrong before anything is opened: a line for each fault. */
+/** Finds faults before anything is opened, and returns a line for each. */
 export function awsFaults({
   accessKeyId,
   secretAccessKey,

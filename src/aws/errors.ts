@@ -1,6 +1,6 @@
 /**
- * What the answers of any AWS service have in common: credentials, signatures, certificates, networks. Knows the shape
- * of the SDK's errors, not the SDK.
+ * Classifies what the answers of all AWS services have in common: credentials, signatures, certificates, networks. It
+ * knows the shape of the SDK's errors, not the SDK.
  */
 import { Disconnected, lineOf, type ManifoldError, Refused } from '../core/errors'
 
@@ -74,7 +74,7 @@ const DENIED = new Set([
 /** HTTP/2 faults that the SDK makes errors of without a code (NodeHttp2Handler). */
 const HTTP2 = /^HTTP\/2 stream|http2 request did not get a response|^Frame type id/
 
-/** What the SDK adds where it could not read an answer. */
+/** The SDK adds this where it could not read an answer. */
 const SDK_HINT = /\s*Deserialization error: to see the raw response.*$/
 /** Another page begins otherwise than JSON; one that was cut ends too soon. */
 const NOT_JSON = /^Unexpected token/

@@ -47,7 +47,7 @@ async function errorBody(body: Readable, headers: HttpResponse['headers']): Prom
   return Buffer.concat(chunks)
 }
 
-/** What of an error that does not end can be known: its code. The SDK makes nothing of a document that was cut. */
+/** Of an error that does not end only the code is known: the SDK makes nothing of a document that was cut. */
 function truncatedError(text: string, headers: HttpResponse['headers']): Buffer {
   const reason = `its text is longer than ${formatSize(MAX_ERROR_BYTES)}`
   const json = /"__type"\s*:\s*"([\w.#:-]{1,200})"/.exec(text)?.[1]

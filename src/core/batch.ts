@@ -135,7 +135,7 @@ export function only(batch: Batch, indexes: readonly number[]): Batch {
     batch.retained,
   )
   if (batch.form !== 'lines') return kept
-  // What came as lines stays lines, so that it is stored and framed as the rest of its stream.
+  // Records that came as lines stay lines, so that they are stored and framed as the rest of their stream.
   const { chunks, count } = kept.lines()
   return new LineBatch(chunks, count)
 }

@@ -1,5 +1,5 @@
 /**
- * What an endpoint promises the core, and the core an endpoint.
+ * This is what an endpoint promises the core, and the core an endpoint.
  *
  * Who owns what: the core retries, waits, gathers, splits, orders commits and counts; an endpoint speaks its protocol
  * and classifies its faults with the errors of `errors.ts`. An error of the operating system counts as `Disconnected`;
@@ -121,7 +121,7 @@ export interface Log {
   debug(message: string, facts?: object): void
   info(message: string, facts?: object): void
   warn(message: string, facts?: object): void
-  /** What nobody may miss, such as records that are lost: shown also where warnings are held back. */
+  /** Tells what nobody may miss, such as records that are lost. It is shown also where warnings are held back. */
   error?(message: string, facts?: object): void
   /**
    * Something that was warned of lasts: to be read while the run goes on even where all is kept back that a run which
@@ -288,8 +288,8 @@ export interface Segment {
   readonly sha256: string
   readonly compression: Compression
   /**
-   * What the object's metadata tells: first and last sequence, receive times, source positions, gaps. Names in
-   * kebab-case, values printable ASCII.
+   * The object's metadata: first and last sequence, receive times, source positions, gaps. Names are in kebab-case,
+   * values are printable ASCII.
    */
   readonly facts: Readonly<Record<string, string>>
   /**
@@ -300,7 +300,7 @@ export interface Segment {
 }
 export type Compression = 'none' | 'gzip' | 'zstd'
 
-/** What a sink of unit `segment` wants its segments to be. Asked before `open`; pure. */
+/** Says how a sink of unit `segment` wants its segments to be. It is asked before `open`, and is pure. */
 export interface SegmentPolicy {
   /** Bytes of uncompressed content at which a segment is sealed; 0: never by size. */
   readonly sealBytes: number

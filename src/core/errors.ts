@@ -74,7 +74,7 @@ const DISK_CODES: readonly string[] = [
   'EUCLEAN',
   'EFBIG',
 ]
-/** What a system call says where a disk is broken, full, gone or not to be written. */
+/** Tells whether a system call says that a disk is broken, full, gone or not to be written. */
 export function isDiskError(error: unknown): boolean {
   return isSystemError(error) && DISK_CODES.includes(error.code)
 }

@@ -71,7 +71,7 @@ export interface TlsOptions {
   readonly tlsInsecure: boolean
 }
 
-/** What `tls.connect` of Node takes. Certificates and keys are PEM. */
+/** These settings go to `tls.connect` of Node. Certificates and keys are PEM. */
 export interface TlsSettings {
   readonly ca?: string
   readonly cert?: string

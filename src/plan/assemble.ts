@@ -340,7 +340,7 @@ async function holdState(
   return { ...held, root, file, stored, spooled, spoolDirectory: place }
 }
 
-/** What an unnamed line's flow is called: as it is stored, whatever its spelling then was. */
+/** Names the flow of an unnamed line as it is stored, whatever its spelling was then. */
 async function unnamed(wanted: string, identity: FlowIdentity): Promise<string> {
   const flows = await knownFlows(await existingStateRoot(wanted))
   const name = knownName(flows, identity) ?? flowName(identity)
@@ -385,7 +385,7 @@ async function openSpoolOf(
   return opened
 }
 
-/** What was noted since the last ledger, and what the disk has lost. */
+/** Returns the gaps that were noted since the last ledger, and those that the disk has made. */
 function gapsOf(state: OwnedState, { spool, recovered }: OpenedSpool): OpenedSpool['recovered']['gaps'] {
   const gaps = unseen(state.stored, recovered.gaps)
   if (state.stored === undefined || !sameSpool(state)) return gaps

@@ -15,7 +15,7 @@ import { unlessAborted } from '../kit/signal'
 export interface DeadLetterSink extends DeadLetters {
   /** Where they lie; absent where none is kept. */
   readonly place?: string
-  /** What is under way is confirmed, then the sink is closed. */
+  /** Letters that are under way are confirmed, then the sink is closed. */
   close(): Promise<void>
 }
 
@@ -85,7 +85,7 @@ export function keeping(
     },
     async close() {
       stop.abort(new Error('closing'))
-      // What went wrong with it, whoever put a letter was told.
+      // Each caller who put a letter was told what went wrong with it.
       await started?.catch(() => undefined)
       await running?.catch(() => undefined)
     },

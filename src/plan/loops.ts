@@ -1,4 +1,4 @@
-/** Whether what a flow writes is what it reads: it would go on for ever. Said only where it is certain. */
+/** Finds flows that read what they write, and would go on for ever. It says so only where it is certain. */
 import { UsageError } from '../core/errors'
 import type { CommandLine, Targets } from '../options/command-line'
 import type { AnyGiven, Files, Role } from '../options/define'

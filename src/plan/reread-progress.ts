@@ -1,6 +1,6 @@
 /**
- * What the last run was to read again for records that the disk had lost, as it stands now: what is back since its
- * state was stored lies in the spool.
+ * Says how far the last run has come with records that it was to read again because the disk had lost them. Those that
+ * are back since its state was stored lie in the spool.
  */
 import type { RereadState, FlowState } from '../core/flow/flow-state'
 import { isReread } from '../core/recovery/reread-plan'

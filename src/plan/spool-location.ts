@@ -27,7 +27,7 @@ export interface SpoolWanted {
   readonly spool: boolean
   /** Folder for its files; undefined: beside the flow file. */
   readonly folder: string | undefined
-  /** What lies there is delivered, and nothing else done. */
+  /** Only the records that lie there are delivered. */
   readonly drain: boolean
 }
 

@@ -1,4 +1,4 @@
-/** Whether a flow has a spool, what it keeps there, and how its segments become objects. */
+/** Decides whether a flow has a spool, what it keeps there, and how its segments become objects. */
 import { render } from '../codec/framing'
 import { UsageError } from '../core/errors'
 import type { Batch, Lines, SegmentPolicy, Sink } from '../core/contract'

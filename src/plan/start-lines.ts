@@ -1,4 +1,4 @@
-/** What a run says before its first record: surprises of position, release, framing and disk. */
+/** Makes the lines that a run says before its first record: surprises of position, release, framing and disk. */
 import { formatDuration } from '../kit/durations'
 import type { CommandLine } from '../options/command-line'
 import type { StoredFlow } from '../state/flows'

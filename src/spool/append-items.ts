@@ -24,7 +24,7 @@ export interface AppendItem {
   readonly frames: readonly Draft[]
   /** Bytes on disk. */
   readonly bytes: number
-  /** What the records are in an object; empty without segment sinks. */
+  /** The bytes of the records in an object; empty without segment sinks. */
   readonly object: readonly Buffer[]
   readonly objectLength: number
   resolve(): void

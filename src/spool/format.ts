@@ -25,7 +25,7 @@ export const ENTRIES = 2
 /** The append goes on in the next frame: its position is reached only with the last one. */
 export const CONTINUED = 1
 
-/** What a spool's id contributes to every checksum: bytes of another spool never pass for ours. */
+/** The id of a spool is part of every checksum, so bytes of another spool never pass for ours. */
 export function seedOf(id: string): number {
   return crc32(Buffer.from(id, 'hex'))
 }
@@ -230,7 +230,7 @@ export function readHead(from: Buffer, at: number): Head | undefined {
   }
 }
 
-/** Whether the bytes of a whole frame are what was written. */
+/** Tells whether the bytes of a whole frame are those that were written. */
 export function sound(frame: Buffer, head: Head, seed: number): boolean {
   return (
     head.crc ===

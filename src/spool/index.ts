@@ -127,7 +127,7 @@ export interface OpenedSpool {
    * to a sink that is not there. No reader returns them.
    */
   readonly foreign: readonly Foreign[]
-  /** What the next record gets. */
+  /** The sequence that the next record gets. */
   readonly nextSequence: Sequence
 }
 

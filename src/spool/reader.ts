@@ -55,7 +55,7 @@ export class BatchReader implements SpoolReader<Spooled> {
     if (!this.busy) await this.leave()
   }
 
-  /** Whether all that is durable has been returned. */
+  /** Tells whether all that is durable has been returned. */
   private waitingFor(): boolean {
     if (this.segment !== undefined && this.walker !== undefined && this.walker.at < this.segment.end) return false
     return this.following() === undefined

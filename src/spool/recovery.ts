@@ -1,6 +1,6 @@
 /**
- * What a start finds on disk, made whole: nothing is changed before every header was understood; what survives is
- * synced before it is served; what is damaged is copied aside before anything is cut.
+ * Makes whole what a start finds on disk. Nothing is changed before every header was understood. Records that survive
+ * are synced before they are served. Damage is copied aside before anything is cut.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { Fatal, lineOf } from '../core/errors'
@@ -235,8 +235,8 @@ export class Recovery {
   }
 
   /**
-   * What came after the last record is written again into the next segment; the file stays until that is durable. False
-   * where there is nothing of the kind.
+   * Writes gaps that came after the last record into the next segment again; the file stays until that is durable.
+   * Returns false where there are none.
    */
   private async carry(file: File, one: StoredSegmentFile, result: Examined, carried: Carried): Promise<boolean> {
     const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
@@ -253,8 +253,8 @@ export class Recovery {
   }
 
   /**
-   * What the flow file and the next segment say was durable here. Sequences jump to a multiple of 2^32 at a start, and
-   * across a jump nothing can be said.
+   * Returns what was durable here, as the flow file and the next segment say. Sequences jump to a multiple of 2^32 at a
+   * start, and across a jump nothing can be said.
    */
   private durableSequence(first: number, limit: number): number {
     if (limit !== Infinity) return limit % TWO32 === 0 ? 0 : limit

@@ -1,6 +1,6 @@
 /**
- * What recovery changes on disk: damage is copied aside before anything is cut, tails are synced, seals are made for
- * segments that have none.
+ * Makes the changes of recovery on disk: damage is copied aside before anything is cut, tails are synced, and segments
+ * without a seal get one.
  */
 import type { Gap } from '../core/contract'
 import { DiskFailed, lineOf } from '../core/errors'
@@ -271,7 +271,7 @@ export function tolerant(file: File): File {
   }
 }
 
-/** What a seal says of its segment. */
+/** A seal says this of its segment. */
 export function sealedKnowledge(
   context: SpoolContext,
   segment: Pick<SegmentFile, 'first' | 'next' | 'end'>,

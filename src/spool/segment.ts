@@ -1,4 +1,4 @@
-/** What is known of one segment file, the tally its seal is made of, and its content as an object. */
+/** Holds what is known of one segment file, the counts that its seal is made of, and its content as an object. */
 import { createHash } from 'node:crypto'
 import type { Clock, Gap, Log, SegmentPolicy } from '../core/contract'
 import { DiskFailed, Fatal, lineOf } from '../core/errors'
@@ -31,7 +31,7 @@ const MARK_EVERY = 1024 * 1024
 const POSITIONS_SHOWN = 600
 const GAPS_SHOWN = 400
 
-/** What every part of a spool knows. */
+/** Every part of a spool knows this. */
 export interface SpoolContext {
   readonly fs: FileSystem
   readonly directory: string
@@ -251,7 +251,7 @@ export function makeSeal(
   }
 }
 
-/** Whether a segment that was made for a target is this policy's. */
+/** Tells whether a segment that was made for a target is this policy's. */
 export function goesTo(policy: SegmentPolicy | undefined, target: string | undefined): boolean {
   return (
     policy !== undefined &&

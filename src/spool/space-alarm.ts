@@ -1,9 +1,9 @@
-/** Whether appends wait for space, since when it is known why, and who is told. */
+/** Keeps whether appends wait for space, why they do, and tells those who want to know. */
 import type { SpoolStatus } from '../core/flow/ports'
 import type { SpoolContext } from './segment'
 
 const PROBE_EVERY = 1000
-/** What lasts this long is told also where warnings are kept back. */
+/** A full spool that lasts this long is told also where warnings are kept back. */
 const LASTING_MS = 60_000
 
 export class SpaceAlarm {

@@ -1,6 +1,6 @@
 /**
- * Whether there is room to write: the reserve of the disk, the bound of the spool. Asks the file system now and then,
- * not at every write.
+ * Tells whether there is space to write: it knows the reserve of the disk and the bound of the spool. It asks the file
+ * system now and then, not at every write.
  */
 import type { Log } from '../core/contract'
 import { lineOf } from '../core/errors'
@@ -18,8 +18,8 @@ export function outOfSpace(error: unknown): boolean {
 export class Space {
   private sinceAsked = Infinity
   /**
-   * What could be written when it was asked last; asked again before half of it is used, for others write there as
-   * well.
+   * Bytes that could be written when the file system was asked last. It is asked again before half of them are used,
+   * because others write there as well.
    */
   private left = 0
   private short = false

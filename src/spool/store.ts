@@ -1,4 +1,4 @@
-/** What writer, readers and drops share: the list of segments, the newest positions, and who waits for a change. */
+/** Writer, readers and drops share this: the list of segments, the newest positions, and who waits for a change. */
 import { lineOf } from '../core/errors'
 import type { FramePosition } from './format'
 import type { SegmentFile, SpoolContext } from './segment'
@@ -121,7 +121,7 @@ export class Store {
   dropped(segment: SegmentFile): boolean {
     return segment.next <= this.below
   }
-  /** What was dropped already but could not go while its segment was open. */
+  /** Records below this were dropped already, but could not go while their segment was open. */
   dropAgain(): Promise<boolean> {
     return this.drop(0)
   }

@@ -160,7 +160,7 @@ export class Writer {
   }
 
   private async work(): Promise<void> {
-    // What is appended in the same turn shares a group.
+    // Appends of the same turn share a group.
     await Promise.resolve()
     while (this.failure === undefined && !this.store.closed) {
       if (this.sealDue()) {
@@ -200,11 +200,11 @@ export class Writer {
     }
     let bytes = 0
     for (const item of group) bytes += item.bytes
-    // What holds no record yet cannot be delivered and make room.
+    // A segment without a record cannot be delivered, which would make space.
     const held = this.store.segments.some((segment) => segment.count > 0) ? this.store.bytes : 0
     const shortage = await this.space.shortage(bytes + (this.open === undefined ? DATA_AT : 0), held)
     if (shortage !== undefined) {
-      // What does not fit together may fit in parts: what fits can be delivered, and that makes room.
+      // Items that do not fit together may fit one by one: those that fit can be delivered, which makes space.
       if (group.length > 1) this.most = bytes / 2
       else this.park(shortage)
       return
@@ -368,7 +368,7 @@ export class Writer {
   private async removeReplaced(): Promise<void> {
     const gone = this.replaced.filter(({ after }) => after === undefined || !this.queue.includes(after))
     this.replaced = this.replaced.filter((one) => !gone.includes(one))
-    // What stays is written again by the next start, which knows gaps that it has seen before.
+    // A gap that stays is written again by the next start, which knows gaps that it has seen before.
     for (const { path } of gone) await this.context.fs.unlink(path).catch(() => undefined)
   }
 

@@ -85,7 +85,7 @@ export async function existingStateRoot(path: string): Promise<string | undefine
   }
 }
 
-/** What is wrong with a flow's name; undefined: nothing. */
+/** Says what is wrong with a flow's name; undefined if nothing is. */
 export function nameFault(name: string): string | undefined {
   return /^(?!\.)[A-Za-z0-9._-]{1,100}$/.test(name)
     ? undefined
@@ -185,7 +185,7 @@ async function entriesOf(path: string): Promise<readonly { readonly name: string
   }
 }
 
-/** Whoever could plant a link here could have the spool written, or another's file unlinked, at our rights. */
+/** A stranger who could plant a link here could have the spool written, or a file unlinked, with our rights. */
 async function inspect(directory: string): Promise<void> {
   const faults: string[] = []
   for (const entry of await fs.readdir(directory, { withFileTypes: true, recursive: true }).catch((error: unknown) => {

@@ -70,7 +70,7 @@ export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): P
 }
 
 /**
- * What a flow file holds now, without holding its lock; its process may be writing it. undefined: there is none.
+ * Reads a flow file without its lock; its process may be writing it. Returns undefined where there is none.
  * @throws as openFlowFile
  */
 export async function readFlowFile<T>(fs: FileSystem, path: string): Promise<T | undefined> {
@@ -134,7 +134,7 @@ class OpenFlowFile<T> implements FlowFile<T> {
 
   async close(): Promise<void> {
     this.closed = true
-    // Whoever asked for it is told of its fault.
+    // The caller that asked for it is told of its fault.
     await (this.waiting?.done ?? this.running)?.catch(() => undefined)
     const file = this.file
     this.file = undefined

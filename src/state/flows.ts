@@ -121,7 +121,7 @@ export function idleFlowsWithRecords(
   )
 }
 
-/** What each sink has still to get, as of the last save. `records` absent: not known (the run was killed). */
+/** Each sink has still to get these, as of the last save. `records` is absent if the run was killed: nobody knows. */
 export function undelivered(state: FlowState): readonly (EndpointIdentity & { readonly records?: number })[] {
   return Object.entries(state.sinks).flatMap(([id, { label, cursor }]) => {
     if (!state.clean) return state.spoolId === undefined ? [] : [{ id, label }]

@@ -14,7 +14,7 @@ import { spoolLocationOf, removeSegments, segmentsIn } from './spool-location'
 export interface Forgotten {
   /** Instances that were removed, or that had the sink. */
   readonly flows: readonly StoredFlow[]
-  /** What was given up with them, a line each. */
+  /** A line for each thing that was given up with them. */
   readonly lost: readonly string[]
   /** Folders elsewhere in which something of the flow still lies. */
   readonly left: readonly string[]
@@ -85,7 +85,7 @@ export async function forgetFlow(
   }
 }
 
-/** What nobody would deliver any more, a line each. */
+/** Returns a line for everything that nobody would deliver any more. */
 async function losses(flow: StoredFlow, sink: string | undefined): Promise<readonly string[]> {
   const { state } = flow
   const place = spoolLocationOf(flow, state) ?? flow.spool

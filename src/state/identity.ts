@@ -20,7 +20,7 @@ export interface EndpointIdentity {
   readonly spelled?: string
   /** Absent: stored before it was known, or nobody asks. */
   readonly meaning?: EndpointMeaning
-  /** What earlier states may have stored it under. */
+  /** Earlier states may have stored it under this. */
   readonly former?: string
 }
 export interface FlowIdentity {
@@ -89,8 +89,8 @@ export function endpointsOf(
 }
 
 /**
- * What an unnamed flow is called: `ws-feed.example-to-s3-lake-3fa9c1d2`. The hash decides, the rest is for people; the
- * order of endpoints does not matter.
+ * Names an unnamed flow: `ws-feed.example-to-s3-lake-3fa9c1d2`. The hash decides, the rest is for people. The order of
+ * endpoints does not matter.
  */
 export function flowName(identity: FlowIdentity): string {
   return `${readable(identity.sources)}-to-${readable(identity.sinks)}-${suffixOf(identity)}`
@@ -128,7 +128,7 @@ function readable(endpoints: readonly EndpointIdentity[]): string {
   )
   const match = /^([a-z][a-z0-9+.-]*):(?:\/\/(?:[^/?#]*@)?([^/?#,]*))?([^?#]*)/i.exec(label)
   const scheme = system ?? match?.[1]?.toLowerCase() ?? label
-  // What names it best: the authority, or where there is none the last part of the path (a file, a stream of an ARN).
+  // The authority names it best, or without one the last part of the path (a file, a stream of an ARN).
   const place =
     match?.[2] ??
     match?.[3]

@@ -23,7 +23,8 @@ export interface Lock {
  * lock
  */
 export async function acquire(path: string): Promise<Lock | undefined> {
-  // Whoever only looks (`isHeld`) is in the way for a moment; at boot many look at once, so each waits differently.
+  // A process that only looks (`isLocked`) is in the way for a moment. At boot many look at once, so each waits for
+  // another time.
   for (let attempt = 1; ; attempt++) {
     const lock = attemptLock(path, 'exclusive')
     if (lock !== undefined) {
@@ -42,7 +43,7 @@ export async function acquire(path: string): Promise<Lock | undefined> {
   }
 }
 
-/** Whether somebody holds it now. Leaves no trace. */
+/** Tells whether somebody holds the lock now, and leaves no trace. */
 export async function isLocked(path: string): Promise<boolean> {
   const there = await fs.lstat(path).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined

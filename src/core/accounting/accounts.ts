@@ -1,4 +1,4 @@
-/** What a run's counts mean: its receipt, and what is stored so that the next start can account for it. */
+/** Makes a run's receipt of its counts, and the state by which the next start can account for the run. */
 import type { Position } from '../contract'
 import { DiskFailed, isDiskError, isExhausted, lineOf, ReaderGone, UsageError } from '../errors'
 import type { Ending, FlowParts, SinkPart, SourcePart } from '../flow/flow-parts'
@@ -176,7 +176,7 @@ export function receiptOf(parts: FlowParts, account: Account, ending: Ending): R
   }
 }
 
-/** What ended a run before its time. */
+/** Says what ended a run before its time. */
 export function failureOf(error: unknown): Ending {
   if (error instanceof ReaderGone) return { kind: 'reader gone' }
   if (error instanceof DiskFailed || isDiskError(error) || isExhausted(error))

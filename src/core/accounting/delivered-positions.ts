@@ -48,7 +48,7 @@ export class DeliveredPositions {
     this.ahead = undefined
     if (places === undefined) this.places = undefined
     for (const { source: key, partition, last } of places ?? []) {
-      // What fills a hole lies before what came behind it.
+      // Records that fill a hole lie before those that came behind it.
       if (isReread(key) && !isAtEnd(key)) continue
       const source = sourceOf(key)
       const positions = this.places?.get(source) ?? new Map<string, Position>()

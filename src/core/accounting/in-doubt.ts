@@ -24,10 +24,10 @@ interface Range {
   readonly until: Map<string, Map<string, Position>>
 }
 
-/** What was appended again, per sink: how much of it that sink had been owed, and how much it may have had already. */
+/** Counts what was appended again: per sink, how much of it the sink was owed and how much it may have had already. */
 export interface FilledGap {
   readonly records: number
-  readonly again: Counts /** What is a gap in spite of it. */
+  readonly again: Counts /** The part that is a gap in spite of it. */
   readonly gap: Gap | undefined
 }
 
@@ -160,7 +160,7 @@ function forget(until: Map<string, Map<string, Position>>, source: string, parti
   if (until.get(source)?.size === 0) until.delete(source)
 }
 
-/** What a start holds back, and where each sink's way through the spool begins. */
+/** The records that a start holds back, and where each sink's way through the spool begins. */
 export interface InDoubtAtStart {
   readonly inDoubt: InDoubtRecords
   readonly cursors: ReadonlyMap<string, Sequence>

@@ -74,8 +74,8 @@ export class Ledger {
   }
 
   /**
-   * What became of a sink's records, those among them that came no further than reading: what receipt, metrics, status
-   * and live line tell.
+   * Counts what became of a sink's records, also of those that came no further than reading. Receipt, metrics, status
+   * and live line tell these counts.
    */
   sink(id: string): SinkLedger {
     const counts = this.of(id)

@@ -28,7 +28,7 @@ export interface Receipt {
   readonly why?: string
 }
 
-/** What is wrong with the sum of a sink, or nothing. */
+/** Returns by how many records the sum of a sink is wrong; 0 if it is right. */
 export function imbalance(sink: ReceiptSink): number {
   return (
     sink.carriedIn +

@@ -1,6 +1,6 @@
 /**
- * What has been read and is not yet settled, per partition, where no spool stands between. Settled in any order;
- * released to the source as the contiguous prefix. Its cap is the backpressure: reading waits while it is full.
+ * Keeps what has been read and is not yet settled, per partition, where no spool stands between. Records settle in any
+ * order, and the contiguous prefix is released to the source. Reading waits while the window is full.
  */
 import type { Partition, Position } from '../contract'
 

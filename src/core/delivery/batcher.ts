@@ -1,6 +1,6 @@
 /**
- * What has arrived for a sink and was not submitted yet, made into writes: joined up to the sink's limits, split where
- * it is beyond them.
+ * Makes writes of what has arrived for a sink and was not submitted yet: it joins items up to the sink's limits, and
+ * splits those beyond them.
  */
 import { Notifier } from '../../kit/signal'
 import { entrySize, joined, only } from '../batch'

@@ -50,7 +50,7 @@ export class Committer {
 
   constructor(private readonly parts: CommitterParts) {}
 
-  /** What was read under an older epoch is delivered all the same, but its commit never reaches the source. */
+  /** Records that were read under an older epoch are delivered, but their commit never reaches the source. */
   saw(partition: Partition): void {
     if ((this.epochs.get(partition.name) ?? -1) < partition.epoch) this.epochs.set(partition.name, partition.epoch)
   }
@@ -96,7 +96,7 @@ export class Committer {
     )
   }
 
-  /** Whether anything was committed. */
+  /** Tells whether anything was committed. */
   private startDue(): boolean {
     const now = this.parts.clock.monotonic()
     let any = false
@@ -108,7 +108,7 @@ export class Committer {
     return any
   }
 
-  /** What has been passed is ready. Resolves with whether something is still held. */
+  /** Positions that have been passed are ready. Resolves to true while others still wait. */
   private async pass(queues: readonly PartitionQueue[]): Promise<boolean> {
     const { watermark: trail } = this.parts
     if (trail === undefined || queues.every(({ held }) => held.length === 0)) return false
@@ -168,7 +168,7 @@ export class Committer {
     }
   }
 
-  /** What is offered from now on is not committed. */
+  /** Positions that are offered from now on are not committed. */
   stop(): void {
     this.void = true
     this.watching?.abort(new Error('stopped'))

@@ -70,7 +70,7 @@ export class Intake {
       control,
     } = this.parts
     const { id, label } = from.part
-    // What fills a gap comes before what follows it.
+    // Records that fill a gap come before those that follow it.
     const filled = gaps.filled(id)
     if (filled !== undefined) await unlessAborted(filled, control.cut)
     const limited =

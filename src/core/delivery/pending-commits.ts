@@ -1,4 +1,4 @@
-/** What is in the spool and waits for the slowest sink before it may be committed upstream. */
+/** Keeps the positions that wait in the spool for the slowest sink before they may be committed upstream. */
 import type { Partition, Position } from '../contract'
 import type { Sequence } from '../flow/ports'
 

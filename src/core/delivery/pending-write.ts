@@ -80,7 +80,7 @@ export class TrackedItem {
     if (this.through > 0 && this.through < this.item.count) this.item.reached?.(this.through, this.taken())
   }
 
-  /** What is settled and nobody was told of: the run ended before the rest was. */
+  /** Counts the settled records that nobody was told of, because the run ended before the rest was settled. */
   untold(): { readonly within: Counts; readonly beyond: Counts } {
     const beyond = noCounts()
     for (const { tally } of this.beyond.values()) addCounts(beyond, tally)

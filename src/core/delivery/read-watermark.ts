@@ -1,6 +1,6 @@
 /**
- * What a sink that cannot confirm is believed: a position is marked with how much was written by then, and committed
- * once that mark has been passed.
+ * Decides how far a sink that cannot confirm is believed: a position is marked with how much was written by then, and
+ * committed once that mark has been passed.
  */
 import type { Clock, Sink } from '../contract'
 

@@ -1,6 +1,6 @@
 /**
- * What becomes of records that a sink refuses: dead letters first, then settled, so that a record is never in neither
- * place.
+ * Makes dead letters of records that a sink refuses, and settles them only then, so that a record is always in one of
+ * the two places.
  */
 import type { Batch, Refusal } from '../contract'
 import {

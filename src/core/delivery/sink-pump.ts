@@ -291,7 +291,7 @@ export class SinkPump {
   private async attempt(pending: PendingWrite): Promise<void> {
     const { sink, supervisor, signal, clock, beforeFirst } = this.parts
     pending.attempt++
-    // What was answered with a failure is not there: only what was not answered may be.
+    // Records that were answered with a failure are not there: only those without an answer may be.
     if (pending.unanswered === true)
       this.counts.possibleDuplicates +=
         sink.limits.unit === 'segment' || sink.limits.recognises === true ? 0 : pending.count

@@ -58,7 +58,7 @@ export class SourcePump {
   private lastRecordAt: number
   /** From open to close. */
   private opened = new AbortController()
-  /** What was read and is not in the spool, or the window, yet: its dead letters may take a while. */
+  /** The delivery that was read and is not in the spool, or the window, yet: its dead letters may take a while. */
   private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
 
   constructor(private readonly parts: SourcePumpParts) {
@@ -141,7 +141,7 @@ export class SourcePump {
 
   /** Resolves once all that `read` has returned of a partition is where it can be waited for. */
   async handedOn(partition: string): Promise<void> {
-    // What was returned just now is taken in hand in the same turn.
+    // A delivery that was returned just now is taken in hand in the same turn.
     await this.parts.clock.sleep(0, this.parts.signal)
     while (this.inHand?.partition === partition) await this.inHand.done
   }

@@ -1,5 +1,5 @@
 /**
- * What happens to a delivery between the source and the spool (or the sink): transform, framing, dead letters.
+ * Takes a delivery from the source to the spool (or the sink): transform, framing, dead letters.
  * Afterwards every record of it is either in the batch that goes on or a dead letter that is confirmed; the order of
  * the source is kept.
  */

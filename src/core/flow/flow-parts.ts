@@ -1,4 +1,4 @@
-/** What a flow is made of, and how a run of it can end. */
+/** Declares what a flow is made of, and how a run of it can end. */
 import type { Batch, Clock, Lines, Log, Refusal, Sink, Source } from '../contract'
 import type { RereadState, EndpointMeaning, FlowCommand, FlowState } from './flow-state'
 import type { DeadLetters, FlowFile, LostRecords, Spool } from './ports'
@@ -34,7 +34,7 @@ export interface FlowParts {
   readonly sinks: readonly SinkPart[]
   readonly spool?: Spool
   readonly spoolId?: string
-  /** What the first record of this run gets. */
+  /** The sequence of the first record of this run. */
   readonly nextSequence?: number
   /** Where the spool lies, if not beside the flow file. */
   readonly spoolDirectory?: string
@@ -44,7 +44,7 @@ export interface FlowParts {
   readonly stored?: FlowState
   /** Records that earlier runs had accepted and that were found to be gone from the disk. */
   readonly damage?: readonly LostRecords[]
-  /** What the last run was to read again, less what is back since the state was stored. */
+  /** The last run was to read these records again. Those that are back since the state was stored are left out. */
   readonly again?: RereadState
   readonly deadLetters: DeadLetters
   readonly transform?: (

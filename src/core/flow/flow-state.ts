@@ -1,5 +1,5 @@
 /**
- * What the flow file holds: one value, written as a whole, so that positions, cursors and the ledger are durable
+ * The content of the flow file: one value, written as a whole, so that positions, cursors and the ledger are durable
  * together.
  */
 import type { Gap, Position } from '../contract'

@@ -208,8 +208,8 @@ export class Flow {
     })
   }
   /**
-   * What is left need not wait for sinks that are away: the next start delivers it out of the spool, or the source
-   * sends it again.
+   * The records that are left need not wait for sinks that are away: the next start delivers them out of the spool, or
+   * the source sends them again.
    */
   private isKept(): boolean {
     const { spool } = this.parts

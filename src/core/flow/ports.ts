@@ -1,13 +1,13 @@
 /**
- * What the flow needs from rooms it may not import: the spool, the state and the dead-letter sink, as interfaces. The
- * rooms implement them; the plan (`src/plan`) puts them together.
+ * The flow needs the spool, the state and the dead-letter sink from layers that it may not import, so they are
+ * interfaces here. Those layers implement them; the plan (`src/plan`) puts them together.
  */
 import type { Batch, Gap, Partition, Position, Refusal, Segment, InvalidRecord } from '../contract'
 
 /** Number of a record within a spool. Never reused; jumps between starts are no loss. Safe integers. */
 export type Sequence = number
 
-/** What one append makes durable: one delivery of one source. */
+/** One append makes one delivery of one source durable. */
 export interface SpoolRecords {
   /** Identity of the source; positions are stored under it. */
   readonly source: string
@@ -54,7 +54,7 @@ export interface SpoolReader<T> {
   next(signal: AbortSignal): Promise<T | null>
 }
 
-/** What a release means: every sink has confirmed all of the partition up to this position. */
+/** A release says that every sink has confirmed all of the partition up to this position. */
 export interface Release {
   readonly source: string
   readonly partition: Partition
@@ -130,7 +130,7 @@ export interface Spool {
 
 /** The flow file: small, durable, written in turn. */
 export interface FlowFile<T> {
-  /** What was read at opening; undefined where the flow is new. */
+  /** The value that was read at opening; undefined where the flow is new. */
   readonly stored: T | undefined
   /** There was a value, and no copy of it can be read. */
   readonly lost?: boolean
@@ -153,8 +153,8 @@ export interface DeadLetter {
 }
 export interface DeadLetters {
   /**
-   * What becomes of a record that cannot be delivered: kept (confirmed elsewhere first), dropped (counted), or the run
-   * ends with 5.
+   * A record that cannot be delivered is kept (confirmed elsewhere first) or dropped (and counted), or the run ends
+   * with 5.
    */
   readonly policy: 'keep' | 'drop' | 'stop'
   /** Resolves once confirmed there. */

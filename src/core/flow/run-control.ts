@@ -1,4 +1,4 @@
-/** What sources, sinks and the parts between them ask of the run as a whole. */
+/** Sources, sinks and the parts between them ask this of the run as a whole. */
 export interface RunControl {
   /** Aborts when the run is cut short: nothing more is awaited. */
   readonly cut: AbortSignal

@@ -46,7 +46,7 @@ export class SourceRun implements SourceHost {
   readonly committer: Committer
   /** The newest position of each partition, for a source whose position is kept here. */
   readonly positions: Map<string, Position>
-  /** What was committed upstream in this run. */
+  /** These positions were committed upstream in this run. */
   readonly released = new Map<string, Position>()
   /** All that was sent until then, epoch milliseconds, is durable. */
   completeUntil: number | undefined

@@ -1,5 +1,5 @@
 /**
- * What a flow says of itself: one typed snapshot for progress, metrics and `/status`. Its counts are the ledger's, as
+ * A flow tells this of itself: one typed snapshot for progress, metrics and `/status`. Its counts are the ledger's, as
  * the receipt's are.
  */
 import type { SinkLedger } from '../accounting/sink-ledger'

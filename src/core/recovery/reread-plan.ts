@@ -13,8 +13,8 @@ import type { RereadPart, Ahead } from '../flow/flow-state'
 import type { Sequence, Spool } from '../flow/ports'
 
 /**
- * What is read again is stored under a name of its own: so it says how far it has come, and the position of its source
- * stays where it is.
+ * Records that are read again are stored under a name of their own, which tells how far they have come. So the position
+ * of their source stays where it is.
  */
 const MARK = '#'
 const END = 'e'
@@ -131,7 +131,7 @@ function partsOf(
     before = hole
   }
   const to = newest.get(source)?.get(partition)
-  // What is in the spool beyond what the flow file knew is newer than its position.
+  // Records in the spool beyond those that the flow file knew are newer than its position.
   if (known && holes > before && to !== undefined && to !== from && (runs.at(-1)?.next ?? 0) <= through)
     parts.push({ ...begin(), to, keep: 0, atEnd: true })
   return parts

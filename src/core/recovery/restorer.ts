@@ -28,7 +28,7 @@ import type { SpoolBackpressure } from '../delivery/spool-backpressure'
 type Framing = Partial<Pick<TransformParts, 'transform' | 'toLines' | 'refuseInner'>>
 const ATTEMPTS = 5
 const PAUSE_MS = 500
-/** What was a dead letter when it was read first is one already. */
+/** A record that was a dead letter when it was read first is one already. */
 const SETTLED: DeadLetters = { policy: 'drop', put: () => Promise.resolve() }
 
 export interface RestorerParts extends Framing {
@@ -140,7 +140,7 @@ export class Restorer {
     this.read()
   }
 
-  /** What is not back yet is left to the next run. */
+  /** Records that are not back yet are left to the next run. */
   stop(): void {
     this.halt.abort(new Error('stopping'))
   }

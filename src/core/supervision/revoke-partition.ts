@@ -6,7 +6,7 @@ import type { Clock } from '../contract'
 const LOOK_MS = 20
 
 export interface Revocation {
-  /** What has been read is on its way: durable in the spool, where there is one, and sealed. */
+  /** Resolves once all that has been read is on its way: durable in the spool, where there is one, and sealed. */
   taken(): Promise<unknown>
   /** All of the partition is settled. */
   settled(): boolean

@@ -67,7 +67,7 @@ export class Supervisor {
   /** A fault was logged, and not that it is over. */
   private isTold = false
   private isLasting = false
-  /** What was logged since it was well, numbers left out. */
+  /** The texts that were logged since the endpoint was well, without their numbers. */
   private readonly told = new Set<string>()
   private readonly backoff: Backoff
   readonly gauges: Record<string, number> = {}

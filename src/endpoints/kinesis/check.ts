@@ -1,4 +1,4 @@
-/** What can be found wrong before anything is opened. */
+/** Finds faults before anything is opened. */
 import { awsFaults } from '../../aws/credentials'
 import type { Given, Role } from '../../options/define'
 import { keyFaults } from './produce/partition-keys'

@@ -36,7 +36,7 @@ type Sdk = typeof import('@aws-sdk/client-kinesis')
 /** An establishing of a connection longer than this has failed. */
 const CONNECT_MS = 10_000
 /**
- * What GetRecords answers is 10 MiB at most, in base64, with a key of up to 256 characters for each of 10,000 records.
+ * GetRecords answers with 10 MiB at most, in base64, with a key of up to 256 characters for each of 10,000 records.
  */
 const MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 /** Region of servers that are not Amazon's, which ask for none. */
@@ -205,8 +205,8 @@ class SdkStreamClient implements StreamClient {
     from: ReadStart,
     signal: AbortSignal,
   ): Promise<AsyncGenerator<PushedPage, void, undefined>> {
-    // What has not been asked for waits on the wire for as long as it takes: a request that nothing moves on is no
-    // fault here.
+    // Events that nobody has asked for wait on the wire for as long as it takes, so a request on which nothing moves is
+    // no fault here.
     const { EventStream } = await this.call(
       'SubscribeToShard',
       `subscribe to ${shard}`,
@@ -248,7 +248,7 @@ class SdkStreamClient implements StreamClient {
         { action: 'SubscribeToShard', purpose: `push the events of ${shard}` },
         this.context,
       )
-      // What the parser of events makes nothing of has been cut or damaged on its way.
+      // Bytes of which the parser of events makes nothing have been cut or damaged on their way.
       throw fault instanceof ManifoldError
         ? fault
         : new Disconnected(`Kinesis could not push the events of ${shard}: they make no sense (${lineOf(error)})`, {

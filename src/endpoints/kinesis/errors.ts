@@ -1,5 +1,5 @@
 /**
- * What an answer of Kinesis, or its absence, means to the core ("Common error types" and each action's errors, Amazon
+ * Classifies answers of Kinesis, and their absence, for the core ("Common error types" and each action's errors, Amazon
  * Kinesis Data Streams API Reference).
  */
 import { errorFacts, commonFault, isDenied } from '../../aws/errors'
@@ -61,7 +61,7 @@ export function classify(error: unknown, { action, purpose: text }: Operation, c
   const where = context.endpoint === '' ? '' : ` at ${context.endpoint}`
   const facts = { cause: error }
   if (name === 'ExpiredIteratorException') return new IteratorExpired(`Kinesis${where}: the iterator is too old`, facts)
-  // What has no more room is refused the same way as what comes too often.
+  // A table without capacity refuses in the same way as one that is asked too often.
   if (
     name === 'LimitExceededException' &&
     action === 'RegisterStreamConsumer' &&

@@ -35,7 +35,7 @@ export interface TableSettings {
   readonly options: OptionsOf<KinesisOptions>
   /** Of the stream. */
   readonly region: string | undefined
-  /** What AT_TIMESTAMP means in a row that does not say. */
+  /** AT_TIMESTAMP means this in a row that does not say. */
   readonly since: number | undefined
   /** Milliseconds that one request may take. */
   readonly withinMs: number

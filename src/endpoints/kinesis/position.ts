@@ -53,7 +53,7 @@ export function decodePosition(text: string): ShardPosition | undefined {
   }
 }
 
-/** Whether the two may be of one stream: a time that is not known is no reason to think otherwise. */
+/** Tells whether the two may be of one stream: a time that is not known is no reason to think otherwise. */
 export function isSameStream(a: number | undefined, b: number | undefined): boolean {
   return a === undefined || b === undefined || Math.floor(a) === Math.floor(b)
 }
@@ -63,7 +63,7 @@ export function compareSequences(a: string, b: string): number {
   return a.length !== b.length ? a.length - b.length : a < b ? -1 : a > b ? 1 : 0
 }
 
-/** Whether what is committed at `upTo` covers a record at `position`; not where the streams differ. */
+/** Tells whether a commit at `upTo` covers a record at `position`; it does not where the streams differ. */
 export function covers(upTo: string, position: string): boolean {
   const committed = decodePosition(upTo)
   const of = decodePosition(position)

@@ -58,7 +58,7 @@ const MANY_RECORDS = 10_000
 type Retry = Outcome['retry'][number]
 interface WriteProgress {
   readonly retry: Retry[]
-  readonly rejected: Refusal[] /** What an entry that failed waits. */
+  readonly rejected: Refusal[] /** Milliseconds that an entry waits after it failed. */
   readonly afterMs: number /** Records that are stored where they do not belong. */
   doubtful: number
 }
@@ -150,7 +150,7 @@ class StreamSink implements Sink {
     return Promise.resolve()
   }
 
-  /** What of the write is still to be sent and can be. */
+  /** Records of the write that are still to be sent and can be. */
   private async pendingRecords(
     write: Write,
     done: ReadonlySet<number>,
@@ -178,7 +178,7 @@ class StreamSink implements Sink {
       }
     })
     if (this.options.order !== 'key' || retry.length === 0) return records
-    // What follows a record that waits, waits as well: their keys may be the same.
+    // Records behind one that waits have to wait as well: their keys may be the same.
     const first = Math.min(...retry.map(({ index }) => index))
     const afterMs = Math.max(...retry.map((each) => each.afterMs ?? 0))
     for (const { index } of records) if (index > first) retry.push({ index, why: 'it follows one that waits', afterMs })
@@ -358,7 +358,7 @@ class StreamSink implements Sink {
   }
 }
 
-/** What must not be under way twice: a key; of aggregates a shard. */
+/** A key must not be under way twice; of aggregates a shard must not. */
 function orderKeyOf({ records: [first] }: PutGroup): string {
   return first?.shard ?? first?.record.partitionKey ?? ''
 }

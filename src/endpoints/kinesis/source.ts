@@ -43,7 +43,7 @@ const ONLY_EPOCH = 1
 /** Bytes that are read ahead and asked for, all shards together. */
 const READ_AHEAD_BYTES = 64 * 1024 * 1024
 
-/** What lives from `open` to `close`. */
+/** These live from `open` to `close`. */
 interface ConsumeSession {
   readonly ctx: SourceContext
   readonly client: StreamClient

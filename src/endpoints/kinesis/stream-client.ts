@@ -1,5 +1,5 @@
 /**
- * What the parts of this endpoint need of the service, and of each other, without a client library: `client.ts`
+ * The parts of this endpoint need this of the service, and of each other, without a client library: `client.ts`
  * implements `StreamClient` (one stream each), `lease-client.ts` the `LeaseTable`. Sequence numbers are decimal strings
  * of up to 56 digits, to be compared as numbers; times are milliseconds since the epoch.
  *
@@ -149,7 +149,7 @@ export type Checkpoint =
   | { readonly kind: 'time'; readonly time: number }
   | { readonly kind: 'sequence'; readonly sequence: string; readonly sub?: number }
 
-/** What leases need of the source. */
+/** Leases need this of the source. */
 export interface LeaseListener {
   readonly ctx: SourceContext
   readonly signal: AbortSignal

@@ -1,8 +1,8 @@
-/** What proves that an object holds the bytes that were sent. Pure. */
+/** Proves that an object holds the bytes that were sent. It is pure. */
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 
-/** What is known of what was sent as one object, or as one part of it. Hashes as S3 writes them. */
+/** Hashes, as S3 writes them, of what was sent as one object, or as one part of it. */
 export interface SentChecksums {
   readonly bytes: number
   readonly sha256?: string
@@ -10,7 +10,7 @@ export interface SentChecksums {
   readonly crc32: string
   readonly md5?: string
 }
-/** What a server tells of what it has. */
+/** A server tells this of what it has. */
 export interface ServerChecksums {
   readonly ChecksumSHA256?: string | undefined
   readonly ChecksumCRC32?: string | undefined

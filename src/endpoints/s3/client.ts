@@ -60,7 +60,7 @@ export interface StoredObject extends ServerChecksums {
   readonly bytes: number
   readonly metadata: Readonly<Record<string, string>>
 }
-/** What was found out about a server, over close and open. */
+/** Keeps what was found out about a server, over close and open. */
 export interface ServerQuirks {
   /** It does not know `If-None-Match`. */
   ignoresConditions: boolean

@@ -4,8 +4,8 @@ import type { Segment } from '../../core/contract'
 import type { BufferPool } from './buffer-pool'
 
 /**
- * What a compressor gets at once is one task of the thread pool, which the disk shares: at a few milliseconds each, a
- * fsync does not wait long behind four of them.
+ * A compressor gets so many bytes at once, as one task of the thread pool, which the disk shares: at a few milliseconds
+ * each, a fsync does not wait long behind four of them.
  */
 const COMPRESSOR_CHUNK_BYTES = 128 * 1024
 

@@ -1,4 +1,4 @@
-/** What an answer of S3, or its absence, means to the core. Knows the shape of the SDK's errors, not the SDK. */
+/** Classifies answers of S3, and their absence, for the core. It knows the shape of the SDK's errors alone. */
 import { Disconnected, Fatal, lineOf, ManifoldError, Refused, Throttled } from '../../core/errors'
 import { retryAfterMs } from '../../kit/retry-after'
 
@@ -102,7 +102,7 @@ export function statusOf(error: unknown): number {
 export function keyExists(error: unknown): boolean {
   return statusOf(error) === 412 || (error as ErrorAnswer | null)?.name === 'PreconditionFailed'
 }
-/** What the request asks for is not known there: a header, mostly. */
+/** The server does not know a part of the request, mostly a header. */
 export function isNotImplemented(error: unknown): boolean {
   return statusOf(error) === 501 || (error as ErrorAnswer | null)?.name === 'NotImplemented'
 }

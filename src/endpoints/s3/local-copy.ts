@@ -65,7 +65,7 @@ export class LocalCopy {
   /** Never throws. */
   async discard(): Promise<void> {
     await closeQuietly(this.handle)
-    // What cannot be removed is written over when the object is tried again.
+    // A copy that cannot be removed is written over when the object is tried again.
     await fs.unlink(this.temporary).catch(() => undefined)
   }
 }

@@ -1,4 +1,4 @@
-/** What an object says about itself, in its metadata. Pure. */
+/** Makes the metadata in which an object tells of itself. It is pure. */
 import type { Segment } from '../../core/contract'
 import type { StoredObject } from './client'
 import { MAX_METADATA } from './options'

@@ -1,8 +1,8 @@
 /**
- * One segment becoming one object.
+ * Makes one object of one segment.
  *
- * What arrived of a multipart upload is remembered until the object is there, over close and open: the next attempt
- * sends only what is missing. After a kill nothing remembers it; the first writes of a process therefore look for
+ * The parts of a multipart upload that arrived are remembered until the object is there, over close and open: the next
+ * attempt sends only what is missing. After a kill nothing remembers them, so the first writes of a process look for
  * uploads of their own key and end them.
  */
 import { compress } from '../../codec/compression'
@@ -324,7 +324,7 @@ export class Uploader {
 
   /** The same on every attempt, however far the content shrinks. */
   private partSizeOf({ length, compression }: Segment): number {
-    // What cannot be compressed grows by less than this (deflate: 5 bytes for each 16 KiB).
+    // Bytes that cannot be compressed grow by less than this (deflate: 5 bytes for each 16 KiB).
     const most = compression === 'none' ? length : length + Math.max(MIB, Math.ceil(length / 100))
     return Math.min(most, Math.max(this.settings.partSize, Math.ceil(most / MAX_PARTS / MIB) * MIB))
   }

@@ -32,8 +32,8 @@ export interface PartitionStart {
   /** `at` stands on the command line. */
   readonly explicit?: true
   /**
-   * What is known of it is of a topic that was deleted since: the position there. Where `at` does not say, `on-gap`
-   * does.
+   * The position that is known belongs to a topic that was deleted since. Where `at` does not say where to start,
+   * `on-gap` does.
    */
   readonly deleted?: string
   /** It is ours again and goes on where we were: what was read before counts under this epoch, too. */

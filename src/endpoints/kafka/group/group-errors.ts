@@ -37,7 +37,7 @@ export interface GroupFaultContext {
   readonly group: string
   readonly instanceId?: string
   readonly sessionTimeoutMs: number
-  readonly assignor: string /** What failed: `joining`. */
+  readonly assignor: string /** Names what failed: `joining`. */
   readonly action: string
 }
 

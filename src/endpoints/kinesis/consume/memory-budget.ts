@@ -37,7 +37,7 @@ export class MemoryBudget {
     }
   }
 
-  /** What is there already, whether there is room or not. */
+  /** Counts bytes that are there already, even beyond the capacity. */
   add(bytes: number): void {
     this.usedBytes += bytes
   }

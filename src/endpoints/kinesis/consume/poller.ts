@@ -27,7 +27,7 @@ const FIRST_PAUSE_MS = 250
 const MAX_PAUSE_MS = 10_000
 /** A shard that gives nothing but throttles for so long is a fault to be told. */
 const THROTTLED_MS = 300_000
-/** What an answer is expected to need at the least. */
+/** Bytes that an answer is expected to need at the least. */
 const MIN_EXPECTED_BYTES = 64 * 1024
 
 export interface PollerContext {
@@ -88,7 +88,7 @@ export class Poller implements ShardReader {
       await rateLimiter.beforeIterator(signal)
       const madeAt = clock.now()
       this.iterator = await client.iterator(shard, this.from, signal)
-      // What arrives from now on must not be passed over by another iterator.
+      // Records that arrive from now on must not be passed over by another iterator.
       if (this.from.kind === 'latest') this.from = { kind: 'time', time: madeAt }
     }
     await budget.acquire(expectedBytes, signal)

@@ -1,8 +1,8 @@
 /**
- * What one shard may be asked for, in any second and on average; it lives as long as the source, so that opening again
- * does not begin anew. Source: "Quotas and limits" of the Kinesis Data Streams Developer Guide: 5 GetRecords and 5
- * GetShardIterator a second and shard, 2 MB a second and shard, 10 MB an answer, after which a shard's share is used up
- * for five seconds.
+ * Bounds what one shard is asked for, in any second and on average. It lives as long as the source, so that opening
+ * again does not begin anew. The limits are those of "Quotas and limits" in the Kinesis Data Streams Developer Guide: 5
+ * GetRecords and 5 GetShardIterator a second and shard, 2 MB a second and shard, 10 MB an answer, after which a shard's
+ * share is used up for five seconds.
  */
 import type { Clock } from '../../../core/contract'
 import { GETS_PER_SECOND, MAX_GET_BYTES } from '../options'

@@ -85,7 +85,7 @@ export class ShardFetcher {
     await this.loops.get(state)
   }
 
-  /** What is next, of the shard that was served longest ago. */
+  /** Takes the next delivery, of the shard that was served longest ago. */
   take(): (TakenRecords & { readonly state: ShardState }) | undefined {
     const index = this.states.findIndex(({ hasDelivery }) => hasDelivery)
     const state = this.states[index]

@@ -13,7 +13,7 @@ import type { ReadStart, Checkpoint, Page, ShardReader, StreamRecord } from '../
 /** A delivery ends where it has so many bytes. */
 export const DELIVERY_BYTES = 1024 * 1024
 
-/** What a producer meant by one record: several where it is an aggregate; undefined: it is none. */
+/** Returns the records that a producer has put into an aggregate; undefined if the bytes are none. */
 export type Disaggregate = (
   data: Buffer,
 ) => readonly { readonly partitionKey: string; readonly data: Buffer }[] | undefined
@@ -55,7 +55,7 @@ export class ShardState {
   isReadToEnd = false
   /** Given up: nothing of it is handed on any more. */
   isRevoked = false
-  /** What is to be handed on without a record. */
+  /** A position that is to be handed on without a record. */
   private pendingNote: string | undefined
   private endPending = false
   private records: StreamRecord[] = []
@@ -128,7 +128,7 @@ export class ShardState {
   }
 
   /**
-   * Whether the record of the position is still there; undefined: it is, or it is not known yet.
+   * Returns the records that are gone behind the position; undefined if none is, or if that is not known yet.
    * @param now epoch milliseconds @param last nothing more is there at the moment
    */
   checkTrimmed({ records, behindMs = 0 }: Page, last: boolean, now: number): TrimmedRecords | undefined {

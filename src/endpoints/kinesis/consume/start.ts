@@ -50,7 +50,7 @@ export interface PlanInput {
   readonly start: Start
   readonly onGap: 'oldest' | 'latest' | 'fail'
   readonly stored: ReadonlyMap<string, string>
-  /** Whether a shard is among those that are to be read. */
+  /** Tells whether a shard is among those that are to be read. */
   inScope(shard: string): boolean
 }
 
@@ -65,7 +65,7 @@ export function planStart(parts: PlanInput): StartPlan {
       }),
   )
   const inScopeShards = listed.filter(({ id }) => inScope(id))
-  // What remains of a deleted stream's ended shards says nothing any more once one of this stream's is known.
+  // Positions of a deleted stream's ended shards say nothing any more once one of this stream is known.
   const isStreamKnown = [...stored.values()].some(({ position }) => isSameStream(position.createdAt, createdAt))
   const gaps: (Gap & { readonly note?: string })[] = []
   for (const [shard, { text, position }] of stored) {

@@ -44,7 +44,7 @@ const THROTTLED_MS = 300_000
 const IN_USE_MS = 60_000
 /** Subscriptions in a row that fail before any event. */
 const MAX_FAILURES = 3
-/** What an event is expected to hold where nothing is known yet, and at most. */
+/** Bytes that an event is expected to hold where nothing is known yet, and at most. */
 const MIN_EXPECTED_BYTES = 64 * 1024
 const MAX_EXPECTED_BYTES = 4 * 1024 * 1024
 /**
@@ -131,7 +131,7 @@ export class Subscriber implements ShardReader {
     const asOf = clock.now()
     const askedAt = clock.monotonic()
     const { from } = this
-    // What arrives from now on must not be passed over by another subscription.
+    // Records that arrive from now on must not be passed over by another subscription.
     if (from.kind === 'latest') this.from = { kind: 'time', time: asOf }
     try {
       const events = await this.withinSilence(
@@ -179,7 +179,7 @@ export class Subscriber implements ShardReader {
     // At its tip it waits for what may not come for hours: nothing is set aside for that.
     const tip = isAtTip(page, Infinity)
     this.expectedBytes = tip ? 0 : Math.min(MAX_EXPECTED_BYTES, Math.max(MIN_EXPECTED_BYTES, sizeOf(records)))
-    // What was pushed may have waited on the wire since the subscription began.
+    // Records that were pushed may have waited on the wire since the subscription began.
     const told = { ...page, asOf: current.asOf, ended: continuation === undefined || children.length > 0 }
     this.quietEvents = tip && records.length === 0 && !told.ended && this.context.isClosed() ? this.quietEvents + 1 : 0
     return this.quietEvents < QUIET_EVENTS ? told : { ...told, ...(await this.pollForEnd(signal)) }
@@ -209,7 +209,7 @@ export class Subscriber implements ShardReader {
     }
   }
 
-  /** What comes of it, unless nothing comes for too long. */
+  /** Resolves to the next event, unless nothing comes for too long. */
   private async withinSilence<T>(work: Promise<T>, lifetime: AbortController): Promise<T> {
     const { clock, shard } = this.context
     const timer = linkedAbort(lifetime.signal)

@@ -23,8 +23,8 @@ import { LeaseMonitor } from './monitor'
 import type { Checkpoint, LeaseListener, Leases } from '../stream-client'
 
 /**
- * What a holder that was asked for a lease gets to drain it (gracefulLeaseHandoffTimeoutMillis of the Kinesis Client
- * Library 3.x), and what of it a revoke may take.
+ * A holder that was asked for a lease has so long to drain it (gracefulLeaseHandoffTimeoutMillis of the Kinesis Client
+ * Library 3.x), and a revoke may take this share of it.
  */
 const HAND_OVER_MS = 30_000
 const DRAIN_SHARE = 0.8
@@ -32,7 +32,7 @@ const DRAIN_SHARE = 0.8
 const UNBOUNDED_MS = 2 ** 31 - 1
 /** A timer may ring a little before its time. */
 const TIMER_SLACK_MS = 5
-/** What giving back may hold up the end of the run. */
+/** Giving back may hold up the end of the run for so long, milliseconds. */
 const RELEASE_WITHIN_MS = 5000
 
 export interface LeaseSettings {
@@ -83,7 +83,7 @@ class LeaseCoordinator implements Leases {
     this.settled = this.failing = false
     this.monitor.forget()
     const table = await this.settings.connect(listener)
-    // Whoever has closed it meanwhile stops it no more.
+    // A caller that has closed it meanwhile stops it no more.
     if (listener.signal.aborted) {
       table.close()
       throw listener.signal.reason
@@ -311,7 +311,7 @@ class LeaseCoordinator implements Leases {
     listener.ctx.log.warn(`lease ${key} is lost: ${gone ?? ''}; what is not committed of it will be read again`)
   }
 
-  /** What was taken without an answer is found by looking, too. */
+  /** Leases that were taken without an answer are found by looking, too. */
   private async releaseAll({ table, listener }: LeaseSession): Promise<void> {
     const { workerId: me } = this.settings
     const { log, clock } = listener.ctx

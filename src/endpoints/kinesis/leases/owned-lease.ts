@@ -72,7 +72,7 @@ export class OwnedLease {
     })
   }
 
-  /** What waits to be written will not be any more. */
+  /** Checkpoints that wait to be written will not be any more. */
   dropPending(error?: Error): void {
     const { pending } = this
     this.pending = undefined

@@ -1,4 +1,4 @@
-/** What an answer of DynamoDB, or its absence, means to the core. Knows the shape of the SDK's errors, not the SDK. */
+/** Classifies answers of DynamoDB, and their absence, for the core. It knows the shape of the SDK's errors alone. */
 import type { TableDescription } from '@aws-sdk/client-dynamodb'
 import { errorFacts, commonFault, isDenied } from '../../../aws/errors'
 import { Disconnected, ManifoldError, Refused, Throttled } from '../../../core/errors'

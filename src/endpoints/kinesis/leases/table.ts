@@ -25,7 +25,7 @@ export interface LeaseRow {
   readonly parents: readonly string[]
   readonly children: readonly string[]
 }
-/** What a holder believes of its row: what it asks for in every write. */
+/** A holder believes this of its row, and asks for it in every write. */
 export interface LeaseClaim {
   readonly key: string
   readonly workerId: string
@@ -124,7 +124,7 @@ function checkpointOf(
       return { kind: 'end' }
     case 'LATEST':
       return kept === undefined ? { kind: 'latest' } : { kind: 'time', time: kept }
-    // Whoever made the row knew the time; where we do not, everything is read rather than something left out.
+    // The maker of the row knew the time; where we do not, everything is read rather than something left out.
     case 'AT_TIMESTAMP':
       return (kept ?? since) ? { kind: 'time', time: kept ?? since ?? 0 } : { kind: 'oldest' }
     default:

@@ -32,7 +32,7 @@ export class HashRanges {
   knows(shard: string): boolean {
     return this.byId.has(shard)
   }
-  /** Whether a shard that is known, also a closed one, takes it. */
+  /** Tells whether a shard that is known, also a closed one, takes it. */
   takes(shard: string, hash: bigint): boolean {
     const range = this.byId.get(shard)
     return range !== undefined && range.from <= hash && hash <= range.to

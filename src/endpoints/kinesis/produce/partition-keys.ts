@@ -15,7 +15,7 @@ export interface RecordKeys {
 /** Throws a RangeError that says why a record has none. */
 export type KeyFunction = (entry: Entry) => RecordKeys
 
-/** What can be found wrong before anything is opened. */
+/** Finds faults before anything is opened. */
 export function keyFaults({ partitionKey, explicitHashKey, order }: OptionsOf<KinesisOptions>): readonly string[] {
   const faults: string[] = []
   const checkTemplate = (name: string, raw: string | undefined, judge: (text: string) => void): void => {
