@@ -1,20 +1,20 @@
 /**
- * The two forms of a batch. Lines pass through without a look inside; entries are views into the buffer a protocol
- * delivered. Either makes the other on first use and keeps it.
+ * Implements the two forms of a batch. Lines pass through without a look inside. Entries are views into the buffer that
+ * a protocol delivered. Either form makes the other one when it is first asked for it, and keeps it.
  */
 import type { Batch, Entry, Lines, Refusal } from './contract'
 
 const NEWLINE = 0x0a
 const TERMINATOR = Buffer.from('\n')
 
-/** Whole newline-terminated records in one buffer, or in several where the boundaries fall between records. */
+/** Holds whole newline-terminated records in one buffer, or in several whose boundaries fall between records. */
 export class LineBatch implements Batch {
   readonly form = 'lines'
   readonly bytes: number
   readonly retained: number
   private made: readonly Entry[] | undefined
 
-  /** @param retained bytes of the backing memory, where it is more than the chunks themselves */
+  /** @param retained bytes of the backing memory, if it is more than the chunks themselves */
   constructor(
     readonly chunks: readonly Buffer[],
     readonly count: number,
@@ -77,7 +77,7 @@ export class EntryBatch implements Batch {
           return
         }
         const inner = entry.value.indexOf(NEWLINE)
-        // One newline at the end of a value is taken as the terminator that lines need anyway.
+        // One newline at the end of a value is the terminator that lines need anyway.
         if (inner === -1) parts.push(entry.value, TERMINATOR)
         else if (inner === entry.value.length - 1) parts.push(entry.value)
         else refused.push({ index, why: 'a newline inside the value' })
@@ -97,8 +97,8 @@ export class EntryBatch implements Batch {
 export const EMPTY: Batch = new LineBatch([], 0)
 
 /**
- * For `Delivery.at`: positions of the records that are there. One asked for beyond them would be stored as that of
- * records which nobody took.
+ * Makes the function for `Delivery.at`. It throws for an index without a record, because that position would be stored
+ * as the one of records that nobody took.
  */
 export function within<T>(count: number, at: (index: number) => T): (index: number) => T {
   return (index) => {
@@ -108,7 +108,7 @@ export function within<T>(count: number, at: (index: number) => T): (index: numb
   }
 }
 
-/** Bytes of an entry that limits of destinations count: value, key and headers. */
+/** Returns the bytes of an entry that limits of destinations count: value, key and headers. */
 export function entrySize(entry: Entry): number {
   let size = (entry.value?.length ?? 0) + (entry.key?.length ?? 0)
   if (entry.headers !== undefined) {
@@ -118,7 +118,7 @@ export function entrySize(entry: Entry): number {
   return size
 }
 
-/** The batch without the records at the given positions, which are ascending. */
+/** Returns the batch without the records at these indexes, which are ascending. */
 export function without(batch: Batch, indexes: ReadonlySet<number>): Batch {
   if (indexes.size === 0) return batch
   return only(
@@ -127,7 +127,7 @@ export function without(batch: Batch, indexes: ReadonlySet<number>): Batch {
   )
 }
 
-/** Only those records, in their order. */
+/** Returns a batch of only these records, in their order. */
 export function only(batch: Batch, indexes: readonly number[]): Batch {
   const entries = batch.entries()
   const kept = new EntryBatch(
@@ -140,7 +140,7 @@ export function only(batch: Batch, indexes: readonly number[]): Batch {
   return new LineBatch(chunks, count)
 }
 
-/** Several batches as one; lines stay lines where all are. */
+/** Joins several batches to one. It stays in lines if all of them are lines. */
 export function joined(batches: readonly Batch[]): Batch {
   if (batches.length === 1 && batches[0] !== undefined) return batches[0]
   if (batches.some((batch) => batch.form !== 'lines')) return new JoinedBatch(batches)
@@ -155,7 +155,7 @@ function sum(batches: readonly Batch[], what: 'count' | 'bytes' | 'retained'): n
   return batches.reduce((total, batch) => total + batch[what], 0)
 }
 
-/** Each part makes what it is asked for in its own way: some have lines without an object for each record. */
+/** Asks each of its parts, because some of them make lines without an object for each record. */
 class JoinedBatch implements Batch {
   readonly form = 'entries'
   readonly count: number

@@ -1,17 +1,17 @@
 /**
  * This is what an endpoint promises the core, and the core an endpoint.
  *
- * Who owns what: the core retries, waits, gathers, splits, orders commits and counts; an endpoint speaks its protocol
- * and classifies its faults with the errors of `errors.ts`. An error of the operating system counts as `Disconnected`;
- * anything else an endpoint throws is a bug and is reported as one.
+ * The core retries, waits, gathers, splits, orders commits and counts. An endpoint speaks its protocol and classifies
+ * its faults with the errors of `errors.ts`. An error of the operating system counts as `Disconnected`. Any other error
+ * that an endpoint throws is reported as a bug.
  */
 
 /**
- * Bytes of one record plus what its protocol carried beside them. Views into the buffer it arrived in; nobody writes to
- * them.
+ * An entry is one record: its value, and whatever the protocol carried beside it. Its buffers are views into the buffer
+ * that arrived, so nobody may write to them.
  */
 export interface Entry {
-  /** Without a terminator. null: a tombstone (Kafka). */
+  /** The value has no terminator. null is a tombstone of Kafka. */
   readonly value: Buffer | null
   readonly key?: Buffer
   readonly headers?: readonly (readonly [name: string, value: HeaderValue])[]
@@ -20,27 +20,30 @@ export interface Entry {
 }
 export type HeaderValue = Buffer | string | number | boolean | bigint | null
 
-/** Records read together. Holds one of the two forms and makes the other on first use (`batch.ts` has both). */
+/**
+ * A batch holds records that were read together, as lines or as entries. It makes the other form when it is first asked
+ * for it (`batch.ts` implements both).
+ */
 export interface Batch {
   readonly form: 'lines' | 'entries'
-  /** Records in it; 0 is allowed (a delivery that only moves the position). */
+  /** The number of records. 0 is allowed: such a delivery only moves the position. */
   readonly count: number
-  /** Bytes of the buffers it keeps alive, not of the views: what memory limits count. */
+  /** Bytes of the buffers that it keeps alive, not of the views into them. Memory limits count these. */
   readonly retained: number
-  /** Bytes of the records themselves, terminators included where the form is lines. */
+  /** Bytes of the records themselves, with their terminators if the form is lines. */
   readonly bytes: number
   /**
-   * Newline-terminated records, one after the other over the chunks. Records that cannot be lines (newline inside,
-   * null) are named, never split.
+   * Returns the records as lines. A record that cannot be a line (it contains a newline, or is null) is refused and
+   * never split.
    */
   lines(): Lines
   entries(): readonly Entry[]
 }
 export interface Lines {
-  /** Every chunk ends with a newline: a record never spans two. */
+  /** Every chunk ends with a newline, so a record never spans two. */
   readonly chunks: readonly Buffer[]
   readonly bytes: number
-  /** Records in `chunks`: the batch's count less `refused`. */
+  /** The number of records in `chunks`: those of the batch without the refused ones. */
   readonly count: number
   readonly refused: readonly Refusal[]
 }
@@ -49,11 +52,14 @@ export interface Refusal {
   readonly why: string
 }
 
-/** Opaque to the core but for equality of `partition` and for persistence; written by the source that reads it back. */
+/**
+ * A position says where a source goes on after a record. The source writes it and reads it back; the core only stores
+ * it.
+ */
 export type Position = string
 /**
- * `epoch` grows with every assignment, channel, lease or connection. What is committed under an old one never reaches
- * the source.
+ * Records of one partition have an order. `epoch` grows with every assignment, channel, lease or connection. The core
+ * never passes on a commit under an older epoch.
  */
 export interface Partition {
   readonly name: string
@@ -63,57 +69,61 @@ export interface Partition {
 export interface Delivery {
   readonly batch: Batch
   readonly partition: Partition
-  /**
-   * Position after the last record of the batch, or of mere progress in an empty batch (control records, compaction).
-   */
+  /** The position after the last record. In an empty batch it is mere progress (control records, compaction). */
   readonly last: Position
   /**
-   * Position of record i; throws a RangeError where there is none (`batch.ts` has `within`). Called only where a sink
-   * asks for origins (ids, envelopes), and where a delivery is cut.
+   * Returns the position after record `index`. It is called only if a sink asks for origins (ids, envelopes), or if a
+   * delivery is cut.
+   * @throws RangeError if there is no such record (`within` of `batch.ts` does that)
    */
   at(index: number): Position
-  /** When the first record arrived, milliseconds since the epoch with fractions. Absent: when `read` returned it. */
+  /**
+   * The time at which the first record arrived, in milliseconds since the epoch, with fractions. If it is absent, the
+   * time counts at which `read` returned the delivery.
+   */
   readonly receivedAt?: number
   /**
-   * Records that the source saw but cannot pass on (too large, not an envelope). They follow the batch's records: a
-   * source ends a delivery at one. They settle with it, as dead letters.
+   * Records that the source saw but cannot pass on (too large, not an envelope). They come after the batch's records,
+   * because a source ends a delivery at one. They settle with the batch, as dead letters.
    */
   readonly invalid?: readonly InvalidRecord[]
   /**
-   * Records of the batch, the first ones, that the source may have returned before (both connections of an overlap
-   * brought them): possible duplicates at every sink.
+   * So many of the batch's first records may have been returned before (both connections of an overlap brought them).
+   * They count as possible duplicates at every sink.
    */
   readonly doubtful?: number
-  /** Records that an option of the source told it to leave out (`dedupe`): read, and accounted for as filtered. */
+  /** The number of records that an option of the source left out (`dedupe`). They count as read and filtered. */
   readonly filtered?: number
-  /** Called once at most, when nobody will look at the batch's bytes again: its buffers may be filled anew. */
+  /**
+   * The core calls this at most once, when nobody looks at the batch's bytes any more. Its buffers may be used again.
+   */
   readonly release?: () => void
 }
-/** A record that never became an entry: what is left of it. */
+/** An invalid record never became an entry. This is what is left of it. */
 export interface InvalidRecord {
   readonly why: string
   readonly position: Position
-  /** The first bytes, at most 64 KiB. */
+  /** Its first bytes, at most 64 KiB. */
   readonly head: Buffer
-  /** Bytes of the whole record, without terminator. */
+  /** The length of the whole record in bytes, without a terminator. */
   readonly length: number
-  /** Of the whole record, hex. */
+  /** The hash of the whole record, in hex. */
   readonly sha256: string
 }
 
-/** Time as endpoints may use it: to pace a protocol (pings, polls, lease renewals), never to retry. */
+/** Endpoints use time to pace a protocol (pings, polls, lease renewals), never to retry. */
 export interface Clock {
   /**
-   * The date: milliseconds since the epoch, with fractions. Follows every step of this machine's clock, back as well:
-   * no duration is a difference of dates.
+   * Returns the date in milliseconds since the epoch, with fractions. It follows every step of this machine's clock,
+   * also back in time, so no duration is a difference of dates.
    */
   now(): number
   /**
-   * Milliseconds since some moment, with fractions: what durations are measured with. Only grows, whatever becomes of
-   * the date; stands still while the machine sleeps.
+   * Returns milliseconds since some moment, with fractions, for durations. It only grows, whatever becomes of the date,
+   * and stands still while the machine sleeps.
    */
   monotonic(): number
-  /** Rejects with the signal's reason when it aborts. */
+  /** Resolves after so many milliseconds, or rejects with the signal's reason when it aborts. */
   sleep(ms: number, signal: AbortSignal): Promise<void>
   every(ms: number, run: () => void): { stop(): void }
 }
@@ -124,57 +134,63 @@ export interface Log {
   /** Tells what nobody may miss, such as records that are lost. It is shown also where warnings are held back. */
   error?(message: string, facts?: object): void
   /**
-   * Something that was warned of lasts: to be read while the run goes on even where all is kept back that a run which
-   * ends well need not tell.
+   * Tells that something lasts of which a warning was given. It is shown while the run goes on, even if lines are held
+   * back until the run fails.
    */
   lasting?(message: string): void
 }
 
 export interface EndpointContext {
-  /** Aborts when the run is cut short: whatever is under way ends at once. */
+  /** Aborts when the run is cut short. Everything that is under way has to end at once. */
   readonly signal: AbortSignal
   readonly clock: Clock
   readonly log: Log
-  /** A number worth showing: lag per partition, clients, part uploads. Into status, progress and metrics. */
+  /** Shows a number in status, progress and metrics: lag per partition, clients, part uploads. */
   gauge(name: string, value: number): void
 }
 
 export interface SourceContext extends EndpointContext {
-  /** Where to go on, for sources whose position lives with us. undefined: nothing stored, use the `start` option. */
+  /**
+   * Returns the stored position of a partition, for sources whose position lives here. If nothing is stored it returns
+   * undefined, and the `start` option decides.
+   */
   resume(partition: string): Position | undefined
-  /** Every partition that has a stored position, for sources whose partitions are found by looking (files). */
+  /** Returns every partition with a stored position, for sources that find their partitions by looking (files). */
   resumable(): readonly string[]
   /**
-   * Of a feed: all that was sent until `until`, epoch milliseconds, has been returned by earlier reads; at its opening:
-   * what comes from then on is read. Kept with what is durable, so that the gap after a restart begins there.
+   * A feed tells that earlier reads have returned everything that was sent until `until`, in epoch milliseconds. At its
+   * opening it tells from when on it reads. This is stored with what is durable, so that the gap after a restart begins
+   * there.
    */
   complete?(until: number): void
   /**
-   * Epoch milliseconds until which all is durable here, where the flow has a spool: a feed's gap after a restart begins
-   * there.
+   * With a spool, everything is durable here until this time, in epoch milliseconds. A feed's gap after a restart
+   * begins there.
    */
   readonly lastReceivedAt?: number
   /**
-   * The source is asked to give a partition up: resolves once all of it that was read is settled and committed, or at
-   * the deadline. Over as soon as the source is closed: opened again it may have it still.
+   * Call this when the source is asked to give a partition up. It resolves once all records that were read of it are
+   * settled and committed, or at the deadline. It is over as soon as the source is closed: opened again, the source may
+   * still have the partition.
    */
   revoke(partition: Partition, deadlineMs: number): Promise<void>
   /**
-   * Partitions with recovered records that wait to be sent again: a source with `covers` tells of commits that it
-   * learns of, others' too (`committed`), and looks for them now and then where it is not assigned the partition.
+   * Returns the partitions with records in doubt, which wait to be sent again. A source with `covers` tells of every
+   * commit that it learns of, also of other members (`committed`), and looks for commits now and then if the partition
+   * is not assigned to it.
    */
   held(): readonly string[]
   committed(partition: string, upTo: Position): void
-  /** A partition is gone already. Its deliveries go on to the sink; their commits are dropped. */
+  /** Tells that a partition is gone already. Its deliveries go on to the sink, and their commits are dropped. */
   lost(partition: Partition): void
   /**
-   * Records that nobody can deliver any more: a disconnect, retention, an offset out of range. Into log, metrics, spool
-   * and receipt. To be called before what follows the gap is returned by `read`: held records of the partition fill it,
-   * as far as `covers` says that `to` is not beyond them.
+   * Tells of records that nobody can deliver any more: a disconnect, retention, an offset out of range. The gap goes
+   * into log, metrics, spool and receipt. Call this before `read` returns the records behind the gap: records in doubt
+   * of the partition fill it, as far as `covers` says that `to` is not beyond them.
    */
   gap(gap: Gap): void
 }
-/** `from` and `to` are ISO times for feeds, positions elsewhere. */
+/** `from` and `to` are ISO times for feeds, and positions elsewhere. */
 export interface Gap {
   readonly partition: string
   readonly from: string
@@ -185,51 +201,53 @@ export interface Gap {
 }
 
 /**
- * Calls come one at a time, except that `commit` may overlap `read`. Order: open, then read and commit at will, then
- * close, on every path. After a throw the core closes, waits, and opens the same object again.
+ * The core opens a source, then reads and commits in any order, then closes it, on every path. Calls come one at a
+ * time, except that `commit` may overlap `read`. After a throw the core closes the source, waits, and opens the same
+ * object again. Records that were returned before are still on their way to the sinks, so `resume` names the position
+ * behind them.
  */
 export interface Source {
-  /** Connects and is ready to read. */
+  /** Resolves when the source is connected and ready to read. */
   open(ctx: SourceContext): Promise<void>
   /**
-   * The next records as soon as there are any: what has arrived since the last call, in one delivery, at most about 1
-   * MiB (a single larger record apart). null: the end, for good. Rejects promptly with the signal's reason when it
-   * aborts; what was read by then is not lost: the next read returns it, or, where the run stops, it was never
-   * accepted.
+   * Returns the next records as soon as there are any: what has arrived since the last call, in one delivery of about 1
+   * MiB at most (a single larger record apart). null is the end, for good. When the signal aborts, it rejects promptly
+   * with the signal's reason and loses nothing: the next read returns what had arrived.
    */
   read(signal: AbortSignal): Promise<Delivery | null>
   /**
-   * All records of the partition up to here are durable downstream. At most one call in flight per partition, newest
-   * wins, at most 1/s unless draining; 200/s where the endpoint is released at accept.
+   * Tells that all records of the partition up to here are durable downstream. At most one call is in flight per
+   * partition, and the newest position wins. Calls come once a second at most, except at the end, or up to 1,000 times
+   * a second if the endpoint declares `commitOnceSpooled`.
    */
   commit(partition: Partition, upTo: Position): Promise<void>
   /**
-   * Where `--until end` stops, per partition as it stands now; null where a partition is empty. Absent: the source has
-   * no end to ask for.
+   * Makes the source end where each partition ends now (`--until end`), and returns these positions; null stands for an
+   * empty partition. A source without it has no end to ask for.
    */
   ends?(): Promise<ReadonlyMap<string, Position | null>>
   /**
-   * Where `--until TIME` stops: as `ends`, but as each partition stood at that time (epoch milliseconds, in the past).
-   * Absent: the source keeps no times.
+   * Makes the source end where each partition stood at that time (`--until TIME`, in epoch milliseconds, in the past).
+   * A source without it keeps no times.
    */
   endsAt?(time: number): Promise<ReadonlyMap<string, Position | null>>
   /**
-   * For sources whose position lives upstream and is shared (a Kafka group, leases): whether what is committed at
-   * `upTo` covers `position`. A position that cannot be compared (of a topic that was made anew) is not covered. Behind
-   * a spool it decides when recovered records were sent again.
+   * Tells whether a commit at `upTo` covers `position`, for sources whose position lives upstream and is shared (a
+   * Kafka group, leases). A position that cannot be compared (of a topic that was made anew) is not covered. Behind a
+   * spool this decides when records in doubt were sent again.
    */
   covers?(upTo: Position, position: Position): boolean
   /**
-   * For sources whose position lives with us and which can be read again: the records after `from` up to `to`, exactly
-   * as they were read, for what the disk has lost of them. Absent `from`, or that of what was called so before: from
-   * the beginning. May be called while `read` is under way, and before `open`. Throws, before or after some of them,
-   * where they are not there any more.
+   * Reads the records after `from` up to `to` again, exactly as they were read, because the disk has lost them. It is
+   * for sources whose position lives here. Without `from`, or if that belongs to an earlier thing of this name, it
+   * reads from the beginning. It may be called while `read` is under way, and before `open`. It throws, before or after
+   * some of the records, if they are not there any more.
    */
   again?(partition: string, from: Position | undefined, to: Position, signal: AbortSignal): AsyncIterable<Delivery>
   /**
-   * Releases everything; never throws.
-   * @param last it is not opened again: what it has elsewhere, for itself alone, is given back as well. Else it may be
-   * @param why it is closed though nothing was wrong with it, for the gap that it leaves
+   * Releases everything, and never throws.
+   * @param last the source is not opened again, so it also gives back what it has elsewhere for itself alone
+   * @param why the source is closed for this reason though nothing was wrong with it; it is the reason of the gap
    */
   close(last?: boolean, why?: string): Promise<void>
 }
@@ -238,25 +256,28 @@ export interface Limits {
   readonly maxEntries: number
   readonly maxBytes: number
   readonly maxEntryBytes: number
-  /** Writes under way at once. */
+  /** So many writes may be under way at once. */
   readonly inFlight: number
   /**
-   * Order per partition matters. With inFlight above 1: after a failure the rest is awaited and all unconfirmed go
-   * again, in order.
+   * The order per partition matters. After a failure the other writes are awaited, and all that were not confirmed go
+   * again in order.
    */
   readonly ordered: boolean
-  /** batch: as they come. segment: a sealed spool segment, one object each. */
+  /** A write is a batch of records as they come, or a sealed segment of the spool, which becomes one object. */
   readonly unit: 'batch' | 'segment'
-  /** none: the destination cannot tell that it has a record (a pipe, a WebSocket without barrier). */
+  /** With `none` the destination cannot tell that it has a record (a pipe, a WebSocket without barrier). */
   readonly confirms: 'each' | 'none'
   /**
-   * The destination recognises a write that comes again within this process: it is no possible duplicate, but for what
-   * `Outcome.doubtful` says.
+   * The destination recognises a write that comes again within this process. Such a write makes no possible duplicates
+   * but those of `Outcome.doubtful`.
    */
   readonly recognises?: true
 }
 
-/** Where a record came from. `sequence` and `id`, which it keeps over resends and restarts, only behind a spool. */
+/**
+ * Says where a record came from. Only behind a spool it has `sequence` and `id`, which it keeps over resends and
+ * restarts.
+ */
 export interface Origin {
   readonly source: string
   readonly partition: string
@@ -267,19 +288,19 @@ export interface Origin {
 }
 
 export interface Write {
-  /** The same id, bytes and boundaries every time this write is tried. */
+  /** The write has the same id, bytes and boundaries every time it is tried. */
   readonly id: string
-  /** 1, 2, …: above 1 the outcome of an earlier attempt is unknown or was a failure. */
+  /** The first attempt is 1. Above that, an earlier attempt failed or its outcome is unknown. */
   readonly attempt: number
   readonly payload: Batch | Segment
-  /** Where record i of a batch came from. */
+  /** Returns where record `index` of a batch came from. */
   origin(index: number): Origin
 }
 
-/** A sealed segment as the object it is to become: fixed at sealing, equal on every attempt. */
+/** A sealed segment is the object that it is to become. Sealing fixes it, so it is equal on every attempt. */
 export interface Segment {
   readonly kind: 'segment'
-  /** Below the sink's folder. */
+  /** The object's key below the sink's folder. */
   readonly key: string
   readonly count: number
   /** Bytes of the uncompressed content. */
@@ -293,8 +314,8 @@ export interface Segment {
    */
   readonly facts: Readonly<Record<string, string>>
   /**
-   * Uncompressed content from `offset` on, in large chunks, read from disk on demand. A chunk is valid until the next
-   * one is asked for: its memory is used again.
+   * Reads the uncompressed content from `offset` on, in large chunks, from the disk on demand. A chunk is valid until
+   * the next one is asked for, because its memory is used again.
    */
   read(offset: number): AsyncIterable<Buffer>
 }
@@ -302,61 +323,64 @@ export type Compression = 'none' | 'gzip' | 'zstd'
 
 /** Says how a sink of unit `segment` wants its segments to be. It is asked before `open`, and is pure. */
 export interface SegmentPolicy {
-  /** Bytes of uncompressed content at which a segment is sealed; 0: never by size. */
+  /** A segment is sealed at so many bytes of uncompressed content. 0 never seals by size. */
   readonly sealBytes: number
-  /** Milliseconds after its first record at which a segment is sealed; 0: never by age. */
+  /** A segment is sealed so many milliseconds after its first record. 0 never seals by age. */
   readonly sealAge: number
   readonly framing: 'lines' | 'envelope'
   readonly compression: Compression
-  /** The longest pause, milliseconds, before what is sealed and not confirmed is tried again. */
+  /** The longest pause in milliseconds before a sealed segment that was not confirmed is tried again. */
   readonly retryEvery: number
-  /** Key below the folder for a segment whose first record was received at `receivedAt`. `id` is unique and stable. */
+  /**
+   * Returns the key below the folder for a segment whose first record was received at `receivedAt`. `id` is unique and
+   * stable.
+   */
   key(facts: { readonly receivedAt: number; readonly sealedAt: number; readonly id: string }): string
-  /** The part of the key that time decides, before its last slash: where it would change, the segment is sealed. */
+  /** Returns the folders of the key, which time decides. A segment is sealed before they would change. */
   period(receivedAt: number): string
-  /** Where keys of this policy go, said in each segment's header: a segment never goes elsewhere. */
+  /** Keys of this policy go here. The header of each segment repeats it, so a segment never goes elsewhere. */
   readonly target: string
-  /** A target as it would be said today: other spellings are in spools that were made earlier. */
+  /** Returns a target as it would be written today, because earlier spools have other spellings. */
   normal?(target: string): string
 }
 
-/** Records in neither list are confirmed. For a segment, index 0 stands for the whole. */
+/** Records in neither list are confirmed. Of a segment, index 0 stands for the whole. */
 export interface Outcome {
   readonly retry: readonly (Refusal & { readonly afterMs?: number })[]
   readonly rejected: readonly Refusal[]
   /**
-   * Records of the write that the destination may have twice though no answer was missed: with those of `retry` of
-   * which it has something already.
+   * The destination may have so many records of the write twice though no answer was missed, together with those of
+   * `retry` of which it has something already.
    */
   readonly doubtful?: number
 }
 export const CONFIRMED: Outcome = { retry: [], rejected: [] }
 
-/** How far whoever reads the output has come, in bytes since the sink was made. */
+/** Tells how far the reader of the output has come, in bytes since the sink was made. */
 export interface ReaderProgress {
-  /** Bytes that were written and taken. */
+  /** The number of bytes that were written and taken. */
   readonly taken: number
-  /** Bytes of `taken` that have been read for certain. Does not reject. */
+  /** Resolves to the bytes of `taken` that have been read for certain. It does not reject. */
   read(): Promise<number>
 }
 
 export interface Sink {
   readonly limits: Limits
-  /** Only with `confirms: none`, where it can be told: what was written counts once it has been read. */
+  /** With `confirms: none`, if it can be known: records that were written count once they have been read. */
   readonly reader?: ReaderProgress
-  /** lines: keys, headers and timestamps would be dropped on writing, so they need not be kept on the way. */
+  /** With `lines` the sink drops keys, headers and timestamps, so they need not be kept on the way. */
   readonly wants: 'lines' | 'entries'
-  /** Present if and only if `limits.unit` is segment. */
+  /** It is present if and only if `limits.unit` is `segment`. */
   readonly segments?: SegmentPolicy
   open(ctx: EndpointContext): Promise<void>
   /**
-   * Resolves when the destination has confirmed or refused each record. A throw: the outcome of the whole write is
-   * unknown; it will come again.
+   * Resolves when the destination has confirmed or refused each record. A throw says that the outcome of the whole
+   * write is unknown, so it comes again.
    */
   write(write: Write, signal: AbortSignal): Promise<Outcome>
   /**
-   * Releases everything; never throws. With `confirms: none`, resolves after what was written has been flushed as far
-   * as one can tell.
+   * Releases everything, and never throws. With `confirms: none` it resolves after everything that was written has been
+   * flushed, as far as that can be known.
    */
   close(): Promise<void>
 }

@@ -1,7 +1,7 @@
 /**
- * Errors as words to the core. An endpoint throws one of the first four; the exit code follows from the class, never
- * from the text. A message is one line for the person who reads it: what failed, where, what to do next; no secret, no
- * stack.
+ * By these errors an endpoint tells the core what happened. It throws one of the first four. The exit code follows from
+ * the class, never from the text. A message is one line for the person who reads it: what failed, where, what to do
+ * next. It has no secret and no stack.
  */
 export interface ErrorFacts {
   readonly cause?: unknown
@@ -14,10 +14,10 @@ export abstract class ManifoldError extends Error {
   }
 }
 
-/** The connection went away or could not be made: closed, waited for, opened again. */
+/** The connection went away or could not be made. The core closes the endpoint, waits, and opens it again. */
 export class Disconnected extends ManifoldError {}
 
-/** The peer asks for patience. */
+/** The peer asks for patience. The core waits for `afterMs`, if it is given. */
 export class Throttled extends ManifoldError {
   readonly afterMs: number | undefined
   constructor(message: string, facts: ErrorFacts & { readonly afterMs?: number } = {}) {
@@ -27,18 +27,18 @@ export class Throttled extends ManifoldError {
 }
 
 /**
- * The peer refuses: credentials, no such bucket. Fatal before the endpoint's first success in this flow (a typo),
- * retried loudly afterwards.
+ * The peer refuses: the credentials are wrong, or the bucket does not exist. Before the endpoint's first success in
+ * this flow that is fatal (a typo), and afterwards it is tried again and told.
  */
 export class Refused extends ManifoldError {}
 
-/** Waiting cannot mend it. */
+/** Waiting cannot mend the fault, so the run ends. */
 export class Fatal extends ManifoldError {}
 
 /** The reader of our stdout went away. */
 export class ReaderGone extends ManifoldError {}
 
-/** A command line or configuration that cannot be run. Exit 2. Holds every fault found, one line each. */
+/** A command line or configuration cannot be run. The exit code is 2. `faults` has a line for each fault. */
 export class UsageError extends ManifoldError {
   readonly faults: readonly string[]
   constructor(faults: readonly string[]) {
@@ -47,17 +47,19 @@ export class UsageError extends ManifoldError {
   }
 }
 
-/** Another process holds this flow. Exit 75. */
+/** Another process runs this flow. The exit code is 75. */
 export class FlowRunning extends ManifoldError {}
 
-/** The local disk failed (spool or state). Exit 74. */
+/** The local disk failed (spool or state). The exit code is 74. */
 export class DiskFailed extends ManifoldError {}
 
 export interface SystemError extends Error {
   readonly code: string
   readonly syscall: string
 }
-/** An error of the operating system: it names the call that failed. It comes from outside, and is no bug of ours. */
+/**
+ * Recognises an error of the operating system by the name of its call. It comes from outside, and is no bug of ours.
+ */
 export function isSystemError(error: unknown): error is SystemError {
   const { code, syscall } = error instanceof Error ? (error as Partial<SystemError>) : {}
   return typeof code === 'string' && typeof syscall === 'string'
@@ -80,7 +82,7 @@ export function isDiskError(error: unknown): boolean {
 }
 
 const EXHAUSTED_CODES: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM']
-/** The machine, or the limits of this process, have no more of it; it may come free. */
+/** Tells whether the machine, or a limit of this process, has no more of something that may come free. */
 export function isExhausted(error: unknown): boolean {
   return isSystemError(error) && EXHAUSTED_CODES.includes(error.code)
 }
@@ -88,7 +90,7 @@ export function isExhausted(error: unknown): boolean {
 // eslint-disable-next-line no-control-regex -- control characters are what is being escaped
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g
 
-/** One line of an unknown error, for logs: message and code, control characters escaped, never a stack. */
+/** Makes one line of an unknown error, for logs: message and code, with control characters escaped, never a stack. */
 export function lineOf(error: unknown): string {
   const text =
     error instanceof AggregateError && error.message === ''

@@ -36,13 +36,13 @@ export interface FlowParts {
   readonly spoolId?: string
   /** The sequence of the first record of this run. */
   readonly nextSequence?: number
-  /** Where the spool lies, if not beside the flow file. */
+  /** The folder of the spool, if it is not beside the flow file. */
   readonly spoolDirectory?: string
   readonly command?: FlowCommand
-  /** Absent: nothing outlives the process. */
+  /** If it is absent, nothing outlives the process. */
   readonly file?: FlowFile<FlowState>
   readonly stored?: FlowState
-  /** Records that earlier runs had accepted and that were found to be gone from the disk. */
+  /** Records that earlier runs had accepted and that are gone from the disk. */
   readonly damage?: readonly LostRecords[]
   /** The last run was to read these records again. Those that are back since the state was stored are left out. */
   readonly again?: RereadState
@@ -54,20 +54,20 @@ export interface FlowParts {
   readonly toLines?: (batch: Batch) => Lines
   readonly refuseInner?: (batch: Batch) => Lines
   readonly until: Until
-  /** The run is bounded: what is rejected or lost makes it incomplete. */
+  /** A rejected or lost record makes a bounded run incomplete. */
   readonly bounded: boolean
-  /** Bytes of records held in memory. */
+  /** So many bytes of records may be in memory. */
   readonly memory: number
   readonly lingerMs: number
   readonly stallMs: number
-  /** How long a spool that is full, and out of which nothing is delivered, is waited for; absent: for ever. */
+  /** A full spool out of which nothing is delivered is waited for so long; for ever if it is absent. */
   readonly waitForSpace?: GiveUpAfter
   readonly graceMs: number
   readonly clock: Clock
   readonly log: Log
 }
 
-/** How a run ended; the command line makes an exit code of it. */
+/** Says how a run ended (`exit-code.ts` makes an exit code of it). */
 export type Ending =
   | { readonly kind: 'complete' }
   | {
@@ -82,8 +82,8 @@ export interface FlowResult {
   readonly ending: Ending
   readonly receipt: Receipt
   /**
-   * How the run stands could not be stored. The next start goes by what the disk holds, and issues the receipt that
-   * agrees with it: this one is what is known.
+   * The state of the run could not be stored. The next start goes by what the disk holds, and issues the receipt that
+   * agrees with it. This receipt is what is known now.
    */
   readonly provisional: boolean
 }

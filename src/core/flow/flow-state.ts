@@ -8,34 +8,32 @@ import type { SinkLedger } from '../accounting/sink-ledger'
 
 export interface FlowState {
   readonly format: 1
-  /** Of the spool that the cursors are sequences of. Absent: the flow has none. */
+  /** The id of the spool to which the cursors belong. It is absent if the flow has no spool. */
   readonly spoolId?: string
-  /** Where the spool's files lie, if not in the instance's own folder (`--spool`, `buffer-path`). Absolute. */
+  /** The absolute path of the spool, if it is not in the instance's own folder (`--spool`, `buffer-path`). */
   readonly spoolDirectory?: string
-  /**
-   * The command line that runs it, unless a secret stands in it: with it the spool can be drained without its sources.
-   */
+  /** The command line of the flow, unless it has a secret. With it the spool can be drained without its sources. */
   readonly command?: FlowCommand
-  /** The largest sequence known to be used: the next start begins beyond it. */
+  /** The largest sequence that may be in use. The next start begins beyond it. */
   readonly sequence: number
   /**
-   * The run that wrote this ended in order. false: it is running, or was killed, and the spool may hold more than is
+   * The run that wrote this has ended in order. Otherwise it runs or was killed, and the spool may hold more than is
    * known here.
    */
   readonly clean: boolean
-  /** Sequence after the newest record known to be accepted. */
+  /** The sequence after the newest record that is known to be accepted. */
   readonly acceptedThrough: number
   /** By identity. */
   readonly sources: Readonly<Record<string, SourceState>>
   /** By identity. */
   readonly sinks: Readonly<Record<string, SinkState>>
-  /** Recovered records that upstream is to send again (in-doubt.ts); every cursor stands beyond them. */
+  /** The records in doubt, which upstream is to send again (in-doubt.ts). Every cursor stands beyond them. */
   readonly held?: readonly InDoubtRange[]
-  /** Records that the disk has lost and that their sources are to be read again for (restorer.ts). */
+  /** Records that the disk has lost and that are to be read again from their sources (restorer.ts). */
   readonly again?: RereadState
-  /** Of the run that wrote this: the next start issues its receipt if it could not do so itself. */
+  /** The counts of the run that wrote this. The next start issues its receipt if the run could not. */
   readonly run?: RunLedger
-  /** Of runs that ended and whose receipts nobody has got, as far as is known. */
+  /** Receipts of earlier runs that nobody has got, as far as is known. */
   readonly unissued?: readonly Receipt[]
 }
 export interface FlowCommand {
@@ -44,16 +42,16 @@ export interface FlowCommand {
   readonly cwd: string
 }
 /**
- * `what`: hash of all that an endpoint's line means but for the servers of its cluster, `members`, of which a line
- * shares one at least.
+ * `what` is the hash of all that an endpoint's line means, except the servers of its cluster. Those are `members`, and
+ * another line for the same cluster has at least one of them.
  */
 export interface EndpointMeaning {
   readonly what: string
   readonly members: readonly string[]
 }
 /**
- * `completeUntil`: of a feed, epoch milliseconds: all that was sent until then is delivered or in the spool.
- * `released`: where the position lives upstream, the newest that may be committed there.
+ * All that a feed sent until `completeUntil`, in milliseconds since the epoch, is delivered or in the spool. `released`
+ * has the newest positions that may be committed upstream, if positions live there.
  */
 export interface SourceState {
   readonly label: string
@@ -63,10 +61,11 @@ export interface SourceState {
   readonly completeUntil?: number
 }
 /**
- * `cursor`: sequence of the first record not yet settled. `target`: where segments made for it go. `proven`: it has
- * confirmed something once, so that a refusal is no typo. `tried`: its run may have written something. `behind`:
- * positions that it has come to where they are not the newest; null: nothing of the partition yet; absent: not known.
- * `doubtful`: records that were written and not answered when the run ended.
+ * `cursor` is the sequence of the first record that is not settled. Segments that were made for the sink go to
+ * `target`. `proven` says that it has confirmed something once, so a refusal is no typo. `tried` says that its run may
+ * have written something. `behind` has the positions that it has come to, if they are not the newest; null stands for
+ * nothing of the partition, and an absent one is not known. `doubtful` counts records that were written and not
+ * answered when the run ended.
  */
 export interface SinkState {
   readonly label: string
@@ -82,7 +81,7 @@ export interface SinkState {
 
 export type Behind = Readonly<Record<string, Readonly<Record<string, Position | null>>>>
 
-/** A cursor within a frame: so many records beyond the position of the partition. */
+/** A cursor within a frame stands so many records beyond the position of the partition. */
 export interface Ahead {
   readonly source: string
   readonly partition: string
@@ -90,8 +89,8 @@ export interface Ahead {
 }
 
 /**
- * `records`, and of them those that each sink is `owed`, are lost and not back yet; `seen`: begins of holes that were
- * seen to.
+ * So many `records` are lost and not back yet, and each sink is owed so many of them. `seen` has the beginnings of
+ * holes that were dealt with.
  */
 export interface RereadState {
   readonly parts: readonly RereadPart[]
@@ -101,8 +100,8 @@ export interface RereadState {
   readonly seen: readonly number[]
 }
 /**
- * To be read again: from after `from` and `skip` records up to `to`, but for the last `keep` records, which are in the
- * spool. What is back is stored under `key`.
+ * A part that is to be read again: from after `from` and `skip` records up to `to`, without the last `keep` records,
+ * which are in the spool. Records that are back are stored under `key`.
  */
 export interface RereadPart {
   readonly key: string
@@ -115,8 +114,8 @@ export interface RereadPart {
 }
 
 /**
- * Sequences from `from` to before `to`; `counts`: records of them that each sink is owed; `until`: by source and
- * partition, the position whose commit upstream means that all of it was returned.
+ * Records in doubt with sequences from `from` to before `to`. `counts` says how many of them each sink is owed. `until`
+ * has, by source and partition, the position whose commit upstream means that all of them were returned.
  */
 export interface InDoubtRange {
   readonly from: number
@@ -125,19 +124,19 @@ export interface InDoubtRange {
   readonly until: Readonly<Record<string, Readonly<Record<string, Position>>>>
 }
 
-/** Records and bytes since `started`, over all restarts of the run. */
+/** Counts records and bytes since `started`, over all restarts of the run. */
 export interface RunLedger {
   readonly id: string
   /** Epoch milliseconds. */
   readonly started: number
-  /** Missing while it runs, and for ever where it was killed. */
+  /** It is missing while the run goes on, and for ever if it was killed. */
   readonly ended?: number
   readonly restarts: number
   readonly read: number
   readonly bytesRead: number
   /** By identity. */
   readonly sinks: Readonly<Record<string, SinkLedger>>
-  /** The first thousand; `gapCount` has them all. */
+  /** The first thousand gaps. `gapCount` counts all of them. */
   readonly gaps: readonly Gap[]
   readonly gapCount: number
 }

@@ -4,38 +4,38 @@
  */
 import type { Batch, Gap, Partition, Position, Refusal, Segment, InvalidRecord } from '../contract'
 
-/** Number of a record within a spool. Never reused; jumps between starts are no loss. Safe integers. */
+/** The number of a record within a spool: a safe integer that is never used again. Jumps between starts are no loss. */
 export type Sequence = number
 
 /** One append makes one delivery of one source durable. */
 export interface SpoolRecords {
-  /** Identity of the source; positions are stored under it. */
+  /** The identity of the source, under which positions are stored. */
   readonly source: string
   readonly partition: Partition
-  /** LineBatch is stored as lines, EntryBatch with keys, headers, timestamps and positions. */
+  /** Lines are stored as lines, entries with keys, headers, timestamps and positions. */
   readonly batch: Batch
   readonly last: Position
   at(index: number): Position
-  /** Epoch milliseconds, fractions kept. */
+  /** Milliseconds since the epoch, with fractions. */
   readonly receivedAt: number
 }
 
-/** Records as they come out of the spool: one frame. */
+/** One frame, as it comes out of the spool. */
 export interface Spooled {
   readonly batch: Batch
   readonly first: Sequence
-  /** Sequence after the last record: where a cursor stands once all of it is settled. */
+  /** The sequence after the last record. A cursor stands here once all of the frame is settled. */
   readonly next: Sequence
   readonly source: string
   readonly partition: string
-  /** Position of record i; without stored ones (lines) that of the frame's last record for all. */
+  /** Returns the position after record `index`. A frame of lines has only the position after its last record. */
   at(index: number): Position
   readonly receivedAt: number
 }
 export interface SealedSegment extends Segment {
   readonly first: Sequence
   readonly next: Sequence
-  /** Newest of each partition in it. Absent where they did not all fit. */
+  /** The newest position of each partition in it. It is absent if they did not all fit. */
   readonly positions?: readonly PartitionPosition[]
 }
 
@@ -45,11 +45,11 @@ export interface PartitionPosition {
   readonly last: Position
 }
 
-/** One sink's way through the spool. Calls come one at a time. */
+/** Reads the spool for one sink. Calls come one at a time. */
 export interface SpoolReader<T> {
   /**
-   * Next after what was returned last; waits for it; null once `end` was called on the spool and all is read. Rejects
-   * when the signal aborts.
+   * Waits for the item after the one that was returned last. It resolves to null once `end` was called on the spool and
+   * everything is read, and rejects when the signal aborts.
    */
   next(signal: AbortSignal): Promise<T | null>
 }
@@ -61,15 +61,15 @@ export interface Release {
   readonly position: Position
 }
 
-/** Records that were accepted and are gone from the disk: `records` of them from `sequence` on. */
+/** So many `records` from `sequence` on were accepted and are gone from the disk. */
 export interface LostRecords extends Gap {
   readonly source: string
   readonly sequence: Sequence
-  /** Where no sequence tells which they were: how many of them each sink had still to get. */
+  /** If no sequence tells which they were, this says how many of them each sink had still to get. */
   readonly owed?: Readonly<Record<string, number>>
 }
 
-/** Of these, the records that a sink with this cursor had still to get. */
+/** Returns how many of the lost records a sink with this cursor had still to get. */
 export function owed({ sequence, records = 0, owed: counts }: LostRecords, sink: string, cursor: Sequence): number {
   return counts === undefined ? Math.max(0, sequence + records - Math.max(sequence, cursor)) : (counts[sink] ?? 0)
 }
@@ -77,69 +77,67 @@ export function owed({ sequence, records = 0, owed: counts }: LostRecords, sink:
 export interface SpoolStatus {
   /** Bytes on disk. */
   readonly bytes: number
-  /** Appends are waiting for space. */
+  /** Appends wait for space. */
   readonly full: boolean
   readonly why?: string
 }
 
 export interface Spool {
   /**
-   * Resolves once the records are fsynced: then and only then are they visible to readers. Waits while the disk is
-   * full. Appends become durable in call order.
+   * Resolves once the records are fsynced. Only then do readers see them. It waits while the disk is full. Appends
+   * become durable in the order of their calls.
    */
   append(records: SpoolRecords): Promise<{ readonly first: Sequence; readonly next: Sequence }>
-  /** A frame of count 0: survives a kill; object metadata knows it. Durable when resolved. */
+  /** Writes a frame without records, so that a gap survives a kill and is in the metadata of objects. */
   gap(source: string, gap: Gap): Promise<void>
-  /** Newest durable position of a partition. */
+  /** Returns the newest durable position of a partition. */
   position(source: string, partition: string): Position | undefined
-  /** Partitions of a source with a durable position. */
+  /** Returns the partitions of a source that have a durable position. */
   partitions(source: string): readonly string[]
-  /** Epoch milliseconds of the newest durable record of a source. */
+  /** Returns when the newest durable record of a source was received, in milliseconds since the epoch. */
   lastReceivedAt(source: string): number | undefined
-  /** For sinks that write batches: frames from the sequence on. */
+  /** Reads frames from the sequence on, for sinks that write batches. */
   batches(sink: string, from: Sequence): SpoolReader<Spooled>
-  /**
-   * Frames from the sequence on that are there now; what has not been read since the start is looked through for it.
-   */
+  /** Reads the frames from the sequence on that are there now. Segments that were not read yet are looked through. */
   kept(from: Sequence): AsyncIterable<Spooled>
-  /** For segment sinks: sealed segments from the sequence on, in order, those of earlier runs first. */
+  /** Reads sealed segments from the sequence on, in order, those of earlier runs first. */
   segments(sink: string, from: Sequence): SpoolReader<SealedSegment>
-  /** Seals the open segment, if it has records. Resolves when the seal block is durable. */
+  /** Seals the open segment if it has records, and resolves when the seal is durable. */
   seal(why: 'input ended' | 'stopping' | 'revoke'): Promise<void>
-  /** No append will come any more: readers end after what is there. Seals. */
+  /** Seals, because no append comes any more. Readers end after what is there. */
   end(): Promise<void>
-  /** Everything below is confirmed by all sinks and durably known to be: whole segments below it are unlinked. */
+  /** Removes whole segments below. All sinks have confirmed them, and that is durable. */
   drop(below: Sequence): Promise<void>
-  /** Records from the sequence on, that are durable: what a sink has still to deliver. */
+  /** Counts the durable records from the sequence on, which a sink has still to deliver. */
   countFrom(sequence: Sequence): number
-  /** Sequence after the newest durable record. */
+  /** The sequence after the newest durable record. */
   readonly head: Sequence
-  /** Oldest record kept. */
+  /** The sequence of the oldest record that is kept. */
   readonly tail: Sequence
-  /** Where a segment sink begins that was not there before: segments that were made for others are never its. */
+  /** Returns where a new segment sink begins: segments that were made for others are never its own. */
   firstFor(sink: string): Sequence
   status(): SpoolStatus
-  /** Called at each change of `status().full`. */
+  /** `changed` is called at each change of `status().full`. */
   onStatus(changed: (status: SpoolStatus) => void): void
-  /** Called when damage is found after opening. */
+  /** `heard` is called when damage is found after the opening. */
   onLost(heard: (losses: readonly LostRecords[]) => void): void
-  /** Rejects when the disk has failed for good (`DiskFailed`); never resolves. */
+  /** It rejects with DiskFailed when the disk has failed for good, and never resolves. */
   readonly failed: Promise<never>
   close(): Promise<void>
 }
 
-/** The flow file: small, durable, written in turn. */
+/** The flow file is small and durable, and written one value at a time. */
 export interface FlowFile<T> {
   /** The value that was read at opening; undefined where the flow is new. */
   readonly stored: T | undefined
-  /** There was a value, and no copy of it can be read. */
+  /** There was a value, but no copy of it can be read. */
   readonly lost?: boolean
-  /** Durable when resolved. Calls while one is under way join into one more write of the newest value. */
+  /** Resolves when the value is durable. Calls while one is under way are one more write, of the newest value. */
   save(value: T): Promise<void>
   close(): Promise<void>
 }
 
-/** A record that goes nowhere else any more. */
+/** A dead letter is a record that no sink takes. */
 export interface DeadLetter {
   readonly source: string
   readonly partition: string
@@ -148,7 +146,7 @@ export interface DeadLetter {
   readonly why: string
   readonly attempts: number
   readonly receivedAt: number
-  /** Either the record as it is, or what is left of one that was never taken in. */
+  /** It is the record as it is, or what is left of one that was never taken in. */
   readonly record: { readonly entry: import('../contract').Entry } | { readonly unfit: InvalidRecord }
 }
 export interface DeadLetters {
@@ -157,7 +155,7 @@ export interface DeadLetters {
    * with 5.
    */
   readonly policy: 'keep' | 'drop' | 'stop'
-  /** Resolves once confirmed there. */
+  /** Resolves once the letters are confirmed at their destination. */
   put(letters: readonly DeadLetter[], signal: AbortSignal): Promise<void>
 }
 export type { Refusal }
