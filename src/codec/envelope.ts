@@ -57,17 +57,17 @@ export function envelopeEncoder(): (entry: Entry, facts: Required<EnvelopeFacts>
 /** Encodes a dead letter as a line with its newline. */
 export function encodeDeadLetter(letter: DeadLetter): Buffer {
   const record =
-    'unfit' in letter.record
+    'invalid' in letter.record
       ? letter.record
       : entrySize(letter.record.entry) > ENVELOPE_LIMIT
-        ? { unfit: headOf(letter.record.entry) }
+        ? { invalid: headOf(letter.record.entry) }
         : letter.record
   const sink = letter.sink === undefined ? '' : `,"sink":${JSON.stringify(letter.sink)}`
   const fate = `,"attempts":${letter.attempts}${sink},"why":${JSON.stringify(letter.why)}`
   return Buffer.from(
     'entry' in record
       ? `{${bodyOf(record.entry)}${tailOf(letter)}${fate}}\n`
-      : `{${bytesOf('value', record.unfit.head)}${tailOf(letter)}${fate}${invalidMembers(record.unfit)}}\n`,
+      : `{${bytesOf('value', record.invalid.head)}${tailOf(letter)}${fate}${invalidMembers(record.invalid)}}\n`,
   )
 }
 
@@ -81,8 +81,8 @@ function headOf({ value }: Entry): Pick<InvalidRecord, 'head' | 'length' | 'sha2
 }
 
 /** A record that was refused as a whole (a malformed line, for example) is complete and so not `truncated`. */
-function invalidMembers(unfit: Pick<InvalidRecord, 'head' | 'length' | 'sha256'>): string {
-  return `${unfit.head.length < unfit.length ? ',"truncated":true' : ''},"length":${unfit.length},"sha256":"${unfit.sha256}"`
+function invalidMembers(invalid: Pick<InvalidRecord, 'head' | 'length' | 'sha256'>): string {
+  return `${invalid.head.length < invalid.length ? ',"truncated":true' : ''},"length":${invalid.length},"sha256":"${invalid.sha256}"`
 }
 
 function bodyOf(entry: Entry): string {

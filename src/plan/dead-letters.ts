@@ -34,7 +34,7 @@ export function keeping(
   clock: Clock,
   log: Log,
 ): DeadLetterSink {
-  const lane = new DirectFeed()
+  const feed = new DirectFeed()
   const stop = new AbortController()
   let started: Promise<void> | undefined
   let failed: Promise<never> | undefined
@@ -47,7 +47,7 @@ export function keeping(
     const pump = new SinkPump({
       sink,
       id: 'dead',
-      feed: lane,
+      feed: feed,
       supervisor,
       deadLetters: nowhere,
       clock,
@@ -72,7 +72,7 @@ export function keeping(
       await started
       const lines = letters.map(encodeDeadLetter)
       const settled = new Promise<void>((resolve) => {
-        lane.push({
+        feed.push({
           payload: new LineBatch([Buffer.concat(lines)], letters.length),
           count: letters.length,
           origin: (index) => originOf(letters[index]),

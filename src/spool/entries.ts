@@ -18,35 +18,35 @@ class Sink {
   constructor(size: number) {
     this.bytes = Buffer.allocUnsafeSlow(Math.max(64, size))
   }
-  private room(size: number): void {
+  private reserve(size: number): void {
     if (this.at + size <= this.bytes.length) return
     const larger = Buffer.allocUnsafeSlow(Math.max(this.bytes.length * 2, this.at + size))
     this.bytes.copy(larger, 0, 0, this.at)
     this.bytes = larger
   }
   byte(value: number): void {
-    this.room(1)
+    this.reserve(1)
     this.bytes[this.at++] = value
   }
   length(value: number): void {
-    this.room(6)
+    this.reserve(6)
     let rest = value
     for (; rest > 0x7f; rest = Math.floor(rest / 128)) this.bytes[this.at++] = (rest & 0x7f) | 0x80
     this.bytes[this.at++] = rest
   }
   double(value: number): void {
-    this.room(8)
+    this.reserve(8)
     this.at = this.bytes.writeDoubleLE(value, this.at)
   }
   data(value: Buffer): void {
     this.length(value.length)
-    this.room(value.length)
+    this.reserve(value.length)
     this.at += value.copy(this.bytes, this.at)
   }
   text(value: string): void {
     const size = Buffer.byteLength(value)
     this.length(size)
-    this.room(size)
+    this.reserve(size)
     this.at += this.bytes.write(value, this.at)
   }
   done(): Buffer {

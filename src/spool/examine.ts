@@ -15,7 +15,7 @@ export interface SequenceRange {
 export interface Examined {
   /** Frames of ours in the file, kept or not. */
   readonly frames: number
-  readonly tally: SegmentCounts
+  readonly counts: SegmentCounts
   /** Where the file is cut. */
   readonly end: number
   /** Bytes below were known synced. */
@@ -79,7 +79,7 @@ export async function examine(file: File, known: DurableExtent): Promise<Examine
 
 /** Decides frame by frame. */
 class Sight {
-  private readonly tally: SegmentCounts
+  private readonly counts: SegmentCounts
   private readonly holes: Hole[] = []
   private readonly lost: SequenceRange[] = []
   private readonly damaged: Range[] = []
@@ -93,7 +93,7 @@ class Sight {
     private readonly known: DurableExtent,
     private readonly mark: number,
   ) {
-    this.tally = new SegmentCounts(known.first)
+    this.counts = new SegmentCounts(known.first)
     this.expected = known.first
   }
 
@@ -127,7 +127,7 @@ class Sight {
     return true
   }
 
-  finish(): Pick<Examined, 'tally' | 'end' | 'holes' | 'lost' | 'damaged' | 'progress'> & {
+  finish(): Pick<Examined, 'counts' | 'end' | 'holes' | 'lost' | 'damaged' | 'progress'> & {
     readonly unfinished: readonly Range[]
   } {
     const { limit, durableSequence } = this.known
@@ -144,7 +144,7 @@ class Sight {
     this.settle()
     if (this.expected < durableSequence) this.miss(this.end, durableSequence)
     return {
-      tally: this.tally,
+      counts: this.counts,
       end: this.end,
       holes: this.holes,
       lost: this.lost,
@@ -158,7 +158,7 @@ class Sight {
     for (const frame of this.chain) {
       const { head, place } = frame
       const gap = gapOf(frame)
-      this.tally.add(head, place, gap)
+      this.counts.add(head, place, gap)
       if (head.count > 0) this.progress.clear()
       else if (gap === undefined)
         this.progress.set(JSON.stringify([place.source, place.partition]), { ...place, receivedAt: head.receivedAt })

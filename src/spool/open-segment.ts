@@ -12,7 +12,7 @@ export interface Open extends SegmentFile {
   fresh: boolean
   /** Header page and empty seal block, written with the first group. */
   readonly blocks: readonly Buffer[]
-  readonly tally: SegmentCounts
+  readonly counts: SegmentCounts
   /** Of the object bytes that are durable. */
   hash: Hash | undefined
   objectLength: number
@@ -51,7 +51,7 @@ export async function createSegment(
         holes: [],
         file,
         fresh: true,
-        tally: new SegmentCounts(first),
+        counts: new SegmentCounts(first),
         objectLength: 0,
         blocks: [
           encodeHeader({
@@ -84,5 +84,5 @@ export async function sealFile(context: SpoolContext, segment: Open): Promise<vo
     segment.hash === undefined
       ? { sha256: '', length: 0 }
       : { sha256: segment.hash.copy().digest('hex'), length: segment.objectLength }
-  await writeSeal(context, segment.file, makeSeal(context, segment, segment.tally, object))
+  await writeSeal(context, segment.file, makeSeal(context, segment, segment.counts, object))
 }

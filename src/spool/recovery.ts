@@ -184,9 +184,9 @@ export class Recovery {
         durableBytes: 0,
         limit,
       })
-      const { tally, lost } = result
+      const { counts, lost } = result
       this.highest = Math.max(this.highest, result.highest)
-      if (tally.count === 0 && lost.length === 0) {
+      if (counts.count === 0 && lost.length === 0) {
         await this.sortEmpty(file, one, result, sorted)
         return
       }
@@ -194,9 +194,9 @@ export class Recovery {
       sorted.limit = one.first
       sorted.records = true
       const delivered =
-        tally.next < known.tail || (tally.next === known.tail && (newest || tally.next < known.acceptedThrough))
+        counts.next < known.tail || (counts.next === known.tail && (newest || counts.next < known.acceptedThrough))
       if (lost.length > 0 || !delivered) sorted.segments.unshift(await this.finish(file, one, result))
-      else if (tally.next < known.acceptedThrough || !(await this.carry(file, one, result, sorted.carried)))
+      else if (counts.next < known.acceptedThrough || !(await this.carry(file, one, result, sorted.carried)))
         sorted.remove.push(one.path)
     } finally {
       await file.close()
@@ -214,7 +214,7 @@ export class Recovery {
           [{ from: 0, to: one.size }],
           'its header cannot be read, and nothing else names the spool it belongs to',
         )
-      if (result.tally.gaps.length === 0 && result.progress.length === 0)
+      if (result.counts.gaps.length === 0 && result.progress.length === 0)
         this.context.log.info(`the spool file ${one.path} was being made when the last run ended: it is removed`)
       sorted.remove.push(one.path)
     }
@@ -239,7 +239,7 @@ export class Recovery {
    * Returns false where there are none.
    */
   private async carry(file: File, one: StoredSegmentFile, result: Examined, carried: Carried): Promise<boolean> {
-    const gaps = result.tally.gaps.filter((gap) => gap.sequence >= result.tally.next)
+    const gaps = result.counts.gaps.filter((gap) => gap.sequence >= result.counts.next)
     if (gaps.length === 0 && result.progress.length === 0) return false
     await this.cutTail(file, one, result)
     carried.gaps.unshift(
@@ -285,7 +285,7 @@ export class Recovery {
     if (seal.omitted !== undefined) {
       const file = tolerant(await this.context.fs.open(one.path, 'read'))
       try {
-        facts = sourcesOf((await examine(file, sealedKnowledge(this.context, segment, one.size))).tally)
+        facts = sourcesOf((await examine(file, sealedKnowledge(this.context, segment, one.size))).counts)
       } finally {
         await file.close()
       }
@@ -325,12 +325,12 @@ export class Recovery {
 
   /** An open segment of the last run: damage aside, tail cut, synced, sealed as it is. */
   private async finish(file: File, one: StoredSegmentFile, result: Examined): Promise<SegmentFile> {
-    const next = Math.max(result.tally.next, ...result.lost.map((lost) => lost.next))
+    const next = Math.max(result.counts.next, ...result.lost.map((lost) => lost.next))
     const segment: SegmentFile = {
       path: one.path,
       first: one.first,
       next,
-      count: result.tally.count,
+      count: result.counts.count,
       end: result.end,
       sealed: true,
       verified: true,
@@ -344,7 +344,7 @@ export class Recovery {
         `damaged below its durable mark at byte ${result.damaged.map((range) => range.from).join(', ')}`,
       )
     await this.cutTail(file, one, result)
-    const facts = sourcesOf(result.tally)
+    const facts = sourcesOf(result.counts)
     this.newest(facts)
     this.gaps.push(...facts.gaps.map((gap) => ({ ...gap, lost: false })), ...this.repair.losses(one.path, result))
     // Where it names what is not there now the caller may refuse to run: then it must not have lost its chance of a
@@ -352,7 +352,7 @@ export class Recovery {
     if (this.checkTargets(segment, one.header?.targets ?? {})) {
       segment.verified = false
       this.later.add(segment)
-    } else await this.repair.seal(file, segment, result.tally, one.header?.targets ?? {})
+    } else await this.repair.seal(file, segment, result.counts, one.header?.targets ?? {})
     return segment
   }
 
@@ -412,13 +412,13 @@ export class Recovery {
   }
 }
 
-function sourcesOf(tally: SegmentCounts): Pick<Seal, 'sources' | 'gaps'> {
+function sourcesOf(counts: SegmentCounts): Pick<Seal, 'sources' | 'gaps'> {
   return {
-    sources: [...tally.sources].map(([id, { received, partitions }]) => ({
+    sources: [...counts.sources].map(([id, { received, partitions }]) => ({
       id,
       received,
       partitions: [...partitions],
     })),
-    gaps: tally.gaps,
+    gaps: counts.gaps,
   }
 }

@@ -112,8 +112,8 @@ export class Repair {
     }
   }
 
-  losses(path: string, result: Pick<Examined, 'lost' | 'tally'>): SegmentGap[] {
-    const [source = ''] = result.tally.sources.keys()
+  losses(path: string, result: Pick<Examined, 'lost' | 'counts'>): SegmentGap[] {
+    const [source = ''] = result.counts.sources.keys()
     const lost = result.lost
       .map((one) => ({ first: Math.max(one.first, this.tail), next: one.next }))
       .filter((one) => one.next > one.first)
@@ -127,7 +127,7 @@ export class Repair {
   async seal(
     file: File,
     segment: SegmentFile,
-    tally: SegmentCounts,
+    counts: SegmentCounts,
     targets: Targets,
     former?: Seal,
   ): Promise<boolean> {
@@ -144,7 +144,7 @@ export class Repair {
         ? { sha256: '', length: 0 }
         : await digest(context, segment, framing)
     try {
-      await writeSeal(context, file, { ...makeSeal({ ...context, policies }, segment, tally, object, sinks), framing })
+      await writeSeal(context, file, { ...makeSeal({ ...context, policies }, segment, counts, object, sinks), framing })
     } catch (error) {
       throw new DiskFailed(`the spool file ${segment.path} cannot be sealed: ${lineOf(error)}`, { cause: error })
     }
@@ -190,15 +190,15 @@ export class Repair {
           damaged,
           `damaged at byte ${damaged.map((range) => range.from).join(', ')}`,
         )
-      segment.count = result.tally.count
+      segment.count = result.counts.count
       segment.end = result.end
       segment.holes = [
         ...before.filter((hole) => hole.next <= segment.first && hole.first < hole.next),
         ...result.holes,
       ]
-      segment.foreign = !(await this.seal(file, segment, result.tally, targets, seal))
+      segment.foreign = !(await this.seal(file, segment, result.counts, targets, seal))
       segment.verified = true
-      return this.losses(segment.path, { lost, tally: result.tally })
+      return this.losses(segment.path, { lost, counts: result.counts })
     } finally {
       await file.close()
     }

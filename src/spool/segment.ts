@@ -213,7 +213,7 @@ export async function digest(
 export function makeSeal(
   context: SpoolContext,
   segment: SegmentFile,
-  tally: SegmentCounts,
+  counts: SegmentCounts,
   object: { readonly sha256: string; readonly length: number },
   sinks?: Seal['sinks'],
 ): Seal {
@@ -226,7 +226,7 @@ export function makeSeal(
         context.policies.map(({ sink, policy }) => [
           sink,
           {
-            key: policy.key({ receivedAt: tally.receivedFirst, sealedAt, id }),
+            key: policy.key({ receivedAt: counts.receivedFirst, sealedAt, id }),
             target: policy.target,
             compression: policy.compression,
           },
@@ -238,15 +238,15 @@ export function makeSeal(
     first: segment.first,
     next: segment.next,
     end: segment.end,
-    receivedFirst: tally.receivedFirst,
-    receivedLast: tally.receivedLast,
+    receivedFirst: counts.receivedFirst,
+    receivedLast: counts.receivedLast,
     sealedAt,
-    sources: [...tally.sources].map(([source, { received, partitions }]) => ({
+    sources: [...counts.sources].map(([source, { received, partitions }]) => ({
       id: source,
       received,
       partitions: [...partitions],
     })),
-    gaps: tally.gaps,
+    gaps: counts.gaps,
     holes: segment.holes,
   }
 }

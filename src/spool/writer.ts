@@ -260,7 +260,7 @@ export class Writer {
     this.store.bytes += bytes
     this.queue.splice(0, group.length)
     for (const item of group) {
-      for (const frame of item.frames) segment.tally.add(frame, item.place, item.gap)
+      for (const frame of item.frames) segment.counts.add(frame, item.place, item.gap)
       if (item.count === 0) segment.recordless.push(item)
       else {
         segment.recordless = []

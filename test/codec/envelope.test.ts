@@ -122,7 +122,7 @@ test('a dead letter is an ordinary entry when it is read again', () => {
 
 test('a dead letter that holds only the head of its record says so and is not taken for the record', () => {
   const whole = Buffer.alloc(100_000, 'x')
-  const unfit = {
+  const invalid = {
     why: 'too large',
     position: '1',
     head: whole.subarray(0, 65_536),
@@ -136,12 +136,12 @@ test('a dead letter that holds only the head of its record says so and is not ta
     why: 'too large',
     attempts: 0,
     receivedAt: 0,
-    record: { unfit },
+    record: { invalid },
   })
   expect(JSON.parse(line.toString())).toMatchObject({
     truncated: true,
     length: 100_000,
-    sha256: unfit.sha256,
+    sha256: invalid.sha256,
     attempts: 0,
     value: 'x'.repeat(65_536),
   })
@@ -159,7 +159,7 @@ test('an odd line that was refused whole is not truncated and is delivered again
     why: 'w',
     attempts: 0,
     receivedAt: 0,
-    record: { unfit: { why: 'w', position: '1', head, length: head.length, sha256: 'aa' } },
+    record: { invalid: { why: 'w', position: '1', head, length: head.length, sha256: 'aa' } },
   })
   expect(decoded(line)).toEqual({ value: head })
 })

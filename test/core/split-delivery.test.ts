@@ -45,7 +45,7 @@ test.each(forms)('%s become pieces that hold all of it in order, with their own 
   )
   expect(cut.map(({ last }) => last)).toEqual([...Array.from({ length: 9 }, (_each, i) => `at ${10 * i + 9}`), 'after'])
   expect(cut.map(({ doubtful }) => doubtful)).toEqual([10, 10, 5, 0, 0, 0, 0, 0, 0, 0])
-  expect(cut.map(({ invalid: unfit, filtered, release }) => [unfit?.length, filtered, release === undefined])).toEqual([
+  expect(cut.map(({ invalid, filtered, release }) => [invalid?.length, filtered, release === undefined])).toEqual([
     ...Array.from({ length: 9 }, () => [undefined, undefined, true]),
     [1, 3, false],
   ])

@@ -93,7 +93,7 @@ describe('the message buffer', () => {
             if (taken === undefined) return
             expect(taken.batch.count).toBe(taken.batch.entries().length)
             got.push(...taken.batch.entries().map(({ value }) => value?.toString('latin1') ?? ''))
-            if (taken.unfit !== undefined) got.push(`unfit ${taken.unfit.length}`)
+            if (taken.invalid !== undefined) got.push(`unfit ${taken.invalid.length}`)
             taken.release?.()
           }
           const read = (): boolean => {

@@ -11,7 +11,7 @@ import type { Receipt, ReceiptSink } from './receipt'
 import type { SinkCounts } from '../delivery/sink-pump'
 import { EndpointFailed } from '../supervision/supervisor'
 
-/** A run as it stands. */
+/** The counts and positions of a run at this moment. */
 export interface Account {
   readonly ledger: Ledger
   readonly sources: readonly {
@@ -38,7 +38,10 @@ export interface Account {
   readonly unissued: readonly Receipt[]
 }
 
-/** Sinks that are not named any more are not kept: they had everything, or the start was refused. */
+/**
+ * Makes the state to be stored. Sinks that are not named any more are left out: the start made sure they had
+ * everything.
+ */
 export function stateOf(
   { spool, stored, spoolId, spoolDirectory, nextSequence, ...parts }: FlowParts,
   { ledger, ended, acceptedThrough, unissued, ...account }: Account,
@@ -106,8 +109,8 @@ function named({ label, spelled = label, meaning }: SourcePart | SinkPart): Pick
 }
 
 /**
- * Of the records that a sink is given out of the spool again, those that it may have had. @param again how many they
- * are
+ * Returns how many records that a sink is given out of the spool again it may have had.
+ * @param again how many records it is given again
  */
 export function possibleDuplicatesOf({ stored, file }: FlowParts, sink: string, again: number): number {
   if (stored === undefined) return file?.lost === true ? again : 0
@@ -115,7 +118,7 @@ export function possibleDuplicatesOf({ stored, file }: FlowParts, sink: string, 
   return Math.min(again, stored.clean ? doubtful : tried ? again : 0)
 }
 
-/** Records read that are neither settled nor in the spool: the source sends them again, or nobody does. */
+/** Counts records that are neither settled nor in the spool: the source sends them again, or nobody does. */
 export function unaccounted(
   parts: FlowParts,
   { ledger, sinks }: Account,
@@ -187,13 +190,14 @@ export function failureOf(error: unknown): Ending {
   return { kind: 'bug', error }
 }
 
-/** Nobody loses anything where reading stops short of what was read and not accepted: the source sends it again. */
+/** Tells whether all sources send again what was read and not accepted, so that nothing is lost by a stop. */
 export function resends({ sources }: Pick<FlowParts, 'sources'>): boolean {
   return sources.every(({ position }) => position !== 'none')
 }
 
 /**
- * How a run without failure ended. @param stopped it was asked to: whether all that was read had been drained by then
+ * Says how a run without failure ended.
+ * @param stopped the run was asked to stop; `cleanEnd` says whether all that was read had been drained by then
  */
 export function endingOf(
   parts: FlowParts,

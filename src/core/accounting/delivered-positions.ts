@@ -1,7 +1,7 @@
 /**
- * How far each partition has been delivered to a sink, for sources whose position lives with us: from there on it is
- * read again where the disk has lost it. Stored as what differs from the newest positions, which is nothing where the
- * sink has caught up.
+ * Keeps how far each partition has been delivered to a sink, for sources whose position lives here: from there on it is
+ * read again if the disk has lost it. Only differences from the newest positions are stored, and a sink that has caught
+ * up has none.
  */
 import type { Position } from '../contract'
 import type { Ahead, Behind, FlowState } from '../flow/flow-state'
@@ -11,9 +11,9 @@ import type { PartitionPosition, Sequence, Spool } from '../flow/ports'
 type Positions = ReadonlyMap<string, Position>
 
 export class DeliveredPositions {
-  /** undefined: not known. */
+  /** It is undefined if it is not known. */
   places: Map<string, Map<string, Position>> | undefined
-  /** Records beyond its place that one partition is further. */
+  /** So many records one partition is further than its position. */
   ahead: Ahead | undefined
 
   constructor(stored: FlowState | undefined, spool: Spool, sink: string, cursor: Sequence) {
@@ -36,14 +36,14 @@ export class DeliveredPositions {
     )
   }
 
-  /** So many records more of a frame, but not all of it. */
+  /** Counts so many records more of a frame, but not all of it. */
   within(place: PartitionPosition | undefined, records: number): void {
     if (place === undefined || isReread(place.source)) return
     const { source, partition } = place
     this.ahead = { source, partition, count: records + (this.ahead?.count ?? 0) }
   }
 
-  /** All up to these is delivered. undefined: nobody knows where some of it was. */
+  /** Everything up to these positions is delivered. It is undefined if nobody knows where some of it was. */
   moved(places: readonly PartitionPosition[] | undefined): void {
     this.ahead = undefined
     if (places === undefined) this.places = undefined

@@ -1,6 +1,6 @@
 /**
- * Gaps as sources tell them or the disk makes them, and the records of earlier runs that fill them or that upstream has
- * sent again.
+ * Takes the gaps that sources tell of or the disk makes, and the records of earlier runs that fill them or that
+ * upstream has sent again.
  */
 import { warnLasting } from '../flow/lasting-warning'
 import type { Gap, Log, Position } from '../contract'
@@ -16,7 +16,7 @@ export interface GapsParts {
   readonly spool: Spool | undefined
   readonly log: Log
   readonly control: RunControl
-  /** How far each sink has got, behind a spool. */
+  /** The cursors say how far each sink has got, behind a spool. */
   readonly sinks: readonly {
     readonly part: { readonly id: string }
     readonly spoolFeed: { readonly cursor: Sequence } | undefined
@@ -30,8 +30,8 @@ export class Gaps {
   constructor(private readonly parts: GapsParts) {}
 
   /**
-   * Resolves when what fills this source's gaps is in the spool, or on its way: what the source returns now comes
-   * behind it.
+   * Resolves when the records that fill this source's gaps are in the spool, or on their way, so that those that the
+   * source returns now come behind them.
    */
   filled(source: string): Promise<void> | undefined {
     return this.filling.get(source)
@@ -41,7 +41,7 @@ export class Gaps {
     return this.parts.inDoubt?.partitions(source) ?? []
   }
 
-  /** Upstream has it: recovered records up to there were sent again, and are not ours to deliver any more. */
+  /** Tells of a commit upstream: records in doubt up to there were sent again, and are not ours to deliver any more. */
   committed({ id, source }: SourcePart, partition: string, upTo: Position): void {
     const returned =
       source.covers === undefined
@@ -82,7 +82,7 @@ export class Gaps {
     this.parts.control.touch()
   }
 
-  /** Accepted records that the disk has lost, from sinks that had still to get them. @returns how many, per sink */
+  /** Tells of accepted records that the disk has lost. @returns how many of them each sink had still to get */
   damaged(losses: readonly LostRecords[]): Readonly<Record<string, number>> {
     const { ledger, inDoubt, log } = this.parts
     const lost: Record<string, number> = {}

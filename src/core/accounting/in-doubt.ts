@@ -1,8 +1,8 @@
 /**
- * Recovered records of sources whose position lives upstream. Upstream wins and sends again whatever was not committed,
- * so they are not delivered: they are held until a commit upstream covers them (they were returned then), or the source
- * finds that they cannot be sent any more. What such a gap takes is appended once more and delivered as if it had just
- * been read.
+ * Keeps records in doubt: recovered records of sources whose position lives upstream. Upstream sends again whatever was
+ * not committed, so they are not delivered. They wait until a commit upstream covers them (they were returned then), or
+ * until the source finds that they cannot be sent any more. Records that fill such a gap are appended once more and
+ * delivered as if they had just been read.
  *
  * - They are held only where all that was recovered is of such sources: in a mixed spool everything is delivered, and
  *   what is sent again is there twice.
@@ -37,7 +37,7 @@ export class InDoubtRecords {
     private ranges: Range[],
   ) {}
 
-  /** Sequence below which nothing is held. */
+  /** No record below this sequence is in doubt. */
   get low(): Sequence {
     return this.ranges[0]?.from ?? Infinity
   }
@@ -49,7 +49,8 @@ export class InDoubtRecords {
   }
 
   /**
-   * A commit upstream is known. @returns records that were returned with it, per sink; undefined where nothing changed
+   * Tells of a commit upstream.
+   * @returns how many records were returned with it, per sink; undefined if nothing changed
    */
   committed(source: string, partition: string, upTo: Position, covers: Covers): Counts | undefined {
     let changed = false
@@ -63,8 +64,8 @@ export class InDoubtRecords {
   }
 
   /**
-   * The source cannot send the gap's records any more: those of them that are held go into the spool again, behind what
-   * is there.
+   * Tells that the source cannot send the gap's records any more. Those of them that are in doubt go into the spool
+   * again, behind what is there.
    */
   async fill(source: string, gap: Gap, covers: Covers): Promise<FilledGap> {
     const again: Record<string, number> = {}
@@ -90,7 +91,7 @@ export class InDoubtRecords {
     return { records, again, gap: rest }
   }
 
-  /** After `fill`: ranges of which nothing is awaited any more. */
+  /** Counts, after `fill`, the ranges of which nothing is awaited any more. */
   settled(): Counts {
     const returned: Record<string, number> = {}
     for (const { counts, until } of this.ranges) {
@@ -167,7 +168,7 @@ export interface InDoubtAtStart {
   readonly carriedIn: ReadonlyMap<string, number>
 }
 
-/** @param nextSequence what the first record of this run gets */
+/** @param nextSequence the sequence of the first record of this run */
 export function inDoubtAtStart(
   spool: Spool,
   stored: FlowState | undefined,

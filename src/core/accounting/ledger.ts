@@ -1,5 +1,5 @@
 /**
- * Counts of one run, kept so that what the flow file holds adds up at every instant: a sink's figures move only when
+ * Keeps the counts of one run so that those in the flow file add up at every instant: a sink's figures move only when
  * its cursor does.
  */
 import type { Gap } from '../contract'
@@ -7,26 +7,26 @@ import type { RunLedger } from '../flow/flow-state'
 import { NOTHING, type SinkLedger } from './sink-ledger'
 import type { Counts } from '../delivery/pending-write'
 
-/** Gaps beyond these are counted, not listed. */
+/** So many gaps are listed, and more are only counted. */
 const LISTED_GAPS = 1000
 
 export class Ledger {
-  /** Records that sources returned. */
+  /** So many records were returned by sources. */
   read = 0
   bytesRead = 0
-  /** Of these: durable in the spool, or, without one, handed to the sink. */
+  /** So many of these are durable in the spool or, without one, were handed to the sink. */
   accepted = 0
-  /** Of these: dead letters before they reached spool or sink; they count for every sink. */
+  /** So many of these became dead letters before they reached spool or sink. They count for every sink. */
   refusedAtRead = 0
   droppedAtRead = 0
   filteredAtRead = 0
-  /** Returned twice by their source, for all it knows: possible duplicates at every sink. */
+  /** The source may have returned so many of them twice. They are possible duplicates at every sink. */
   doubtfulAtRead = 0
   readonly gaps: Gap[] = []
   gapCount = 0
   private readonly sinks = new Map<string, { -readonly [K in keyof SinkLedger]: number }>()
 
-  /** @param started epoch milliseconds, as the clock says now */
+  /** @param started milliseconds since the epoch, as the clock says now */
   constructor(
     readonly id: string,
     public started: number,
@@ -36,28 +36,28 @@ export class Ledger {
     for (const [sink, carried] of carriedIn) this.sinks.set(sink, { ...NOTHING, carriedIn: carried })
   }
 
-  settled(sink: string, tally: Counts): void {
+  settled(sink: string, more: Counts): void {
     const counts = this.of(sink)
-    counts.delivered += tally.delivered
-    counts.rejected += tally.rejected
-    counts.dropped += tally.dropped
-    counts.bytes += tally.bytes
+    counts.delivered += more.delivered
+    counts.rejected += more.rejected
+    counts.dropped += more.dropped
+    counts.bytes += more.bytes
   }
 
   duplicates(sink: string, count: number): void {
     this.of(sink).possibleDuplicates = count
   }
 
-  /** Upstream has them again, or sent them again: they are not ours to deliver any more. */
+  /** Counts records that upstream has again, or sent again: they are not ours to deliver any more. */
   returned(counts: Readonly<Record<string, number>>): void {
     for (const [sink, count] of Object.entries(counts)) this.of(sink).returned += count
   }
-  /** Delivered once more, as far as anybody knows. */
+  /** Counts records that may have been delivered twice. */
   carriedAgain(counts: Readonly<Record<string, number>>): void {
     for (const [sink, count] of Object.entries(counts)) this.of(sink).carriedIn += count
   }
 
-  /** Accepted, and gone with a damaged disk. */
+  /** Counts accepted records that a damaged disk has lost. */
   lost(counts: Readonly<Record<string, number>>): void {
     for (const [sink, count] of Object.entries(counts)) this.of(sink).abandoned += count
   }
@@ -88,7 +88,7 @@ export class Ledger {
     }
   }
 
-  /** As it may be stored: only what is durable counts as read. */
+  /** Returns the counts as they may be stored: only durable records count as read. */
   durable(ended?: number): RunLedger {
     const sinks: Record<string, SinkLedger> = {}
     for (const id of this.sinks.keys()) sinks[id] = this.sink(id)

@@ -6,23 +6,23 @@ export interface ReceiptSink extends SinkLedger {
   readonly id: string
   readonly label: string
   readonly read: number
-  /** Safe in the spool, still to be delivered. */
+  /** So many records are safe in the spool and still to be delivered. */
   readonly spooled: number
 }
 export interface Receipt {
   readonly flow: string
   readonly run: string
-  /** ISO times. `ended` is when the run was seen to have ended where it was killed. */
+  /** ISO times. Of a killed run, `ended` is the time at which the next start saw that it had ended. */
   readonly started: string
   readonly ended: string
   readonly seconds: number
-  /** killed: nobody issued it at the time; the next start did. */
+  /** The receipt of a killed run is issued by the next start. */
   readonly outcome: 'complete' | 'stopped' | 'failed' | 'killed'
   readonly read: number
   readonly bytesRead: number
   readonly restarts: number
   readonly sinks: readonly ReceiptSink[]
-  /** The first thousand; `gapCount` has them all. */
+  /** The first thousand gaps. `gapCount` counts all of them. */
   readonly gaps: readonly Gap[]
   readonly gapCount: number
   readonly why?: string
@@ -37,7 +37,7 @@ export function imbalance(sink: ReceiptSink): number {
   )
 }
 
-/** One line for people. */
+/** Makes one line for people. */
 export function receiptLine(receipt: Receipt): string {
   const parts = receipt.sinks.map((sink) => {
     const rest = (['rejected', 'dropped', 'filtered', 'spooled', 'returned', 'abandoned'] as const)

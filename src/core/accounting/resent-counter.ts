@@ -1,6 +1,6 @@
 /**
- * Records that upstream sends a second time after a restart: they lie in the spool already, or were delivered out of it
- * before their commit arrived. Each is a possible duplicate, but for those that are held (in-doubt.ts), which are
+ * Counts records that upstream sends a second time after a restart: they lie in the spool already, or were delivered
+ * out of it before their commit arrived. Each is a possible duplicate, except those in doubt (in-doubt.ts), which are
  * returned instead of being delivered.
  */
 import type { Delivery, Position } from '../contract'
@@ -8,12 +8,11 @@ import type { SourcePart } from '../flow/flow-parts'
 import type { Spool } from '../flow/ports'
 
 export class ResentCounter {
-  /** By source and partition: the position up to which records were accepted before this run. */
+  /** The position of each source and partition up to which records were accepted before this run. */
   private readonly before = new Map<string, Map<string, Position>>()
 
   /**
-   * @param owed records that are held, and that upstream is to send again for the first time as far as sinks are
-   *   concerned
+   * @param owed records in doubt, which upstream sends again for the first time as far as sinks are concerned
    */
   constructor(
     spool: Spool | undefined,
@@ -46,7 +45,7 @@ export class ResentCounter {
   }
 }
 
-/** The first index of which it does not hold, where it holds of all before: `count` where it holds of all. */
+/** Returns the first index for which it does not hold, or `count`. It has to hold for all indexes before that one. */
 function firstNot(count: number, holds: (index: number) => boolean): number {
   let [low, high] = [0, count]
   while (low < high) {

@@ -5,7 +5,7 @@
 import type { Partition, Position } from '../contract'
 
 export interface Ticket {
-  /** Every record of the delivery is confirmed or accounted for. Idempotent. */
+  /** Call it when every record of the delivery is confirmed or accounted for. A second call does nothing. */
   settle(): void
 }
 interface Held {
@@ -24,14 +24,14 @@ export class AckWindow {
 
   /**
    * @param release called with the newest position of the contiguous settled prefix of a partition
-   * @param cap bytes held in memory
+   * @param cap bytes and records that may be in memory
    */
   constructor(
     private readonly release: (source: string, partition: Partition, position: Position) => void,
     private readonly cap: { readonly bytes: number; readonly records: number },
   ) {}
 
-  /** Resolves when another delivery may be read. One is always let in where nothing is held, however large it is. */
+  /** Resolves when another delivery may be read. An empty window always lets one in, however large it is. */
   async capacity(signal: AbortSignal): Promise<void> {
     while (this.records > 0 && (this.bytes >= this.cap.bytes || this.records >= this.cap.records)) {
       if (signal.aborted) throw signal.reason
@@ -46,7 +46,7 @@ export class AckWindow {
     }
   }
 
-  /** Enters a delivery; order of calls per partition is the order of the source. */
+  /** Enters a delivery. The order of the calls per partition is the order of the source. */
   enter(source: string, partition: Partition, position: Position, records: number, bytes: number): Ticket {
     const held: Held = { partition, position, records, bytes, settled: false }
     const name = `${source}\n${partition.name}`
@@ -76,7 +76,7 @@ export class AckWindow {
     for (const wake of this.waiting.splice(0)) wake()
   }
 
-  /** Records of a partition entered and not settled. */
+  /** Counts the records of a partition that have entered and are not settled. */
   unsettled(source: string, partition: string): number {
     return (this.queues.get(`${source}\n${partition}`) ?? []).reduce(
       (sum, { settled, records }) => sum + (settled ? 0 : records),

@@ -7,20 +7,20 @@ import { entrySize, joined, only } from '../batch'
 import type { Batch, Clock, Limits, Refusal, Segment } from '../contract'
 import { weight, type PendingWrite, type Slice, type TrackedItem } from './pending-write'
 
-/** Below this much waiting, a write waits for `linger` to gather more. */
+/** If fewer bytes than this wait, a write waits for `linger` to gather more. */
 const WORTH_WRITING = 64 * 1024
 
 export interface BatcherParts {
-  /** Ids of writes begin with it. */
+  /** The ids of writes begin with it. */
   readonly id: string
-  /** The sink, in messages. */
+  /** The name of the sink in messages. */
   readonly label: string
   readonly limits: Limits
   readonly lingerMs: number
   readonly clock: Clock
-  /** Gathering is worth another try then. */
+  /** After so many milliseconds gathering is worth another try. */
   readonly wakeAfter: (ms: number) => void
-  /** Records that no write can hold; `write` is never written. */
+  /** Takes records that no write can hold. `write` is never written. */
   readonly refuse: (write: PendingWrite, refused: readonly Refusal[]) => void
 }
 
@@ -41,7 +41,7 @@ export class Batcher {
     this.bytes += weight(tracked.item.payload)
   }
 
-  /** Until less than a write's worth is at hand, or the signal aborts and `wake` is called. */
+  /** Resolves when less than a write's worth is at hand, or when the signal aborts and `wake` is called. */
   async capacity(signal: AbortSignal): Promise<void> {
     const { limits } = this.parts
     const enough = limits.unit === 'segment' ? 1 : Math.max(limits.maxBytes, 1)
@@ -52,8 +52,9 @@ export class Batcher {
   }
 
   /**
-   * The next write, or several where one item had to be split; none where there is nothing, or where more is waited
-   * for. @param ended nothing more will arrive
+   * Returns the next write, or several if one item had to be split. It returns none if nothing is there, or if it waits
+   * for more.
+   * @param ended nothing more will arrive
    */
   next(ended: boolean): readonly PendingWrite[] {
     const first = this.arrived[0]
@@ -87,7 +88,7 @@ export class Batcher {
       bytes += batch.bytes
     }
     this.take(slices.length)
-    // One item beyond the limits, or something that may hold a record beyond them: looked at record by record.
+    // An item beyond the limits, or one that may hold a record beyond them, is split record by record.
     const isLone = slices.length === 1 && (count > limits.maxEntries || bytes > limits.maxBytes)
     if (isLone || bytes > limits.maxEntryBytes)
       return slices.flatMap(({ item }) => this.split(item, item.item.payload as Batch))

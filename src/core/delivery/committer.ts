@@ -26,13 +26,13 @@ export interface CommitterParts {
   readonly clock: Clock
   readonly log: Log
   commit(partition: Partition, position: Position): Promise<void>
-  /** Milliseconds between commits of a partition, but for draining. */
+  /** Commits of a partition are so many milliseconds apart, except at the end. */
   readonly everyMs: number
-  /** Positions are held until their marks are passed; undefined: they are settled as they come. */
+  /** Positions wait until their marks are passed. Without a watermark they are settled as they come. */
   readonly watermark: ReadWatermark | undefined
 }
 
-/** How often a reader is asked for that is waited for. */
+/** A reader that is waited for is asked this often, milliseconds. */
 const LOOK_MS = 10
 /**
  * The longest pause between two looks at what may be committed; and where nothing moves: a reader rests, a source is
@@ -44,7 +44,7 @@ const RESTING_MS = 100
 export class Committer {
   private readonly queues = new Map<string, PartitionQueue>()
   private readonly epochs = new Map<string, number>()
-  /** Only while there is something to commit: nobody is woken for nothing. */
+  /** The timer runs only while there is something to commit, so that the process may sleep. */
   private watching: AbortController | undefined
   private void = false
 
@@ -70,18 +70,18 @@ export class Committer {
     if (this.watching === undefined) void this.watch()
   }
 
-  /** Nothing more is committed: the reader of stdout went away. */
+  /** Commits nothing more, because the reader of stdout went away. */
   silence(): void {
     this.void = true
   }
 
-  /** Until everything is committed. */
+  /** Runs until everything is committed. */
   private async watch(): Promise<void> {
     const { clock, everyMs } = this.parts
     const { signal } = (this.watching = new AbortController())
     const shortest = Math.min(LONGEST_MS, everyMs)
     for (let pause = shortest; this.isOpen(); ) {
-      // Cut short by `stop`.
+      // `stop` has cut it short.
       await clock.sleep(pause, signal).catch(() => undefined)
       if (signal.aborted) return
       await this.pass([...this.queues.values()])
@@ -126,7 +126,7 @@ export class Committer {
     queue.running = this.parts
       .commit(next.partition, next.position)
       .catch((error: unknown) => {
-        // The source reports the same fault where it reads; until it is open again the newest position waits.
+        // The source reports the same fault when it reads. Until it is open again the newest position waits.
         queue.ready ??= next
         queue.lastAt = this.parts.clock.monotonic() + RESTING_MS
         this.parts.log.debug(`${this.parts.label}: a commit failed: ${lineOf(error)}`)
@@ -137,7 +137,7 @@ export class Committer {
   }
 
   /**
-   * Commits what is settled; used when draining and before a partition is given up.
+   * Commits what is settled, at the end and before a partition is given up.
    * @param patience milliseconds in which a reader may yet read what was written; what it is known to have left is not
    *   committed. Infinity: it is alive and reads on when this process is gone, and all is committed at once
    */

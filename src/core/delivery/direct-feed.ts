@@ -1,4 +1,4 @@
-/** From the sources straight to one sink, in memory: the ack window bounds it. */
+/** Feeds one sink straight from the sources, in memory. The ack window bounds it. */
 import { Notifier } from '../../kit/signal'
 import type { Feed, FeedItem } from './pending-write'
 

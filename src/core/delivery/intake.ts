@@ -1,6 +1,6 @@
 /**
- * Where deliveries of all sources come in: counted, taken apart into what goes on and what is a dead letter, then into
- * the spool, or into the ack window and straight to the sink.
+ * Takes in the deliveries of all sources. It counts them, makes dead letters of invalid records, and hands the rest to
+ * the spool, or to the ack window and straight to the sink.
  */
 import { unlessAborted } from '../../kit/signal'
 import type { AckWindow } from './ack-window'
@@ -30,10 +30,10 @@ export interface IntakeParts {
   readonly flow: FlowParts
   readonly ledger: Ledger
   readonly gaps: Gaps
-  /** With a spool. */
+  /** It is there with a spool. */
   readonly backpressure: SpoolBackpressure | undefined
   readonly pendingCommits: PendingCommits
-  /** Without one. */
+  /** It is there without a spool. */
   readonly direct: DirectFeed | undefined
   readonly window: AckWindow
   readonly resent: ResentCounter
@@ -43,12 +43,12 @@ export interface IntakeParts {
 }
 
 export class Intake {
-  /** Sequence after the last record that is durable in the spool. */
+  /** The sequence after the last record that is durable in the spool. */
   acceptedThrough: Sequence
 
-  /** By source: the append that was made last, while it is under way. */
+  /** The last append of each source, while it is under way. */
   private readonly newest = new Map<string, Promise<void>>()
-  /** Bytes that are taken in at once. */
+  /** So many bytes are taken in at once. */
   private readonly most: number
 
   constructor(private readonly parts: IntakeParts) {
@@ -61,7 +61,7 @@ export class Intake {
     for (const piece of splitDelivery(delivery, this.most)) if (!(await this.takeOne(from, piece, receivedAt))) return
   }
 
-  /** false: nothing beyond may go on. */
+  /** Resolves to false if nothing beyond the delivery may go on. */
   private async takeOne(from: Origin, delivery: Delivery, receivedAt: number): Promise<boolean> {
     const {
       ledger,
@@ -103,8 +103,9 @@ export class Intake {
   }
 
   /**
-   * `--until count=N`: the delivery up to the Nth record; reading ends with it. Of one that comes when all N are here
-   * nothing is taken, its position neither: undefined. Mere progress goes on: it lies before whatever is left.
+   * Returns the delivery up to the Nth record, for `--until count=N`; reading ends with it. If all N are here already
+   * it returns undefined, and neither records nor position of the delivery are taken. Mere progress goes on, because it
+   * lies before whatever is left.
    */
   private limit(delivery: Delivery, left: number): Delivery | undefined {
     const { batch, invalid = [], last } = delivery
@@ -161,10 +162,10 @@ export class Intake {
     control.track(durable)
   }
 
-  /** Runs once all of the source that came before is in the spool. */
+  /** Calls `run` once all that came from the source before is in the spool. */
   whenDurable({ id }: SourcePart, run: () => void): void {
     const newest = this.newest.get(id)
-    // Where it fails the run ends, and says why elsewhere.
+    // If the append fails the run ends, and says why elsewhere.
     if (newest === undefined) run()
     else newest.then(run, () => undefined)
   }

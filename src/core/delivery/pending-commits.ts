@@ -15,12 +15,14 @@ interface Due {
 export class PendingCommits {
   private readonly due: Due[] = []
 
-  /** In the order of sequences. @param next the sequence after the last record that has to be delivered first */
+  /**
+   * Call it in the order of sequences. @param next the sequence after the last record that has to be delivered first
+   */
   add(next: Sequence, committer: Committing, partition: Partition, position: Position): void {
     this.due.push({ next, committer, partition, position })
   }
 
-  /** Everything below is delivered. */
+  /** Commits what waits for the records below, which are delivered. */
   upTo(low: Sequence): void {
     while (this.due[0] !== undefined && this.due[0].next <= low) {
       const { committer, partition, position } = this.due.shift() as Due

@@ -1,18 +1,18 @@
-/** Pieces of a stream on their way to a sink, and the writes that they are gathered into. */
+/** Items of a stream on their way to a sink, and the writes that are made of them. */
 import type { Batch, Origin, Segment } from '../contract'
 
-/** A run of records on their way to one sink. */
+/** An item is a run of records on their way to one sink. */
 export interface FeedItem {
   readonly payload: Batch | Segment
   readonly count: number
   origin(index: number): Origin
-  /** The rest of it is settled, and how: all but what `reached` has told. */
-  settle(tally: Counts): void
+  /** Tells how the rest of the item was settled: all that `reached` has not told. */
+  settle(counts: Counts): void
   /**
    * So many records at its beginning are settled, and how those of them that were not told before. Only where part of a
    * write was confirmed.
    */
-  reached?(count: number, tally: Counts): void
+  reached?(count: number, counts: Counts): void
 }
 export interface Counts {
   delivered: number
@@ -31,11 +31,11 @@ export function addCounts(to: Counts, { delivered, rejected, dropped, bytes }: C
   to.bytes += bytes
 }
 export interface Feed {
-  /** Rejects when the signal aborts. null: the end. */
+  /** Resolves to null at the end, and rejects when the signal aborts. */
   next(signal: AbortSignal): Promise<FeedItem | null>
 }
 
-/** Part of a item within a write. */
+/** A slice is the part of an item that lies within a write. */
 export interface Slice {
   readonly item: TrackedItem
   readonly from: number
@@ -52,30 +52,30 @@ export interface PendingWrite {
   unanswered?: boolean
 }
 
-/** A item under way: its records are settled in any order, and told of in theirs. */
+/** Follows an item that is under way: its records are settled in any order, and told of in theirs. */
 export class TrackedItem {
-  /** Records at its beginning that are settled. */
+  /** So many records at its beginning are settled. */
   through = 0
-  /** Of these, not told yet. */
-  private tally = noCounts()
-  /** Runs of settled records behind one that is not, by the first of them. */
-  private readonly beyond = new Map<number, { readonly count: number; readonly tally: Counts }>()
+  /** The counts of those that were not told yet. */
+  private counts = noCounts()
+  /** The runs of settled records behind one that is not settled, by their first record. */
+  private readonly beyond = new Map<number, { readonly count: number; readonly counts: Counts }>()
 
   constructor(readonly item: FeedItem) {}
 
   settle(from: number, count: number, fate: RecordOutcome, bytes: number): void {
-    const tally = { ...noCounts(), [fate]: count, bytes }
+    const counts = { ...noCounts(), [fate]: count, bytes }
     if (from !== this.through) {
-      this.beyond.set(from, { count, tally })
+      this.beyond.set(from, { count, counts })
       return
     }
     this.through += count
-    addCounts(this.tally, tally)
+    addCounts(this.counts, counts)
     if (this.beyond.size > 0) this.join()
     if (this.through === this.item.count) this.item.settle(this.taken())
   }
 
-  /** Part of it is settled: told where it begins with that. */
+  /** Settles a part of the item, and tells of it if the item begins with it. */
   tell(): void {
     if (this.through > 0 && this.through < this.item.count) this.item.reached?.(this.through, this.taken())
   }
@@ -83,31 +83,31 @@ export class TrackedItem {
   /** Counts the settled records that nobody was told of, because the run ended before the rest was settled. */
   untold(): { readonly within: Counts; readonly beyond: Counts } {
     const beyond = noCounts()
-    for (const { tally } of this.beyond.values()) addCounts(beyond, tally)
-    return { within: this.tally, beyond }
+    for (const { counts } of this.beyond.values()) addCounts(beyond, counts)
+    return { within: this.counts, beyond }
   }
 
   private join(): void {
     for (let next = this.beyond.get(this.through); next !== undefined; next = this.beyond.get(this.through)) {
       this.beyond.delete(this.through)
       this.through += next.count
-      addCounts(this.tally, next.tally)
+      addCounts(this.counts, next.counts)
     }
   }
 
   private taken(): Counts {
-    const { tally } = this
-    this.tally = noCounts()
-    return tally
+    const { counts } = this
+    this.counts = noCounts()
+    return counts
   }
 }
 
-/** Bytes at hand; a segment lies on disk. */
+/** Returns the bytes of an item; those of a segment are on disk. */
 export function weight(payload: Batch | Segment): number {
   return 'kind' in payload ? 1 : Math.max(1, payload.bytes)
 }
 
-/** Bytes that a write keeps in memory. */
+/** Returns the bytes that a write keeps in memory. */
 export function retainedBytes(payload: Batch | Segment): number {
   return 'kind' in payload ? 1 : payload.retained
 }

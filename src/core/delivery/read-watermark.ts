@@ -7,9 +7,9 @@ import type { Clock, Sink } from '../contract'
 export interface ReadWatermark {
   mark(): number
   passed(): Promise<number>
-  /** Marks less than this apart are held as one. */
+  /** Marks that are less than this apart count as one. */
   readonly step: number
-  /** true: what has not been passed is known to be unread; false: it may just as well have been read. */
+  /** True if records behind the mark are known to be unread. Otherwise they may just as well have been read. */
   readonly certain: boolean
 }
 
@@ -19,7 +19,7 @@ export interface ReadWatermark {
  */
 const SUPPOSED_MS = 1000
 
-/** undefined: the sink confirms. */
+/** Returns undefined for a sink that confirms. */
 export function readWatermarkOf(sink: Sink, clock: Clock): ReadWatermark | undefined {
   if (sink.limits.confirms !== 'none') return undefined
   const { reader } = sink

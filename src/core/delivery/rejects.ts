@@ -15,17 +15,17 @@ import type { DeadLetter, DeadLetters } from '../flow/ports'
 
 export interface RejectsParts {
   readonly deadLetters: DeadLetters
-  /** The sink, as the letters name it. */
+  /** The name of the sink in the letters. */
   readonly label: string
   readonly signal: AbortSignal
   readonly counts: Counts & { pending: number }
-  /** A record of a item is settled. */
+  /** Settles a record of an item. */
   readonly settled: (tracked: TrackedItem, index: number, fate: RecordOutcome) => void
-  /** There is nowhere to put a record (`policy: stop`). */
+  /** Tells that there is nowhere to put a record (`policy: stop`). */
   readonly onUnplaced: (why: string) => void
-  /** The dead letters could not be put away: ends the run. */
+  /** Ends the run, because the dead letters could not be put away. */
   readonly fail: (error: unknown) => void
-  /** One is done with. */
+  /** Tells that one of them is done. */
   readonly wake: () => void
 }
 

@@ -1,9 +1,9 @@
 /**
- * From a feed of records to one sink: submits and resubmits what the batcher makes of it. Owns what an endpoint must
- * not: retry, order, deadlines.
+ * Moves records from a feed to one sink: it submits the writes that the batcher makes, again and again if it has to. It
+ * owns retry, order and deadlines, which an endpoint must not.
  *
  * Invariants: a write that was submitted is submitted again, with the same id, bytes and boundaries, until its outcome
- * is known. A item is settled once every record of it is confirmed, or is a dead letter that was confirmed elsewhere.
+ * is known. An item is settled once every record of it is confirmed, or is a dead letter that was confirmed elsewhere.
  * Settling is the only way anything is released.
  */
 import { linkedAbort, Notifier } from '../../kit/signal'
@@ -28,7 +28,7 @@ import type { DeadLetters } from '../flow/ports'
 import { Rejects } from './rejects'
 import type { Supervisor } from '../supervision/supervisor'
 
-/** As things stand, for progress; the ledger counts what was settled. */
+/** Counts of the moment, for progress. The ledger counts what was settled. */
 export interface SinkCounts extends Counts {
   possibleDuplicates: number
   pending: number
@@ -46,11 +46,11 @@ export interface SinkPumpParts {
   readonly stallMs: number
   /** Aborts when the run is cut short. */
   readonly signal: AbortSignal
-  /** A record was rejected and there is nowhere to put it (`policy: stop`). */
+  /** Tells that a record was rejected and there is nowhere to put it (`policy: stop`). */
   readonly onUnplaced: (why: string) => void
-  /** Resolves once it is known for good that something may have been written: awaited before the first write. */
+  /** Resolves once it is stored that something may have been written. The first write waits for it. */
   readonly beforeFirst?: () => Promise<void>
-  /** Records that an earlier run may have written, and that come again. */
+  /** An earlier run may have written so many records that come again. */
   readonly doubtful?: number
 }
 
@@ -60,7 +60,7 @@ export class SinkPump {
   private readonly batcher: Batcher
   private readonly rejects: Rejects
   private again: PendingWrite[] = []
-  /** Pieces of which something is settled and something is not. */
+  /** Items of which some records are settled and some are not. */
   private readonly partial = new Set<TrackedItem>()
   private readonly flying = new Map<PendingWrite, AbortController>()
   private ended = false
@@ -107,7 +107,9 @@ export class SinkPump {
     })
   }
 
-  /** Until the feed ends and all is settled, or throws what ends the run. Closes the sink on every path. */
+  /**
+   * Runs until the feed ends and all is settled. It throws whatever ends the run, and closes the sink on every path.
+   */
   async run(): Promise<void> {
     const { supervisor, sink, signal, clock } = this.parts
     const stop = linkedAbort(signal)
@@ -123,7 +125,7 @@ export class SinkPump {
       for (;;) {
         if (signal.aborted) throw signal.reason
         if (this.failure !== undefined) throw this.failure.error
-        // Looked at anew, not waited for: the write that recovery waited for may have been the last to wake anybody.
+        // Nothing is awaited here: the write that recovery waited for may have been the last one to wake this loop.
         if (this.fault !== undefined) {
           await this.recover()
           continue
@@ -158,8 +160,8 @@ export class SinkPump {
   }
 
   /**
-   * Records that were written and whose answer did not come, or that were confirmed behind others that were not: a
-   * later run may write them again.
+   * Counts records that were written and not answered, or confirmed behind others that were not: a later run may write
+   * them again.
    */
   get unanswered(): number {
     return this.again.reduce(
@@ -240,7 +242,7 @@ export class SinkPump {
   private submitAll(): void {
     const { limits } = this.parts.sink
     while (this.fault === undefined && this.flying.size < limits.inFlight) {
-      // Where nothing is taken for now, no more of it is fetched into memory.
+      // While the sink takes nothing, no more is fetched into memory.
       const isFull =
         this.again.length > 0 &&
         (limits.ordered ||
@@ -265,7 +267,7 @@ export class SinkPump {
     return this.again.splice(index, 1)[0]
   }
 
-  /** One timer is enough, the earliest: each that goes off is asked for anew, and several would multiply. */
+  /** Only the earliest timer runs: each that goes off is set again, and several would multiply. */
   private wakeAfter(ms: number): void {
     const { clock, signal } = this.parts
     const due = clock.monotonic() + ms
@@ -280,7 +282,7 @@ export class SinkPump {
     )
   }
 
-  /** The next write out of what has arrived. */
+  /** Makes the next write of what has arrived. */
   private gathered(): PendingWrite | undefined {
     const writes = this.batcher.next(this.ended)
     if (writes.length === 1) return writes[0]
@@ -323,7 +325,7 @@ export class SinkPump {
   }
 
   /**
-   * A sink that answers, and takes nothing, time and again, is failing all the same. Returns how long to wait at least.
+   * Counts a sink that answers again and again and takes nothing as failing. Returns how long to wait at least.
    */
   private denied({ retry }: Outcome): number {
     try {
@@ -337,13 +339,15 @@ export class SinkPump {
     }
   }
 
-  /** Nothing is under way, and all that is left waits until it is tried again. */
+  /** True if nothing is under way and all that is left waits for its next attempt. */
   get isWaiting(): boolean {
     const { current } = this.parts.supervisor
     return current === 'stopped' || (current === 'backing off' && this.flying.size === 0)
   }
 
-  /** After the run: records that were settled though their item was not. `within`: at its beginning. */
+  /**
+   * Counts, after the run, records that were settled though their item was not. `within` are those at its beginning.
+   */
   untold(): { readonly within: Counts; readonly beyond: Counts } {
     const sum = { within: noCounts(), beyond: noCounts() }
     for (const tracked of this.partial) {
@@ -354,7 +358,7 @@ export class SinkPump {
     return sum
   }
 
-  /** @param waitMs what has to go again waits so long at least */
+  /** @param waitMs records that have to go again wait so long at least */
   private settle(pending: PendingWrite, outcome: Outcome, waitMs: number): void {
     if (outcome.retry.length === 0 && outcome.rejected.length === 0) {
       this.counts.delivered += pending.count
@@ -396,7 +400,7 @@ export class SinkPump {
     if (outcome.retry.length > 0) {
       const indexes = outcome.retry.map((retry) => retry.index).sort((a, b) => a - b)
       const after = Math.max(waitMs, ...outcome.retry.map((retry) => retry.afterMs ?? 0))
-      // One slice a record: what is left of a write has no boundaries of its own but keeps its place in the order.
+      // Each record is a slice: the rest of a write has no boundaries of its own, but keeps its place in the order.
       const slices = indexes.map((index) => {
         const slice = sliceAt(pending, index)
         return { item: slice.item, from: slice.index, count: 1 }

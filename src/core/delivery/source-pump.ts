@@ -1,19 +1,20 @@
 /**
- * From one source into the flow: opens, reads, reopens. What it has handed over it never reads twice within a run: a
- * source that is opened again goes on after the last delivery, not after the last commit.
+ * Moves records from one source into the flow: it opens the source, reads it, and opens it again. Within a run nothing
+ * that was handed over is read twice: a source that is opened again goes on after the last delivery, not after the last
+ * commit.
  */
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import type { Clock, Delivery, Log, Partition, Position, Source, SourceContext } from '../contract'
 import type { Supervisor } from '../supervision/supervisor'
 
 export interface Until {
-  /** Where each partition ended at the start. */
+  /** Stops where each partition ended at the start. */
   readonly end?: boolean
-  /** As each partition stood at that time, epoch milliseconds. */
+  /** Stops where each partition stood at that time, in milliseconds since the epoch. */
   readonly time?: number
-  /** Milliseconds without a record. */
+  /** Stops after so many milliseconds without a record. */
   readonly idleMs?: number
-  /** Records over all sources. */
+  /** Stops after so many records of all sources together. */
   readonly count?: number
 }
 
@@ -56,7 +57,7 @@ export interface SourceHost extends Pick<SourceContext, 'gap' | 'lost' | 'held' 
 export class SourcePump {
   private readonly handed = new Map<string, Position>()
   private lastRecordAt: number
-  /** From open to close. */
+  /** It lives from `open` to `close`. */
   private opened = new AbortController()
   /** The delivery that was read and is not in the spool, or the window, yet: its dead letters may take a while. */
   private inHand: { readonly partition: string; readonly done: Promise<unknown> } | undefined
@@ -66,8 +67,8 @@ export class SourcePump {
   }
 
   /**
-   * Until the source ends or reading stops; throws what ends the run. The source stays open for its last commits:
-   * `close` follows.
+   * Runs until the source ends or reading stops, and throws whatever ends the run. The source stays open for its last
+   * commits, so `close` follows.
    */
   async run(): Promise<'ended' | 'stopped'> {
     const { supervisor, signal, stopReading } = this.parts
@@ -146,7 +147,7 @@ export class SourcePump {
     while (this.inHand?.partition === partition) await this.inHand.done
   }
 
-  /** One read, unless no record comes for as long as `--until idle` allows. */
+  /** Reads once, unless no record comes for as long as `--until idle` allows. */
   private async next(halted: AbortSignal): Promise<Delivery | null | 'idle'> {
     const { source, clock, until } = this.parts
     if (until.idleMs === undefined) return source.read(halted)
@@ -173,7 +174,7 @@ export class SourcePump {
     }
   }
 
-  /** It will be opened again. */
+  /** Closes the source, which will be opened again. */
   private async closeForNow(why?: string): Promise<void> {
     this.opened.abort(new Error('closed'))
     await this.parts.source.close(false, why)

@@ -1,6 +1,6 @@
 /**
- * A delivery that is large beside the objects that are made of it, as several: a segment is sealed between deliveries.
- * Pure.
+ * Splits a delivery that is large beside the objects that are made of it, because a segment is sealed between
+ * deliveries. It is pure.
  */
 import { EntryBatch, entrySize, LineBatch } from '../batch'
 import type { Batch, Delivery, Sink } from '../contract'
@@ -9,20 +9,21 @@ const NEWLINE = 0x0a
 /** An object is larger than it was asked to be by less than this part of it, and one record. */
 const PARTS = 8
 
-/** Bytes of a piece, for these sinks. */
+/** Returns how many bytes a piece has, for these sinks. */
 export function splitBytes(sinks: readonly { readonly sink: Pick<Sink, 'segments'> }[]): number {
   const sizes = sinks.map(({ sink }) => sink.segments?.sealBytes ?? 0).filter((bytes) => bytes > 0)
   return Math.max(1, Math.min(...sizes) / PARTS)
 }
 
 /**
- * In their order, each of `most` bytes or more by less than a record. What follows the records follows the last piece.
+ * Returns the pieces in order. Each has `most` bytes, or more by less than a record. Invalid records follow the last
+ * one.
  */
 export function splitDelivery(delivery: Delivery, most: number): readonly Delivery[] {
   const { batch } = delivery
   if (batch.bytes <= most || batch.count <= 1) return [delivery]
   const cut = batch.form === 'lines' ? ofLines(batch.lines().chunks, most) : ofEntries(batch, most)
-  const { invalid: _unfit, filtered: _filtered, release: _release, ...each } = delivery
+  const { invalid: _invalid, filtered: _filtered, release: _release, ...each } = delivery
   let from = 0
   return cut.map((part, index) => {
     const offset = from

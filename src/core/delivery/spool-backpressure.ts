@@ -1,7 +1,7 @@
-/** Where reading waits for memory or disk: the bytes on their way into the spool are bounded, and so is the spool. */
+/** Makes reading wait for memory or disk: the bytes on their way into the spool are bounded, and so is the spool. */
 import type { Spool } from '../flow/ports'
 
-/** Enough for one group that is being synced and one that gathers. */
+/** These bytes are enough for one group that is being synced and one that gathers. */
 const APPENDING_BYTES = 16 * 1024 * 1024
 
 export class SpoolBackpressure {

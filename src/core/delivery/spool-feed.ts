@@ -1,18 +1,18 @@
 /**
- * One sink's way out of the spool: hands pieces to its pump and moves the cursor over the contiguous prefix of what is
- * settled.
+ * Feeds one sink out of the spool: it hands items to the pump, and moves the cursor over the contiguous prefix of those
+ * that are settled.
  */
 import { addCounts, noCounts, type Feed, type FeedItem, type Counts } from './pending-write'
 import type { DeliveredPositions } from '../accounting/delivered-positions'
 import type { PartitionPosition, SealedSegment, Sequence, Spool, SpoolReader, Spooled } from '../flow/ports'
 
-/** `through`: the sequence up to which it is settled; `tally`: what of that the cursor has not passed yet. */
+/** `through`: the sequence up to which it is settled; `counts`: what of that the cursor has not passed yet. */
 interface Outstanding {
   readonly first: Sequence
   readonly next: Sequence
   readonly places: readonly PartitionPosition[] | undefined
   through: Sequence
-  readonly tally: Counts
+  readonly counts: Counts
 }
 
 export class SpoolFeed implements Feed {
@@ -32,7 +32,7 @@ export class SpoolFeed implements Feed {
     unit: 'batch' | 'segment',
     public cursor: Sequence,
     readonly delivered: DeliveredPositions,
-    private readonly moved: (tally: Counts) => void,
+    private readonly moved: (counts: Counts) => void,
   ) {
     this.reader = unit === 'segment' ? spool.segments(sink, cursor) : spool.batches(sink, cursor)
   }
@@ -45,11 +45,11 @@ export class SpoolFeed implements Feed {
       next: spooled.next,
       places: placesOf(spooled),
       through: spooled.first,
-      tally: noCounts(),
+      counts: noCounts(),
     }
     this.outstanding.push(entry)
-    const settle = (tally: Counts): void => {
-      this.advance(entry, spooled.next, tally)
+    const settle = (counts: Counts): void => {
+      this.advance(entry, spooled.next, counts)
     }
     if ('kind' in spooled) {
       return {
@@ -61,8 +61,8 @@ export class SpoolFeed implements Feed {
     }
     const { batch, partition, receivedAt, first } = spooled
     const source = this.labelOf(spooled.source)
-    const reached = (count: number, tally: Counts): void => {
-      this.advance(entry, first + count, tally)
+    const reached = (count: number, counts: Counts): void => {
+      this.advance(entry, first + count, counts)
     }
     return {
       payload: batch,
@@ -80,12 +80,12 @@ export class SpoolFeed implements Feed {
     }
   }
 
-  private advance(entry: Outstanding, through: Sequence, tally: Counts): void {
+  private advance(entry: Outstanding, through: Sequence, counts: Counts): void {
     entry.through = through
-    addCounts(entry.tally, tally)
+    addCounts(entry.counts, counts)
     for (let head = this.outstanding[0]; head !== undefined && head.through > this.cursor; head = this.outstanding[0]) {
-      const told = { ...head.tally }
-      Object.assign(head.tally, noCounts())
+      const told = { ...head.counts }
+      Object.assign(head.counts, noCounts())
       const records = head.through - Math.max(this.cursor, head.first)
       this.cursor = head.through
       if (head.through < head.next) this.delivered.within(head.places?.[0], records)

@@ -8,18 +8,18 @@ import type { Batch, Delivery, Lines, Position, Refusal } from '../contract'
 import type { DeadLetter, DeadLetters } from '../flow/ports'
 
 export interface TransformParts {
-  /** Of the source, as letters and transforms name it. */
+  /** The name of the source in letters and transforms. */
   readonly label: string
-  /** `--append`. */
+  /** It adds the members of `--append`. */
   readonly transform:
     | ((
         batch: Batch,
         facts: { readonly source: string },
       ) => { readonly batch: Batch; readonly refused: readonly Refusal[] })
     | undefined
-  /** Where all sinks want lines: nothing else is kept on the way. */
+  /** It is there if all sinks want lines, so that nothing else is kept on the way. */
   readonly toLines: ((batch: Batch) => Lines) | undefined
-  /** Where some sinks want lines and others keys and headers: names what cannot be a line, keeps the entries. */
+  /** It is there if only some sinks want lines: it names records that cannot be lines, and keeps the entries. */
   readonly refuseInner: ((batch: Batch) => Lines) | undefined
   readonly deadLetters: DeadLetters
 }
@@ -27,9 +27,11 @@ export interface TransformedDelivery {
   readonly batch: Batch
   readonly last: Position
   at(index: number): Position
-  /** Records that are dead letters now. */
+  /** So many records are dead letters now. */
   readonly refused: number
-  /** There is nowhere to put a refused record: the batch ends before it, and nothing beyond may be committed. */
+  /**
+   * Says why there is nowhere to put a refused record. The batch ends before it, and nothing beyond may be committed.
+   */
   readonly stop?: string
 }
 
@@ -54,8 +56,8 @@ export async function transformDelivery(
   } else if (refuseInner !== undefined && batch.form === 'entries') {
     for (const { index, why } of refuseInner(batch).refused) refused.set(index, why)
   }
-  const unfit = delivery.invalid ?? []
-  if (refused.size === 0 && unfit.length === 0) {
+  const invalid = delivery.invalid ?? []
+  if (refused.size === 0 && invalid.length === 0) {
     return {
       batch: lines === undefined ? batch : new LineBatch(lines.chunks, lines.count),
       last: delivery.last,
@@ -67,14 +69,14 @@ export async function transformDelivery(
   const indexes = [...refused.keys()].sort((a, b) => a - b)
   if (deadLetters.policy === 'stop') {
     const first = indexes[0]
-    // Unfit records follow the batch: a source ends a delivery at one.
+    // Invalid records follow the batch, because a source ends a delivery at one.
     if (first === undefined)
       return {
         batch: asLines(batch, toLines),
         last: batch.count > 0 ? delivery.at(batch.count - 1) : delivery.last,
         at: (index) => delivery.at(index),
         refused: 1,
-        stop: unfit[0]?.why ?? '',
+        stop: invalid[0]?.why ?? '',
       }
     const kept = only(
       batch,
@@ -104,7 +106,7 @@ export async function transformDelivery(
         record: { entry },
       })
   }
-  for (const record of unfit)
+  for (const record of invalid)
     letters.push({
       source: label,
       partition: delivery.partition.name,
@@ -112,7 +114,7 @@ export async function transformDelivery(
       why: record.why,
       attempts: 0,
       receivedAt,
-      record: { unfit: record },
+      record: { invalid: record },
     })
   await deadLetters.put(letters, signal)
   const kept: number[] = []

@@ -327,7 +327,7 @@ export class Flow {
     for (const { part, pump, spoolFeed } of this.sinks) {
       if (spoolFeed !== undefined) continue
       const { within, beyond } = pump.untold()
-      for (const tally of [within, beyond]) this.ledger.settled(part.id, tally)
+      for (const counts of [within, beyond]) this.ledger.settled(part.id, counts)
       if (resends(this.parts)) pump.counts.possibleDuplicates += within.delivered + beyond.delivered
     }
   }

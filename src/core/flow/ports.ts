@@ -147,7 +147,7 @@ export interface DeadLetter {
   readonly attempts: number
   readonly receivedAt: number
   /** It is the record as it is, or what is left of one that was never taken in. */
-  readonly record: { readonly entry: import('../contract').Entry } | { readonly unfit: InvalidRecord }
+  readonly record: { readonly entry: import('../contract').Entry } | { readonly invalid: InvalidRecord }
 }
 export interface DeadLetters {
   /**

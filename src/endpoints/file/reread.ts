@@ -91,7 +91,7 @@ function upTo(delivery: Delivery, offset: number): Delivery {
     if (reaches(delivery.at(middle))) high = middle
     else low = middle + 1
   }
-  const { invalid: _unfit, ...rest } = delivery
+  const { invalid: _invalid, ...rest } = delivery
   const count = low
   return {
     ...rest,

@@ -11,12 +11,12 @@ export function decodeEnvelopes(taken: ReceivedBatch, maxRecord: number): readon
   const parts: ReceivedBatch[] = []
   let entries: Entry[] = []
   let retained = 0
-  const flush = (unfit?: ReceivedBatch['unfit']): void => {
-    if (entries.length > 0 || unfit !== undefined)
+  const flush = (invalid?: ReceivedBatch['invalid']): void => {
+    if (entries.length > 0 || invalid !== undefined)
       parts.push({
         batch: entries.length === 0 ? EMPTY : new EntryBatch(entries, retained),
         receivedAt: taken.receivedAt,
-        ...(unfit === undefined ? {} : { unfit }),
+        ...(invalid === undefined ? {} : { invalid }),
       })
     entries = []
     retained = 0
@@ -42,6 +42,6 @@ export function decodeEnvelopes(taken: ReceivedBatch, maxRecord: number): readon
         sha256: createHash('sha256').update(message).digest('hex'),
       })
   }
-  flush(taken.unfit)
+  flush(taken.invalid)
   return parts
 }

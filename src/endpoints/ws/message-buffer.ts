@@ -34,7 +34,7 @@ export type InvalidMessage = Omit<InvalidRecord, 'position'>
 export interface ReceivedBatch {
   readonly batch: Batch
   /** The invalid message follows the batch. */
-  readonly unfit?: InvalidMessage
+  readonly invalid?: InvalidMessage
   /** The time of the monotonic clock at which the first message arrived. */
   readonly receivedAt: number
   /** Releases the bytes of the batch. */
@@ -53,7 +53,7 @@ interface Run {
   readonly content:
     | { readonly lines: Buffer; readonly count: number }
     | { readonly message: Buffer }
-    | { readonly unfit: InvalidMessage }
+    | { readonly invalid: InvalidMessage }
 }
 
 export interface BufferContext {
@@ -138,14 +138,14 @@ export class MessageBuffer {
     if (first === undefined) return undefined
     let bytes = 0
     let taken = 0
-    let unfit: InvalidMessage | undefined
+    let invalid: InvalidMessage | undefined
     for (const run of this.runs) {
       if (taken > 0 && bytes + run.bytes > READ_BYTES) break
       bytes += run.bytes
       taken++
       this.taken += 'lines' in run.content ? run.content.count : 1
-      if ('unfit' in run.content) {
-        unfit = run.content.unfit
+      if ('invalid' in run.content) {
+        invalid = run.content.invalid
         break
       }
     }
@@ -157,7 +157,7 @@ export class MessageBuffer {
       release: () => {
         this.release(runs)
       },
-      ...(unfit === undefined ? {} : { unfit }),
+      ...(invalid === undefined ? {} : { invalid }),
     }
   }
 
@@ -234,13 +234,13 @@ export class MessageBuffer {
     this.seal()
     const { maxRecord, now } = this.context
     if (data.length > maxRecord) {
-      const unfit: InvalidMessage = {
+      const invalid: InvalidMessage = {
         why: `a message of ${formatSize(data.length)} is larger than max-record=${formatSize(maxRecord)}`,
         head: Buffer.from(data.subarray(0, HEAD)),
         length: data.length,
         sha256: createHash('sha256').update(data).digest('hex'),
       }
-      this.push({ receivedAt: now(), bytes: unfit.head.length, content: { unfit } })
+      this.push({ receivedAt: now(), bytes: invalid.head.length, content: { invalid } })
     } else this.push({ receivedAt: now(), bytes: data.length, content: { message: Buffer.from(data) } })
   }
 
@@ -290,7 +290,7 @@ function batchOf(runs: readonly Run[]): Batch {
   let retained = 0
   let apart = false
   for (const { content, bytes } of runs) {
-    if ('unfit' in content) continue
+    if ('invalid' in content) continue
     retained += bytes
     if ('lines' in content) {
       chunks.push(content.lines)

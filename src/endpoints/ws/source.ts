@@ -218,7 +218,7 @@ class WebSocketSource implements Source {
 
   private delivery(
     connection: SourceConnection,
-    { batch: received, unfit, receivedAt, release }: ReceivedBatch,
+    { batch: received, invalid, receivedAt, release }: ReceivedBatch,
   ): Delivery | undefined {
     let batch = received
     if (this.dedupe !== undefined) {
@@ -230,12 +230,12 @@ class WebSocketSource implements Source {
       if (this.sequenceCheck.unnumbered > 0) this.ctx?.gauge('unnumbered', this.sequenceCheck.unnumbered)
     }
     const filtered = received.count - batch.count
-    if (batch.count === 0 && unfit === undefined && filtered === 0) {
+    if (batch.count === 0 && invalid === undefined && filtered === 0) {
       release?.()
       return undefined
     }
     const before = connection.handedOut
-    connection.handedOut += batch.count + (unfit === undefined ? 0 : 1)
+    connection.handedOut += batch.count + (invalid === undefined ? 0 : 1)
     const last = String(connection.handedOut)
     const doubtful = Math.min(batch.count, Math.max(0, connection.doubtful - before))
     const skew = this.clockOffset()
@@ -248,7 +248,7 @@ class WebSocketSource implements Source {
       ...(doubtful === 0 ? {} : { doubtful }),
       ...(filtered === 0 ? {} : { filtered }),
       ...(release === undefined ? {} : { release }),
-      ...(unfit === undefined ? {} : { invalid: [{ ...unfit, position: last }] }),
+      ...(invalid === undefined ? {} : { invalid: [{ ...invalid, position: last }] }),
     }
   }
 
