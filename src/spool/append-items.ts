@@ -1,6 +1,6 @@
 /**
- * An append as frames ready to be written, made at the call so that this work runs while the disk is busy with the
- * group before.
+ * Makes frames of an append that are ready to be written. It does so at the call, while the disk is busy with the group
+ * before.
  */
 import { entrySize } from '../core/batch'
 import type { Entry, Gap } from '../core/contract'
@@ -98,7 +98,7 @@ export function gapItem(
   return finished({ first, next: first, count: 0, receivedAt, place, gap, frames: [frame], object: [] }, settle)
 }
 
-/** A position that moved without records. */
+/** Makes the item of a position that moved without records. */
 export function progressItem(
   context: SpoolContext,
   place: FramePosition,

@@ -1,6 +1,7 @@
 /**
- * Entries as bytes: exactly what went in comes out (null apart from empty, absent apart from empty, types of header
- * values, bigints), for the object rendered from a frame on disk must equal the one rendered when it was appended.
+ * Encodes entries as bytes. Exactly what went in comes out (null apart from empty, absent apart from empty, types of
+ * header values, bigints), because the object rendered from a frame on disk must equal the one rendered when it was
+ * appended.
  *
  * Per entry: flags u8 | position | timestamp f64 ? | key ? | headers ? | value ?, where strings and bytes are a length
  * (LEB128) and their bytes.

@@ -1,7 +1,7 @@
 /**
- * Reads a whole segment file and says what of it stands: frames kept, holes, records lost, the torn tail. Changes
- * nothing. Twice from front to back, for what is torn and what is damaged is only known once the last durable mark is;
- * nothing is kept per frame.
+ * Reads a whole segment file, changes nothing, and says what is in it: good frames, holes, lost records, the torn tail.
+ * It reads twice from front to back, because a torn tail can be told from damage only once the last durable mark is
+ * known. It keeps nothing per frame.
  */
 import type { File } from '../kit/file-system'
 import { CONTINUED, DATA_AT, type Hole, type FramePosition } from './format'

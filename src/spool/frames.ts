@@ -1,7 +1,7 @@
 /**
- * Walks the frames of a segment file through windows of memory. What it yields are views into them: they stay valid,
- * for a window is never filled again; but where `reuse` says that each frame is done with before the next call, there
- * is one window only, and fresh memory by the gigabyte is spared.
+ * Walks the frames of a segment file through windows of memory, and yields views into them. They stay valid, because a
+ * window is never filled again. With `reuse` each frame is done with before the next call, so there is one window only,
+ * which spares fresh memory by the gigabyte.
  */
 import { EntryBatch, LineBatch } from '../core/batch'
 import { DiskFailed, lineOf } from '../core/errors'

@@ -1,4 +1,4 @@
-/** The segment that is being written: making its file, sealing it. */
+/** Makes the file of the segment that is being written, and seals it. */
 import { createHash, type Hash } from 'node:crypto'
 import type { File } from '../kit/file-system'
 import { DATA_AT, encodeHeader, SEAL_BYTES } from './format'

@@ -1,4 +1,4 @@
-/** The two ways through a spool: frame by frame as they become durable, and sealed segment by sealed segment. */
+/** Reads a spool in two ways: frame by frame as they become durable, and sealed segment by sealed segment. */
 import { DiskFailed } from '../core/errors'
 import type { SealedSegment, Sequence, Spooled, SpoolReader } from '../core/flow/ports'
 import { closeQuietly, type File } from '../kit/file-system'

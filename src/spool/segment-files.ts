@@ -1,4 +1,4 @@
-/** The first look at a spool's directory: headers only, nothing changed. */
+/** Looks at a spool's directory for the first time: it reads headers only and changes nothing. */
 import { UsageError } from '../core/errors'
 import type { FileSystem } from '../kit/file-system'
 import { decodeHeader, FORMAT, HEADER_BYTES, type Header } from './format'

@@ -45,7 +45,7 @@ export interface SpoolContext {
   readonly frameBytes: number
 }
 
-/** One file, open or sealed. Its durable part only. */
+/** The durable part of one file, open or sealed. */
 export interface SegmentFile {
   readonly path: string
   readonly first: number
@@ -64,7 +64,7 @@ export interface SegmentFile {
   madeFor?: readonly string[]
 }
 
-/** Sums up frames as they become durable. */
+/** Counts frames as they become durable. */
 export class SegmentCounts {
   count = 0
   next: number

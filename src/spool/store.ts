@@ -4,14 +4,14 @@ import type { FramePosition } from './format'
 import type { SegmentFile, SpoolContext } from './segment'
 
 export class Store {
-  /** Ascending; at most the last one is open. */
+  /** The segments are ascending, and at most the last one is open. */
   readonly segments: SegmentFile[] = []
   private readonly positions = new Map<string, Map<string, string>>()
   private readonly received = new Map<string, number>()
   private waiting: (() => void)[] = []
   /** Bytes on disk. */
   bytes = 0
-  /** All that was appended before `end` is durable and sealed. */
+  /** True once all that was appended before `end` is durable and sealed. */
   finished = false
   closed = false
   private below = 0

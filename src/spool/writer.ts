@@ -1,7 +1,7 @@
 /**
- * The one that writes. A single loop: gather what was appended, one write, one fdatasync, then and only then settle the
- * appends and show them to readers; seal; wait for space where the disk is full. What is queued keeps its sequence
- * whatever happens to the file it was first written to.
+ * Writes the spool in a single loop. It gathers what was appended, makes one write and one fdatasync, and only then
+ * settles the appends and shows them to readers. It seals, and waits for space if the disk is full. An append that is
+ * queued keeps its sequence, whatever happens to the file it was first written to.
  */
 import type { Hash } from 'node:crypto'
 import { DiskFailed, lineOf } from '../core/errors'
@@ -16,7 +16,7 @@ import type { SpoolContext } from './segment'
 import { outOfSpace, type Space } from './space'
 import type { Store } from './store'
 
-/** Bytes of one group: what one fdatasync makes durable. A single larger append is a group of its own. */
+/** One fdatasync makes a group of so many bytes durable. A single larger append is a group of its own. */
 const GROUP_BYTES = 16 * 1024 * 1024
 
 export interface WriterLimits extends GroupLimits {
@@ -374,7 +374,7 @@ export class Writer {
 
   private park(why: string): void {
     this.parked = true
-    // Nothing sealed is left that could be delivered and make room: what is open has to become deliverable.
+    // No sealed segment is left that could be delivered to make space, so the open one has to become deliverable.
     if (this.open !== undefined && this.open.count > 0 && this.store.segments.length === 1) this.sealing = true
     this.pressure.begin(why)
   }

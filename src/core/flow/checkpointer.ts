@@ -1,6 +1,5 @@
 /**
- * When the flow file is written: soon after something moved, at most once a second, and at once where somebody waits
- * for it.
+ * Writes the flow file soon after something moved, at most once a second, and at once if somebody waits for it.
  */
 import type { Clock } from '../contract'
 import type { FlowFile } from './ports'
@@ -12,16 +11,16 @@ export class Checkpointer<T> {
   private error: { readonly cause: unknown } | undefined
   private isKnown_ = false
 
-  /** Something of this run is durable: the next start knows of it. */
+  /** True if something of this run is durable, so that the next start knows of it. */
   get isKnown(): boolean {
     return this.isKnown_
   }
 
   /**
-   * @param file absent: nothing is kept beyond this process
-   * @param compose the state as it stands
-   * @param saved called with what is durable now
-   * @param failed the disk did not take it
+   * @param file without it nothing is kept beyond this process
+   * @param compose returns the state as it is now
+   * @param saved is called with the state that is durable now
+   * @param failed is called if the disk did not take the state
    */
   constructor(
     private readonly file: FlowFile<T> | undefined,
@@ -60,7 +59,7 @@ export class Checkpointer<T> {
     return saving
   }
 
-  /** Durable as of now. Throws what the disk said. */
+  /** Resolves when the state as it is now is durable. Rejects with the error of the disk. */
   async flush(): Promise<void> {
     await this.save()
     if (this.error !== undefined) throw this.error.cause

@@ -4,7 +4,9 @@ import { lineOf } from '../errors'
 const CUT_MS = 250
 const MOST_MS = 10_000
 
-/** Closing calls get a moment, also after the grace is over; a peer that does not answer must not hold up the exit. */
+/**
+ * Gives closing calls a moment, also after the grace is over. A peer that does not answer must not hold up the exit.
+ */
 export async function closing(
   work: Promise<unknown>,
   cut: boolean,

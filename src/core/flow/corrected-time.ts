@@ -1,11 +1,11 @@
 /**
- * A moment that is told as a date later on, by what the clock says by then: one that was wrong at the start of a run is
- * corrected while it goes on.
+ * Keeps a moment that is told as a date later on, by what the clock says by then. So a date that was wrong at the start
+ * of a run is corrected while the run goes on.
  */
 import { uptime } from 'node:os'
 import type { Clock } from '../contract'
 
-/** Dates that differ by less are the same. */
+/** Dates that differ by less than this are the same. */
 const STEP_MS = 1000
 
 export class CorrectedTime {
@@ -13,7 +13,7 @@ export class CorrectedTime {
   private readonly monotonic: number
   private readonly up: number
 
-  /** Now. @param sinceBoot seconds, those in which the machine slept among them */
+  /** Keeps this moment. @param sinceBoot seconds since the start of the machine, with those in which it slept */
   constructor(
     private readonly clock: Pick<Clock, 'now' | 'monotonic'>,
     private readonly sinceBoot: () => number = uptime,
@@ -23,7 +23,7 @@ export class CorrectedTime {
     this.up = sinceBoot()
   }
 
-  /** Epoch milliseconds. */
+  /** The moment in milliseconds since the epoch. */
   get at(): number {
     const { date, clock, up } = this
     const elapsed = Math.max(clock.monotonic() - this.monotonic, (this.sinceBoot() - up) * 1000)
@@ -31,7 +31,7 @@ export class CorrectedTime {
     return Math.abs(supposed - date) < STEP_MS ? date : supposed
   }
 
-  /** Milliseconds since, without sleep. */
+  /** The milliseconds since the moment, without those in which the machine slept. */
   get ms(): number {
     return this.clock.monotonic() - this.monotonic
   }

@@ -1,9 +1,9 @@
 /**
  * One run of one flow: N sources into M sinks, straight (one sink) or through a spool.
  *
- * Invariants: nothing is committed upstream before it is durable where its guarantee says so: behind the spool when
- * every sink has confirmed it (a source that is released at accept: when it is fsynced), without one when the sink has.
- * A durable cursor comes before the removal of what lies below it. Whatever ends the run, the receipt's sums hold.
+ * Nothing is committed upstream before it is durable where its guarantee says so: behind the spool when every sink has
+ * confirmed it (for `commitOnceSpooled` when it is fsynced), without one when the sink has. A durable cursor comes
+ * before the removal of records below it. Whatever ends the run, the receipt's sums hold.
  */
 import { unlessAborted } from '../../kit/signal'
 import { endingOf, failureOf, receiptOf, resends, stateOf, unaccounted, type Account } from '../accounting/accounts'
@@ -33,7 +33,7 @@ import { READER_MS, SourceRun } from './source-run'
 import type { FlowStatus } from './status'
 import { TrackedWork } from './tracked-work'
 
-/** Records in flight are capped as well as their bytes: a million tiny ones cost more than their bytes. */
+/** Not only bytes in flight are bounded, but also records: a million tiny ones cost more than their bytes. */
 const WINDOW_RECORDS = 4_000_000
 /** Without a spool a stop waits so long for a sink that may be about to come back. */
 const AWAY_MS = 5000
@@ -159,9 +159,9 @@ export class Flow {
     }
   }
 
-  /** Runs to the end. Call once. */
+  /** Runs to the end. It may be called once. */
   async run(): Promise<FlowResult> {
-    // That this run began is known before its first record: a kill at any moment leaves a receipt to issue.
+    // The beginning of this run is stored before its first record, so a kill at any moment leaves a receipt to issue.
     await (this.restorer?.begin() ?? this.checkpointer.flush()).catch((error: unknown) => {
       this.fail(error)
     })
@@ -183,7 +183,7 @@ export class Flow {
     return this.finish()
   }
 
-  /** Stop reading, drain, close; within the grace. */
+  /** Stops reading, drains and closes, within the grace. */
   stop(): void {
     if (this.stopping) return
     this.stopping = true
@@ -218,7 +218,7 @@ export class Flow {
     return (this.inputEnded && this.work.isDone) || (spool.status().full && resends(this.parts))
   }
 
-  /** Cut short: nothing more is awaited. */
+  /** Cuts the run short: nothing more is awaited. */
   abort(): void {
     this.stopReading.abort(new Error('aborted'))
     this.restorer?.stop()
@@ -227,14 +227,14 @@ export class Flow {
   }
 
   /**
-   * Receipts of earlier runs that are still to be issued: they are stored with this one's until `issued` says
+   * Takes receipts of earlier runs that are still to be issued. They are stored with this run's until `issued` says
    * otherwise.
    */
   owes(receipts: readonly Receipt[]): void {
     this.unissued = receipts
   }
   /**
-   * After the run: all its receipts are with whoever wants them, but for these. Otherwise the next start issues them.
+   * Tells, after the run, that all its receipts were issued but these. The next start issues those that are left.
    */
   async issued(left: readonly Receipt[]): Promise<void> {
     this.unissued = left
@@ -246,7 +246,7 @@ export class Flow {
   status(): FlowStatus {
     const spool = this.parts.spool?.status()
     const { ledger } = this.account()
-    // Until the end it may yet be delivered.
+    // Until the end these records may yet be delivered.
     const lost = this.ended === undefined ? { returned: 0, abandoned: 0 } : unaccounted(this.parts, this.account())
     const counts = (id: string): SinkLedger => {
       const { returned, abandoned, ...rest } = ledger.sink(id)
@@ -283,7 +283,7 @@ export class Flow {
     }
   }
 
-  /** The first failure decides; reading stops and what can still be drained is drained. */
+  /** The first failure decides how the run ends. Reading stops, and all that can still be drained is drained. */
   private fail(error: unknown): void {
     const ending = failureOf(error)
     this.failure ??= ending
@@ -302,7 +302,7 @@ export class Flow {
   }
 
   private async endInput(): Promise<void> {
-    // Some may wait for space that nobody makes any more: what was not accepted is the source's.
+    // Some appends may wait for space that nobody makes any more. Their records still belong to the source.
     try {
       while (!this.work.isDone) await unlessAborted(this.work.settled(), this.cut.signal)
     } catch {
@@ -310,7 +310,7 @@ export class Flow {
     }
     this.direct?.end()
     if (this.cut.signal.aborted) return
-    // So may the seal of what is the spool's: the next start finds it as it is.
+    // The seal may wait as well. The next start finds the segment as it is.
     try {
       await unlessAborted(Promise.resolve(this.parts.spool?.end()), this.cut.signal)
     } catch (error) {
@@ -320,8 +320,8 @@ export class Flow {
   }
 
   /**
-   * Without a spool: confirmed records of deliveries that were not settled as a whole. They come twice where the source
-   * sends the whole of it again.
+   * Counts, without a spool, confirmed records of deliveries that were not settled as a whole. They come twice if the
+   * source sends the whole delivery again.
    */
   private settlePartly(): void {
     for (const { part, pump, spoolFeed } of this.sinks) {

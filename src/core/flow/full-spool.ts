@@ -1,13 +1,12 @@
 /**
- * How long a full spool is waited for: as long as an endpoint may be away. Then the disk has failed, and whoever waits
- * for the run hears of it.
+ * Waits for a full spool as long as an endpoint may be away. Then the disk has failed, and the run ends.
  */
 import type { Clock } from '../contract'
 import { DiskFailed } from '../errors'
 import type { Spool } from './ports'
 import type { GiveUpAfter } from '../supervision/supervisor'
 
-/** So many looks, evenly over the time that is waited. */
+/** The spool is looked at so many times, evenly over the time that is waited. */
 const LOOKS = 10
 
 export class FullSpool {
@@ -15,7 +14,7 @@ export class FullSpool {
   private why = ''
   private watch: { stop(): void } | undefined
 
-  /** @param failed nothing has moved for so long; unless that is a number, there is no end to the patience */
+  /** @param failed is called when nothing has moved for `giveUpAfter`; never, if that is no number */
   constructor(spool: Spool, giveUpAfter: GiveUpAfter, clock: Clock, failed: (error: DiskFailed) => void) {
     if (typeof giveUpAfter !== 'number') return
     const look = (): void => {
@@ -37,7 +36,7 @@ export class FullSpool {
     })
   }
 
-  /** Something was delivered: that makes room. */
+  /** Tells that something was delivered, which makes space. */
   moved(): void {
     this.idle = 0
   }

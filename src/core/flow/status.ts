@@ -13,7 +13,7 @@ export interface EndpointStatus {
   readonly state: EndpointState
   /** Epoch milliseconds. */
   readonly since: number
-  /** Faults since the last success, and the last one's text. */
+  /** The faults since the last success, and the text of the last one. */
   readonly faults: number
   readonly error?: string
   readonly gauges: Readonly<Record<string, number>>

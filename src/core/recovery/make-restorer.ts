@@ -1,4 +1,4 @@
-/** The restorer of a flow, and what it needs of it. */
+/** Makes the restorer of a flow out of the flow's parts. */
 import { possibleDuplicatesOf } from '../accounting/accounts'
 import type { SpoolBackpressure } from '../delivery/spool-backpressure'
 import type { FlowParts } from '../flow/flow-parts'
@@ -53,7 +53,7 @@ export function makeRestorer(parts: FlowParts, given: Given): Restorer | undefin
   spool.onLost((losses) => {
     restorer.met(losses)
   })
-  // The last run left them as records that are safe: this one accounts for them.
+  // The last run counted these records as safe, so this one accounts for them.
   restorer.lost(parts.damage ?? [], true)
   return restorer
 }

@@ -1,5 +1,5 @@
 /**
- * Where records may be missing from a spool, and what of its sources has to be read again for them.
+ * Finds where records may be missing from a spool, and which records of its sources have to be read again for them.
  *
  * - A partition's frames are in the order of its positions, and each says the position after its last record: what lies
  *   between two of them in the source, less the records of the second, is what was lost. So nothing has to be known of
@@ -27,28 +27,28 @@ export function sourceOf(key: string): string {
 export function isReread(key: string): boolean {
   return key.includes(MARK)
 }
-/** It lies behind all that its partition has in the spool. */
+/** Tells whether the part lies behind all that its partition has in the spool. */
 export function isAtEnd(key: string): boolean {
   return key.includes(MARK) && key.endsWith(END)
 }
 
-/** Where all sinks have come to: by source and partition; none: nothing of it is delivered. */
+/** How far all sinks have come, by source and partition. A partition that is not there is not delivered at all. */
 export type PartitionPositions = ReadonlyMap<string, ReadonlyMap<string, Position>>
 
 export interface RereadRequest {
   readonly spool: Spool
-  /** Everything below is delivered everywhere. */
+  /** All records below are delivered to every sink. */
   readonly low: Sequence
-  /** Positions there; undefined where they are not known. */
+  /** The positions at `low`; undefined if they are not known. */
   readonly sinkPositions: PartitionPositions | undefined
   readonly ahead: Ahead | undefined
   /** Records below had been accepted when `newest` was stored. */
   readonly through: Sequence
   /** The newest position of each partition, of each source that can be read again. */
   readonly newest: ReadonlyMap<string, ReadonlyMap<string, Position>>
-  /** Begins of holes that were seen to before. */
+  /** The beginnings of holes that were dealt with before. */
   readonly seen: ReadonlySet<Sequence>
-  /** Unused so far. */
+  /** A number that no part has yet. */
   readonly number: number
 }
 export interface RereadPlan {

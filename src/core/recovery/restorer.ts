@@ -1,12 +1,12 @@
 /**
- * Records that were accepted and that the disk has lost are read again from sources that still have them, and go into
- * the spool as if just read. What cannot be read again is a gap.
+ * Reads records that were accepted and that the disk has lost again, from sources that still have them, and puts them
+ * into the spool as if they had just been read. Records that cannot be read again are a gap.
  *
  * Invariants:
  * - A loss is in the flow file from before the first record of it is read again until all of that is durable: a kill in
  *   between loses and repeats nothing.
- * - How far it has come is said by the spool itself, under the part's own key, together with the records.
- * - Until it is over, what a sink is owed of the loss counts as spooled.
+ * - The spool itself says how far it has come, under the part's own key, together with the records.
+ * - Until it is over, records of the loss that a sink is owed count as spooled.
  */
 import { unlessAborted } from '../../kit/signal'
 import { warnLasting } from '../flow/lasting-warning'
@@ -38,7 +38,7 @@ export interface RestorerParts extends Framing {
   readonly ledger: Ledger
   readonly gaps: Gaps
   readonly backpressure: SpoolBackpressure
-  /** Bytes that are taken in at once. */
+  /** So many bytes are taken in at once. */
   readonly pieceBytes: number
   readonly clock: Clock
   readonly log: Log
@@ -48,14 +48,14 @@ export interface RestorerParts extends Framing {
     readonly cursor: Sequence
     readonly delivered: Pick<DeliveredPositions, 'places' | 'ahead'>
   }[]
-  /** As it was stored when the run began. */
+  /** Returns the newest positions of a source as they were stored when the run began. */
   newest(source: string): ReadonlyMap<string, Position>
-  /** All records below are known to be accepted. */
+  /** Returns the sequence below which all records are known to be accepted. */
   through(): Sequence
-  /** A sequence that no record has. */
+  /** Returns a sequence that no record has. */
   next(): Sequence
   accepted(next: Sequence): void
-  /** Of records that a sink is given again, those that it may have had. */
+  /** Returns how many records that a sink is given again it may have had. */
   doubtful(sink: string, count: number): number
   doubled(sink: string, count: number): void
   readonly control: RunControl
@@ -89,7 +89,7 @@ export class Restorer {
   of(sink: string): number {
     return this.counts[sink] ?? 0
   }
-  /** Nothing may be removed from the spool: it is being looked through. */
+  /** True while the spool is looked through, so that nothing may be removed from it. */
   get looking(): boolean {
     return this.planning !== undefined
   }
@@ -102,7 +102,7 @@ export class Restorer {
   }
 
   /**
-   * @param carried the sinks' books have them as spooled: those that an earlier run accepted and this one never counted
+   * @param carried an earlier run accepted the records and this one never counted them, so they count as carried in
    */
   lost(losses: readonly LostRecords[], carried: boolean): void {
     const { gaps, ledger, sources } = this.context
@@ -126,14 +126,14 @@ export class Restorer {
     this.found.push(...losses)
   }
 
-  /** Before anything moves: what is to be read again is known, and stored. */
+  /** Finds and stores what is to be read again. Call it before anything moves. */
   async begin(): Promise<void> {
     this.begun = true
     await this.plan()
     await this.context.control.flush()
   }
 
-  /** Before the sources of this run are opened: they go on behind what is read again. */
+  /** Reads again. Call it before the sources of this run are opened, because they go on behind these records. */
   async resume(): Promise<void> {
     if (this.halt.signal.aborted) return
     await this.advance()
@@ -145,7 +145,7 @@ export class Restorer {
     this.halt.abort(new Error('stopping'))
   }
 
-  /** Damage that was met under way. */
+  /** Takes damage that was found under way. */
   met(losses: readonly LostRecords[]): void {
     this.lost(losses, false)
     if (!this.begun || this.found.length === 0 || this.planning !== undefined) return
@@ -189,7 +189,7 @@ export class Restorer {
     }
   }
 
-  /** Where the spool has lost the end of a partition, its source goes on behind what was lost. */
+  /** If the spool has lost the end of a partition, its source goes on behind the lost records. */
   private async advance(): Promise<void> {
     const { spool } = this.context
     for (const { source, partition, from, to, keep } of this.parts) {
@@ -269,7 +269,7 @@ export class Restorer {
         if (signal.aborted) break
       }
     } catch (error) {
-      // No descriptor is free, or the like: that passes. What is missing does not come back.
+      // A fault such as a missing descriptor passes. Records that are missing do not come back.
       const { code } = error as NodeJS.ErrnoException
       passing = !last && !signal.aborted && code !== undefined && code !== 'ENOENT'
       if (!signal.aborted && !passing) {
@@ -328,7 +328,7 @@ export class Restorer {
   }
   private readonly labels = new Set<string>()
 
-  /** So many are back. What nobody knew to be lost was never counted as read. */
+  /** Counts records that are back. Those that nobody knew to be lost were never counted as read. */
   private count(count: number): void {
     const { ledger, doubtful, doubled } = this.context
     const known = Math.min(count, this.records)
@@ -344,7 +344,7 @@ export class Restorer {
     ledger.accepted += count - known
   }
 
-  /** All that could be read again is in the spool. */
+  /** Tells the outcome, once all that could be read again is in the spool. */
   private tell(): void {
     const { log, gaps, control } = this.context
     if (this.restored > 0)
@@ -376,7 +376,7 @@ export class Restorer {
   }
 }
 
-/** All but its first records. */
+/** Returns the delivery without its first records. */
 function without(taken: TransformedDelivery, count: number): TransformedDelivery {
   const { batch } = taken
   const from = Math.min(count, batch.count)

@@ -1,14 +1,14 @@
-/** A partition that its source is asked to give up. */
+/** The steps to give up a partition. */
 import { linkedAbort, unlessAborted } from '../../kit/signal'
 import type { Clock } from '../contract'
 
-/** How often what cannot be awaited is looked at. */
+/** A state that cannot be awaited is looked at this often, milliseconds. */
 const LOOK_MS = 20
 
 export interface Revocation {
   /** Resolves once all that has been read is on its way: durable in the spool, where there is one, and sealed. */
   taken(): Promise<unknown>
-  /** All of the partition is settled. */
+  /** Tells whether all of the partition is settled. */
   settled(): boolean
   commit(): Promise<void>
 }

@@ -1,7 +1,7 @@
 /**
- * One endpoint's life: opening → running → backing off → … → stopped | failed. Owns retry, backoff and the decision to
- * give up; endpoints only classify. A repeating fault is logged at 1, 2, 4, … times, then hourly with its count; one
- * that was not told since it was well is logged as it comes.
+ * Follows one endpoint's life: opening → running → backing off → … → stopped | failed. It owns retry, backoff and the
+ * decision to give up; endpoints only classify. A fault that repeats is logged at 1, 2, 4, … times, then hourly with
+ * its count. A fault that was not told since the endpoint was well is logged as it comes.
  */
 import { Backoff } from '../../kit/backoff'
 import type { Clock, Log } from '../contract'
@@ -19,7 +19,7 @@ import {
 import { CorrectedTime } from '../flow/corrected-time'
 import type { EndpointState, EndpointStatus } from '../flow/status'
 
-/** The endpoint has failed for good: the run ends with 3 (source) or 4 (sink). */
+/** The endpoint has failed for good, and the run ends with 3 (source) or 4 (sink). */
 export class EndpointFailed extends Error {
   constructor(
     readonly role: EndpointStatus['role'],
@@ -31,14 +31,16 @@ export class EndpointFailed extends Error {
   }
 }
 
-/** Milliseconds of continuous failure, or never, or the first connection that cannot be made. */
+/**
+ * An endpoint is given up after so many milliseconds of failure, never, or when its first connection cannot be made.
+ */
 export type GiveUpAfter = number | 'never' | 'first'
 
 export interface Supervision {
   readonly giveUpAfter: GiveUpAfter
-  /** It has worked in an earlier run of this flow: a refusal is no typo. */
+  /** The endpoint has worked in an earlier run of this flow, so a refusal is no typo. */
   readonly knownGood: boolean
-  /** Longest wait between tries, milliseconds. */
+  /** The longest wait between attempts, in milliseconds. */
   readonly longestWait?: number
 }
 
@@ -52,7 +54,7 @@ const LONGEST_ASKED_MS = 5 * 60_000
  * failure only.
  */
 const LASTING_MS = 60_000
-/** Different faults that are told as they come: no more than these, where a text is another one each time. */
+/** So many different faults are told as they come, because a text may be another one each time. */
 const MOST_TOLD = 32
 
 export class Supervisor {
@@ -64,7 +66,7 @@ export class Supervisor {
   private healthySince: number | undefined
   private succeeded: boolean
   private loggedAt = 0
-  /** A fault was logged, and not that it is over. */
+  /** A fault was logged, and its end was not. */
   private isTold = false
   private isLasting = false
   /** The texts that were logged since the endpoint was well, without their numbers. */
@@ -108,18 +110,18 @@ export class Supervisor {
     this.since = new CorrectedTime(this.clock)
   }
 
-  /** It opened: a new connection could be made. */
+  /** Tells that the endpoint could be opened. */
   opened(): void {
     this.to('running')
     this.healthySince = this.clock.monotonic()
   }
 
-  /** How long it has been failing without a break. */
+  /** The endpoint has been failing for so many milliseconds without a break. */
   get failingMs(): number {
     return this.failingSince === undefined ? 0 : this.clock.monotonic() - this.failingSince
   }
 
-  /** Records moved: the first success, and the end of a run of faults. */
+  /** Tells that records moved, which is the first success, or the end of a run of faults. */
   moved(): void {
     this.succeeded = true
     if (this.state === 'opening' || this.state === 'backing off') this.to('running')
@@ -127,7 +129,7 @@ export class Supervisor {
     const now = this.clock.monotonic()
     this.healthySince ??= now
     this.failingSince = undefined
-    // As often as faults are told, so that one who comes and goes fills no log.
+    // This is told as often as faults are, so that an endpoint that comes and goes fills no log.
     if (this.isTold)
       this.log.info(`${this.label}: well again after ${this.faults} fault${this.faults === 1 ? '' : 's'}`)
     this.isTold = this.isLasting = false
@@ -146,7 +148,7 @@ export class Supervisor {
    */
   async fault(thrown: unknown, opening: boolean, signal: AbortSignal): Promise<void> {
     if (signal.aborted) throw signal.reason
-    // A call of the system that failed may work again, whoever forgot to say so.
+    // A system call that failed may work again, even if the endpoint did not classify it.
     const error = isSystemError(thrown) ? new Disconnected(lineOf(thrown), { cause: thrown }) : thrown
     if (error instanceof ReaderGone || error instanceof DiskFailed || error instanceof UsageError) throw error
     if (error instanceof Fatal) throw this.failed(lineOf(error), error)
@@ -187,10 +189,10 @@ export class Supervisor {
     return Math.min(afterMs, this.rules.longestWait ?? LONGEST_ASKED_MS)
   }
 
-  /** One more fault: gives up, or tells of it. */
+  /** Counts one more fault: it gives up, or tells of it. */
   private count(text: string, cause: unknown): void {
     const now = this.clock.monotonic()
-    // An open that worked and moved nothing before it failed again is still the same failure.
+    // If an opening worked but no record moved before the next fault, it is still the same failure.
     this.failingSince ??= now
     const since = this.failingSince
     const { giveUpAfter } = this.rules
