@@ -1,6 +1,6 @@
 /**
- * From a parsed command line to a flow that is ready to run: endpoints, state, spool, dead letters. Nothing is
- * connected here; what is opened is ours (state, lock, spool) and `release` closes it again on every path.
+ * Makes a flow that is ready to run out of a parsed command line: endpoints, state, spool, dead letters. Nothing is
+ * connected here. Only state, lock and spool are opened, and `release` closes them again on every path.
  */
 import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
@@ -44,24 +44,24 @@ const GIVE_UP_MS = 600_000
 export interface Assembled {
   readonly flow: Flow
   readonly name: string
-  /** Said before the first record: what resumes where, what is dropped, what dies with this disk. */
+  /** The lines to say before the first record: what resumes where, what is dropped, what dies with this disk. */
   readonly startLines: readonly string[]
   /**
-   * Of runs before: killed, or ended before anybody had them. To be issued first; `Flow.owes` is told which could not
-   * be.
+   * The receipts of earlier runs that were killed, or that ended before anybody had them. They are issued first, and
+   * `Flow.owes` is told which could not be.
    */
   readonly owing: readonly Receipt[]
   readonly bounded: boolean
-  /** `manifold spool drain` can deliver what the spool holds: the line is stored. */
+  /** The line is stored, so `manifold spool drain` can deliver what is in the spool. */
   readonly drainable: boolean
-  /** Where rejected records lie; absent where none is kept. */
+  /** The place of rejected records; absent if none is kept. */
   readonly deadLetters?: string
-  /** Its end is up to whoever writes to stdin, as in `tail -F log | manifold`, and perhaps never comes. */
+  /** The writer of stdin decides on its end, as in `tail -F log | manifold`, and it may never come. */
   readonly fed: boolean
   release(): Promise<void>
 }
 
-/** `root`: STATE, absolute, for the stored line may name another way to it. */
+/** `root` is the absolute path of STATE, because the stored line may name another way to it. */
 export interface Drained {
   readonly name: string
   readonly instance: number
@@ -69,9 +69,9 @@ export interface Drained {
 }
 
 export interface AssembleOptions {
-  /** Stored with the flow, so that its spool can be drained without this line at hand. */
+  /** It is stored with the flow, so that the spool can be drained without this line at hand. */
   readonly command?: FlowCommand
-  /** Only what lies in the spool of this flow is delivered; no source is opened. */
+  /** Delivers only what is in the spool of this flow, and opens no source. */
   readonly drain?: Drained
 }
 
@@ -107,7 +107,7 @@ export async function assemble(
     (await leftBehind(wanted, typed))
   const undo: (() => Promise<void> | void)[] = []
   const release = async (): Promise<void> => {
-    // All that counts was synced before: what a step says changes nothing, and must not keep the next one from its
+    // All that counts was synced before. A fault of one step changes nothing, and must not keep the next one from its
     // turn.
     for (const step of undo.splice(0).reverse())
       try {
@@ -397,7 +397,7 @@ function gapsOf(state: OwnedState, { spool, recovered }: OpenedSpool): OpenedSpo
   return loss === undefined ? gaps : [...gaps, { ...loss, lost: true }]
 }
 
-/** The spool lies where the last run had it. */
+/** Tells whether the spool lies where the last run had it. */
 function sameSpool({ stored, spoolDirectory }: OwnedState): boolean {
   return stored?.spoolId !== undefined && stored.spoolDirectory === spoolDirectory
 }

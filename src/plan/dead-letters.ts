@@ -1,7 +1,7 @@
 /**
- * Where records go that cannot be delivered: an ordinary sink, fed with envelopes, opened with the first of them. A
- * dead letter counts once it is confirmed there; a sink that is away blocks, as long as any endpoint may be away, one
- * that refuses ends the run.
+ * Takes records that cannot be delivered to an ordinary sink, as envelopes. The sink is opened with the first of them.
+ * A dead letter counts once it is confirmed there. A sink that is away blocks for as long as any endpoint may be away,
+ * and one that refuses ends the run.
  */
 import { encodeDeadLetter } from '../codec/envelope'
 import { LineBatch } from '../core/batch'
@@ -13,7 +13,7 @@ import { Supervisor, type GiveUpAfter } from '../core/supervision/supervisor'
 import { unlessAborted } from '../kit/signal'
 
 export interface DeadLetterSink extends DeadLetters {
-  /** Where they lie; absent where none is kept. */
+  /** The place of the letters; absent if none is kept. */
   readonly place?: string
   /** Letters that are under way are confirmed, then the sink is closed. */
   close(): Promise<void>

@@ -1,4 +1,4 @@
-/** The ends of a flow and its state while the plan is made: the types that its parts share. */
+/** Types that the parts of the plan share: the ends of a flow, and its state. */
 import type { Sink, Source } from '../core/contract'
 import type { FlowState } from '../core/flow/flow-state'
 import type { AnyTarget, PositionStorage } from '../options/define'

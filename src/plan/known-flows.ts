@@ -1,6 +1,6 @@
 /**
- * Stored flows and the line's endpoints, told apart by what they mean: also those of states that were stored before
- * that was kept.
+ * Compares stored flows with the line's endpoints by what they mean, also flows whose state was stored before the
+ * meaning was kept.
  */
 import type { EndpointMeaning, FlowCommand, FlowState } from '../core/flow/flow-state'
 import { parseCommandLine } from '../options/command-line'
@@ -11,13 +11,13 @@ import { registry } from '../endpoints/registry'
 import { asStored, endpointsOf, type EndpointIdentity, type FlowIdentity } from '../state/identity'
 import { listFlows, type StoredFlow } from '../state/flows'
 
-/** An endpoint of the line as state knows it. */
+/** Returns an endpoint of the line as state knows it. */
 export function endpointIdentity(parsed: ParsedEndpoint, cwd?: string): EndpointIdentity {
   const { hash, resourceHash: what, servers: members, former } = identityOf(parsed, cwd)
   return { id: hash, label: parsed.label, system: parsed.endpoint.schemes[0] ?? '', meaning: { what, members }, former }
 }
 
-/** All flows under STATE, with the meaning of every endpoint that a stored line tells of. */
+/** Returns all flows under STATE, with the meaning of every endpoint that a stored line tells of. */
 export async function knownFlows(root: string | undefined): Promise<readonly StoredFlow[]> {
   return (await listFlows(root)).map((flow) => {
     const state = flow.state === undefined ? undefined : understood(flow.state)
@@ -27,7 +27,7 @@ export async function knownFlows(root: string | undefined): Promise<readonly Sto
   })
 }
 
-/** Of an earlier state the stored line says what its endpoints mean. */
+/** Adds the meaning of endpoints to an earlier state, out of its stored line. */
 export function understood(state: FlowState): FlowState {
   const lacks = [...Object.values(state.sources), ...Object.values(state.sinks)].some(
     ({ meaning }) => meaning === undefined,

@@ -1,6 +1,6 @@
 /**
- * The receipt of a run that could not issue its own: the flow file's ledger, completed by what the spool was found to
- * hold. Records that the disk has lost are still spooled in it: whoever finds them gone accounts for them.
+ * Makes the receipt of a run that could not issue its own: the flow file's ledger, completed by what was found in the
+ * spool. Records that the disk has lost still count as spooled in it. The run that finds them gone accounts for them.
  */
 import type { Gap } from '../core/contract'
 import type { FlowState } from '../core/flow/flow-state'

@@ -1,7 +1,7 @@
-/** Files that two sources of one flow would both read: each record of them would come twice. */
+/** Finds files that two sources of one flow would both read, so that each of their records would come twice. */
 import type { SourceEnd } from './ends'
 
-/** A line for each pair of sources. */
+/** Returns a line for each pair of sources. */
 export async function readTwice(sources: readonly SourceEnd[]): Promise<readonly string[]> {
   if (sources.length < 2) return []
   const seen = new Map<string, string>()

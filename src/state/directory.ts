@@ -1,9 +1,9 @@
 /**
- * Where state lies: STATE/NAME/INSTANCE.
+ * Keeps the folders of state: STATE/NAME/INSTANCE.
  *
- * Invariants: STATE may be a link or another's, and is resolved once. Below it everything is ours: directories 0700,
- * files 0600, no symbolic link is followed or tolerated, nothing there can be written by others. Names that were
- * created are durable before anything is stored under them.
+ * STATE may be a link or belong to somebody else, and is resolved once. Below it everything is ours: directories are
+ * 0700, files 0600, no symbolic link is followed or tolerated, and nothing there can be written by others. Names that
+ * were created are durable before anything is stored under them.
  */
 import { constants } from 'node:fs'
 import type { Stats } from 'node:fs'
@@ -15,8 +15,8 @@ import { realFileSystem } from '../kit/file-system'
 import { makeFolders } from '../kit/folders'
 
 /**
- * STATE as asked for: `--state`, the first of `$STATE_DIRECTORY` (systemd's), else the user's state folder. Absolute;
- * it need not exist.
+ * Returns the absolute path of STATE: `--state`, the first of `$STATE_DIRECTORY` (systemd's), or the user's state
+ * folder. It need not exist.
  */
 export function stateRoot(
   given: string | undefined,
@@ -43,8 +43,8 @@ function homeOf(env: Readonly<Record<string, string | undefined>>): string {
 }
 
 /**
- * STATE with its links resolved, made where it is missing (0700). @throws UsageError it cannot be made or used, or
- * everybody may rename what lies in it
+ * Makes STATE if it is missing (0700), and returns it with its links resolved.
+ * @throws UsageError if it cannot be made or used, or if everybody may rename what lies in it
  */
 export async function openStateRoot(path: string): Promise<string> {
   try {
@@ -75,7 +75,7 @@ async function synced(folder: string): Promise<void> {
   })
 }
 
-/** STATE with its links resolved; undefined where it does not exist. For looking only. */
+/** Returns STATE with its links resolved, for looking only; undefined if it does not exist. */
 export async function existingStateRoot(path: string): Promise<string | undefined> {
   try {
     return await fs.realpath(path)
@@ -98,9 +98,9 @@ export interface InstancePaths {
   readonly directory: string
   readonly flowFile: string
   readonly lockFile: string
-  /** Where the spool's files lie unless they are put elsewhere. Not made here. */
+  /** The folder of the spool, unless it is put elsewhere. It is not made here. */
   readonly spool: string
-  /** Dead letters, unless they are sent elsewhere. */
+  /** The file of dead letters, unless they are sent elsewhere. */
   readonly rejected: string
 }
 /** @param root STATE as `openStateRoot` gave it */
@@ -118,8 +118,8 @@ export function pathsOf(root: string, name: string, instance: number): InstanceP
 }
 
 /**
- * Makes the folders of an instance where they are missing, and looks at all that lies in them. @throws UsageError
- * something there is another's, a link, or open to others
+ * Makes the folders of an instance if they are missing, and looks at all that lies in them.
+ * @throws UsageError if something there belongs to somebody else, is a link, or is open to others
  */
 export async function prepareInstance(root: string, name: string, instance: number): Promise<InstancePaths> {
   const fault = nameFault(name)
@@ -132,7 +132,7 @@ export async function prepareInstance(root: string, name: string, instance: numb
 }
 
 /**
- * Makes one directory, 0700, durably, or makes sure that the one there is ours alone. For spools put elsewhere as well.
+ * Makes one directory (0700) durably, or makes sure that the existing one is ours alone. Spools elsewhere use it too.
  * @throws UsageError
  */
 export async function ownDirectory(path: string): Promise<void> {
@@ -150,7 +150,7 @@ export async function ownDirectory(path: string): Promise<void> {
   }
 }
 
-/** Makes a directory that others may use as well, with those it lies in. */
+/** Makes a directory that others may use as well, with its parents. */
 export async function sharedDirectory(path: string): Promise<void> {
   try {
     await makeFolders(path, 0o700)
@@ -159,7 +159,7 @@ export async function sharedDirectory(path: string): Promise<void> {
   }
 }
 
-/** Directory names that are instances, ascending; none where the flow is unknown, or its folder is another's. */
+/** Returns the instances of a flow, ascending; none if the flow is unknown, or its folder belongs to somebody else. */
 export async function instancesOf(root: string, name: string): Promise<readonly number[]> {
   const entries = await entriesOf(join(root, name))
   return entries
@@ -168,7 +168,7 @@ export async function instancesOf(root: string, name: string): Promise<readonly 
     .sort((a, b) => a - b)
 }
 
-/** Folders below STATE that can be flows, sorted. */
+/** Returns the folders below STATE that can be flows, sorted. */
 export async function namesOf(root: string): Promise<readonly string[]> {
   return (await entriesOf(root))
     .filter((entry) => entry.isDirectory() && nameFault(entry.name) === undefined)

@@ -1,5 +1,5 @@
 /**
- * The flow file: one JSON value, durable after every save.
+ * Keeps the flow file: one JSON value that is durable after every save.
  *
  * Layout: two slots of equal size, each half of the file. Slot = magic 8 | format u32 | length u32 | generation u64 |
  * slot size u32 | crc32 u32 | JSON. The checksum covers all between magic and itself, and the JSON. Magic, format and
@@ -37,8 +37,8 @@ interface Slot<T> {
 }
 
 /**
- * Opens the flow file, or prepares a new one: it appears with the first save. @throws UsageError written by a newer
- * manifold, or not ours to open; DiskFailed unreadable
+ * Opens the flow file, or prepares a new one, which appears with the first save.
+ * @throws UsageError if a newer manifold wrote it, or it is not ours to open; DiskFailed if it cannot be read
  */
 export async function openFlowFile<T>(fs: FileSystem, path: string, log: Log): Promise<FlowFile<T>> {
   const file = await opened(fs, path, 'update')
@@ -249,7 +249,7 @@ async function imageOf(file: File, path: string): Promise<Buffer> {
   }
 }
 
-/** The good ones, the newest first. */
+/** Returns the good slots, the newest first. */
 function slotsOf<T>(image: Buffer, path: string): readonly Slot<T>[] {
   const slots: Slot<T>[] = []
   for (let at = 0; at + HEADER <= image.length; at += PAGE) {

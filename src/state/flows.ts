@@ -1,6 +1,6 @@
 /**
- * Flows as people know them: their names, what is stored under STATE, and the rules that keep a changed command line
- * from losing records. Listing takes no lock and changes nothing.
+ * Lists flows as people know them: their names, their stored state, and the rules that keep a changed command line from
+ * losing records. Listing takes no lock and changes nothing.
  */
 import { spooledOf } from '../core/flow/flow-state'
 import type { FlowState } from '../core/flow/flow-state'
@@ -15,15 +15,15 @@ import { holderOf, isLocked } from './lock'
 
 export interface StoredFlow extends InstancePaths, FlowIdentity {
   readonly held: boolean
-  /** Pid, where `held` and known. */
+  /** The id of the process that runs it, if one does and it is known. */
   readonly holder?: number
-  /** Absent: nothing was saved yet, or it cannot be read. */
+  /** It is absent if nothing was saved yet, or if it cannot be read. */
   readonly state?: FlowState
-  /** Why its flow file cannot be read. */
+  /** The reason why its flow file cannot be read. */
   readonly fault?: string
 }
 
-/** All flows under STATE, by name and instance. @param root STATE as `existingStateRoot` gave it; undefined: none */
+/** Returns all flows under STATE, by name and instance. @param root STATE as `existingStateRoot` returned it */
 export async function listFlows(root: string | undefined): Promise<readonly StoredFlow[]> {
   if (root === undefined) return []
   const flows: StoredFlow[] = []
@@ -32,7 +32,7 @@ export async function listFlows(root: string | undefined): Promise<readonly Stor
   return flows
 }
 
-/** One flow's instances. */
+/** Returns the instances of one flow. */
 export async function flowsNamed(root: string | undefined, name: string): Promise<readonly StoredFlow[]> {
   if (root === undefined || nameFault(name) !== undefined) return []
   const flows: StoredFlow[] = []
@@ -107,7 +107,7 @@ export function removedSinkFault(name: string, sink: string, records: number, no
   return `the flow ${name} holds ${records} record${records === 1 ? '' : 's'} for ${sink}, ${instead}: name it as it was, or, where they can never get there, drop them with: manifold forget ${name} ${quoted(sink)} --force`
 }
 
-/** Flows that hold records and that nobody runs: what the start line names. @param except the flow that is starting */
+/** Returns flows with records that nobody runs; the start line names them. @param except the flow that is starting */
 export function idleFlowsWithRecords(
   flows: readonly StoredFlow[],
   except?: { readonly name: string; readonly instance: number },
@@ -137,7 +137,7 @@ export function undelivered(state: FlowState): readonly (EndpointIdentity & { re
   })
 }
 
-/** As a shell takes it. */
+/** Quotes a text for a shell. */
 export function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }

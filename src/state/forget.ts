@@ -1,4 +1,4 @@
-/** Forgets flows, and sinks of flows: never anything that was not delivered, unless whoever asks was told of it. */
+/** Forgets flows, and sinks of flows. Records that were not delivered are given up only with `force`. */
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Log } from '../core/contract'
@@ -20,16 +20,17 @@ export interface Forgotten {
   readonly left: readonly string[]
 }
 export interface Forget {
-  /** Only this sink: label, target or identity. */
+  /** Forgets only this sink: a label, a target or an identity. */
   readonly sink?: string
-  /** Also what was not delivered. */
+  /** Gives up what was not delivered as well. */
   readonly force?: boolean
 }
 
 /**
- * Forgets a flow with all it holds, its spool also where that lies elsewhere; or one sink of it: what the sink was
- * still to get counts as dropped.
- * @throws UsageError no such flow or sink, or records would be lost and `force` is not given; FlowHeld it is running
+ * Forgets a flow with all that belongs to it, also a spool elsewhere, or only one sink of it. Records that the sink was
+ * still to get count as dropped.
+ * @throws UsageError if there is no such flow or sink, or if records would be lost and `force` is not given;
+ *   FlowRunning if it is running
  */
 export async function forgetFlow(
   root: string,
@@ -53,7 +54,7 @@ export async function forgetFlow(
       }
       locks.push(lock)
     }
-    // As it stands under the lock.
+    // The flows are read again, because only now they are locked.
     const settled = await flowsNamed(root, name)
     const touched = sink === undefined ? settled : withSink(settled, name, sink)
     const lost: string[] = []
@@ -163,7 +164,7 @@ function withSink(flows: readonly StoredFlow[], name: string, sink: string): rea
   return matches
 }
 
-/** By what they write to, where that tells them apart. */
+/** Names sinks by their targets, if these tell them apart. */
 function namesOf(flow: StoredFlow, ids: readonly string[]): readonly string[] {
   const targets = ids.map((id) => flow.state?.sinks[id]?.target ?? id)
   return (new Set(targets).size === ids.length ? targets : ids).map(quoted)

@@ -1,24 +1,23 @@
 /**
- * Which stored endpoint is meant by one of the line. It keeps the identity that it is stored under, for cursors,
- * positions and the frames of its spool are all named by that; what tells it apart (`what`, `members`) is stored beside
- * it.
+ * Finds the stored endpoint that an endpoint of the line means. It keeps the identity under which it is stored, because
+ * cursors, positions and frames of the spool are named by that. Its meaning (`what`, `members`) is stored beside it.
  */
 import { createHash } from 'node:crypto'
 import type { EndpointMeaning } from '../core/flow/flow-state'
 
 export interface EndpointIdentity {
-  /** Equal where the endpoint is the same one; no secrets in it. */
+  /** The identity, which is equal for the same endpoint and has no secret. */
   readonly id: string
-  /** As people know it: its URI without secrets. */
+  /** The name for people: the URI without secrets. */
   readonly label: string
   /** The first scheme of its endpoint, by which the names of flows call it. */
   readonly system?: string
   /**
-   * As it was called at first: what its records are rendered with, for an object that was sealed has to come out the
-   * same again. Absent: as `label`.
+   * The first label of the endpoint, if it had another one. Records are rendered with it, because a sealed object has
+   * to come out the same again.
    */
   readonly spelled?: string
-  /** Absent: stored before it was known, or nobody asks. */
+  /** It is absent if the state was stored before there was one, or if nobody asks. */
   readonly meaning?: EndpointMeaning
   /** Earlier states may have stored it under this. */
   readonly former?: string
@@ -28,7 +27,7 @@ export interface FlowIdentity {
   readonly sinks: readonly EndpointIdentity[]
 }
 
-/** A list that is not known tells nothing against it. */
+/** Tells whether both are the same endpoint. An unknown list of servers says nothing against it. */
 export function isSame(stored: EndpointIdentity, given: EndpointIdentity): boolean {
   if (stored.id === given.id || stored.id === given.former) return true
   if (stored.meaning === undefined || stored.meaning.what !== given.meaning?.what) return false
@@ -36,7 +35,7 @@ export function isSame(stored: EndpointIdentity, given: EndpointIdentity): boole
   return ours.length === 0 || theirs.length === 0 || ours.some((member) => theirs.includes(member))
 }
 
-/** Each of the line with its stored one, which no other of the line is; equal identities go first. */
+/** Pairs each endpoint of the line with its stored one, which no other endpoint gets. Equal identities go first. */
 export function pairs(
   stored: readonly EndpointIdentity[],
   given: readonly EndpointIdentity[],
@@ -54,7 +53,7 @@ export function pairs(
   return found
 }
 
-/** The line's endpoints under the identities that they are stored under, and with all members that were ever named. */
+/** Returns the line's endpoints with their stored identities, and with all servers that were ever named. */
 export function asStored(
   stored: readonly EndpointIdentity[],
   given: readonly EndpointIdentity[],
@@ -75,7 +74,7 @@ export function asStored(
     }
   })
 }
-/** The newest list comes first: of brokers that went long ago the oldest are forgotten. */
+/** Joins the lists of servers, the newest first, so that the oldest of brokers that are gone are forgotten. */
 const MOST_MEMBERS = 64
 
 export function endpointsOf(
@@ -104,8 +103,8 @@ function suffixOf({ sources, sinks }: FlowIdentity): string {
 }
 
 /**
- * The name under which an unnamed line's flow is stored, where its endpoints were spelled otherwise or stood in another
- * order; undefined: it is not known.
+ * Returns the name under which an unnamed line's flow is stored, even if its endpoints were spelled otherwise or stood
+ * in another order; undefined if the flow is not known.
  */
 export function knownName(
   flows: readonly ({ readonly name: string } & FlowIdentity)[],

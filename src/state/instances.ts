@@ -1,4 +1,4 @@
-/** Which INSTANCE of a flow this process takes, and its lock. */
+/** Chooses the INSTANCE of a flow that this process takes, and locks it. */
 import type { FlowState } from '../core/flow/flow-state'
 import { FlowRunning } from '../core/errors'
 import { realFileSystem } from '../kit/file-system'
@@ -12,7 +12,9 @@ export interface OwnedInstance extends InstancePaths {
   readonly lock: Lock
 }
 
-/** Some sink has not settled all that was accepted; after a kill, where there is a spool, that must be assumed. */
+/**
+ * Tells whether a sink may not have settled all that was accepted. After a kill, with a spool, that must be assumed.
+ */
 export function mayHoldRecords(state: FlowState): boolean {
   return (
     (!state.clean && state.spoolId !== undefined) ||
@@ -21,16 +23,17 @@ export function mayHoldRecords(state: FlowState): boolean {
 }
 
 /**
- * Flows that share their work take the lowest free instance that holds records, so that what a dead process left is
- * delivered by the next one; else the lowest free. All others are instance 0. The lock is held when this resolves.
+ * Takes an instance. Flows that share their work take the lowest free one with records, so that the next process
+ * delivers what a dead one has left, or else the lowest free one. All others take instance 0. The lock is taken when
+ * this resolves.
  * @param root STATE as `openStateRoot` gave it
- * @throws FlowHeld another process runs this flow; UsageError the folder is not ours alone
+ * @throws FlowRunning if another process runs this flow; UsageError if the folder is not ours alone
  */
 export async function ownInstance(root: string, name: string, sharesWork: boolean): Promise<OwnedInstance> {
   if (!sharesWork) return ownThisInstance(root, name, 0)
   const known = await instancesOf(root, name)
   for (const instance of known) {
-    // Looked at without the lock first, for a lock taken in passing would push others to higher instances.
+    // The first look takes no lock, because a lock in passing would push other processes to higher instances.
     if (!(await holdsRecords(root, name, instance))) continue
     const held = await tryInstance(root, name, instance)
     if (held !== undefined) return held
@@ -41,7 +44,7 @@ export async function ownInstance(root: string, name: string, sharesWork: boolea
   }
 }
 
-/** One certain instance. @throws FlowHeld another process runs it */
+/** Takes one certain instance. @throws FlowRunning if another process runs it */
 export async function ownThisInstance(root: string, name: string, instance: number): Promise<OwnedInstance> {
   const held = await tryInstance(root, name, instance)
   if (held !== undefined) return held
@@ -62,7 +65,7 @@ async function holdsRecords(root: string, name: string, instance: number): Promi
     const state = await readFlowFile<FlowState>(realFileSystem, pathsOf(root, name, instance).flowFile)
     return state !== undefined && mayHoldRecords(state)
   } catch {
-    // Damaged: whoever takes this instance is told why. It must not keep every other process of the flow from starting.
+    // The process that takes a damaged instance is told why. The damage must not keep all others from starting.
     return false
   }
 }

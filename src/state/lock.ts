@@ -19,8 +19,8 @@ export interface Lock {
 }
 
 /**
- * The lock of an instance; undefined: another process (or this one) holds it. @throws DiskFailed the file system cannot
- * lock
+ * Takes the lock of an instance; returns undefined if another process (or this one) has it.
+ * @throws DiskFailed if the file system cannot lock
  */
 export async function acquire(path: string): Promise<Lock | undefined> {
   // A process that only looks (`isLocked`) is in the way for a moment. At boot many look at once, so each waits for
@@ -31,7 +31,7 @@ export async function acquire(path: string): Promise<Lock | undefined> {
       try {
         await fs.chmod(path, 0o600)
       } catch (error) {
-        // The flow was forgotten between opening and locking: what is locked has no name any more.
+        // The flow was forgotten between opening and locking, so the locked file has no name any more.
         lock.release()
         throw new DiskFailed(`cannot lock ${path}: ${lineOf(error)}; start again`, { cause: error })
       }
@@ -55,7 +55,7 @@ export async function isLocked(path: string): Promise<boolean> {
   return lock === undefined
 }
 
-/** Pid of the holder, as far as can be told. Only to be asked of a lock that is held. */
+/** Returns the id of the process that has the lock, as far as it is known. Ask it only of a lock that is taken. */
 export async function holderOf(path: string): Promise<number | undefined> {
   try {
     const pid = Number(await fs.readFile(`${path}.pid`, 'utf8'))
@@ -63,14 +63,14 @@ export async function holderOf(path: string): Promise<number | undefined> {
     process.kill(pid, 0)
     return pid
   } catch (error) {
-    // Another user's process is there, but not to be signalled.
+    // A process of another user exists, though it cannot be signalled.
     return (error as NodeJS.ErrnoException).code === 'EPERM'
       ? Number(await fs.readFile(`${path}.pid`, 'utf8').catch(() => '')) || undefined
       : undefined
   }
 }
 
-/** shared: refused by a holder, but not by others who look at the same time. */
+/** A shared attempt fails if the lock is taken, but not if others look at the same time. */
 function attemptLock(path: string, kind: 'exclusive' | 'shared'): Lock | undefined {
   // Loaded on first use: stateless runs and --help never need it.
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
@@ -110,7 +110,7 @@ function attemptLock(path: string, kind: 'exclusive' | 'shared'): Lock | undefin
   return { release }
 }
 
-/** Best effort: a missing note only makes a message less helpful. */
+/** Notes the process id as well as it can: a missing note only makes a message less helpful. */
 async function notePid(path: string): Promise<void> {
   try {
     const file = await fs.open(

@@ -1,4 +1,4 @@
-/** The folder of a flow's spool as its state tells it, seen from outside. */
+/** Finds the folder of a flow's spool by its state. */
 import * as fs from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { FlowState } from '../core/flow/flow-state'
@@ -6,14 +6,14 @@ import { realFileSystem } from '../kit/file-system'
 import type { InstancePaths } from './directory'
 import { mayHoldRecords } from './instances'
 
-/** Something may lie in its spool that some sink has yet to get, or that upstream is to send again. */
+/** Tells whether its spool may have records that a sink has yet to get, or that upstream is to send again. */
 export function holdsRecords(stored: FlowState | undefined): stored is FlowState {
   return stored?.spoolId !== undefined && (mayHoldRecords(stored) || (stored.held?.length ?? 0) > 0)
 }
 
 /**
- * Where the last run had its spool; undefined: it had none. One beside the flow file is found there, also where all of
- * STATE was moved.
+ * Returns where the last run had its spool; undefined if it had none. A spool beside the flow file is found there even
+ * if all of STATE was moved.
  */
 export function spoolLocationOf(paths: InstancePaths, stored: FlowState | undefined): string | undefined {
   if (stored?.spoolId === undefined) return undefined
@@ -23,12 +23,12 @@ export function spoolLocationOf(paths: InstancePaths, stored: FlowState | undefi
     : spoolDirectory
 }
 
-/** Where a spool lies that is put into a folder of the user's. */
+/** Returns the folder of a spool that is put into a folder of the user's. */
 export function spoolLocationIn(folder: string, paths: InstancePaths): string {
   return join(folder, paths.name, String(paths.instance))
 }
 
-/** Files of records there; none where the folder is not there. */
+/** Returns the segment files there; none if the folder does not exist. */
 export async function segmentsIn(place: string): Promise<readonly string[]> {
   const names = await fs.readdir(place).catch((error: unknown) => {
     if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
