@@ -1,4 +1,4 @@
-/** Which stream is meant, as URI and options say it. */
+/** Finds which stream is meant by URI and options. */
 import type { Given } from '../../options/define'
 import type { KinesisOptions } from './options'
 

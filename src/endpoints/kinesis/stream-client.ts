@@ -11,24 +11,26 @@ import type { Partition, Position, SourceContext } from '../../core/contract'
 import { Disconnected, Refused } from '../../core/errors'
 
 export interface Shard {
-  /** `shardId-000000000000`. */
+  /** The id, such as `shardId-000000000000`. */
   readonly id: string
-  /** None, one (split) or two (merge); they may be older than what is listed. */
+  /**
+   * A shard has no parent, one (after a split) or two (after a merge). They may be older than those that are listed.
+   */
   readonly parents: readonly string[]
-  /** Inclusive: the part of the MD5 space (0 to 2^128 - 1) whose records it takes. */
+  /** It takes the records of this part of the MD5 space (0 to 2^128 - 1), both ends included. */
   readonly hashes: { readonly from: bigint; readonly to: bigint }
   readonly startingSequence: string
-  /** Present once it is closed. */
+  /** It is present once the shard is closed. */
   readonly endingSequence?: string
 }
 export interface StreamFacts {
   readonly name: string
   readonly arn: string
   readonly status: string
-  /** Tells a stream from an earlier one of its name. */
+  /** It tells a stream from an earlier one of the same name. */
   readonly createdAt: number
   readonly retentionMs: number
-  /** Largest record it takes, partition key included, where it tells. */
+  /** The largest record that the stream takes, with its partition key, if it tells. */
   readonly maxRecordBytes?: number
   /** Records are spread over shards whatever their keys are (the record distribution strategy AUTO). */
   readonly ignoresKeys?: true
@@ -47,14 +49,14 @@ export interface StreamRecord {
 }
 export interface Page {
   readonly records: readonly StreamRecord[]
-  /** How far behind the tip of the shard. */
+  /** The page is so far behind the tip of the shard. */
   readonly behindMs?: number
-  /** Clock's time at which it was so far behind, or earlier; absent: that at which it was asked for. */
+  /** The clock's time at which it was so far behind, or earlier. If it is absent, the time of the request counts. */
   readonly asOf?: number
-  /** Shards that go on where this one ended; told at its end, by services that tell. */
+  /** The shards that go on where this one ended. Some services tell them at its end. */
   readonly children: readonly Pick<Shard, 'id' | 'parents'>[]
 }
-/** `next` absent: the shard is closed and read to its end. */
+/** If `next` is absent, the shard is closed and read to its end. */
 export interface PolledPage extends Page {
   readonly next?: string
 }
@@ -65,14 +67,14 @@ export interface PushedPage extends Page {
   readonly continuation?: string
 }
 
-/** The iterator is too old (five minutes): another one from the last position on. */
+/** The iterator is too old (five minutes). Another one has to begin at the last position. */
 export class IteratorExpired extends Disconnected {}
 /**
  * Somebody has it: of a subscription, another one that is open, or was until lately; of a consumer's name, the
  * consumer.
  */
 export class InUse extends Disconnected {}
-/** The service does not take this sequence number: of a stream that is gone, or made up. */
+/** The service does not take this sequence number: it belongs to a stream that is gone, or is made up. */
 export class SequenceRefused extends Refused {}
 
 export interface PutEntry {
@@ -80,7 +82,7 @@ export interface PutEntry {
   readonly partitionKey: string
   readonly explicitHashKey?: string
 }
-/** `error`: the entry was not stored; its code, such as ProvisionedThroughputExceededException. */
+/** If the entry was not stored, `error` is the code, such as ProvisionedThroughputExceededException. */
 export type PutResult =
   | { readonly sequence: string; readonly shard: string }
   | { readonly error: string; readonly message: string }
@@ -92,18 +94,18 @@ export interface Consumer {
 }
 
 export interface StreamClient {
-  /** As found at opening; `describe` asks anew. */
+  /** The stream as it was at the opening. `describe` asks again. */
   readonly stream: StreamFacts
   describe(signal: AbortSignal): Promise<StreamFacts>
-  /** All that are kept, closed ones too, over all pages. */
+  /** Returns all shards that are kept, also closed ones, over all pages. */
   shards(signal: AbortSignal): Promise<readonly Shard[]>
-  /** Rejects with `SequenceRefused` where the beginning is none of this shard's. */
+  /** Rejects with `SequenceRefused` if the beginning is not one of this shard. */
   iterator(shard: string, from: ReadStart, signal: AbortSignal): Promise<string>
-  /** Rejects with `IteratorExpired`, or `Throttled` where the shard's calls or bytes are used up. */
+  /** Rejects with `IteratorExpired`, or with `Throttled` if the shard's calls or bytes are used up. */
   records(iterator: string, limit: number, signal: AbortSignal): Promise<PolledPage>
-  /** @param name or ARN; undefined: there is none */
+  /** @param name or ARN @returns undefined if there is none */
   consumer(name: string, signal: AbortSignal): Promise<Consumer | undefined>
-  /** Rejects with `InUse` where there is one of this name, `Refused` where there are too many. */
+  /** Rejects with `InUse` if there is one of this name, and with `Refused` if there are too many. */
   register(name: string, signal: AbortSignal): Promise<Consumer>
   deregister(consumer: Consumer, signal: AbortSignal): Promise<void>
   /**
@@ -153,41 +155,41 @@ export type Checkpoint =
 export interface LeaseListener {
   readonly ctx: SourceContext
   readonly signal: AbortSignal
-  /** Those listed last. */
+  /** Returns the shards that were listed last. */
   shards(): readonly Shard[]
-  /** A shard is ours: to be read from the checkpoint on, its deliveries under this epoch. */
+  /** Tells that a shard is ours. It is read from the checkpoint on, and its deliveries have this epoch. */
   begin(shard: string, epoch: number, checkpoint: Checkpoint): void
   /**
    * It is not any more, or about not to be: read no further. Resolves once no delivery of it will be returned by
    * `read`.
    */
   stopReading(shard: string): Promise<void>
-  /** Where a shard that has no checkpoint begins. */
+  /** Returns where a shard without a checkpoint begins. */
   beginning(shard: string): Checkpoint
-  /** Position of the core for a checkpoint, and back. */
+  /** Turns a checkpoint into a position of the core, and back. */
   position(checkpoint: Checkpoint): Position
   checkpoint(position: Position): Checkpoint | undefined
-  /** Work beside reading: where it fails, reading does. */
+  /** Runs work beside reading. If it fails, reading fails. */
   run(work: Promise<void>): void
 }
 
-/** Which shards are ours, where processes share them (`leases=`). */
+/** Knows which shards are ours if processes share them (`leases=`). */
 export interface Leases {
   /**
    * Begins to look, take, renew and balance. Resolves once this process takes part; `host.begin` follows, also before
    * it resolves.
    */
   start(host: LeaseListener): Promise<void>
-  /** The shards were listed anew: leases for new ones are made, those of vanished ones removed. */
+  /** Takes a new list of shards: leases for new ones are made, and those of vanished ones are removed. */
   shardsChanged(): void
   /**
    * The shard was read to its end, and `read` has returned all of it: its end is brought to the table soon, not only
    * when the next commit is due. Its deliveries are settled first; nothing is asked of `stopReading`.
    */
   ended(partition: Partition): void
-  /** Nothing under an old epoch reaches the table. Rejects where that could not be found out before `stop`. */
+  /** Commits nothing under an old epoch. It rejects if that could not be found out before `stop`. */
   commit(partition: Partition, checkpoint: Checkpoint): Promise<void>
-  /** False until what is to be ours is known (`--until end` does not end before). */
+  /** It is false until our share is known (`--until end` does not end before). */
   readonly isSettled: boolean
   /**
    * Never throws. `keep`: opening again follows (a fault), so leases stay ours; else they are given back for others to

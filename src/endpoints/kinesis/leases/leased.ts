@@ -16,7 +16,7 @@ import type { Shards } from '../consume/shards'
 import type { ShardStart, Start } from '../consume/start'
 import type { Checkpoint, StreamClient, LeaseListener, Leases } from '../stream-client'
 
-/** A process and its leases: made once, started at each opening. */
+/** Keeps the leases of this process. It is made once and started at each opening. */
 export function leasesOf(
   current: () => OptionsOf<KinesisOptions>,
   first: OptionsOf<KinesisOptions>,

@@ -40,7 +40,7 @@ export class Lineage {
     this.children = children
   }
 
-  /** Leases that are missing, parents before children. */
+  /** Returns the leases that are missing, parents before children. */
   missing(): readonly MissingLease[] {
     const missing: MissingLease[] = []
     const descendants = new Set<string>()

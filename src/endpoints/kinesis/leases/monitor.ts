@@ -1,4 +1,4 @@
-/** How long counters stand still, as seen from here: no other machine's clock is ever asked. */
+/** Measures how long counters stand still, as seen from here: no other machine's clock is ever asked. */
 import type { LeaseRow } from './table'
 
 interface Observation {

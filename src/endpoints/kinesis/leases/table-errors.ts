@@ -61,7 +61,7 @@ export function classify(error: unknown, doing: string, { table, endpoint, regio
   return error
 }
 
-/** Why a table cannot hold leases. */
+/** Says why a table cannot have leases. */
 export function layoutFault(
   { KeySchema: keys = [], AttributeDefinitions: attributes = [] }: TableDescription,
   { table, region }: TableFaultContext,

@@ -15,10 +15,10 @@ import { Refused } from '../../../core/errors'
 import type { Checkpoint, Shard } from '../stream-client'
 
 export interface LeaseRow {
-  /** The shard. */
+  /** The id of the shard. */
   readonly key: string
   readonly owner?: string
-  /** Of a hand-over under way: who may write until it is complete. */
+  /** The owner that may write until a hand-over is complete. */
   readonly checkpointOwner?: string
   readonly counter: number
   readonly checkpoint: Checkpoint
@@ -37,10 +37,12 @@ export interface LeaseChange {
   readonly children?: readonly string[] /** We need it no longer: for others to take at once. */
   readonly release?: boolean
 }
-/** `now`: the row as it is instead; absent: there is none. */
+/** `now` is the row as it is instead, and absent if there is none. */
 export type WriteResult = { readonly done: true } | { readonly done: false; readonly now?: LeaseRow }
 
-/** Each call is one request (a listing, one per page); rejects with an error of `core/errors`; none retries. */
+/**
+ * Each call is one request (one per page of a listing). It rejects with an error of `core/errors`, and never retries.
+ */
 export interface LeaseTable {
   /**
    * Makes the table where there is none, and waits until it can be used. Rejects with `Refused` where it is something
@@ -48,15 +50,18 @@ export interface LeaseTable {
    */
   ready(signal: AbortSignal): Promise<void>
   list(signal: AbortSignal): Promise<readonly LeaseRow[]>
-  /** False: there was one already. */
+  /** Resolves to false if there was one already. */
   create(shard: Shard, checkpoint: Checkpoint, signal: AbortSignal): Promise<boolean>
-  /** As it is then; undefined: somebody was quicker. @param since where `latest` counts from, epoch milliseconds */
+  /**
+   * Takes a lease, and returns it as it is then; undefined if somebody was quicker.
+   * @param since `latest` counts from here, milliseconds since the epoch
+   */
   take(row: LeaseRow, workerId: string, since: number, signal: AbortSignal): Promise<LeaseRow | undefined>
-  /** Asks its holder to hand it over to us. False: somebody was quicker. */
+  /** Asks its owner to hand it over to us. Resolves to false if somebody was quicker. */
   request(row: LeaseRow, workerId: string, signal: AbortSignal): Promise<boolean>
-  /** Renews, and changes what is to be changed. */
+  /** Renews the lease, with the changes. */
   write(hold: LeaseClaim, change: LeaseChange, signal: AbortSignal): Promise<WriteResult>
-  /** A finished one that nobody needs any more. */
+  /** Removes a finished lease that nobody needs any more. */
   remove(row: LeaseRow, signal: AbortSignal): Promise<void>
   /** Never throws. */
   close(): void
@@ -79,7 +84,7 @@ function number(item: DynamoItem, name: string): number | undefined {
   return N === undefined ? undefined : Number(N)
 }
 
-/** undefined: it is no lease. @param since what AT_TIMESTAMP means where the row does not say */
+/** Reads a row; undefined if it is no lease. @param since AT_TIMESTAMP means this time if the row does not say */
 export function rowOf(item: DynamoItem, since: number | undefined, table: string): LeaseRow | undefined {
   const type = text(item, 'entityType')
   if (type !== undefined && type !== 'LEASE') return undefined
@@ -136,7 +141,7 @@ function checkpointOf(
   }
 }
 
-/** Attributes of a checkpoint. @param now what `latest` counts from */
+/** Returns the attributes of a checkpoint. @param now `latest` counts from here */
 export function itemOf(checkpoint: Checkpoint, now: number): DynamoItem {
   const since = checkpoint.kind === 'time' ? checkpoint.time : checkpoint.kind === 'latest' ? now : undefined
   return {
@@ -146,7 +151,7 @@ export function itemOf(checkpoint: Checkpoint, now: number): DynamoItem {
   }
 }
 
-/** A lease that nobody has held. */
+/** Makes a lease that nobody has had. */
 export function newItem({ id, parents, hashes }: Shard, checkpoint: Checkpoint, now: number): DynamoItem {
   return {
     leaseKey: { S: id },
@@ -159,7 +164,7 @@ export function newItem({ id, parents, hashes }: Shard, checkpoint: Checkpoint, 
   }
 }
 
-/** An UpdateItem, less table and key. Values that are missing: the attribute is removed, or has to be absent. */
+/** An UpdateItem without table and key. A missing value removes the attribute, or says that it has to be absent. */
 export interface ItemUpdate {
   readonly set: DynamoItem
   readonly remove: readonly string[]
@@ -225,7 +230,7 @@ function textOr(value: string | undefined): AttributeValue | undefined {
   return value === undefined ? undefined : { S: value }
 }
 
-/** As DynamoDB wants it: every name and value behind a placeholder, for some of ours are reserved words. */
+/** Writes it as DynamoDB wants it: names and values are placeholders, because some of ours are reserved words. */
 export function expressionsOf({ set, remove, add = {}, where }: ItemUpdate): {
   readonly UpdateExpression: string
   readonly ConditionExpression: string

@@ -1,4 +1,4 @@
-/** Which shard takes a hash: the open shards, as they were listed last. */
+/** Finds the shard that takes a hash, among the open shards that were listed last. */
 import type { Shard } from '../stream-client'
 
 interface HashRange {
@@ -15,7 +15,7 @@ export class HashRanges {
     return this.openRanges.length === 0
   }
 
-  /** They were split or merged since. */
+  /** Tells that shards were split or merged since. */
   forget(): void {
     this.list([])
   }
@@ -38,7 +38,7 @@ export class HashRanges {
     return range !== undefined && range.from <= hash && hash <= range.to
   }
 
-  /** undefined: none is known, while they are being split or merged. */
+  /** Returns undefined if no shard is known, while they are split or merged. */
   shardOf(hash: bigint): string | undefined {
     let low = 0
     let high = this.openRanges.length - 1

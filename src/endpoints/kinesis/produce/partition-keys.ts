@@ -1,4 +1,4 @@
-/** Partition keys and hashes of records: what the options say, or why a record has none. */
+/** Makes partition keys and hashes of records as the options say, or tells why a record has none. */
 import { createHash, randomBytes } from 'node:crypto'
 import type { Entry } from '../../../core/contract'
 import { jsonText } from '../../../kit/json-scan'

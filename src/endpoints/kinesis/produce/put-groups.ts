@@ -12,7 +12,7 @@ export interface PendingRecord {
   readonly hash: bigint | undefined /** As far as the shards are known. */
   readonly shard: string | undefined
 }
-/** One entry, and the records that it holds. */
+/** One entry of a request, with its records. */
 export interface PutGroup {
   readonly entry: PutEntry
   readonly records: readonly PendingRecord[]
