@@ -154,7 +154,6 @@ function text(value) {
 const USER = text('rmq-cli')
 /** The commands of rabbitmqctl that tests use, as the Erlang that rabbitmqctl itself evaluates in the node. */
 const EXPRESSIONS = {
-  eval: (expression) => expression.replace(/\.?\s*$/, '.'),
   stop_app: () => 'rabbit:stop().',
   start_app: () => 'rabbit:start().',
   // A connection that ends by itself meanwhile is no failure.
@@ -164,7 +163,6 @@ const EXPRESSIONS = {
     `vm_memory_monitor:set_vm_memory_high_watermark(${kind === 'absolute' ? `{absolute, "${value}"}` : Number(kind).toFixed(2)}).`,
   add_vhost: (name) => `rabbit_vhost:add(${text(name)}, ${USER}).`,
   delete_vhost: (name) => `rabbit_vhost:delete(${text(name)}, ${USER}).`,
-  restart_vhost: (_, name) => `rabbit_vhost_sup_sup:start_vhost(${text(name)}).`,
   set_vhost_limits: (_, name, limits) => `rabbit_vhost_limit:parse_set(${text(name)}, ${text(limits)}, ${USER}).`,
   clear_vhost_limits: (_, name) => `rabbit_vhost_limit:clear(${text(name)}, ${USER}).`,
   set_permissions: (_, vhost, ...rest) =>
